@@ -1,0 +1,72 @@
+//! One request in, one answer out.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+
+use super::health::Verdict;
+use super::{View, health, metrics, page, status};
+
+/// A body and what it is.
+struct Body {
+    /// For `Content-Type`.
+    kind: &'static str,
+    /// UTF-8.
+    text: String,
+}
+
+impl Body {
+    fn line(text: impl Into<String>) -> Self {
+        let mut text = text.into();
+        text.push('\n');
+        Self { kind: "text/plain; charset=utf-8", text }
+    }
+}
+
+/// The answer to `method` on `path`. For HEAD it is GET's; hyper leaves its body out.
+pub(super) fn answer(view: &View, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    if method != Method::GET && method != Method::HEAD {
+        let mut refusal = respond(StatusCode::METHOD_NOT_ALLOWED, Body::line("only GET and HEAD are served here"));
+        refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refusal;
+    }
+    let now_ms = view.shared.now_ms();
+    let (code, body) = match path {
+        "/" => (StatusCode::OK, Body { kind: "text/html; charset=utf-8", text: page::render(view, now_ms) }),
+        "/healthz" => judge(health::health(&view.shared, now_ms)),
+        "/readyz" => judge(health::readiness(&view.shared, now_ms, view.options.ready_bus_grace_seconds)),
+        "/status" => match serde_json::to_string(&status::Status::of(view, now_ms)) {
+            Ok(text) => (StatusCode::OK, Body { kind: "application/json", text }),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Body::line(error.to_string())),
+        },
+        "/metrics" => match metrics::render(view, now_ms) {
+            Ok(text) => (StatusCode::OK, Body { kind: metrics::CONTENT_TYPE, text }),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Body::line(error.to_string())),
+        },
+        _ => (StatusCode::NOT_FOUND, Body::line("not found: there are /, /healthz, /readyz, /status and /metrics")),
+    };
+    respond(code, body)
+}
+
+fn judge(verdict: Verdict) -> (StatusCode, Body) {
+    let code = if verdict.good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Body::line(verdict.why))
+}
+
+fn respond(code: StatusCode, body: Body) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body.text)));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(body.kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // The page has one inline style and nothing else.
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    );
+    response
+}

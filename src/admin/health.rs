@@ -1,0 +1,76 @@
+//! Two verdicts: does the process live (`/healthz`), and should a balancer send it clients (`/readyz`).
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::counters::{Core, LinkState};
+use crate::process::phase::{Phase, Shared};
+
+/// A core whose loop has not turned for this long is not healthy. Half of the 10 s after which the process gives
+/// such a core up: the balancer should know first.
+pub(super) const HEARTBEAT_MAX_MS: u64 = 5_000;
+
+/// A yes or no and its reason.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Whether the answer is 200; else 503.
+    pub good: bool,
+    /// One line.
+    pub why: String,
+}
+
+impl Verdict {
+    fn no(why: String) -> Self {
+        Self { good: false, why }
+    }
+}
+
+/// Milliseconds since the loop of `core` turned.
+pub(super) fn heartbeat_age_ms(core: &Core, now_ms: u64) -> u64 {
+    // A core may turn between the caller's reading of the clock and this load.
+    now_ms.saturating_sub(core.counts.heartbeat_ms.load(Relaxed))
+}
+
+/// Good while every core turns. A core that ended as it should has nothing left to turn for.
+pub(super) fn health(shared: &Shared, now_ms: u64) -> Verdict {
+    for core in &shared.cores {
+        let age_ms = heartbeat_age_ms(core, now_ms);
+        if age_ms >= HEARTBEAT_MAX_MS && !core.ended.load(Relaxed) {
+            return Verdict::no(format!("core {} has not turned for {} s", core.cpu, age_ms / 1000));
+        }
+    }
+    Verdict { good: true, why: format!("every core turns ({})", shared.cores.len()) }
+}
+
+/// Good only when Serving, with every core turning and its links up, or away for less than the grace.
+pub(super) fn readiness(shared: &Shared, now_ms: u64, ready_bus_grace_seconds: u64) -> Verdict {
+    let phase = shared.phase();
+    if phase != Phase::Serving {
+        return Verdict::no(format!("{}: not serving", phase.name()));
+    }
+    let health = health(shared, now_ms);
+    if !health.good {
+        return health;
+    }
+    let mut forgiven = None;
+    for core in shared.cores.iter().filter(|core| core.bus_state() != LinkState::Up) {
+        if !core.bus_ever_up.load(Relaxed) {
+            return Verdict::no(format!("core {} has not reached the bus yet", core.cpu));
+        }
+        // The state and its time are two stores: 0 here means that the links went away, or came back, just now.
+        let since_ms = match core.bus_away_since_ms.load(Relaxed) {
+            0 => now_ms,
+            since_ms => since_ms,
+        };
+        let away_ms = now_ms.saturating_sub(since_ms);
+        let line = format!(
+            "the bus links of core {} have been away for {} s (ready_bus_grace_seconds is {ready_bus_grace_seconds})",
+            core.cpu,
+            away_ms / 1000,
+        );
+        if away_ms >= ready_bus_grace_seconds.saturating_mul(1000) {
+            return Verdict::no(line);
+        }
+        forgiven.get_or_insert(line);
+    }
+    Verdict { good: true, why: forgiven.map_or_else(|| "serving".into(), |line| format!("serving, but {line}")) }
+}

@@ -1,0 +1,201 @@
+//! `/metrics`: every counter in the text format of `OpenMetrics` 1.0, which Prometheus reads.
+
+use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::View;
+use super::health::heartbeat_age_ms;
+use super::status::{held, seconds};
+use crate::counters::{Core, Limit, LinkState};
+use crate::process::phase::{Phase, Shared};
+
+/// The format's own media type: without it a scraper would take `# TYPE name counter` for another metric than
+/// `name_total`.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Phases, in order.
+const PHASES: [Phase; 4] = [Phase::Starting, Phase::Serving, Phase::Draining, Phase::Stopping];
+
+/// The whole exposition.
+pub(super) fn render(view: &View, now_ms: u64) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("evergate");
+    registry.register_collector(Box::new(Snapshot::of(view, now_ms)));
+    let mut out = String::with_capacity(16 * 1024);
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+/// One metric: its name, whether it is a gauge, its help line, its unit and its values with their labels.
+#[derive(Debug)]
+struct Metric {
+    name: &'static str,
+    is_gauge: bool,
+    help: &'static str,
+    unit: Option<Unit>,
+    samples: Vec<(Vec<(&'static str, String)>, Value)>,
+}
+
+/// A value of a sample.
+#[derive(Clone, Copy, Debug)]
+enum Value {
+    Whole(u64),
+    Real(f64),
+}
+
+/// All values at one moment: a [`Collector`] must own what it encodes.
+#[derive(Debug)]
+struct Snapshot {
+    metrics: Vec<Metric>,
+    build: Vec<(&'static str, String)>,
+}
+
+impl Snapshot {
+    fn of(view: &View, now_ms: u64) -> Self {
+        let View { shared, options } = view;
+        let mut metrics = vec![
+            Metric {
+                name: "uptime",
+                is_gauge: true,
+                help: "Time since the process began.",
+                unit: Some(Unit::Seconds),
+                samples: vec![(vec![], Value::Real(seconds(now_ms)))],
+            },
+            phase(shared),
+            drain_left(shared, now_ms),
+        ];
+        metrics.extend(cores(&shared.cores, now_ms));
+        metrics.push(links(&shared.cores, &options.domain));
+        metrics.push(limits(&shared.cores));
+        if let Some(dropped) = &options.log_lines_dropped {
+            metrics.push(Metric {
+                name: "log_lines_dropped",
+                is_gauge: false,
+                help: "Log lines lost because the queue was full or could not be written.",
+                unit: None,
+                samples: vec![(vec![], Value::Whole(dropped()))],
+            });
+        }
+        Self { metrics, build: vec![("version", options.version.clone()), ("commit", options.commit.clone())] }
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let build = Info::new(self.build.clone());
+        build.encode(encoder.encode_descriptor("build", "What this program is.", None, MetricType::Info)?)?;
+        for metric in &self.metrics {
+            let kind = if metric.is_gauge { MetricType::Gauge } else { MetricType::Counter };
+            let mut encoder = encoder.encode_descriptor(metric.name, metric.help, metric.unit.as_ref(), kind)?;
+            for (labels, value) in &metric.samples {
+                // No sample without labels stands beside others, and an empty family would print `{}`.
+                if labels.is_empty() {
+                    value.encode(metric.is_gauge, encoder)?;
+                    break;
+                }
+                value.encode(metric.is_gauge, encoder.encode_family(&labels.as_slice())?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Value {
+    fn encode(self, is_gauge: bool, encoder: MetricEncoder) -> fmt::Result {
+        match (is_gauge, self) {
+            (true, Self::Whole(value)) => ConstGauge::new(value).encode(encoder),
+            (true, Self::Real(value)) => ConstGauge::new(value).encode(encoder),
+            (false, Self::Whole(value)) => ConstCounter::new(value).encode(encoder),
+            (false, Self::Real(value)) => ConstCounter::new(value).encode(encoder),
+        }
+    }
+}
+
+/// A state set: 1 for the phase that the process is in.
+fn phase(shared: &Shared) -> Metric {
+    let now = shared.phase();
+    let sample = |phase: Phase| (vec![("phase", phase.name().to_owned())], Value::Whole(u64::from(phase == now)));
+    Metric {
+        name: "phase",
+        is_gauge: true,
+        help: "1 for the phase that the process is in.",
+        unit: None,
+        samples: PHASES.map(sample).into(),
+    }
+}
+
+/// No sample where nothing drains: 0 would say that the deadline has come.
+fn drain_left(shared: &Shared, now_ms: u64) -> Metric {
+    let deadline_ms = shared.drain_deadline_ms.load(Relaxed);
+    let sample = (vec![], Value::Real(seconds(deadline_ms.saturating_sub(now_ms))));
+    Metric {
+        name: "drain_left",
+        is_gauge: true,
+        help: "Time to the deadline of the drain.",
+        unit: Some(Unit::Seconds),
+        samples: if deadline_ms == 0 { vec![] } else { vec![sample] },
+    }
+}
+
+/// The table of [`crate::counters::Counts`], once a row, with a sample for each core.
+fn cores(cores: &[Core], now_ms: u64) -> Vec<Metric> {
+    let mut metrics: Vec<Metric> = Vec::new();
+    for core in cores {
+        for (row, (name, is_gauge, help, value)) in core.counts.table().into_iter().enumerate() {
+            if metrics.len() == row {
+                metrics.push(describe(name, is_gauge, help));
+            }
+            let value = match name {
+                "heartbeat_ms" => Value::Real(seconds(heartbeat_age_ms(core, now_ms))),
+                _ => Value::Whole(value),
+            };
+            metrics[row].samples.push((vec![("core", core.cpu.to_string())], value));
+        }
+    }
+    metrics
+}
+
+/// A row of the table, with its unit in Prometheus' own way: base units, named by the encoder.
+fn describe(name: &'static str, is_gauge: bool, help: &'static str) -> Metric {
+    let (name, help, unit) = match name {
+        // Milliseconds on the process's own clock mean nothing to a scraper.
+        "heartbeat_ms" => ("heartbeat_age", "Time since the core's loop last turned.", Some(Unit::Seconds)),
+        _ => match name.strip_suffix("_bytes") {
+            Some(name) => (name, help, Some(Unit::Bytes)),
+            None => (name, help, None),
+        },
+    };
+    Metric { name, is_gauge, help, unit, samples: Vec::new() }
+}
+
+fn links(cores: &[Core], domain: &str) -> Metric {
+    let sample = |core: &Core, domain: &str, state: LinkState| {
+        let labels = vec![("core", core.cpu.to_string()), ("domain", domain.to_owned())];
+        (labels, Value::Whole(u64::from(state == LinkState::Up)))
+    };
+    let mut samples = Vec::new();
+    for core in cores {
+        samples.push(sample(core, domain, core.bus_state()));
+        samples.extend(held(&core.other_domains).iter().map(|(domain, state)| sample(core, domain, *state)));
+    }
+    Metric { name: "bus_up", is_gauge: true, help: "1 while the links to the domain are up.", unit: None, samples }
+}
+
+fn limits(cores: &[Core]) -> Metric {
+    let mut samples = Vec::with_capacity(cores.len() * Limit::ALL.len());
+    for core in cores {
+        for &(limit, name) in Limit::ALL {
+            let labels = vec![("core", core.cpu.to_string()), ("limit", name.to_owned())];
+            samples.push((labels, Value::Whole(core.limit_hits(limit))));
+        }
+    }
+    let help = "Times that a limit of the configuration was reached.";
+    Metric { name: "limit_hits", is_gauge: false, help, unit: None, samples }
+}

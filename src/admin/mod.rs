@@ -1,0 +1,136 @@
+//! What an operator, a balancer and Prometheus ask over HTTP: health, readiness, status, metrics, a page.
+//!
+//! May use: tokio and hyper, in a thread of its own, and what the cores publish ([`Shared`]). May never: change
+//! anything, answer anything but GET and HEAD, hold a lock that a core could wait for longer than a copy takes, or
+//! grow without bound: [`CONNECTIONS_MAX`] connections, one request each, each of them gone after [`REQUEST_MAX`].
+
+#![forbid(unsafe_code)]
+
+mod answer;
+mod health;
+mod metrics;
+mod page;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::signal::SigSet;
+use tokio::sync::Semaphore;
+
+use crate::process::phase::Shared;
+
+/// Connections at a time. One more waits in the kernel's queue: [`REQUEST_MAX`] bounds that wait, and a probe that is
+/// kept waiting gets its answer, where one that is refused would be taken for an outage.
+const CONNECTIONS_MAX: usize = 64;
+
+/// From the accept to the last byte of the request's header.
+const HEADER_MAX: Duration = Duration::from_secs(3);
+
+/// From the accept to the last byte of the answer; a reader that is slower is cut off.
+const REQUEST_MAX: Duration = Duration::from_secs(10);
+
+/// The largest request header, bytes: hyper's own minimum.
+const HEADER_BYTES_MAX: usize = 8 * 1024;
+
+/// How long accepting pauses when the host has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Reads how many log lines were dropped so far.
+pub type DroppedLines = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// What the answers need besides the counters.
+pub struct AdminOptions {
+    /// The primary domain, as `/status` names its links.
+    pub domain: String,
+    /// How long a core's links may be away before `/readyz` says 503, seconds.
+    pub ready_bus_grace_seconds: u64,
+    /// Of this program.
+    pub version: String,
+    /// The commit it was built from; empty where unknown.
+    pub commit: String,
+    /// Of the log queue, for `/metrics`; none where there is no log.
+    pub log_lines_dropped: Option<DroppedLines>,
+}
+
+/// The admin listener. It serves until the process exits, through a drain and a stop.
+#[derive(Debug)]
+pub struct Admin {
+    addr: SocketAddr,
+}
+
+impl Admin {
+    /// The address that is listened on: the one asked for, with the port that port 0 became.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// Binds `addr`, so that a failure is known at once, and serves it in a thread of its own.
+pub fn start(addr: SocketAddr, shared: Arc<Shared>, options: AdminOptions) -> io::Result<Admin> {
+    let listener = TcpListener::bind(addr)?;
+    listener.set_nonblocking(true)?;
+    let addr = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    // Signals are the main thread's alone, and a thread inherits its creator's mask.
+    let mask = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
+    let thread = std::thread::Builder::new()
+        .name("admin".into())
+        .spawn(move || runtime.block_on(serve(listener, Arc::new(View { shared, options }))));
+    mask.thread_set_mask()?;
+    thread.map(|_| Admin { addr })
+}
+
+/// What an answer is made from.
+struct View {
+    /// What the cores publish.
+    shared: Arc<Shared>,
+    /// What the process was started with.
+    options: AdminOptions,
+}
+
+/// Accepts for ever.
+async fn serve(listener: TcpListener, view: Arc<View>) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!("the admin listener could not be watched ({error}); it is closed");
+            return;
+        }
+    };
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        // Never closed, so this cannot fail.
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            // ECONNABORTED passes at once; EMFILE and ENFILE do not, and would spin.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let view = Arc::clone(&view);
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let answer = answer::answer(&view, request.method(), request.uri().path());
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            // One request a connection: an idle keep-alive connection would hold one of the few places.
+            let connection = http1::Builder::new()
+                .keep_alive(false)
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_MAX)
+                .max_buf_size(HEADER_BYTES_MAX)
+                .serve_connection(TokioIo::new(stream), service);
+            // A client's fault, or its absence, concerns nobody else.
+            let _ = tokio::time::timeout(REQUEST_MAX, connection).await;
+            drop(permit);
+        });
+    }
+}

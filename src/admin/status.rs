@@ -1,0 +1,161 @@
+//! `/status`: the JSON document of `behaviour.md`, section Admin, with exactly its keys.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use super::View;
+use crate::counters::{self, Core, Limit};
+use crate::process::phase::Shared;
+
+/// The whole document.
+#[derive(Debug, Serialize)]
+pub(super) struct Status<'a> {
+    /// Of this program.
+    pub version: &'a str,
+    /// The commit it was built from.
+    pub commit: &'a str,
+    /// Process id.
+    pub pid: u32,
+    /// starting, serving, draining or stopping.
+    pub phase: &'static str,
+    /// Since the process began, to the millisecond.
+    pub uptime_seconds: f64,
+    /// Always there; empty where nothing drains.
+    pub drain: Drain,
+    /// One a core, in the order in which they were started.
+    pub cores: Vec<CoreStatus<'a>>,
+    /// Times that each limit was hit, over all cores.
+    pub limits: BTreeMap<&'static str, u64>,
+}
+
+/// How far the drain is.
+#[derive(Debug, Serialize)]
+pub(super) struct Drain {
+    /// To the deadline, never below 0; null where nothing drains.
+    pub seconds_left: Option<f64>,
+    /// What has been waited for longest, over all cores.
+    pub oldest: Option<Oldest>,
+}
+
+/// [`counters::Oldest`] as JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct Oldest {
+    /// The service.
+    pub service: String,
+    /// The method; empty for a CONNECT or a session.
+    pub method: String,
+    /// Milliseconds.
+    pub age_ms: u64,
+    /// The client's address.
+    pub client: String,
+}
+
+/// One core.
+#[derive(Debug, Serialize)]
+pub(super) struct CoreStatus<'a> {
+    /// The CPU it is pinned to.
+    pub core: usize,
+    /// The sum of `sending`, `waiting_for_replies`, `in_stateful_session` and `idle`.
+    pub open: u64,
+    /// Clients with nothing pending, no session, nothing to send.
+    pub idle: u64,
+    /// Clients that wait for a reply.
+    pub waiting_for_replies: u64,
+    /// Clients with a session and nothing pending.
+    pub in_stateful_session: u64,
+    /// Clients with reply bytes that the kernel has not taken.
+    pub sending: u64,
+    /// Closed by the drain at an idle gap.
+    pub closed_at_gap: u64,
+    /// Cut by the drain's deadline.
+    pub closed_at_deadline: u64,
+    /// Requests that came after our Close.
+    pub crossed_close: u64,
+    /// The primary domain's links, then the other domains'.
+    pub bus: Vec<Bus<'a>>,
+}
+
+/// The links to one domain.
+#[derive(Debug, Serialize)]
+pub(super) struct Bus<'a> {
+    /// The domain's name.
+    pub domain: std::borrow::Cow<'a, str>,
+    /// connecting, up or away.
+    pub state: &'static str,
+}
+
+impl<'a> Status<'a> {
+    /// The document as of now.
+    pub(super) fn of(view: &'a View, now_ms: u64) -> Self {
+        let View { shared, options } = view;
+        Self {
+            version: &options.version,
+            commit: &options.commit,
+            pid: std::process::id(),
+            phase: shared.phase().name(),
+            uptime_seconds: seconds(now_ms),
+            drain: Drain { seconds_left: seconds_left(shared, now_ms), oldest: oldest(shared) },
+            cores: shared.cores.iter().map(|core| CoreStatus::of(core, &options.domain)).collect(),
+            limits: Limit::ALL
+                .iter()
+                .map(|&(limit, name)| (name, shared.cores.iter().map(|core| core.limit_hits(limit)).sum()))
+                .collect(),
+        }
+    }
+}
+
+impl<'a> CoreStatus<'a> {
+    fn of(core: &Core, domain: &'a str) -> Self {
+        let counts = &core.counts;
+        let [idle, waiting_for_replies, in_stateful_session, sending] =
+            [&counts.idle, &counts.waiting_for_replies, &counts.in_stateful_session, &counts.sending]
+                .map(|gauge| gauge.load(Relaxed));
+        let primary = Bus { domain: domain.into(), state: core.bus_state().name() };
+        let others = held(&core.other_domains);
+        Self {
+            core: core.cpu,
+            // Not the gauge: the sum must hold in every answer, and the core writes on while this reads.
+            open: [idle, waiting_for_replies, in_stateful_session, sending].iter().sum(),
+            idle,
+            waiting_for_replies,
+            in_stateful_session,
+            sending,
+            closed_at_gap: counts.closed_at_gap.load(Relaxed),
+            closed_at_deadline: counts.closed_at_deadline.load(Relaxed),
+            crossed_close: counts.crossed_close.load(Relaxed),
+            bus: std::iter::once(primary)
+                .chain(others.iter().map(|(domain, state)| Bus { domain: domain.clone().into(), state: state.name() }))
+                .collect(),
+        }
+    }
+}
+
+/// Seconds to the drain's deadline; none where there is no drain.
+fn seconds_left(shared: &Shared, now_ms: u64) -> Option<f64> {
+    match shared.drain_deadline_ms.load(Relaxed) {
+        0 => None,
+        deadline_ms => Some(seconds(deadline_ms.saturating_sub(now_ms))),
+    }
+}
+
+/// What has been waited for longest, over all cores.
+fn oldest(shared: &Shared) -> Option<Oldest> {
+    let oldest =
+        shared.cores.iter().filter_map(|core| held(&core.oldest).clone()).max_by_key(|oldest| oldest.age_ms)?;
+    let counters::Oldest { service, method, age_ms, client } = oldest;
+    Some(Oldest { service, method, age_ms, client })
+}
+
+/// Seconds, to the millisecond.
+#[expect(clippy::cast_precision_loss, reason = "2^53 ms are 285,000 years")]
+pub(super) fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}
+
+/// The lock, for as long as a copy takes; what a core left behind when it panicked can still be shown.
+pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

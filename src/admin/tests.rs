@@ -1,0 +1,294 @@
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::health::{HEARTBEAT_MAX_MS, health, readiness};
+use super::{Admin, AdminOptions, CONNECTIONS_MAX, start};
+use crate::counters::{Limit, LinkState, Oldest, set};
+use crate::process::phase::{Phase, Shared};
+
+fn options() -> AdminOptions {
+    AdminOptions {
+        domain: "private.localhost".into(),
+        ready_bus_grace_seconds: 10,
+        version: "1.2.3".into(),
+        commit: "abc<def>".into(),
+        log_lines_dropped: Some(Box::new(|| 7)),
+    }
+}
+
+/// Two cores, on CPUs 0 and 2, serving with their links up.
+fn serving() -> Shared {
+    let shared = Shared::new(&[0, 2]);
+    for core in &shared.cores {
+        core.bus.store(LinkState::Up as u8, Relaxed);
+        core.bus_ever_up.store(true, Relaxed);
+    }
+    shared.enter(Phase::Serving);
+    shared
+}
+
+fn listen(shared: &Arc<Shared>) -> Admin {
+    start("127.0.0.1:0".parse().unwrap(), Arc::clone(shared), options()).unwrap()
+}
+
+fn connect(admin: &Admin) -> TcpStream {
+    let stream = TcpStream::connect(admin.addr()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+/// The status code, the header in lower case, and the body.
+fn ask(admin: &Admin, method: &str, path: &str) -> (u16, String, String) {
+    let mut stream = connect(admin);
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (header, body) = text.split_once("\r\n\r\n").unwrap();
+    let code = header.split(' ').nth(1).unwrap().parse().unwrap();
+    (code, header.to_ascii_lowercase(), body.to_owned())
+}
+
+fn get(admin: &Admin, path: &str) -> (u16, String) {
+    let (code, _, body) = ask(admin, "GET", path);
+    (code, body)
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn a_taken_port_is_an_error_at_once() {
+    let shared = Arc::new(serving());
+    let admin = listen(&shared);
+    assert!(start(admin.addr(), shared, options()).is_err());
+}
+
+#[test]
+fn healthz_names_the_core_that_stands_still() {
+    let shared = serving();
+    assert!(health(&shared, HEARTBEAT_MAX_MS - 1).good, "a core has time to start");
+    set(&shared.cores[0].counts.heartbeat_ms, 60_000);
+    set(&shared.cores[1].counts.heartbeat_ms, 60_000 - HEARTBEAT_MAX_MS);
+    let verdict = health(&shared, 60_000);
+    assert!(!verdict.good);
+    assert_eq!(verdict.why, "core 2 has not turned for 5 s");
+    assert!(!readiness(&shared, 60_000, 10).good, "a balancer must not send clients to it either");
+    shared.cores[1].ended.store(true, Relaxed);
+    assert!(health(&shared, 60_000).good, "a core that ended as it should is not ill");
+}
+
+#[test]
+fn readyz_says_yes_only_while_serving() {
+    let shared = Arc::new(Shared::new(&[0]));
+    shared.cores[0].bus.store(LinkState::Up as u8, Relaxed);
+    let admin = listen(&shared);
+    assert_eq!(get(&admin, "/readyz"), (503, "starting: not serving\n".into()));
+    shared.enter(Phase::Serving);
+    assert_eq!(get(&admin, "/readyz"), (200, "serving\n".into()));
+    shared.enter(Phase::Draining);
+    assert_eq!(get(&admin, "/readyz"), (503, "draining: not serving\n".into()));
+    shared.enter(Phase::Stopping);
+    assert_eq!(get(&admin, "/readyz"), (503, "stopping: not serving\n".into()));
+    assert_eq!(get(&admin, "/healthz"), (200, "every core turns (1)\n".into()), "a drain is not an illness");
+}
+
+#[test]
+fn readyz_forgives_a_lost_bus_for_the_grace_and_one_never_reached_not_at_all() {
+    let shared = serving();
+    let now_ms = 1_000_000;
+    for core in &shared.cores {
+        set(&core.counts.heartbeat_ms, now_ms);
+    }
+    let core = &shared.cores[1];
+    core.bus.store(LinkState::Away as u8, Relaxed);
+    core.bus_away_since_ms.store(now_ms - 9_999, Relaxed);
+    let verdict = readiness(&shared, now_ms, 10);
+    assert!(verdict.good && verdict.why.starts_with("serving, but the bus links of core 2"), "{verdict:?}");
+    core.bus_away_since_ms.store(now_ms - 10_000, Relaxed);
+    assert!(!readiness(&shared, now_ms, 10).good);
+    core.bus_away_since_ms.store(now_ms, Relaxed);
+    assert!(!readiness(&shared, now_ms, 0).good, "no grace is none");
+    core.bus_ever_up.store(false, Relaxed);
+    assert_eq!(readiness(&shared, now_ms, 10).why, "core 2 has not reached the bus yet");
+}
+
+#[test]
+fn status_has_exactly_the_keys_of_the_contract() {
+    let shared = Arc::new(serving());
+    let admin = listen(&shared);
+    let (code, header, body) = ask(&admin, "GET", "/status");
+    assert_eq!(code, 200);
+    assert!(header.contains("content-type: application/json"));
+    let status: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        keys(&status),
+        ["commit", "cores", "drain", "limits", "phase", "pid", "uptime_seconds", "version"],
+        "{body}"
+    );
+    assert_eq!(status["phase"], "serving");
+    assert_eq!(status["pid"], std::process::id());
+    assert_eq!(status["drain"], serde_json::json!({"seconds_left": null, "oldest": null}));
+    assert_eq!(
+        keys(&status["cores"][1]),
+        [
+            "bus",
+            "closed_at_deadline",
+            "closed_at_gap",
+            "core",
+            "crossed_close",
+            "idle",
+            "in_stateful_session",
+            "open",
+            "sending",
+            "waiting_for_replies"
+        ]
+    );
+    assert_eq!(status["cores"][1]["core"], 2);
+    assert_eq!(status["limits"].as_object().unwrap().len(), Limit::ALL.len());
+}
+
+#[test]
+fn status_sums_up_and_escapes_what_clients_wrote() {
+    let shared = Arc::new(serving());
+    let second = &shared.cores[1];
+    for (gauge, value) in [
+        (&second.counts.open, 99),
+        (&second.counts.idle, 4),
+        (&second.counts.waiting_for_replies, 3),
+        (&second.counts.in_stateful_session, 2),
+        (&second.counts.sending, 1),
+    ] {
+        set(gauge, value);
+    }
+    second.limit_hit(Limit::parallel_max);
+    shared.cores[0].limit_hit(Limit::parallel_max);
+    second.other_domains.lock().unwrap().push(("public.localhost".into(), LinkState::Away));
+    let oldest = |age_ms, method: &str| Oldest {
+        service: "opensrf.demo".into(),
+        method: method.into(),
+        age_ms,
+        client: "192.0.2.1".into(),
+    };
+    *shared.cores[0].oldest.lock().unwrap() = Some(oldest(10, "younger"));
+    *second.oldest.lock().unwrap() = Some(oldest(1500, "a\"b\n<script>"));
+    shared.drain_deadline_ms.store(3_600_000, Relaxed);
+    shared.enter(Phase::Draining);
+    let admin = listen(&shared);
+
+    let status: Value = serde_json::from_str(&get(&admin, "/status").1).unwrap();
+    assert_eq!(status["cores"][1]["open"], 10, "the sum holds whatever the gauge says");
+    assert_eq!(status["limits"]["parallel_max"], 2);
+    assert_eq!(
+        status["cores"][1]["bus"],
+        serde_json::json!([
+            {"domain": "private.localhost", "state": "up"}, {"domain": "public.localhost", "state": "away"}
+        ])
+    );
+    assert_eq!(status["drain"]["oldest"]["method"], "a\"b\n<script>");
+    assert_eq!(status["drain"]["oldest"]["age_ms"], 1500);
+    let left = status["drain"]["seconds_left"].as_f64().unwrap();
+    assert!(left > 3500.0 && left <= 3600.0, "{left}");
+
+    let (code, header, page) = ask(&admin, "GET", "/");
+    assert_eq!(code, 200);
+    assert!(header.contains("content-type: text/html"));
+    assert!(page.contains("evergate: draining") && page.contains("&lt;script&gt;") && page.contains("abc&lt;def&gt;"));
+    assert!(!page.contains("<script"));
+}
+
+#[test]
+fn metrics_are_open_metrics_with_units_and_labels() {
+    let shared = Arc::new(serving());
+    set(&shared.cores[1].counts.requests, 12);
+    set(&shared.cores[1].counts.core_bytes, 4096);
+    shared.cores[1].limit_hit(Limit::clients_max);
+    let admin = listen(&shared);
+    let (code, header, text) = ask(&admin, "GET", "/metrics");
+    assert_eq!(code, 200);
+    assert!(header.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    for line in [
+        "# HELP evergate_requests REQUESTs relayed.",
+        "# TYPE evergate_requests counter",
+        "evergate_requests_total{core=\"0\"} 0",
+        "evergate_requests_total{core=\"2\"} 12",
+        "# TYPE evergate_open gauge",
+        "# TYPE evergate_core_bytes gauge",
+        "# UNIT evergate_core_bytes bytes",
+        "evergate_core_bytes{core=\"2\"} 4096",
+        "# TYPE evergate_heartbeat_age_seconds gauge",
+        "# TYPE evergate_uptime_seconds gauge",
+        "# UNIT evergate_uptime_seconds seconds",
+        "evergate_phase{phase=\"serving\"} 1",
+        "evergate_phase{phase=\"draining\"} 0",
+        "evergate_bus_up{core=\"2\",domain=\"private.localhost\"} 1",
+        "evergate_limit_hits_total{core=\"2\",limit=\"clients_max\"} 1",
+        "evergate_limit_hits_total{core=\"0\",limit=\"clients_max\"} 0",
+        "evergate_log_lines_dropped_total 7",
+        "evergate_build_info{version=\"1.2.3\",commit=\"abc<def>\"} 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+    for (name, ..) in shared.cores[0].counts.table() {
+        let name = if name == "heartbeat_ms" { "heartbeat_age_seconds" } else { name };
+        assert_eq!(text.matches(&format!("# TYPE evergate_{name} ")).count(), 1, "{name}");
+    }
+}
+
+#[test]
+fn head_answers_as_get_does_without_the_body() {
+    let admin = listen(&Arc::new(serving()));
+    let (code, header, body) = ask(&admin, "HEAD", "/readyz");
+    assert_eq!((code, body.as_str()), (200, ""));
+    assert!(header.contains("content-length: 8"), "{header}");
+}
+
+#[test]
+fn other_methods_and_paths_are_refused() {
+    let admin = listen(&Arc::new(serving()));
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        let (code, header, _) = ask(&admin, method, "/status");
+        assert_eq!(code, 405);
+        assert!(header.contains("allow: get, head"), "{header}");
+    }
+    assert_eq!(get(&admin, "/nothing").0, 404);
+    assert_eq!(get(&admin, "/status?pretty").0, 200, "a query changes nothing");
+}
+
+#[test]
+fn every_answer_forbids_caching_and_sniffing() {
+    let admin = listen(&Arc::new(serving()));
+    for path in ["/", "/healthz", "/readyz", "/status", "/metrics", "/nothing"] {
+        let (_, header, _) = ask(&admin, "GET", path);
+        for line in ["cache-control: no-store", "x-content-type-options: nosniff", "connection: close"] {
+            assert!(header.contains(line), "{path}: {line} is missing in {header}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_sends_no_header_is_let_go() {
+    let admin = listen(&Arc::new(serving()));
+    let mut stream = connect(&admin);
+    stream.write_all(b"GET /status HT").unwrap();
+    let began = Instant::now();
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+}
+
+#[test]
+fn silent_clients_delay_a_probe_but_never_lock_it_out() {
+    let admin = listen(&Arc::new(serving()));
+    let silent: Vec<TcpStream> = (0..CONNECTIONS_MAX).map(|_| connect(&admin)).collect();
+    assert_eq!(get(&admin, "/healthz").0, 200);
+    drop(silent);
+}

@@ -1,0 +1,279 @@
+//! The addresses that this process has on the bus, written down so that a successor can delete their queues.
+//!
+//! A process that dies leaves lists in Redis that nobody reads and, under the stock ACL, nobody can find. Each process
+//! keeps `PID-START.addresses` in the state directory, a line `domain TAB key` for each address, under a flock that
+//! ends with the process, however it ends: a file whose lock can be taken belongs to nobody alive. May never: delete
+//! anything but `opensrf:client:` keys, touch a living process's file, or run on a core's thread (it writes and waits).
+
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
+
+/// Where addresses are recorded when neither the option nor systemd names a place.
+const STATE_DIR: &str = "/run/evergate";
+
+/// The end of a file's name.
+const SUFFIX: &str = ".addresses";
+
+/// Names tried for our own file: one is enough unless a successor takes it in the instant before it is locked, or a
+/// file of an earlier boot has the same process id and start time.
+const NAMES_MAX: u32 = 16;
+
+/// The part of an orphan that is read, bytes: some ten thousand addresses.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What every key begins with that may be deleted.
+const KEY_PREFIX: &str = "opensrf:client:";
+
+/// Keys in one DEL.
+const KEYS_PER_DEL: usize = 128;
+
+/// For the connection and its AUTH together, and for each reply.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Our own file, locked for as long as this lives. It is left behind by whoever could not delete its queues.
+#[derive(Debug)]
+pub struct AddressFile {
+    /// Holds the lock.
+    file: File,
+    path: PathBuf,
+}
+
+/// Opens our own file. `state_dir` is the option: what it names must work. Else `$STATE_DIRECTORY` (the first of a
+/// list, systemd.exec(5)), else `/run/evergate`; where neither can be used, none and a warning for the log.
+pub fn open(
+    state_dir: Option<&Path>,
+    state_directory: Option<&OsStr>,
+) -> Result<(Option<AddressFile>, Option<String>), String> {
+    if let Some(dir) = state_dir {
+        let named = |error| format!("state_dir {} cannot be used: {error}", dir.display());
+        return AddressFile::create(dir).map(|file| (Some(file), None)).map_err(named);
+    }
+    let systemd = state_directory.and_then(|list| list.as_bytes().split(|&b| b == b':').find(|dir| !dir.is_empty()));
+    let mut why = Vec::new();
+    for dir in systemd.map(|dir| Path::new(OsStr::from_bytes(dir))).into_iter().chain([Path::new(STATE_DIR)]) {
+        match AddressFile::create(dir) {
+            Ok(file) => return Ok((Some(file), (!why.is_empty()).then(|| why.join("; ")))),
+            Err(error) => why.push(format!("{} cannot be used: {error}", dir.display())),
+        }
+    }
+    why.push("addresses are not recorded, and the queues of a crash stay in Redis; set state_dir to mend it".into());
+    Ok((None, Some(why.join("; "))))
+}
+
+impl AddressFile {
+    /// Makes the directory where it is absent, and the file, locked.
+    fn create(dir: &Path) -> io::Result<Self> {
+        // Whoever may write here decides what is deleted in Redis.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let start = process_start(&fs::read_to_string("/proc/self/stat")?)
+            .ok_or_else(|| io::Error::other("field 22 of /proc/self/stat cannot be read"))?;
+        let name = format!("{}-{start}", std::process::id());
+        for n in 0..NAMES_MAX {
+            let again = if n == 0 { String::new() } else { format!("-{n}") };
+            let path = dir.join(format!("{name}{again}{SUFFIX}"));
+            let file = match open_options().create_new(true).mode(0o600).open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(error),
+            };
+            if lock(&file, &path)? {
+                return Ok(Self { file, path });
+            }
+        }
+        Err(io::Error::other(format!("none of {NAMES_MAX} names for {name}{SUFFIX} was free")))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory that [`orphans`] should look into.
+    pub fn dir(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+
+    /// Records that `key` is ours on the Redis of `domain`. Call it before Redis hears of the key.
+    pub fn record(&mut self, domain: &str, key: &str) -> io::Result<()> {
+        if !key.starts_with(KEY_PREFIX) || [domain, key].iter().any(|text| text.contains(char::is_control)) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a domain and a client address"));
+        }
+        // One write: a crash leaves whole lines, or one without its end, which is not read.
+        self.file.write_all(format!("{domain}\t{key}\n").as_bytes())
+    }
+
+    /// Deletes the file, once the queues that it names are deleted: the end of a process that ends well.
+    pub fn remove(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+}
+
+/// One address of a process that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The domain whose Redis holds it.
+    pub domain: String,
+    /// The list's key.
+    pub key: String,
+}
+
+/// The file of a process that is gone. It is locked while this lives, so that no other process works on it; dropped,
+/// it is there for the next. A worker that was busy when its client vanished pushes its reply later, and that makes
+/// the list anew: so delete the queues, keep the orphan for `request_max_seconds`, delete them again, then
+/// [`Orphan::remove`].
+#[derive(Debug)]
+pub struct Orphan {
+    /// Holds the lock.
+    _file: File,
+    path: PathBuf,
+    addresses: Vec<Address>,
+}
+
+impl Orphan {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every address that it names.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// The keys, by the domain whose Redis holds them: what [`delete_queues`] takes.
+    pub fn keys_by_domain(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut keys: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for address in &self.addresses {
+            keys.entry(&address.domain).or_default().push(&address.key);
+        }
+        keys
+    }
+
+    /// Deletes the file: its queues were deleted twice.
+    pub fn remove(self) -> io::Result<()> {
+        // Under the lock: nobody else has the right to this name.
+        fs::remove_file(&self.path)
+    }
+}
+
+/// The files in `dir` whose process is gone, each locked. Files without an address are removed on the way; what
+/// cannot be read is logged and left.
+pub fn orphans(dir: &Path) -> Vec<Orphan> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) => {
+            tracing::warn!("the address files in {} cannot be listed: {error}", dir.display());
+            return Vec::new();
+        }
+    };
+    let mut orphans = Vec::new();
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+        if !path.as_os_str().as_bytes().ends_with(SUFFIX.as_bytes()) {
+            continue;
+        }
+        match adopt(&path) {
+            Ok(Some(orphan)) => orphans.push(orphan),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("the address file {} cannot be taken over: {error}", path.display()),
+        }
+    }
+    orphans
+}
+
+/// The file at `path`, if its process is gone and it names an address.
+fn adopt(path: &Path) -> io::Result<Option<Orphan>> {
+    let mut file = match open_options().read(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if !file.metadata()?.is_file() || !lock(&file, path)? {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    Read::by_ref(&mut file).take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    let addresses = addresses(&String::from_utf8_lossy(&bytes));
+    let orphan = Orphan { _file: file, path: path.to_owned(), addresses };
+    if orphan.addresses.is_empty() {
+        orphan.remove()?;
+        return Ok(None);
+    }
+    Ok(Some(orphan))
+}
+
+/// How every address file is opened: for appending, and never through a symbolic link or into a FIFO's wait.
+fn open_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.append(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+    options
+}
+
+/// Locks `file` without waiting and says whether it is ours now, and still what `path` names: between the opening and
+/// the locking another process may have held the lock and removed the file.
+fn lock(file: &File, path: &Path) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => return Ok(false),
+        Err(fs::TryLockError::Error(error)) => return Err(error),
+    }
+    let ours = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The addresses in a file's text; a line that says something else, or has no end, is nobody's.
+fn addresses(text: &str) -> Vec<Address> {
+    text.split_inclusive('\n')
+        .filter_map(|line| line.strip_suffix('\n')?.split_once('\t'))
+        .filter(|(domain, key)| !domain.is_empty() && key.starts_with(KEY_PREFIX))
+        .map(|(domain, key)| Address { domain: domain.to_owned(), key: key.to_owned() })
+        .collect()
+}
+
+/// Clock ticks from the host's boot to the process's start: field 22 of /proc/PID/stat (`proc_pid_stat(5)`). The second
+/// field is the command's name in parentheses, and may hold spaces and parentheses.
+fn process_start(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+/// Deletes `keys` on the Redis at `address` (host and port) and says how many of them were there. Blocks, for 5 s per
+/// step at most. An error names host, port and reason, never the password.
+pub fn delete_queues(address: (&str, u16), username: &str, passwd: &str, keys: &[&str]) -> Result<u64, String> {
+    if keys.is_empty() {
+        return Ok(0);
+    }
+    let (host, port) = address;
+    let attempt = || {
+        // RESP 2 and no CLIENT SETINFO: the stock ACL refuses it.
+        let account =
+            RedisConnectionInfo::default().set_username(username).set_password(passwd).set_skip_set_lib_name();
+        let info = ConnectionAddr::Tcp(host.to_owned(), port).into_connection_info()?.set_redis_settings(account);
+        let mut connection = Client::open(info)?.get_connection_with_timeout(REDIS_TIMEOUT)?;
+        connection.set_read_timeout(Some(REDIS_TIMEOUT))?;
+        connection.set_write_timeout(Some(REDIS_TIMEOUT))?;
+        let mut deleted = 0;
+        for keys in keys.chunks(KEYS_PER_DEL) {
+            deleted += redis::cmd("DEL").arg(keys).query::<u64>(&mut connection)?;
+        }
+        Ok(deleted)
+    };
+    attempt().map_err(|error: redis::RedisError| format!("the queues on {host}:{port} were not deleted: {error}"))
+}

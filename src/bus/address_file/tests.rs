@@ -1,0 +1,228 @@
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::time::Instant;
+use std::{env, thread};
+
+use super::*;
+
+/// A directory that goes when the test ends.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, SeqCst);
+        let path = env::temp_dir().join(format!("evergate-addresses-{}-{n}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const KEY: &str = "opensrf:client:gateway:private.localhost:host:1:abc";
+
+#[test]
+fn the_start_time_is_read_behind_any_command_name() {
+    let tail = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 987654 20 21";
+    assert_eq!(process_start(&format!("42 (evergate) {tail}")), Some(987_654));
+    assert_eq!(process_start(&format!("42 (a) b ) R (c) {tail}")), Some(987_654));
+    assert_eq!(process_start("42 (evergate) S 1 2"), None);
+    assert_eq!(process_start(""), None);
+}
+
+#[test]
+fn the_file_is_named_after_the_process_and_its_start() {
+    let dir = Dir::new();
+    let (file, warning) = open(Some(&dir.0), None).unwrap();
+    let start = process_start(&fs::read_to_string("/proc/self/stat").unwrap()).unwrap();
+    let name = format!("{}-{start}.addresses", std::process::id());
+    let file = file.unwrap();
+    assert_eq!(file.path(), dir.0.join(name));
+    assert_eq!(file.dir(), dir.0);
+    assert_eq!(warning, None);
+}
+
+#[test]
+fn the_option_stands_before_systemds_directory_and_must_work() {
+    let (option, systemd) = (Dir::new(), Dir::new());
+    let (file, _) = open(Some(&option.0), Some(systemd.0.as_os_str())).unwrap();
+    assert_eq!(file.unwrap().dir(), option.0);
+    let mut list = systemd.0.join("made").into_os_string();
+    list.push(":/nowhere");
+    let (file, warning) = open(None, Some(&list)).unwrap();
+    assert_eq!((file.unwrap().dir(), warning), (&*systemd.0.join("made"), None), "the first of the list, created");
+    assert!(open(Some(Path::new("/proc/nowhere")), None).unwrap_err().contains("state_dir /proc/nowhere"));
+}
+
+#[test]
+fn a_living_process_keeps_its_addresses_and_a_dead_ones_are_found() {
+    let dir = Dir::new();
+    let mut file = AddressFile::create(&dir.0).unwrap();
+    file.record("private.localhost", KEY).unwrap();
+    file.record("public.localhost", &format!("{KEY}2")).unwrap();
+    assert!(orphans(&dir.0).is_empty(), "it is locked");
+    drop(file);
+    let found = orphans(&dir.0);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].addresses()[0], Address { domain: "private.localhost".into(), key: KEY.into() });
+    let keys = found[0].keys_by_domain();
+    assert_eq!((keys["private.localhost"].as_slice(), keys.len()), (&[KEY][..], 2));
+    assert!(orphans(&dir.0).is_empty(), "one process works on an orphan at a time");
+    drop(found);
+    let [orphan] = <[Orphan; 1]>::try_from(orphans(&dir.0)).unwrap();
+    orphan.remove().unwrap();
+    assert!(orphans(&dir.0).is_empty());
+    assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 0);
+}
+
+#[test]
+fn only_whole_lines_with_client_addresses_are_believed() {
+    let dir = Dir::new();
+    let path = dir.0.join("1-2.addresses");
+    let text = format!("d\t{KEY}\nd\topensrf:router:router:d\n\t{KEY}\nnonsense\n\u{0}\nd\t{KEY}-cut");
+    fs::write(&path, text).unwrap();
+    fs::write(dir.0.join("other"), format!("d\t{KEY}\n")).unwrap();
+    let found = orphans(&dir.0);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].addresses(), [Address { domain: "d".into(), key: KEY.into() }]);
+}
+
+#[test]
+fn a_file_of_strange_bytes_or_a_link_or_a_directory_does_no_harm() {
+    let dir = Dir::new();
+    fs::write(dir.0.join("1-1.addresses"), [0xff, 0xfe, b'\n', b'\t']).unwrap();
+    fs::create_dir(dir.0.join("2-2.addresses")).unwrap();
+    let target = dir.0.join("target");
+    fs::write(&target, format!("d\t{KEY}\n")).unwrap();
+    std::os::unix::fs::symlink(&target, dir.0.join("3-3.addresses")).unwrap();
+    nix::unistd::mkfifo(&dir.0.join("4-4.addresses"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(orphans(&dir.0).is_empty());
+    assert!(target.exists());
+    assert!(!dir.0.join("1-1.addresses").exists(), "a file without an address is removed");
+}
+
+#[test]
+fn what_would_spoil_the_file_is_not_recorded() {
+    let dir = Dir::new();
+    let mut file = AddressFile::create(&dir.0).unwrap();
+    assert!(file.record("d", &format!("{KEY}\nd\t{KEY}")).is_err());
+    assert!(file.record("d\t", KEY).is_err());
+    assert!(file.record("d", "opensrf:router:router:d").is_err());
+    assert_eq!(fs::read_to_string(file.path()).unwrap(), "");
+}
+
+#[test]
+fn a_lock_on_a_file_that_was_removed_meanwhile_counts_for_nothing() {
+    let dir = Dir::new();
+    let path = dir.0.join("1-1.addresses");
+    fs::write(&path, format!("d\t{KEY}\n")).unwrap();
+    // Two processes open the file before either has locked it.
+    let slow = open_options().open(&path).unwrap();
+    let [orphan] = <[Orphan; 1]>::try_from(orphans(&dir.0)).unwrap();
+    assert!(!lock(&slow, &path).unwrap(), "the other one has it");
+    orphan.remove().unwrap();
+    assert!(!lock(&slow, &path).unwrap(), "locked, but it is nobody's file any more");
+    fs::write(&path, "").unwrap();
+    assert!(!lock(&slow, &path).unwrap(), "nor is it the new one of that name");
+}
+
+#[test]
+fn processes_that_start_while_others_scan_never_lose_their_file() {
+    let dir = Dir::new();
+    let (stop, began) = (AtomicBool::new(false), Instant::now());
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(SeqCst) {
+                    assert!(orphans(&dir.0).is_empty(), "a living process's file was taken");
+                }
+            });
+        }
+        while began.elapsed() < Duration::from_millis(300) {
+            let mut file = AddressFile::create(&dir.0).unwrap();
+            file.record("d", KEY).unwrap();
+            assert_eq!(fs::read_to_string(file.path()).unwrap(), format!("d\t{KEY}\n"));
+            file.remove().unwrap();
+        }
+        stop.store(true, SeqCst);
+    });
+}
+
+/// A Redis of our own, without persistence, that ends with the test.
+struct Redis {
+    child: Child,
+    port: u16,
+}
+
+impl Redis {
+    /// None where the machine has no redis-server.
+    fn start(dir: &Dir) -> Option<Self> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port_text = port.to_string();
+        let child = Command::new("redis-server")
+            .args(["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
+            .arg(&dir.0)
+            .stdout(Stdio::null())
+            .spawn()
+            .ok()?;
+        let redis = Self { child, port };
+        let began = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(10), "redis-server does not start");
+            thread::sleep(Duration::from_millis(10));
+        }
+        Some(redis)
+    }
+
+    fn admin(&self) -> redis::Connection {
+        Client::open(("127.0.0.1", self.port)).unwrap().get_connection().unwrap()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn queues_are_deleted_under_the_stock_acl() {
+    let dir = Dir::new();
+    let Some(server) = Redis::start(&dir) else {
+        eprintln!("skipped: there is no redis-server here");
+        return;
+    };
+    let mut admin = server.admin();
+    redis::cmd("ACL")
+        .arg("SETUSER gateway reset on >gateway-test -@all +lpop +blpop +rpush +del".split(' ').collect::<Vec<_>>())
+        .arg(&["~opensrf:router:*", "~opensrf:client:*"])
+        .exec(&mut admin)
+        .unwrap();
+    let keys: Vec<String> = (0..300).map(|n| format!("{KEY}{n}")).collect();
+    for key in &keys {
+        redis::cmd("RPUSH").arg(key).arg("late").exec(&mut admin).unwrap();
+    }
+    redis::cmd("RPUSH").arg("opensrf:client:other").arg("kept").exec(&mut admin).unwrap();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let address = ("127.0.0.1", server.port);
+    assert_eq!(delete_queues(address, "gateway", "gateway-test", &keys), Ok(300));
+    assert_eq!(delete_queues(address, "gateway", "gateway-test", &keys), Ok(0));
+    assert_eq!(redis::cmd("DBSIZE").query::<u64>(&mut admin), Ok(1));
+    let refused = delete_queues(address, "gateway", "wrong", &keys).unwrap_err();
+    assert!(refused.contains("authentication failed") && !refused.contains("wrong"), "{refused}");
+    assert!(delete_queues(address, "gateway", "gateway-test", &["forbidden"]).is_err());
+}
+
+#[test]
+fn a_redis_that_is_away_is_an_error_and_no_wait() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let error = delete_queues(("127.0.0.1", port), "gateway", "secret", &[KEY]).unwrap_err();
+    assert!(error.contains(&format!("127.0.0.1:{port}")) && !error.contains("secret"), "{error}");
+    assert_eq!(delete_queues(("127.0.0.1", port), "gateway", "secret", &[]), Ok(0));
+}

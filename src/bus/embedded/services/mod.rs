@@ -1,0 +1,149 @@
+//! The demo services: each a listener on the service's queues and a pool of workers. They reach clients only through
+//! the bus, under the account of OpenSRF's services, and know nothing of the gateway.
+
+mod methods;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::envelope::Dialect;
+use super::link::{Domains, Listener, Pusher};
+use worker::Worker;
+
+/// Free workers that keep their own connection open for the next session; the others close theirs, so that a burst of
+/// sessions does not hold descriptors for ever.
+const CONNECTIONS_KEPT: usize = 64;
+
+/// A service that is served here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
+    /// `opensrf.math`, which speaks as a C service does.
+    Math,
+    /// `opensrf.demo`, which speaks as a Perl service does.
+    Demo,
+}
+
+impl Service {
+    /// All of them.
+    pub(super) const ALL: [Self; 2] = [Self::Math, Self::Demo];
+
+    /// The name that clients call it by.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Math => "opensrf.math",
+            Self::Demo => "opensrf.demo",
+        }
+    }
+
+    /// How its replies are spelled.
+    fn dialect(self) -> Dialect {
+        match self {
+            Self::Math => Dialect::C,
+            Self::Demo => Dialect::Perl,
+        }
+    }
+}
+
+/// What the workers of one service have in common.
+#[derive(Debug)]
+struct Common {
+    service: Service,
+    /// How long a session's worker waits for the next message.
+    keepalive: Duration,
+    /// Where replies are sent.
+    domains: Domains,
+    /// The Redis that holds the workers' own addresses.
+    own: Arc<Pusher>,
+}
+
+/// The workers of one service.
+#[derive(Debug, Clone)]
+pub(super) struct Pool {
+    common: Arc<Common>,
+    /// One permit for each free worker.
+    permits: Arc<Semaphore>,
+    /// Free workers by number: the lowest is taken first, so that few of them ever open a connection.
+    free: Arc<Mutex<BTreeMap<usize, Worker>>>,
+}
+
+/// A worker at work; leaving scope puts it back into its pool.
+struct Busy {
+    pool: Pool,
+    worker: Option<Worker>,
+    /// Released after the worker is back, for fields are dropped after `drop` has run.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(mut worker) = self.worker.take() {
+            let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);
+            if free.len() >= CONNECTIONS_KEPT && free.keys().nth(CONNECTIONS_KEPT - 1) < Some(&worker.number) {
+                worker.close();
+            }
+            free.insert(worker.number, worker);
+        }
+    }
+}
+
+/// How a pool is set up.
+#[derive(Debug)]
+pub(super) struct PoolOptions<'a> {
+    /// The service.
+    pub(super) service: Service,
+    /// How many workers it has at most.
+    pub(super) workers: usize,
+    /// The number of its first worker.
+    pub(super) first_number: usize,
+    /// The workers' addresses up to their number: `opensrf:client:USER:DOMAIN:HOST`.
+    pub(super) address_prefix: &'a str,
+    /// How long a session's worker waits for the next message.
+    pub(super) keepalive: Duration,
+    /// Where replies are sent.
+    pub(super) domains: Domains,
+    /// The Redis of the workers' own addresses.
+    pub(super) own: Arc<Pusher>,
+}
+
+impl Pool {
+    /// A pool of workers that all are free.
+    pub(super) fn new(options: PoolOptions<'_>) -> Result<Self, getrandom::Error> {
+        let PoolOptions { service, workers, first_number, address_prefix, keepalive, domains, own } = options;
+        let mut free = BTreeMap::new();
+        for number in first_number..first_number + workers {
+            let random = super::random_hex(4)?;
+            free.insert(number, Worker::new(number, format!("{address_prefix}:{number}:{random}")));
+        }
+        Ok(Self {
+            common: Arc::new(Common { service, keepalive, domains, own }),
+            permits: Arc::new(Semaphore::new(workers)),
+            free: Arc::new(Mutex::new(free)),
+        })
+    }
+
+    /// Takes calls from one of the service's queues for ever, never more than there are free workers: the rest wait in
+    /// the queue, where they outlive this process.
+    pub(super) async fn run(self, mut listener: Listener) {
+        loop {
+            // A second listener (of the other domain) may take the permit meanwhile: then its message waits below.
+            match self.permits.acquire().await {
+                Ok(permit) => drop(permit),
+                Err(_closed) => return,
+            }
+            for message in listener.messages(self.permits.available_permits().max(1)).await {
+                let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
+                let worker = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
+                let mut busy = Busy { pool: self.clone(), worker: worker.map(|(_, worker)| worker), _permit: permit };
+                tokio::spawn(async move {
+                    if let Some(worker) = &mut busy.worker {
+                        worker.work(&busy.pool.common, &message).await;
+                    }
+                });
+            }
+        }
+    }
+}

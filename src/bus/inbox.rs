@@ -1,0 +1,124 @@
+//! Receiving: `BLPOP key 0` and `LPOP key n` in pairs, several pairs queued ahead.
+//!
+//! The first command of a pair waits for a message; the second takes what has gathered behind it, so that
+//! a busy core pops in batches and an idle one is woken by its first message.
+
+use super::resp::{self, Token};
+
+/// Pairs that are queued ahead: the next pop is in Redis before the reply of the last has been read.
+const PAIRS_AHEAD: usize = 4;
+/// Bytes that one pop should carry.
+const POP_BYTES: usize = 1024 * 1024;
+/// The most elements of one pop. 512 small ones are 2 ms of sends in one turn.
+const POP_MAX: usize = 128;
+
+/// What the next token must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expect {
+    /// The header of a BLPOP's reply.
+    First,
+    /// The key in a BLPOP's reply.
+    Key,
+    /// The message in a BLPOP's reply.
+    Value,
+    /// The header of an LPOP's reply.
+    Rest,
+    /// An LPOP's elements, that many left.
+    Elements(usize),
+}
+
+/// Redis answered something that a pop does not answer; the link must be given up.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unexpected {
+    /// An error of Redis', in its own words.
+    Refused(String),
+    /// A reply of the wrong shape.
+    Shape,
+}
+
+/// The pops of one key on one connection.
+#[derive(Debug)]
+pub struct Inbox {
+    /// The core's own bus address.
+    key: Box<str>,
+    /// Where the reader stands in the current reply.
+    expect: Expect,
+    /// Pairs written and not answered in full.
+    pairs: usize,
+    /// Elements per LPOP in the pairs that will be written next.
+    pop: usize,
+    /// Mean bytes of a message, over about the last eight.
+    mean_bytes: usize,
+}
+
+impl Inbox {
+    /// Pops `key` on a new connection.
+    pub fn new(key: &str) -> Self {
+        Self { key: key.into(), expect: Expect::First, pairs: 0, pop: 16, mean_bytes: 0 }
+    }
+
+    /// Appends what must be written to keep pairs queued ahead; returns how many commands that is.
+    /// Waits until half of them are used up, so that most replies cost no write.
+    pub fn write(&mut self, out: &mut Vec<u8>) -> usize {
+        if self.pairs > PAIRS_AHEAD / 2 {
+            return 0;
+        }
+        let pairs = PAIRS_AHEAD - self.pairs;
+        let mut digits = [0_u8; 4];
+        let count = decimal(self.pop, &mut digits);
+        for _ in 0..pairs {
+            resp::write_command(out, &[b"BLPOP", self.key.as_bytes(), b"0"]);
+            resp::write_command(out, &[b"LPOP", self.key.as_bytes(), count]);
+        }
+        self.pairs = PAIRS_AHEAD;
+        pairs * 2
+    }
+
+    /// Takes one token of the replies; gives back a message when the token is one.
+    pub fn token<'a>(&mut self, token: &Token<'a>) -> Result<Option<&'a [u8]>, Unexpected> {
+        if let Token::Error(text) = token {
+            return Err(Unexpected::Refused(String::from_utf8_lossy(text).into_owned()));
+        }
+        let (expect, message) = match (self.expect, token) {
+            (Expect::First, Token::Array(2)) => (Expect::Key, None),
+            // Redis answers nil when a BLPOP is unblocked from outside (CLIENT UNBLOCK): the LPOP follows as usual.
+            (Expect::First, Token::Nil) => (Expect::Rest, None),
+            (Expect::Key, Token::Bulk(_)) => (Expect::Value, None),
+            (Expect::Value, Token::Bulk(message)) => (Expect::Rest, Some(*message)),
+            (Expect::Rest, Token::Nil | Token::Array(0)) => (self.pair_done(), None),
+            (Expect::Rest, Token::Array(n)) => (Expect::Elements(*n), None),
+            (Expect::Elements(left), Token::Bulk(message)) => {
+                (if left > 1 { Expect::Elements(left - 1) } else { self.pair_done() }, Some(*message))
+            }
+            _ => return Err(Unexpected::Shape),
+        };
+        self.expect = expect;
+        if let Some(message) = message {
+            self.mean_bytes = (self.mean_bytes * 7 + message.len()) / 8;
+            self.pop = (POP_BYTES / self.mean_bytes.max(1)).clamp(1, POP_MAX);
+        }
+        Ok(message)
+    }
+
+    /// Elements that the next LPOP will ask for.
+    pub fn pop_size(&self) -> usize {
+        self.pop
+    }
+
+    fn pair_done(&mut self) -> Expect {
+        self.pairs -= 1;
+        Expect::First
+    }
+}
+
+fn decimal(mut n: usize, digits: &mut [u8; 4]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 || at == 0 {
+            return &digits[at..];
+        }
+    }
+}

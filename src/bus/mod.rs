@@ -1,0 +1,14 @@
+//! The OpenSRF bus: Redis lists. A core has one address, a link that pops it, and a link that pushes.
+//!
+//! `resp`, `inbox` and `outbox` are pure: bytes go in, bytes and decisions come out. `link` is their shell on
+//! the core's ring. `address_file` and `embedded` never run on a core.
+//! Never: a second connection for a client, a push sent twice, a wait on Redis that blocks the core.
+
+pub mod address_file;
+pub mod embedded;
+pub mod inbox;
+pub mod link;
+pub mod outbox;
+pub mod resp;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! Sending: messages gathered into one pipelined batch of RPUSHes, each confirmed by its integer reply.
+//!
+//! What was written and not confirmed when the link breaks is never sent again: Redis may have it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use super::resp::{self, Token};
+
+/// Names what a push carried, so that its failure can be told to the right client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The client's slot on its core.
+    pub slot: u32,
+    /// The slot's generation when the message was relayed.
+    pub generation: u32,
+    /// The conversation.
+    pub n: u64,
+    /// The envelope within the conversation.
+    pub push: u32,
+}
+
+/// One message on its way to a Redis list.
+#[derive(Debug)]
+pub struct Push {
+    /// The list.
+    pub key: Rc<str>,
+    /// The JSON of the bus message.
+    pub message: Vec<u8>,
+    /// Whom to tell if it fails; `None` for what the gateway sends for itself.
+    pub ticket: Option<Ticket>,
+}
+
+/// A command that was written and whose reply has not been read.
+#[derive(Debug)]
+enum Sent {
+    /// One RPUSH with the tickets of its messages.
+    Push(Vec<Ticket>),
+    /// A DEL; its reply says nothing that matters.
+    Delete,
+}
+
+/// What a reply on the sending link meant.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Redis has the messages, or deleted the key.
+    Done,
+    /// Redis refused these messages, in its own words.
+    Refused(Vec<Ticket>, String),
+}
+
+/// The sending half of one connection.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Not written yet, in order.
+    waiting: Vec<Push>,
+    /// Bytes of the messages in `waiting`.
+    waiting_bytes: usize,
+    /// Keys to delete with the next batch.
+    deletes: Vec<Rc<str>>,
+    /// Written, not answered, in order.
+    sent: VecDeque<Sent>,
+    /// Reused between batches: list -> its RPUSH of this batch.
+    keys: FxHashMap<Rc<str>, usize>,
+}
+
+impl Outbox {
+    /// Queues a message for the next batch.
+    pub fn push(&mut self, push: Push) {
+        self.waiting_bytes += push.message.len();
+        self.waiting.push(push);
+    }
+
+    /// Queues a DEL for the next batch.
+    pub fn delete(&mut self, key: Rc<str>) {
+        self.deletes.push(key);
+    }
+
+    /// Messages that wait to be written.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// True when nothing waits to be written.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.deletes.is_empty()
+    }
+
+    /// True when everything written has been answered.
+    pub fn is_confirmed(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// Bytes of the messages that wait.
+    pub fn bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Appends the batch to `out`: one RPUSH a list, the messages of a list in their order; returns the commands.
+    pub fn write(&mut self, out: &mut Vec<u8>) -> usize {
+        let mut batches: Vec<Vec<usize>> = Vec::with_capacity(1);
+        self.keys.clear();
+        for (index, push) in self.waiting.iter().enumerate() {
+            let next = batches.len();
+            let at = *self.keys.entry(Rc::clone(&push.key)).or_insert(next);
+            if at == next {
+                batches.push(Vec::new());
+            }
+            batches[at].push(index);
+        }
+        out.reserve(self.waiting_bytes + 128 * (batches.len() + self.waiting.len()));
+        let commands = batches.len() + self.deletes.len();
+        for batch in &batches {
+            resp::write_array(out, 2 + batch.len());
+            resp::write_bulk(out, b"RPUSH");
+            resp::write_bulk(out, self.waiting[batch[0]].key.as_bytes());
+            for &index in batch {
+                resp::write_bulk(out, &self.waiting[index].message);
+            }
+            self.sent.push_back(Sent::Push(batch.iter().filter_map(|&index| self.waiting[index].ticket).collect()));
+        }
+        for key in self.deletes.drain(..) {
+            resp::write_command(out, &[b"DEL", key.as_bytes()]);
+            self.sent.push_back(Sent::Delete);
+        }
+        self.keys.clear();
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        commands
+    }
+
+    /// Takes the reply to the oldest command; `None` when no command waits for one or the reply has a wrong shape:
+    /// the link must be given up.
+    pub fn answer(&mut self, token: &Token<'_>) -> Option<Answer> {
+        let sent = self.sent.pop_front()?;
+        match (token, sent) {
+            (Token::Integer(_), _) | (Token::Error(_), Sent::Delete) => Some(Answer::Done),
+            (Token::Error(text), Sent::Push(tickets)) => {
+                Some(Answer::Refused(tickets, String::from_utf8_lossy(text).into_owned()))
+            }
+            (_, sent) => {
+                self.sent.push_front(sent);
+                None
+            }
+        }
+    }
+
+    /// The link broke: the tickets of what was written and not confirmed.
+    pub fn take_unconfirmed(&mut self) -> Vec<Ticket> {
+        self.sent
+            .drain(..)
+            .flat_map(|sent| match sent {
+                Sent::Push(tickets) => tickets,
+                Sent::Delete => Vec::new(),
+            })
+            .collect()
+    }
+
+    /// The bus is away: the tickets of what was never written.
+    pub fn take_unsent(&mut self) -> Vec<Ticket> {
+        self.deletes.clear();
+        self.waiting_bytes = 0;
+        self.waiting.drain(..).filter_map(|push| push.ticket).collect()
+    }
+}

@@ -1,0 +1,194 @@
+//! The bus: does the name resolve, does Redis answer, may the account do what the gateway does?
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::process;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use redis::{Cmd, Parser, Value, cmd};
+
+use super::Finding;
+use crate::config::Config;
+
+/// `getaddrinfo` has no time limit of its own; resolv.conf's usual one is 5 seconds for each server.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for each answer of Redis.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the gateway pushes and pops in the test.
+const PROBE: &str = "evergate check";
+
+/// Looks at one domain; stops at the first thing that fails, since the rest depends on it.
+pub(super) fn domain(config: &Config, domain: &str) -> Vec<Finding> {
+    let target = config.bus_domain_address.get(domain).cloned();
+    let target = target.unwrap_or_else(|| format!("{domain}:{}", config.port));
+    let mut findings = Vec::new();
+    let addresses = match resolve(&target) {
+        Ok(addresses) => addresses,
+        Err(why) => {
+            findings.push(Finding::fail(
+                format!("bus {domain}: {target} does not resolve: {why}"),
+                format!(
+                    "add the name to DNS or /etc/hosts, or bus_domain_address = {{ \"{domain}\" = \"ADDRESS:PORT\" }}"
+                ),
+            ));
+            return findings;
+        }
+    };
+    findings.push(Finding::ok(format!("bus {domain}: {target} is {}", list(&addresses))));
+    let mut link = match connect(&addresses, Duration::from_secs(config.bus_connect_timeout_seconds)) {
+        Ok(link) => link,
+        Err(why) => {
+            findings.push(Finding::fail(
+                format!("bus {domain}: {target} cannot be reached: {why}"),
+                "start Redis there, let it listen on that address (`bind` in redis.conf), open the firewall, or correct \
+                 port or bus_domain_address",
+            ));
+            return findings;
+        }
+    };
+    findings.push(Finding::ok(format!("bus {domain}: reachable")));
+    if let Err(why) = link.ask(cmd("AUTH").arg(&config.username).arg(config.passwd.expose())) {
+        findings.push(Finding::fail(
+            format!("bus {domain}: the account {:?} is refused: {why}", config.username),
+            "compare username and passwd with Redis' ACL (`ACL LIST` as an administrator; opensrf's \
+             redis-accounts.txt sets them up)",
+        ));
+        return findings;
+    }
+    findings.push(Finding::ok(format!("bus {domain}: the account {:?} is accepted", config.username)));
+    findings.extend(commands(&mut link, &config.username, domain));
+    findings
+}
+
+/// Pushes to and pops from a key of the check's own, and deletes it whatever happened.
+fn commands(link: &mut Link, user: &str, domain: &str) -> Vec<Finding> {
+    let key = format!("opensrf:client:{user}:{domain}:check:{}:{:016x}", process::id(), random());
+    let steps: [(&str, Cmd, Expect); 5] = [
+        ("RPUSH", cmd("RPUSH").arg(&key).arg(PROBE).arg(PROBE).arg(PROBE).take(), Expect::Int(3)),
+        ("BLPOP", cmd("BLPOP").arg(&key).arg(1).take(), Expect::Popped),
+        ("LPOP", cmd("LPOP").arg(&key).take(), Expect::Popped),
+        ("LPOP with a count", cmd("LPOP").arg(&key).arg(128).take(), Expect::Popped),
+        ("DEL", cmd("DEL").arg(&key).take(), Expect::Int(0)),
+    ];
+    let mut done = Vec::new();
+    let mut findings = Vec::new();
+    for (name, command, expect) in steps {
+        match link.ask(&command) {
+            Ok(value) if expect.is_met(&value) => done.push(name),
+            Ok(value) => {
+                findings.push(Finding::fail(
+                    format!("bus {domain}: {name} on {key} answered {value:?}"),
+                    "this is no plain Redis 6.2 or later: point the domain at one (LPOP takes a count since 6.2)",
+                ));
+                break;
+            }
+            Err(why) => {
+                findings.push(Finding::fail(format!("bus {domain}: {name} on {key} is refused: {why}"), remedy(user)));
+                break;
+            }
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(format!("bus {domain}: {} on a key of its own", done.join(", "))));
+    } else if let Err(why) = link.ask(cmd("DEL").arg(&key)) {
+        findings.push(Finding::warn(
+            format!("bus {domain}: {key} could not be deleted: {why}"),
+            format!("delete it as an administrator: DEL {key}"),
+        ));
+    }
+    findings
+}
+
+fn remedy(user: &str) -> String {
+    format!(
+        "as an administrator: ACL SETUSER {user} +lpop +blpop +rpush +del ~opensrf:router:* ~opensrf:client:*, and in \
+         the ACL file to keep it"
+    )
+}
+
+/// What a command must answer.
+enum Expect {
+    Int(i64),
+    /// The probe, alone or in an array.
+    Popped,
+}
+
+impl Expect {
+    fn is_met(&self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::Int(wanted), Value::Int(found)) => wanted == found,
+            (Self::Popped, Value::BulkString(bytes)) => bytes == PROBE.as_bytes(),
+            (Self::Popped, Value::Array(items)) => items.last().is_some_and(|last| self.is_met(last)),
+            _ => false,
+        }
+    }
+}
+
+/// One connection, on which each answer has a time limit. Only the encoder and the parser of the crate are used: its
+/// connection sends `CLIENT SETINFO`, which the stock ACL refuses and Redis would log.
+struct Link {
+    stream: TcpStream,
+    parser: Parser,
+}
+
+impl Link {
+    fn ask(&mut self, command: &Cmd) -> Result<Value, String> {
+        self.stream.write_all(&command.get_packed_command()).map_err(|why| why.to_string())?;
+        match self.parser.parse_value(&mut self.stream) {
+            Ok(Value::ServerError(why)) => {
+                Err(why.details().map_or_else(|| why.code().to_owned(), |details| format!("{} {details}", why.code())))
+            }
+            Ok(value) => Ok(value),
+            Err(why) => Err(why.to_string()),
+        }
+    }
+}
+
+fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<Link, String> {
+    let mut last = "no address".to_owned();
+    for address in addresses {
+        let stream = TcpStream::connect_timeout(address, timeout).and_then(|stream| {
+            stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+            stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        });
+        match stream {
+            Ok(stream) => return Ok(Link { stream, parser: Parser::new() }),
+            Err(why) => last = format!("{address}: {why}"),
+        }
+    }
+    Err(last)
+}
+
+/// In a thread, since the resolver may take minutes; one that is late is left behind, and ends with the process.
+fn resolve(target: &str) -> Result<Vec<SocketAddr>, String> {
+    let (sender, receiver) = mpsc::channel();
+    let name = target.to_owned();
+    let asking = thread::Builder::new().name("resolve".to_owned()).spawn(move || {
+        let found = name.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+        let _ = sender.send(found.map_err(|why| why.to_string()));
+    });
+    asking.map_err(|why| why.to_string())?;
+    match receiver.recv_timeout(RESOLVE_TIMEOUT) {
+        Ok(Ok(addresses)) if addresses.is_empty() => Err("the name has no address".to_owned()),
+        Ok(found) => found,
+        Err(_) => Err(format!("no answer within {} seconds", RESOLVE_TIMEOUT.as_secs())),
+    }
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    let mut texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(", ")
+}
+
+/// 64 bits that two checks at once do not share.
+fn random() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}

@@ -1,0 +1,228 @@
+//! The host: kernel, ring, descriptors, CPUs, ports, backlog.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+
+use io_uring::IoUring;
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Finding, Outcome};
+use crate::config::{Config, Host};
+
+/// `SINGLE_ISSUER` and `DEFER_TASKRUN` together: Linux 6.1.
+const KERNEL_MIN: (u32, u32) = (6, 1);
+
+/// Descriptors besides the clients': rings, listeners, logs, the admin page, standard streams.
+const DESCRIPTORS_RESERVE: u64 = 64;
+
+/// Links of a core to its own Redis, one that sends and one that receives.
+const LINKS_PER_CORE: u64 = 2;
+
+/// Connections that may wait to be accepted; a smaller `net.core.somaxconn` cuts what a listener asks for.
+const BACKLOG: u64 = 4_096;
+
+/// Kernel and ring: without them nothing can be served. The error names the cause and the remedy; exit code 1.
+pub fn host_usable() -> Result<(), String> {
+    for finding in kernel_and_ring() {
+        if let Outcome::Fail { remedy } = finding.outcome {
+            return Err(format!("{}: {remedy}", finding.text));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn kernel_and_ring() -> Vec<Finding> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    vec![kernel(release), ring(build_ring(), &Clues::read(release))]
+}
+
+fn kernel(release: &str) -> Finding {
+    let (major, minor) = KERNEL_MIN;
+    match version(release) {
+        Some(found) if found >= KERNEL_MIN => Finding::ok(format!("kernel {release}, {major}.{minor} is needed")),
+        _ => Finding::fail(
+            format!("kernel {release:?} is older than {major}.{minor}"),
+            format!("install a kernel of {major}.{minor} or later; io_uring's DEFER_TASKRUN is not in older ones"),
+        ),
+    }
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// A small ring with the flags that the cores use.
+fn build_ring() -> Result<(), Errno> {
+    let mut builder = IoUring::<io_uring::squeue::Entry>::builder();
+    builder.setup_single_issuer().setup_defer_taskrun().setup_coop_taskrun();
+    let ring = builder.build(8);
+    ring.map(drop).map_err(|why| why.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))
+}
+
+/// What tells the causes of a refused ring apart.
+#[derive(Debug, Default)]
+struct Clues {
+    /// As in `uname -r`.
+    release: String,
+    /// `kernel.io_uring_disabled`: 0 no, 1 for all but its group and the privileged, 2 for all. `None`: no such setting.
+    disabled: Option<u32>,
+    /// Whether a seccomp filter is on this process (`Seccomp:` of `/proc/self/status` is not 0).
+    seccomp: bool,
+}
+
+impl Clues {
+    fn read(release: &str) -> Self {
+        let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let seccomp = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+        Self {
+            release: release.to_owned(),
+            disabled: disabled.ok().and_then(|text| text.trim().parse().ok()),
+            seccomp: seccomp.is_some_and(|mode| mode.trim() != "0"),
+        }
+    }
+}
+
+fn ring(built: Result<(), Errno>, clues: &Clues) -> Finding {
+    const FLAGS: &str = "SINGLE_ISSUER, DEFER_TASKRUN, COOP_TASKRUN";
+    const SECCOMP: &str = "allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile (docker: \
+        --security-opt seccomp=PROFILE.json; systemd: SystemCallFilter=@io-event io_uring_setup io_uring_enter \
+        io_uring_register)";
+    let Err(errno) = built else { return Finding::ok(format!("io_uring with {FLAGS}")) };
+    let old = version(&clues.release).is_none_or(|found| found < KERNEL_MIN);
+    let disabled = clues.disabled.unwrap_or(0);
+    let (problem, remedy) = match errno {
+        Errno::EPERM if disabled > 0 => (
+            format!("io_uring is disabled on this host (kernel.io_uring_disabled={disabled})"),
+            if disabled == 1 {
+                "set it to 0 (sysctl -w kernel.io_uring_disabled=0), or add this account's group to \
+                 kernel.io_uring_group"
+                    .to_owned()
+            } else {
+                "set it to 0: sysctl -w kernel.io_uring_disabled=0, and in /etc/sysctl.d to keep it".to_owned()
+            },
+        ),
+        Errno::EPERM | Errno::EACCES | Errno::ENOSYS if clues.seccomp => {
+            (format!("io_uring is blocked by a seccomp filter ({errno})"), SECCOMP.to_owned())
+        }
+        Errno::EINVAL | Errno::ENOSYS if old => (
+            format!("this kernel's io_uring lacks {FLAGS} ({errno})"),
+            format!("install a kernel of {}.{} or later", KERNEL_MIN.0, KERNEL_MIN.1),
+        ),
+        Errno::ENOSYS => (
+            format!("this kernel has no io_uring ({errno})"),
+            format!("use a kernel built with CONFIG_IO_URING; where this is a container: {SECCOMP}"),
+        ),
+        Errno::EPERM | Errno::EACCES => (
+            format!("io_uring is refused to this process ({errno})"),
+            "look for a rule of a security module (SELinux: io_uring class; AppArmor: io_uring), and allow it"
+                .to_owned(),
+        ),
+        Errno::EINVAL => (
+            format!("io_uring takes none of {FLAGS} ({errno})"),
+            "a sandbox (gVisor, an emulator) stands in for the kernel: run evergate outside it".to_owned(),
+        ),
+        Errno::ENOMEM => (
+            format!("no memory for a ring ({errno})"),
+            "raise the limit of locked memory (LimitMEMLOCK=infinity in the unit, ulimit -l)".to_owned(),
+        ),
+        Errno::EMFILE | Errno::ENFILE => {
+            (format!("no descriptor for a ring ({errno})"), "raise RLIMIT_NOFILE (LimitNOFILE= in the unit)".to_owned())
+        }
+        other => (format!("no ring can be built ({other})"), "see io_uring_setup(2) for this error".to_owned()),
+    };
+    Finding::fail(problem, remedy)
+}
+
+pub(super) fn descriptors(config: &Config) -> Finding {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1_024, 1_024));
+    descriptors_suffice(config, soft, hard)
+}
+
+fn descriptors_suffice(config: &Config, soft: u64, hard: u64) -> Finding {
+    let links = LINKS_PER_CORE + config.domains.len().saturating_sub(1) as u64;
+    let needed = config.clients_max as u64 + config.cores.len() as u64 * links + DESCRIPTORS_RESERVE;
+    // serve raises the soft limit to the hard one.
+    let limit = soft.max(hard);
+    let text = format!("descriptors: {needed} needed for clients_max {}, {limit} allowed", config.clients_max);
+    if needed <= limit {
+        return Finding::ok(text);
+    }
+    Finding::fail(text, format!("LimitNOFILE={needed} or more in the unit (or ulimit -n), or a lower clients_max"))
+}
+
+pub(super) fn cores(config: &Config) -> Finding {
+    cores_allowed(config, &Host::ask().cpus)
+}
+
+fn cores_allowed(config: &Config, allowed: &[usize]) -> Finding {
+    let refused: Vec<usize> = config.cores.iter().copied().filter(|cpu| !allowed.contains(cpu)).collect();
+    if refused.is_empty() {
+        return Finding::ok(format!("cores {:?}", config.cores));
+    }
+    Finding::fail(
+        format!("cores: this process may not run on CPU {refused:?}, only on {allowed:?}"),
+        "correct `cores`, or the affinity (CPUAffinity= in the unit, taskset, cpuset of the container)",
+    )
+}
+
+pub(super) fn ports(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![port("listen", config.listen, config.share_port)];
+    findings.extend(config.admin.map(|address| port("admin", address, false)));
+    findings
+}
+
+/// Binds without listening: enough to meet whoever listens there, and no client is ever given to this socket.
+fn port(option: &str, address: SocketAddr, share: bool) -> Finding {
+    let bind = || -> io::Result<()> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if share {
+            socket.set_reuse_port(true)?;
+        }
+        socket.bind(&address.into())
+    };
+    let Err(why) = bind() else { return Finding::ok(format!("{option} {address} is free")) };
+    let remedy = match why.kind() {
+        io::ErrorKind::AddrInUse if share => {
+            "whoever listens there does not share the port, or runs under another account: stop it, or choose another \
+             port"
+                .to_owned()
+        }
+        io::ErrorKind::AddrInUse if option == "listen" => {
+            format!("stop whoever listens there (ss -ltnp 'sport = :{}'), choose another port, or --share-port", {
+                address.port()
+            })
+        }
+        io::ErrorKind::AddrInUse => "stop whoever listens there, or choose another port".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "a port below 1024 needs CAP_NET_BIND_SERVICE (AmbientCapabilities= in the unit)".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => "this host has no such address: correct it (ip addr lists them)".to_owned(),
+        _ => "choose another address".to_owned(),
+    };
+    Finding::fail(format!("{option} {address} cannot be used: {why}"), remedy)
+}
+
+pub(super) fn backlog() -> Finding {
+    let text = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
+    let Ok(found) = text.trim().parse::<u64>() else {
+        return Finding::note("net.core.somaxconn cannot be read here");
+    };
+    if found >= BACKLOG {
+        return Finding::ok(format!("net.core.somaxconn {found}"));
+    }
+    Finding::warn(
+        format!("net.core.somaxconn is {found}: a rush of clients after a restart overflows the backlog"),
+        format!("sysctl -w net.core.somaxconn={BACKLOG}, and in /etc/sysctl.d to keep it"),
+    )
+}
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+mod tests;

@@ -1,0 +1,118 @@
+//! `evergate check`: can this host and this bus serve? A line for each thing looked at, and a remedy for each that
+//! fails.
+//!
+//! May use: blocking calls, each with a time limit; one random key of its own on the bus. May never: touch the router's
+//! key or a client's, listen on the port that it tests (with `share_port` it would be given clients), or print a
+//! password. `serve` uses [`host_usable`] at its start.
+#![forbid(unsafe_code)]
+
+mod bus;
+mod host;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+
+use crate::config::{Config, Origins};
+
+pub use host::host_usable;
+
+/// What one look found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Outcome {
+    /// As it should be.
+    Ok,
+    /// It serves, but worse than it could.
+    Warn {
+        /// What to do.
+        remedy: String,
+    },
+    /// It cannot serve so.
+    Fail {
+        /// What to do.
+        remedy: String,
+    },
+    /// Nothing that can be tested from here.
+    Note,
+}
+
+/// One line of the report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Finding {
+    outcome: Outcome,
+    /// What was looked at, and what was found.
+    text: String,
+}
+
+impl Finding {
+    fn ok(text: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Ok, text: text.into() }
+    }
+
+    fn warn(text: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Warn { remedy: remedy.into() }, text: text.into() }
+    }
+
+    fn fail(text: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Fail { remedy: remedy.into() }, text: text.into() }
+    }
+
+    fn note(text: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Note, text: text.into() }
+    }
+}
+
+/// Looks at everything and writes a line for each; true if nothing failed. A report that cannot be written is no
+/// failure of the host: the answer stands.
+pub fn run(config: &Config, out: &mut impl Write) -> bool {
+    let mut good = true;
+    let mut report = |findings: Vec<Finding>| {
+        for finding in findings {
+            good &= !matches!(finding.outcome, Outcome::Fail { .. });
+            let _ = write_finding(out, &finding);
+        }
+        let _ = out.flush();
+    };
+    report(host::kernel_and_ring());
+    report(vec![host::descriptors(config), host::cores(config)]);
+    report(host::ports(config));
+    report(vec![host::backlog()]);
+    for domain in &config.domains {
+        report(bus::domain(config, domain));
+    }
+    report(vec![proxy(config)]);
+    good
+}
+
+fn write_finding(out: &mut impl Write, finding: &Finding) -> std::io::Result<()> {
+    let (word, remedy) = match &finding.outcome {
+        Outcome::Ok => ("ok  ", None),
+        Outcome::Warn { remedy } => ("warn", Some(remedy)),
+        Outcome::Fail { remedy } => ("FAIL", Some(remedy)),
+        Outcome::Note => ("note", None),
+    };
+    writeln!(out, "{word}  {}", finding.text)?;
+    remedy.map_or(Ok(()), |remedy| writeln!(out, "      {remedy}"))
+}
+
+/// What a proxy must pass on for the origin and the client's address to be judged rightly.
+fn proxy(config: &Config) -> Finding {
+    let trusted = config.trusted_proxies.join(", ");
+    let origin = match (&config.origins, config.same_origin) {
+        (Origins::Any, false) => String::new(),
+        (Origins::List(_), false) => {
+            " Origins are compared with the list in `origins`, so the site's own host must be \
+             in it."
+                .to_owned()
+        }
+        (_, true) => " same_origin compares the Origin's host with X-Forwarded-Host from a trusted proxy, else with \
+             Host; nginx's stock example sets neither: add `proxy_set_header X-Forwarded-Host $http_host;`."
+            .to_owned(),
+    };
+    Finding::note(format!(
+        "behind a proxy: clients' addresses come from X-Forwarded-For of trusted_proxies ({trusted}); in nginx: \
+         `proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\"; \
+         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;`.{origin}"
+    ))
+}

@@ -1,0 +1,324 @@
+//! The command line: its subcommands, and what each asks the process to do. The flags come from the table.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use super::error::Error;
+use super::host::Host;
+use super::kind::{Kind, text};
+use super::load::{Inputs, Loaded, Purpose, load};
+use super::print::description;
+use super::table::{Opt, TABLE};
+use super::typed::Secret;
+
+/// The version of the package.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit of the build, or `unknown`.
+pub const COMMIT: &str = match option_env!("EVERGATE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+/// Bytes of a password file; anything larger is something else.
+const PASSWORD_FILE_BYTES_MAX: u64 = 4_096;
+
+/// What `evergate config` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// Every effective value with its source.
+    Effective,
+    /// A commented file of the defaults.
+    Sample,
+    /// The README's table.
+    Markdown,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Action {
+    /// Serve clients.
+    Serve(Box<Loaded>),
+    /// Serve clients on a bus and services of its own.
+    Demo {
+        /// The configuration of the gateway.
+        loaded: Box<Loaded>,
+        /// Seconds for which a worker waits for the next request of a session before it says 408.
+        keepalive_seconds: u64,
+    },
+    /// Run the demo's router and services on a real bus.
+    DemoServices(Box<DemoServices>),
+    /// Test the host and the bus.
+    Check(Box<Loaded>),
+    /// Print the configuration. `None` where the sample or the table is asked for, which read nothing.
+    Config(Show, Option<Box<Loaded>>),
+}
+
+/// The options of `evergate demo-services`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DemoServices {
+    /// `host:port` of the Redis of the router's domain.
+    pub redis: String,
+    /// `host:port` of the Redis of the services' domain.
+    pub service_redis: String,
+    /// Domain of the router, which is the gateway's.
+    pub domain: String,
+    /// Domain of the services.
+    pub service_domain: String,
+    /// Name of the router.
+    pub router_name: String,
+    /// Account of the router.
+    pub router_user: String,
+    /// Its password.
+    pub router_passwd: Secret,
+    /// Account of the services.
+    pub service_user: String,
+    /// Its password.
+    pub service_passwd: Secret,
+    /// Seconds for which a worker waits for the next request of a session before it says 408.
+    pub keepalive_seconds: u64,
+    /// Workers of each service.
+    pub workers: usize,
+}
+
+/// The command with its subcommands. A usage error ends the process with 2.
+pub fn command() -> Command {
+    let serve = with_table(
+        Command::new("serve")
+            .about("Serve browsers: relay between WebSocket and the OpenSRF bus")
+            .after_help(
+                "Examples:\n  evergate serve --opensrf-core /openils/conf/opensrf_core.xml\n  \
+                 EVERGATE_PASSWD=… evergate serve --domain public.localhost --username gateway\n\n\
+                 Signals: USR1 drains (nobody loses a reply), TERM and INT stop fast, HUP reopens the logs and reads\n\
+                 log level, origins, log_protect and trusted_proxies again.\n\
+                 Exit codes: 0 drained or stopped; 1 host unusable; 2 configuration; 3 a drain's deadline cut somebody\n\
+                 off; 70 a core failed.",
+            ),
+    );
+    let demo = with_table(
+        Command::new("demo")
+            .about("Serve browsers on a bus and services of its own, for a first look; no Redis needed")
+            .arg(keepalive())
+            .after_help("Example:\n  evergate demo --listen 127.0.0.1:7682\n\nThe admin page is at 127.0.0.1:7683."),
+    );
+    let check = with_table(Command::new("check").about("Test the host and the bus, line by line").after_help(
+        "Example:\n  evergate check --opensrf-core /openils/conf/opensrf_core.xml\n\nExit code 1 if anything failed. \
+             It pushes to and pops from a random key of its own, never the router's.",
+    ));
+    let config = with_table(
+        Command::new("config")
+            .about("Print every effective value with its source")
+            .arg(switch("sample", "Print a commented file with every default instead"))
+            .arg(switch("markdown", "Print the README's table instead").hide(true).conflicts_with("sample"))
+            .after_help("Example:\n  evergate config --sample > /etc/evergate.toml"),
+    );
+    Command::new("evergate")
+        .about("WebSocket gateway for Evergreen ILS: between browsers and the OpenSRF bus")
+        .version(format!("{VERSION} (commit {COMMIT})"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(
+            Arg::new("config_file")
+                .long("config")
+                .value_name("FILE")
+                .global(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("TOML file of options; also EVERGATE_CONFIG. `evergate config --sample` prints one"),
+        )
+        .arg(
+            Arg::new("opensrf_core")
+                .long("opensrf-core")
+                .value_name("FILE")
+                .global(true)
+                .help("Evergreen's opensrf_core.xml, usually /openils/conf/opensrf_core.xml"),
+        )
+        .subcommands([serve, demo, demo_services(), check, config])
+}
+
+fn demo_services() -> Command {
+    let text = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    Command::new("demo-services")
+        .about("Run the demo's router and services on a real Redis")
+        .arg(text("redis", "HOST:PORT", "Redis of the router's domain").required(true))
+        .arg(text("service-redis", "HOST:PORT", "Redis of the services' domain [default: that of --redis]"))
+        .arg(text("domain", "DOMAIN", "Domain of the router, which is the gateway's").required(true))
+        .arg(text("service-domain", "DOMAIN", "Domain of the services [default: that of --domain]"))
+        .arg(text("router-name", "NAME", "Name of the router").default_value("router"))
+        .arg(text("router-user", "USER", "Account of the router").required(true))
+        .arg(text("router-password-file", "FILE", "File with its password, on the first line").required(true))
+        .arg(text("service-user", "USER", "Account of the services; the gateway's may not touch them").required(true))
+        .arg(text("service-password-file", "FILE", "File with its password, on the first line").required(true))
+        .arg(keepalive())
+        .arg(
+            Arg::new("workers")
+                .long("workers")
+                .value_name("N")
+                .value_parser(value_parser!(u64).range(1..=1_024))
+                .default_value("8")
+                .help("Workers of each service"),
+        )
+        .after_help(
+            "Example:\n  evergate demo-services --redis 127.0.0.1:6379 --domain public.localhost \
+             --router-user router \\\n    --router-password-file router.pw --service-user opensrf \
+             --service-password-file opensrf.pw",
+        )
+}
+
+fn keepalive() -> Arg {
+    Arg::new("keepalive-seconds")
+        .long("keepalive-seconds")
+        .value_name("N")
+        .value_parser(value_parser!(u64).range(1..=86_400))
+        .default_value("3")
+        .help("Time for which a worker waits for the next request of a session before it says 408")
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// Adds a flag for every option of the table that may be one.
+fn with_table(command: Command) -> Command {
+    let flags = TABLE.iter().filter(|option| option.name != "opensrf_core").filter_map(|option| {
+        let demo = command.get_name() == "demo";
+        let default = option.demo.filter(|_| demo).unwrap_or(option.default);
+        let mut help = description(option);
+        if !default.is_empty() {
+            let _ = write!(help, " [default: {default}]");
+        }
+        let arg = Arg::new(option.name)
+            .long(option.flag()?)
+            .value_name(option.kind.placeholder())
+            .help_heading(option.section)
+            .help(help);
+        Some(match option.kind {
+            // `--same-origin` alone means true; a value needs the sign, lest it swallow the next word.
+            Kind::Bool => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+            kind if kind.repeats() => arg.action(ArgAction::Append),
+            _ => arg,
+        })
+    });
+    let flags: Vec<Arg> = flags.collect();
+    command.args(flags)
+}
+
+/// What the process's arguments ask for, with the environment and the host as they are. `Err(Failure::Usage)` prints
+/// itself (help and version too) and knows its exit code.
+pub fn from_process() -> Result<Action, Failure> {
+    let env = environment(std::env::vars_os())?;
+    action(std::env::args_os(), env, Host::ask())
+}
+
+/// Why there is nothing to do.
+#[derive(Debug)]
+pub enum Failure {
+    /// Wrong usage, or help or version asked for: `clap::Error::exit` prints it and ends with 2 or 0.
+    Usage(clap::Error),
+    /// The configuration cannot be used: exit code 2.
+    Config(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// The part of the environment that the configuration reads. A variable of ours that is not UTF-8 is an error.
+pub fn environment(vars: impl Iterator<Item = (OsString, OsString)>) -> Result<BTreeMap<String, String>, Error> {
+    let mut env = BTreeMap::new();
+    for (name, value) in vars {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("EVERGATE_") || *name == "STATE_DIRECTORY")
+        else {
+            continue;
+        };
+        let value = value.into_string().map_err(|_| {
+            Error::new(format_args!("environment {name}"), "its value is not UTF-8", "set it anew, or unset it")
+        })?;
+        env.insert(name.to_owned(), value);
+    }
+    Ok(env)
+}
+
+/// What `arguments` (the program's name first) ask for.
+pub fn action(
+    arguments: impl IntoIterator<Item = OsString>,
+    env: BTreeMap<String, String>,
+    host: Host,
+) -> Result<Action, Failure> {
+    let matches = command().try_get_matches_from(arguments).map_err(Failure::Usage)?;
+    let Some((name, given)) = matches.subcommand() else {
+        return Err(Failure::Usage(command().error(clap::error::ErrorKind::MissingSubcommand, "name a subcommand")));
+    };
+    let loaded = |purpose| load(inputs(purpose, given, env, host)).map(Box::new);
+    Ok(match name {
+        "serve" => Action::Serve(loaded(Purpose::Serve)?),
+        "demo" => {
+            let keepalive_seconds = given.get_one("keepalive-seconds").copied().unwrap_or(3);
+            Action::Demo { loaded: loaded(Purpose::Demo)?, keepalive_seconds }
+        }
+        "check" => Action::Check(loaded(Purpose::Check)?),
+        "demo-services" => Action::DemoServices(Box::new(services(given)?)),
+        _ if given.get_flag("sample") => Action::Config(Show::Sample, None),
+        _ if given.get_flag("markdown") => Action::Config(Show::Markdown, None),
+        _ => Action::Config(Show::Effective, Some(loaded(Purpose::Config)?)),
+    })
+}
+
+fn inputs(purpose: Purpose, given: &ArgMatches, env: BTreeMap<String, String>, host: Host) -> Inputs {
+    let by_flag = given.get_one::<PathBuf>("config_file").map(|path| (path.clone(), "flag --config".to_owned()));
+    let by_env = || env.get("EVERGATE_CONFIG").filter(|path| !path.is_empty());
+    let toml = by_flag.or_else(|| by_env().map(|path| (path.into(), "environment EVERGATE_CONFIG".to_owned())));
+    let texts = |option: &Opt| {
+        let values = given.try_get_many::<String>(option.name).ok().flatten()?;
+        Some((option.name, values.cloned().collect()))
+    };
+    let flags = TABLE.iter().filter(|option| option.flag().is_some()).filter_map(texts).collect();
+    Inputs { purpose, toml, flags, env, host }
+}
+
+fn services(given: &ArgMatches) -> Result<DemoServices, Error> {
+    let text = |name: &str, check: super::kind::Check| -> Result<Option<String>, Error> {
+        let Some(text) = given.get_one::<String>(name) else { return Ok(None) };
+        let refused = |expected| {
+            Error::new(format_args!("flag --{name}"), format!("it cannot be {text:?}"), format!("write {expected}"))
+        };
+        check(text).map(Some).map_err(refused)
+    };
+    let required = |name: &str, check| text(name, check).map(Option::unwrap_or_default);
+    let passwd = |name: &str| password(name, given.get_one::<String>(name).map_or("", String::as_str));
+    let (redis, domain) = (required("redis", text::host_port)?, required("domain", text::domain)?);
+    Ok(DemoServices {
+        service_redis: text("service-redis", text::host_port)?.unwrap_or_else(|| redis.clone()),
+        redis,
+        service_domain: text("service-domain", text::domain)?.unwrap_or_else(|| domain.clone()),
+        domain,
+        router_name: required("router-name", text::name)?,
+        router_user: required("router-user", text::name)?,
+        router_passwd: passwd("router-password-file")?,
+        service_user: required("service-user", text::name)?,
+        service_passwd: passwd("service-password-file")?,
+        keepalive_seconds: given.get_one("keepalive-seconds").copied().unwrap_or(3),
+        workers: given.get_one::<u64>("workers").map_or(8, |n| *n as usize),
+    })
+}
+
+/// The first line of the file.
+fn password(flag: &str, path: &str) -> Result<Secret, Error> {
+    let path = Path::new(path);
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(PASSWORD_FILE_BYTES_MAX).read_to_string(&mut text));
+    read.map_err(|why| Error::unreadable(path, &format!("flag --{flag}"), &why))?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(Secret::new(line)),
+        _ => Err(Error::new(path.display(), "its first line is empty", "write the password there")),
+    }
+}

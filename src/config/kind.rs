@@ -1,0 +1,345 @@
+//! What an option accepts: how its text is read, and how its value is written as TOML.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::values::Value;
+
+/// Checks and normalises one piece of text; the error says what is accepted.
+pub type Check = fn(&str) -> Result<String, &'static str>;
+
+/// What an option accepts.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// A whole number.
+    Integer {
+        /// Lowest.
+        min: u64,
+        /// Highest.
+        max: u64,
+    },
+    /// A whole number, or `auto`, which depends on the host.
+    IntegerOrAuto {
+        /// Lowest.
+        min: u64,
+        /// Highest.
+        max: u64,
+    },
+    /// A size: bytes, or a number with `KiB`, `MiB` or `GiB`.
+    Bytes {
+        /// Fewest bytes.
+        min: u64,
+        /// Most bytes.
+        max: u64,
+    },
+    /// `true` or `false`.
+    Bool,
+    /// Text that passes a check.
+    Text(Check),
+    /// A list of which each element passes a check; in text, separated by commas.
+    List(Check),
+    /// CPU numbers and ranges, or `all`.
+    Cpus,
+    /// `any`, `opensrf_core`, or a list of origins.
+    Origins,
+    /// Keys and values that pass a check each; in text, `key=value` separated by commas.
+    Map(Check, Check),
+    /// A password: masked, and never a flag.
+    Secret,
+}
+
+/// Highest CPU number that a list may name: what the kernel can be built for.
+const CPU_MAX: usize = 8_191;
+
+impl Kind {
+    /// Reads the text of the environment, a flag, or a string of a file. The error says what is accepted.
+    pub fn parse(self, text: &str) -> Result<Value, String> {
+        let trimmed = text.trim();
+        match self {
+            Self::Integer { min, max } => number(trimmed, min, max).map(Value::Integer),
+            Self::IntegerOrAuto { .. } if trimmed == "auto" => Ok(Value::Text("auto".to_owned())),
+            Self::IntegerOrAuto { min, max } => {
+                number(trimmed, min, max).map(Value::Integer).map_err(|expected| format!("auto or {expected}"))
+            }
+            Self::Bytes { min, max } => bytes(trimmed)
+                .filter(|n| (min..=max).contains(n))
+                .map(Value::Integer)
+                .ok_or_else(|| format!("a size from {} to {}, such as 1536, 64 KiB or 10 MiB", size(min), size(max))),
+            Self::Bool => match trimmed {
+                "true" | "yes" | "on" | "1" => Ok(Value::Bool(true)),
+                "false" | "no" | "off" | "0" => Ok(Value::Bool(false)),
+                _ => Err("true or false".to_owned()),
+            },
+            Self::Text(check) => check(trimmed).map(Value::Text).map_err(str::to_owned),
+            Self::Secret => Ok(Value::Text(text.to_owned())),
+            Self::Cpus if trimmed == "all" => Ok(Value::Text("all".to_owned())),
+            Self::Origins if matches!(trimmed, "any" | "opensrf_core") => Ok(Value::Text(trimmed.to_owned())),
+            Self::Map(key_check, value_check) => {
+                let mut map = BTreeMap::new();
+                for pair in trimmed.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+                    let (key, value) = pair.split_once('=').ok_or("key=value, separated by commas")?;
+                    map.insert(key_check(key.trim())?, value_check(value.trim())?);
+                }
+                Ok(Value::Map(map))
+            }
+            Self::List(_) | Self::Cpus | Self::Origins => self.parse_list(trimmed.split(',')),
+        }
+    }
+
+    /// Reads a list: an array of a file, or repeated flags. Empty elements are dropped.
+    pub fn parse_list<'a>(self, elements: impl IntoIterator<Item = &'a str>) -> Result<Value, String> {
+        let elements = elements.into_iter().map(str::trim).filter(|element| !element.is_empty());
+        match self {
+            Self::List(check) => Ok(Value::List(unique(elements.map(check))?)),
+            Self::Origins => Ok(Value::List(unique(elements.map(text::origin))?)),
+            Self::Cpus => {
+                let mut cpus = Vec::new();
+                for element in elements {
+                    let (first, last) = element.split_once('-').unwrap_or((element, element));
+                    let cpu = |text: &str| text.trim().parse::<usize>().ok().filter(|cpu| *cpu <= CPU_MAX);
+                    let (Some(first), Some(last)) = (cpu(first), cpu(last)) else { return Err(CPUS.to_owned()) };
+                    if first > last {
+                        return Err(CPUS.to_owned());
+                    }
+                    cpus.extend(first..=last);
+                }
+                cpus.sort_unstable();
+                cpus.dedup();
+                if cpus.is_empty() {
+                    return Err(CPUS.to_owned());
+                }
+                Ok(Value::List(cpus.iter().map(usize::to_string).collect()))
+            }
+            _ => Err("one value, not a list".to_owned()),
+        }
+    }
+
+    /// Whether a flag may be repeated, each occurrence adding to the list.
+    pub fn repeats(self) -> bool {
+        matches!(self, Self::List(_) | Self::Map(..) | Self::Origins | Self::Cpus)
+    }
+
+    /// The placeholder of the value in the help.
+    pub fn placeholder(self) -> &'static str {
+        match self {
+            Self::Integer { .. } | Self::IntegerOrAuto { .. } => "N",
+            Self::Bytes { .. } => "SIZE",
+            Self::Bool => "BOOL",
+            Self::Text(_) | Self::Secret => "TEXT",
+            Self::List(_) => "LIST",
+            Self::Cpus => "CPUS",
+            Self::Origins => "ORIGINS",
+            Self::Map(..) => "KEY=VALUE",
+        }
+    }
+
+    /// The value as TOML, as the sample file and `evergate config` write it. Passwords are masked.
+    pub fn show(self, value: &Value) -> String {
+        match (self, value) {
+            (Self::Secret, Value::Text(text)) if !text.is_empty() => "\"********\"".to_owned(),
+            (Self::Bytes { .. }, Value::Integer(n)) if n % 1_024 == 0 => quote(&size(*n)),
+            (_, Value::Integer(n)) => n.to_string(),
+            (_, Value::Bool(set)) => set.to_string(),
+            (_, Value::Text(text)) => quote(text),
+            (Self::Cpus, Value::List(list)) => format!("[{}]", list.join(", ")),
+            (_, Value::List(list)) => {
+                format!("[{}]", list.iter().map(|text| quote(text)).collect::<Vec<_>>().join(", "))
+            }
+            (_, Value::Map(map)) if map.is_empty() => "{}".to_owned(),
+            (_, Value::Map(map)) => {
+                let pairs = map.iter().map(|(key, value)| format!("{} = {}", quote(key), quote(value)));
+                format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}
+
+const CPUS: &str = "all, or CPU numbers and ranges such as 0, 0-3 or 0,2,4-5";
+
+fn number(text: &str, min: u64, max: u64) -> Result<u64, String> {
+    let in_range = text.parse().ok().filter(|n| (min..=max).contains(n));
+    in_range.ok_or_else(|| format!("a whole number from {min} to {max}"))
+}
+
+fn unique(elements: impl Iterator<Item = Result<String, &'static str>>) -> Result<Vec<String>, String> {
+    let mut list = Vec::new();
+    for element in elements {
+        let element = element?;
+        if !list.contains(&element) {
+            list.push(element);
+        }
+    }
+    Ok(list)
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, suffix) = text.split_at(digits_end);
+    let unit: u64 = match suffix.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// Bytes with the largest suffix that divides them.
+pub(super) fn size(n: u64) -> String {
+    for (shift, suffix) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if n > 0 && n.trailing_zeros() >= shift {
+            return format!("{} {suffix}", n >> shift);
+        }
+    }
+    n.to_string()
+}
+
+/// A TOML basic string.
+pub(super) fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The checks of textual options. Each returns the normalised text, or says what is accepted.
+pub mod text {
+    use std::net::{IpAddr, SocketAddr};
+
+    use super::super::typed::{Facility, Level};
+
+    type Checked = Result<String, &'static str>;
+
+    fn accept(good: bool, text: &str, expected: &'static str) -> Checked {
+        if good { Ok(text.to_owned()) } else { Err(expected) }
+    }
+
+    /// Anything but emptiness and control characters.
+    pub fn any(text: &str) -> Checked {
+        accept(!text.is_empty() && !text.chars().any(char::is_control), text, "text without control characters")
+    }
+
+    /// An address and a port.
+    pub fn address(text: &str) -> Checked {
+        let parsed: Result<SocketAddr, _> = text.parse();
+        parsed
+            .map(|address| address.to_string())
+            .map_err(|_| "an IP address and a port, such as 127.0.0.1:7682 or [::1]:7682")
+    }
+
+    /// An address and a port, or `off`.
+    pub fn address_or_off(text: &str) -> Checked {
+        if text == "off" {
+            return Ok(text.to_owned());
+        }
+        address(text).map_err(|_| "off, or an IP address and a port, such as 127.0.0.1:7683")
+    }
+
+    /// A request path.
+    pub fn path(text: &str) -> Checked {
+        let good = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#'));
+        accept(good, text, "a path that begins with / and has no spaces, ? or #")
+    }
+
+    /// An address or a network in prefix notation.
+    pub fn network(text: &str) -> Checked {
+        let (address, prefix) = text.split_once('/').unwrap_or((text, "0"));
+        let good = address.parse::<IpAddr>().is_ok_and(|address| {
+            let bits = if address.is_ipv4() { 32 } else { 128 };
+            prefix.bytes().all(|b| b.is_ascii_digit()) && prefix.parse::<u8>().is_ok_and(|n| n <= bits)
+        });
+        accept(good, text, "addresses and networks such as 127.0.0.1, 10.0.0.0/8 or fd00::/8")
+    }
+
+    /// `host`, `host:port` or `*`; a scheme is dropped, the host is put in lower case.
+    pub fn origin(text: &str) -> Checked {
+        const EXPECTED: &str =
+            "any, opensrf_core, or origins such as catalog.example.org, catalog.example.org:8443 or *";
+        let lower = text.to_ascii_lowercase();
+        let host = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://")).unwrap_or(&lower);
+        if host == "*" {
+            return Ok(host.to_owned());
+        }
+        let (name, port) = split_port(host);
+        let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|n| n > 0));
+        accept(is_host(name) && host != "null" && port_fits, host, EXPECTED)
+    }
+
+    /// A domain of the bus, which is also a host name.
+    pub fn domain(text: &str) -> Checked {
+        accept(is_name(text), text, "a host name such as private.localhost")
+    }
+
+    /// A host name or address with a port.
+    pub fn host_port(text: &str) -> Checked {
+        let (name, port) = split_port(text);
+        let good = is_host(name) && port.is_some_and(|port| port.parse::<u16>().is_ok_and(|n| n > 0));
+        accept(good, text, "a host and a port, such as private.localhost=127.0.0.2:6380")
+    }
+
+    /// A part of a bus address: the colon separates them, and quotes would need escaping in every message.
+    pub fn name(text: &str) -> Checked {
+        let good = (1..=256).contains(&text.len())
+            && text.chars().all(|c| !c.is_control() && !c.is_whitespace() && !matches!(c, ':' | '"' | '\\'));
+        accept(good, text, "a name without spaces, colons, quotes or backslashes")
+    }
+
+    /// What goes into every message as it stands.
+    pub fn ingress(text: &str) -> Checked {
+        let good =
+            (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'));
+        accept(good, text, "1 to 64 printable ASCII characters without spaces, quotes or backslashes")
+    }
+
+    /// A level of the log, by its name.
+    pub fn level(text: &str) -> Checked {
+        let level = Level::parse(text).ok_or("off, error, warn, info, debug, trace, or 0 to 5")?;
+        Ok(level.name().to_owned())
+    }
+
+    /// `stderr`, `syslog` or a path.
+    pub fn logfile(text: &str) -> Checked {
+        any(text).map_err(|_| "stderr, syslog or the path of a file")
+    }
+
+    /// A syslog facility, by its usual name.
+    pub fn facility(text: &str) -> Checked {
+        let facility = Facility::parse(text).ok_or("a syslog facility such as local0, daemon or user")?;
+        Ok(facility.name.to_owned())
+    }
+
+    /// A tag of log lines.
+    pub fn tag(text: &str) -> Checked {
+        accept((1..=64).contains(&text.len()) && any(text).is_ok(), text, "1 to 64 bytes without control characters")
+    }
+
+    /// Splits `host:port` and `[v6]:port`; a bare IPv6 address has no port.
+    pub(crate) fn split_port(text: &str) -> (&str, Option<&str>) {
+        match text.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || (host.starts_with('[') && host.ends_with(']')) => {
+                (host, Some(port))
+            }
+            _ => (text, None),
+        }
+    }
+
+    fn is_host(text: &str) -> bool {
+        let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        bracketed.map_or_else(|| is_name(text), |text| text.parse::<std::net::Ipv6Addr>().is_ok())
+    }
+
+    fn is_name(text: &str) -> bool {
+        (1..=253).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+    }
+}

@@ -1,0 +1,135 @@
+//! The sources above `opensrf_core.xml`: the TOML file, the environment, the flags.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::error::Error;
+use super::table::{Opt, TABLE, find};
+use super::values::{Layer, Setting, Source, Value};
+
+/// Variables that begin with `EVERGATE_` and are no option.
+const ENV_OTHERS: [&str; 2] = ["EVERGATE_CONFIG", "EVERGATE_COMMIT"];
+
+/// Variables that Kubernetes sets for a service named `evergate`, and those that the tests use.
+const ENV_OTHERS_BEGIN: [&str; 3] = ["EVERGATE_SERVICE_", "EVERGATE_PORT_", "EVERGATE_TEST_"];
+
+/// The options that the environment sets. A misspelled variable is an error: it would otherwise be ignored in silence.
+pub(super) fn environment(env: &BTreeMap<String, String>) -> Result<Layer, Error> {
+    let mut layer = Layer::new();
+    for (name, text) in env.range("EVERGATE_".to_owned()..).take_while(|(name, _)| name.starts_with("EVERGATE_")) {
+        if ENV_OTHERS.contains(&name.as_str()) || ENV_OTHERS_BEGIN.iter().any(|begin| name.starts_with(begin)) {
+            continue;
+        }
+        let source = Source::Env(name.clone());
+        let Some(option) = TABLE.iter().find(|option| option.env() == *name) else {
+            let wanted = name.trim_start_matches("EVERGATE_").to_lowercase();
+            let remedy = match nearest(&wanted) {
+                Some(option) => format!("did you mean {}?", option.env()),
+                None => "unset it; `evergate serve --help` lists the options".to_owned(),
+            };
+            return Err(Error::new(source, "no option has this name", remedy));
+        };
+        let value = option.parse(text).map_err(|expected| option.error(&source, text, &expected))?;
+        layer.push(Setting { name: option.name, value, source });
+    }
+    Ok(layer)
+}
+
+/// The options that flags set: name and the text of each occurrence.
+pub(super) fn flags(given: &[(&'static str, Vec<String>)]) -> Result<Layer, Error> {
+    let mut layer = Layer::new();
+    for (name, texts) in given {
+        let Some(option) = find(name) else { continue };
+        let Some(flag) = option.flag() else { continue };
+        let (source, text) = (Source::Flag(flag), texts.join(","));
+        let value = option.parse(&text).map_err(|expected| option.error(&source, &text, &expected))?;
+        layer.push(Setting { name: option.name, value, source });
+    }
+    Ok(layer)
+}
+
+/// The options that the TOML file at `path` sets; `path` is only named in errors and sources.
+pub(super) fn toml(path: &Path, text: &str) -> Result<Layer, Error> {
+    let at = |offset: usize| {
+        let before = text.get(..offset).unwrap_or(text);
+        Source::Toml { path: path.to_owned(), line: before.matches('\n').count() + 1 }
+    };
+    let table = DeTable::parse(text).map_err(|why| {
+        let place = at(why.span().map_or(0, |span| span.start));
+        Error::new(place, format!("not valid TOML: {}", why.message()), "`evergate config --sample` shows the form")
+    })?;
+    let mut layer = Layer::new();
+    for (key, value) in table.get_ref() {
+        let source = at(key.span().start);
+        let Some(option) = find(key.get_ref()) else {
+            let problem = format!("no option is named {:?}", key.get_ref());
+            let remedy = match nearest(key.get_ref()) {
+                Some(option) => format!("did you mean {}?", option.name),
+                None => "remove it; `evergate config --sample` lists the options".to_owned(),
+            };
+            return Err(Error::new(source, problem, remedy));
+        };
+        let parsed = toml_value(option, value.get_ref());
+        let given = || text.get(value.span()).unwrap_or_default();
+        let value = parsed.map_err(|expected| option.error(&source, given(), &expected))?;
+        layer.push(Setting { name: option.name, value, source });
+    }
+    Ok(layer)
+}
+
+fn toml_value(option: &Opt, value: &DeValue<'_>) -> Result<Value, String> {
+    let scalar = |value: &DeValue<'_>| match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Boolean(set) => Some(set.to_string()),
+        DeValue::Integer(n) => i128::from_str_radix(n.as_str(), n.radix()).ok().map(|n| n.to_string()),
+        _ => None,
+    };
+    match value {
+        DeValue::Array(array) => {
+            let elements: Option<Vec<String>> = array.iter().map(|element| scalar(element.get_ref())).collect();
+            let elements = elements.ok_or("a list of strings")?;
+            option.kind.parse_list(elements.iter().map(String::as_str))
+        }
+        DeValue::Table(table) => {
+            let super::kind::Kind::Map(key_check, value_check) = option.kind else {
+                return Err("one value, not a table".to_owned());
+            };
+            let pair = |(key, value): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| {
+                let key: &std::borrow::Cow<'_, str> = key.get_ref();
+                let text = scalar(value.get_ref()).ok_or("a table of strings")?;
+                Ok((key_check(key)?, value_check(&text)?))
+            };
+            table.iter().map(pair).collect::<Result<_, String>>().map(Value::Map)
+        }
+        scalar_value => match scalar(scalar_value) {
+            Some(text) => option.parse(&text),
+            None => Err("a string, a whole number, true, false, or a list of them".to_owned()),
+        },
+    }
+}
+
+/// The option whose name is at most three edits away, and closer than half its length: what was probably meant.
+fn nearest(name: &str) -> Option<&'static Opt> {
+    if name.len() > 64 {
+        return None;
+    }
+    let best = TABLE.iter().map(|option| (edits(name, option.name), option)).min_by_key(|(edits, _)| *edits)?;
+    (best.0 <= 3 && best.0 * 2 < name.len()).then_some(best.1)
+}
+
+/// Levenshtein's distance.
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,302 @@
+//! From the sources to one checked configuration, and again on SIGHUP.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::error::Error;
+use super::host::Host;
+use super::kind::{Kind, text};
+use super::layers;
+use super::opensrf_core::{self, OpensrfCore};
+use super::table::{CLIENTS_MAX_LIMIT, Config};
+use super::typed::{Level, Origins};
+use super::values::{Source, Value, Values};
+
+/// Bytes of a configuration file; the stock `opensrf_core.xml` has 7,000. A larger one is something else.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// C's router takes no message of this size or more: its buffers end there.
+const ROUTER_BYTES_MAX: usize = 10_485_760;
+
+/// What the configuration is for: it decides what must be set, and some defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// `evergate serve`: the account on the bus must be set, and `cores` must be allowed.
+    Serve,
+    /// `evergate demo`: brings its own bus; its address and password are filled in by the demo.
+    Demo,
+    /// `evergate check`: as for serving, but CPUs that are not allowed are left for the check to report.
+    Check,
+    /// `evergate config`: nothing must be set.
+    Config,
+}
+
+/// Everything that a configuration is made from. Kept, so that SIGHUP reads the same again.
+#[derive(Clone)]
+pub struct Inputs {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The TOML file and who named it (`flag --config` or `environment EVERGATE_CONFIG`), if any.
+    pub toml: Option<(PathBuf, String)>,
+    /// The flags of the table that were given: the option's name and the text of each occurrence.
+    pub flags: Vec<(&'static str, Vec<String>)>,
+    /// The environment: `EVERGATE_…` and `STATE_DIRECTORY`; others are ignored.
+    pub env: BTreeMap<String, String>,
+    /// What the host allows.
+    pub host: Host,
+}
+
+/// Names the variables without their values: one is a password.
+impl fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inputs")
+            .field("purpose", &self.purpose)
+            .field("toml", &self.toml)
+            .field("flags", &self.flags)
+            .field("env", &self.env.keys())
+            .field("host", &self.host)
+            .finish()
+    }
+}
+
+impl Inputs {
+    /// Nothing given: the defaults, on a host of one CPU and 1,024 descriptors.
+    pub fn none(purpose: Purpose) -> Self {
+        let host = Host { cpus: vec![0], nofile: 1_024 };
+        Self { purpose, toml: None, flags: Vec::new(), env: BTreeMap::new(), host }
+    }
+}
+
+/// A configuration with its origin.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The effective configuration.
+    pub config: Config,
+    /// Every effective value with its source, in the order of the table, resolved.
+    pub values: Values,
+    /// What is probably not meant, though it can be used: a line each, for the log.
+    pub warnings: Vec<String>,
+    /// What it was made from.
+    pub inputs: Inputs,
+}
+
+/// What SIGHUP changes in a running process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// How much is logged.
+    pub loglevel: Level,
+    /// Which origins new handshakes may carry.
+    pub origins: Origins,
+    /// Beginnings of methods whose parameters the activity log hides.
+    pub log_protect: Vec<String>,
+    /// Peers whose forwarding headers are believed.
+    pub trusted_proxies: Vec<String>,
+    /// Other options that differ from those in force: they wait for a restart.
+    pub needs_restart: Vec<&'static str>,
+    /// As in [`Loaded`].
+    pub warnings: Vec<String>,
+}
+
+/// The options that a running process takes over on SIGHUP.
+const RELOADED: [&str; 4] = ["loglevel", "origins", "log_protect", "trusted_proxies"];
+
+/// Reads every source: `opensrf_core.xml`, over it the TOML file, the environment and the flags.
+pub fn load(inputs: Inputs) -> Result<Loaded, Error> {
+    let mut over = Vec::new();
+    if let Some((path, named_by)) = &inputs.toml {
+        over.push(layers::toml(path, &read(path, named_by)?)?);
+    }
+    over.push(layers::environment(&inputs.env)?);
+    over.push(layers::flags(&inputs.flags)?);
+
+    let named_in = over.iter().flatten().rfind(|setting| setting.name == "opensrf_core");
+    let core = match named_in.map(|setting| (&setting.value, &setting.source)) {
+        Some((Value::Text(path), source)) if !path.is_empty() => {
+            let path = Path::new(path);
+            Some(opensrf_core::parse(path, &read(path, &source.to_string())?)?)
+        }
+        _ => None,
+    };
+
+    let mut values = Values::defaults(inputs.purpose == Purpose::Demo)?;
+    let mut domains = Vec::new();
+    let mut cross_origin = None;
+    if let Some(OpensrfCore { layer, cross_origin: list, domains: named }) = core {
+        values.overlay(layer);
+        domains = named;
+        cross_origin = Some(list);
+    }
+    for layer in over {
+        values.overlay(layer);
+    }
+
+    let mut warnings = Vec::new();
+    resolve_host(&mut values, &inputs, &mut warnings)?;
+    resolve_origins(&mut values, cross_origin.as_deref(), &mut warnings)?;
+    if matches!(inputs.purpose, Purpose::Serve | Purpose::Check) {
+        require_account(&values)?;
+    }
+    let domains = allowed_domains(&values, domains);
+    let config = Config::from_values(&values, domains)?;
+    check_admin(&values, &config)?;
+    warn(&config, &mut warnings);
+    Ok(Loaded { config, values, warnings, inputs })
+}
+
+/// Reads the same sources again. On an error what is in force stays.
+pub fn reload(loaded: &Loaded) -> Result<Reloaded, Error> {
+    let again = load(loaded.inputs.clone())?;
+    let differs =
+        |name: &&'static str| !RELOADED.contains(name) && again.values.get(name).value != loaded.values.get(name).value;
+    let needs_restart = again.values.iter().map(|setting| setting.name).filter(differs).collect();
+    let Config { loglevel, origins, log_protect, trusted_proxies, .. } = again.config;
+    Ok(Reloaded { loglevel, origins, log_protect, trusted_proxies, needs_restart, warnings: again.warnings })
+}
+
+fn read(path: &Path, named_by: &str) -> Result<String, Error> {
+    let file = std::fs::File::open(path).map_err(|why| Error::unreadable(path, named_by, &why))?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|why| Error::unreadable(path, named_by, &why))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let problem = format!("it is larger than {FILE_BYTES_MAX} bytes");
+        return Err(Error::new(path.display(), problem, format!("it is named by {named_by}: correct the path")));
+    }
+    String::from_utf8(bytes).map_err(|why| {
+        let valid = &why.as_bytes()[..why.utf8_error().valid_up_to()];
+        let line = valid.split(|b| *b == b'\n').count();
+        Error::new(format_args!("{}:{line}", path.display()), "it is not UTF-8", "save it as UTF-8")
+    })
+}
+
+/// What depends on the host: `cores`, `clients_max`, `state_dir`.
+fn resolve_host(values: &mut Values, inputs: &Inputs, warnings: &mut Vec<String>) -> Result<(), Error> {
+    let host = &inputs.host;
+    let allowed: Vec<String> = host.cpus.iter().map(usize::to_string).collect();
+    match &values.get("cores").value {
+        Value::List(wanted) => {
+            let refused: Vec<&str> = wanted.iter().filter(|cpu| !allowed.contains(cpu)).map(String::as_str).collect();
+            if !refused.is_empty() {
+                let why = format!(
+                    "this process may not run on CPU {} (allowed: {})",
+                    refused.join(", "),
+                    Kind::Cpus.show(&Value::List(allowed))
+                );
+                if matches!(inputs.purpose, Purpose::Serve | Purpose::Demo) {
+                    return Err(values.problem("cores", why));
+                }
+                warnings.push(format!("cores: {why}"));
+            }
+        }
+        _ => values.get_mut("cores").value = Value::List(allowed),
+    }
+    if let Value::Text(_) = values.get("clients_max").value {
+        let nine_tenths = host.nofile / 10 * 9 + host.nofile % 10 * 9 / 10;
+        values.get_mut("clients_max").value = Value::Integer(nine_tenths.clamp(1, CLIENTS_MAX_LIMIT));
+    }
+    if values.text("state_dir") == "auto" {
+        // systemd separates several directories by colons; ours is the first.
+        let given = inputs.env.get("STATE_DIRECTORY").and_then(|list| list.split(':').next());
+        let path = given.filter(|path| !path.is_empty()).unwrap_or("/run/evergate");
+        values.get_mut("state_dir").value = Value::Text(path.to_owned());
+    }
+    Ok(())
+}
+
+fn resolve_origins(
+    values: &mut Values,
+    cross_origin: Option<&[(String, Source)]>,
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
+    if values.text("origins") != "opensrf_core" {
+        return Ok(());
+    }
+    let Some(cross_origin) = cross_origin else {
+        let why = "it is \"opensrf_core\", and no opensrf_core.xml is read; set opensrf_core to its path";
+        return Err(values.problem("origins", why));
+    };
+    let mut list = Vec::new();
+    for (written, source) in cross_origin {
+        let origin = text::origin(written).map_err(|_| {
+            let problem = format!("<origin> cannot be {written:?}");
+            Error::new(source, problem, "write a host such as catalog.example.org, with a port if it matters, or *")
+        })?;
+        list.push(origin);
+    }
+    if list.is_empty() {
+        warnings
+            .push("origins: the cross_origin list of opensrf_core.xml is empty, so no browser may connect".to_owned());
+    }
+    values.get_mut("origins").value = Value::List(list);
+    Ok(())
+}
+
+fn require_account(values: &Values) -> Result<(), Error> {
+    let Some(missing) = ["domain", "username", "passwd"].into_iter().find(|name| values.text(name).is_empty()) else {
+        return Ok(());
+    };
+    let flag = if missing == "passwd" { String::new() } else { format!(", --{missing}") };
+    let remedy = format!(
+        "name Evergreen's file with --opensrf-core /openils/conf/opensrf_core.xml, or set {missing} in the TOML file \
+         or as EVERGATE_{}{flag}",
+        missing.to_uppercase()
+    );
+    let place = match &values.get(missing).source {
+        Source::Default => "configuration".to_owned(),
+        source => source.to_string(),
+    };
+    Err(Error::new(place, format!("{missing} is not set"), remedy))
+}
+
+/// The primary domain first, then the others that may be dialled.
+fn allowed_domains(values: &Values, of_core: Vec<String>) -> Vec<String> {
+    let primary = values.text("domain").to_owned();
+    let listed = if let Value::List(list) = &values.get("bus_domains").value { list.clone() } else { Vec::new() };
+    let mut domains: Vec<String> = Vec::new();
+    for domain in std::iter::once(primary).chain(of_core).chain(listed) {
+        if !domain.is_empty() && !domains.contains(&domain) {
+            domains.push(domain);
+        }
+    }
+    domains
+}
+
+fn check_admin(values: &Values, config: &Config) -> Result<(), Error> {
+    let remote = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
+    if config.admin.is_some_and(remote) && !config.admin_allow_remote {
+        let why = "the address is not loopback, and the admin page has no password; use 127.0.0.1, or allow it with \
+                   --admin-allow-remote (admin_allow_remote = true)";
+        return Err(values.problem("admin", why));
+    }
+    if config.admin == Some(config.listen) && config.listen.port() != 0 {
+        return Err(values.problem("admin", "it is the same address as listen; give it a port of its own"));
+    }
+    Ok(())
+}
+
+fn warn(config: &Config, warnings: &mut Vec<String>) {
+    for domain in config.bus_domain_address.keys().filter(|domain| !config.domains.contains(domain)) {
+        warnings.push(format!(
+            "bus_domain_address: {domain} is never dialled, since neither opensrf_core.xml nor bus_domains lists it"
+        ));
+    }
+    if config.bus_message_bytes_max >= ROUTER_BYTES_MAX {
+        warnings.push("bus_message_bytes_max: a message of 10 MiB ends OpenSRF's C router".to_owned());
+    }
+    if config.message_bytes_max > config.core_bytes_max {
+        warnings.push("message_bytes_max exceeds core_bytes_max: a message of that size never fits".to_owned());
+    }
+    if config.drain_grace_seconds >= config.drain_max_seconds {
+        warnings.push(
+            "drain_grace_seconds is not shorter than drain_max_seconds: a drain ends before it closes".to_owned(),
+        );
+    }
+    if !matches!(config.ingress.as_str(), "ws-translator-v1" | "ws-translator-v2") {
+        warnings.push(format!(
+            "ingress: Evergreen's seed data does not know {:?}, so logins go unrecorded",
+            config.ingress
+        ));
+    }
+}

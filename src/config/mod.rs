@@ -1,0 +1,31 @@
+//! What the operator chose: one table of options (`table`), read from `opensrf_core.xml`, a TOML file, the environment
+//! and flags, each over the one before, into one typed [`Config`].
+//!
+//! May use: files that the operator names, and what the host allows this process (`host`). May never: open a socket,
+//! resolve a name, log, or print; the environment is read once, in [`cli`], and passed in. Every error names the place
+//! and the remedy. A password never comes from a flag, and nothing here prints one.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+mod error;
+mod host;
+mod kind;
+mod layers;
+mod load;
+mod opensrf_core;
+mod print;
+mod table;
+mod typed;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+pub use host::{Host, raise_nofile};
+pub use kind::Kind;
+pub use load::{Inputs, Loaded, Purpose, Reloaded, load, reload};
+pub use print::{effective, markdown, sample};
+pub use table::{Config, Opt, TABLE, find};
+pub use typed::{Facility, Level, Logfile, Origins, Secret};
+pub use values::{Setting, Source, Value, Values};

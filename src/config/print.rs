@@ -1,0 +1,109 @@
+//! The table's faces for people: the effective configuration, the sample file, the README's table.
+
+use std::fmt::Write as _;
+
+use super::kind::Kind;
+use super::load::Loaded;
+use super::table::{Opt, TABLE, find};
+
+/// Every effective value with its source, as TOML. Passwords are masked.
+pub fn effective(loaded: &Loaded) -> String {
+    let lines: Vec<(String, String)> = loaded
+        .values
+        .iter()
+        .map(|setting| {
+            let shown = find(setting.name).map_or_else(String::new, |option| option.kind.show(&setting.value));
+            (format!("{} = {shown}", setting.name), setting.source.to_string())
+        })
+        .collect();
+    // A long list must not push every source off the screen.
+    let width = lines.iter().map(|(line, _)| line.len()).filter(|len| *len <= 60).max().unwrap_or(0);
+    let mut text = String::new();
+    for (line, source) in lines {
+        let _ = writeln!(text, "{line:width$}  # {source}");
+    }
+    let _ = writeln!(text, "# bus domains that may be dialled: {}", loaded.config.domains.join(", "));
+    for warning in &loaded.warnings {
+        let _ = writeln!(text, "# warning: {warning}");
+    }
+    text
+}
+
+/// A commented TOML file in which every option stands with its default.
+pub fn sample() -> String {
+    let mut text = String::from(
+        "# evergate.toml: every option with its default. Take away the # before those that you change.\n\
+         # opensrf_core.xml < this file < environment (EVERGATE_NAME) < flags (--name).\n\
+         # `evergate config` prints what is in force, and where each value comes from.\n",
+    );
+    let mut section = "";
+    for option in TABLE {
+        if option.section != section {
+            section = option.section;
+            let _ = write!(text, "\n# ==== {section} ====\n");
+        }
+        text.push('\n');
+        for line in wrap(&description(option), 96) {
+            let _ = writeln!(text, "# {line}");
+        }
+        if let Some(element) = option.xml {
+            let _ = writeln!(text, "# opensrf_core.xml: {element}");
+        }
+        let _ = writeln!(text, "#{} = {}", option.name, default_toml(option));
+    }
+    text
+}
+
+/// The table of options for the README, as Markdown.
+pub fn markdown() -> String {
+    let mut text = String::new();
+    let mut section = "";
+    for option in TABLE {
+        if option.section != section {
+            section = option.section;
+            let _ = write!(text, "\n### {section}\n\n| option | default | unit | what it does |\n|---|---|---|---|\n");
+        }
+        let default = match (option.default, option.demo) {
+            ("", None) => String::new(),
+            ("", Some(demo)) => format!("(`demo`: `{demo}`)"),
+            (default, None) => format!("`{default}`"),
+            (default, Some(demo)) => format!("`{default}` (`demo`: `{demo}`)"),
+        };
+        let element = option.xml.map_or_else(String::new, |element| format!(" XML: `{element}`."));
+        let doc = description(option).replace('|', "\\|");
+        let _ = writeln!(text, "| `{}` | {default} | {} | {doc}{element} |", option.name, option.unit);
+    }
+    text.trim_start().to_owned()
+}
+
+/// The documentation, with what the kind adds to it.
+pub(super) fn description(option: &Opt) -> String {
+    let doc: Vec<&str> = option.doc.split_ascii_whitespace().collect();
+    let mut text = doc.join(" ");
+    if let Kind::Secret = option.kind {
+        text.push_str(" Keep a file that holds it unreadable to others.");
+    }
+    text
+}
+
+/// The default as TOML.
+fn default_toml(option: &Opt) -> String {
+    // The table's defaults parse: a test of the table holds them to it.
+    option.parse(option.default).map_or_else(|_| String::new(), |value| option.kind.show(&value))
+}
+
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("it begins with a line, and none is taken away");
+        if !last.is_empty() && last.len() + 1 + word.len() > width {
+            lines.push(word.to_owned());
+        } else {
+            if !last.is_empty() {
+                last.push(' ');
+            }
+            last.push_str(word);
+        }
+    }
+    lines
+}

@@ -1,0 +1,264 @@
+//! The one table of options. The fields of [`Config`], the flags, the environment names, the TOML keys, the sample
+//! file and the README's table all come from it, so that they cannot disagree.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::error::Error;
+use super::kind::{Kind, text};
+use super::typed::{Facility, Level, Logfile, Origins, Secret, Typed};
+use super::values::{Value, Values};
+
+/// One option: everything that is known of it, in one place.
+#[derive(Debug)]
+pub struct Opt {
+    /// `snake_case`: the TOML key and the field of [`Config`]. The flag and the environment name derive from it.
+    pub name: &'static str,
+    /// Heading under which the sample file and the README list it.
+    pub section: &'static str,
+    /// What it accepts.
+    pub kind: Kind,
+    /// The default, as one would write it in the environment.
+    pub default: &'static str,
+    /// The default under `evergate demo`, where that differs.
+    pub demo: Option<&'static str>,
+    /// What a number counts: `seconds`, `bytes`, …; empty where the name or the kind says it.
+    pub unit: &'static str,
+    /// The element of `opensrf_core.xml` that feeds it, below `/config`.
+    pub xml: Option<&'static str>,
+    /// What it does, as running text.
+    pub doc: &'static str,
+}
+
+impl Opt {
+    /// The flag without its dashes: `drain-quiet-ms`. A secret has none: a command line can be read by every user.
+    pub fn flag(&self) -> Option<String> {
+        (!matches!(self.kind, Kind::Secret)).then(|| self.name.replace('_', "-"))
+    }
+
+    /// The environment variable: `EVERGATE_DRAIN_QUIET_MS`.
+    pub fn env(&self) -> String {
+        format!("EVERGATE_{}", self.name.to_uppercase())
+    }
+
+    /// Reads text for this option. Emptiness means "unset" where the default is empty.
+    pub(super) fn parse(&self, text: &str) -> Result<Value, String> {
+        if text.trim().is_empty() && self.default.is_empty() && !self.kind.repeats() {
+            return Ok(Value::Text(String::new()));
+        }
+        self.kind.parse(text)
+    }
+
+    /// The error for a value that is not what the option accepts. A password is not repeated.
+    pub(super) fn error(&self, place: impl fmt::Display, given: &str, expected: &str) -> Error {
+        let name = self.name;
+        let problem = match self.kind {
+            Kind::Secret => format!("{name} cannot be used"),
+            _ if given.chars().count() > 80 => format!("{name} cannot be used"),
+            _ => format!("{name} cannot be {given:?}"),
+        };
+        Error::new(place, problem, format!("write {expected}"))
+    }
+}
+
+/// The option of that name.
+pub fn find(name: &str) -> Option<&'static Opt> {
+    TABLE.iter().find(|option| option.name == name)
+}
+
+/// Declares the options once: a field with its type and documentation, its kind, its default and, where they apply,
+/// its unit, its element in `opensrf_core.xml` and its default for the demo.
+macro_rules! options {
+    ($($section:literal {
+        $($(#[doc = $doc:literal])+ $name:ident : $ty:ty = $kind:expr, $default:literal
+            $(, unit $unit:literal)? $(, xml $xml:literal)? $(, demo $demo:literal)? ;)+
+    })+) => {
+        /// Every option, in the order in which it is printed.
+        pub static TABLE: &[Opt] = &[$($(Opt {
+            name: stringify!($name),
+            section: $section,
+            kind: $kind,
+            default: $default,
+            demo: options!(@last None $(, Some($demo))?),
+            unit: options!(@last "" $(, $unit)?),
+            xml: options!(@last None $(, Some($xml))?),
+            doc: concat!($($doc),+).trim_ascii(),
+        }),+),+];
+
+        /// The effective configuration: a field for each option, under the option's name, checked and resolved.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Config {
+            $($($(#[doc = $doc])+ pub $name: $ty,)+)+
+            /// The bus domains that may be dialled: the primary first, then those that `opensrf_core.xml` (routers,
+            /// `trusted_domains`) and `bus_domains` name. No duplicates.
+            pub domains: Vec<String>,
+        }
+
+        impl Config {
+            /// The typed form of `values`, which hold an entry for each option, resolved.
+            pub(super) fn from_values(values: &Values, domains: Vec<String>) -> Result<Self, Error> {
+                Ok(Self {
+                    $($($name: Typed::typed(&values.get(stringify!($name)).value)
+                        .map_err(|why| values.problem(stringify!($name), why))?,)+)+
+                    domains,
+                })
+            }
+        }
+    };
+    (@last $value:expr) => { $value };
+    (@last $ignored:expr, $value:expr) => { $value };
+}
+
+const SECONDS: Kind = Kind::Integer { min: 1, max: 86_400 };
+const SECONDS_OR_OFF: Kind = Kind::Integer { min: 0, max: 86_400 };
+const BYTES: Kind = Kind::Bytes { min: 1_024, max: 1 << 40 };
+const COUNT: Kind = Kind::Integer { min: 1, max: 16_777_216 };
+
+options! {
+    "Listening" {
+        /// Address and port that browsers, or the proxy before them, connect to.
+        listen: SocketAddr = Kind::Text(text::address), "127.0.0.1:7682";
+        /// Address and port of the admin page (`/healthz`, `/readyz`, `/status`, `/metrics`), or `off`.
+        admin: Option<SocketAddr> = Kind::Text(text::address_or_off), "off", demo "127.0.0.1:7683";
+        /// Let the admin page listen on an address that is not loopback. It has no password.
+        admin_allow_remote: bool = Kind::Bool, "false";
+        /// Share the port with other processes that do the same (`SO_REUSEPORT`): several gateways side by side.
+        share_port: bool = Kind::Bool, "false";
+        /// The only path that is served (others get 404), such as `/osrf-websocket-translator`. Empty: any path.
+        path: Option<String> = Kind::Text(text::path), "";
+        /// The CPUs to run on, a pinned thread for each: `0`, `0-3`, `0,2,4-5`, or `all` that the process may use.
+        cores: Vec<usize> = Kind::Cpus, "all";
+        /// Clients of the whole process; more are refused with 503. `auto`: 90 % of `RLIMIT_NOFILE`.
+        clients_max: usize = Kind::IntegerOrAuto { min: 1, max: CLIENTS_MAX_LIMIT }, "auto", unit "clients";
+        /// Handshakes under way per core; when it is reached, accepting pauses.
+        handshakes_max: usize = COUNT, "4096", unit "handshakes per core";
+        /// Time from accepting a connection to the end of its request header; later: 408.
+        handshake_timeout_seconds: u64 = SECONDS, "10", unit "seconds";
+    }
+    "Who may connect" {
+        /// Origins that may connect: `any`, `opensrf_core` (the `cross_origin` list of that file, which does not name
+        /// the site's own host), or a list of `host` or `host:port`, `*` meaning all. Under a list, `null` is refused.
+        origins: Origins = Kind::Origins, "any";
+        /// Refuse handshakes that carry no `Origin` header. Scripts and some probes carry none.
+        require_origin: bool = Kind::Bool, "false";
+        /// Allow only the host that the page came from: `X-Forwarded-Host` from a trusted proxy, else `Host`.
+        same_origin: bool = Kind::Bool, "false";
+        /// Peers whose `X-Forwarded-For`, `X-Real-IP` and `X-Forwarded-Host` are believed: addresses or networks.
+        trusted_proxies: Vec<String> = Kind::List(text::network), "127.0.0.0/8, ::1";
+        /// Relay envelopes whose service is `router`. They can register and deregister services.
+        allow_router_calls: bool = Kind::Bool, "false";
+    }
+    "Limits of a client" {
+        /// Size of a message from a client, its frames together; larger: Close 1009.
+        message_bytes_max: usize = BYTES, "10 MiB", unit "bytes";
+        /// Time from the first to the last byte of a message; longer: Close 1008.
+        message_timeout_seconds: u64 = SECONDS, "30", unit "seconds";
+        /// Silence after which a ping is sent.
+        ping_seconds: u64 = SECONDS, "30", unit "seconds";
+        /// Time for any byte to arrive after a ping; longer: the client is gone.
+        pong_timeout_seconds: u64 = SECONDS, "20", unit "seconds";
+        /// An idle gap that has lasted so long ends with Close 1000. 0: never.
+        idle_timeout_seconds: u64 = SECONDS_OR_OFF, "180", unit "seconds";
+        /// Time for the client's Close after ours, before the connection is shut down.
+        close_timeout_seconds: u64 = Kind::Integer { min: 1, max: 60 }, "2", unit "seconds";
+        /// Bytes that wait to be sent to one client; more: Close 1008, a slow consumer.
+        outbound_bytes_max: usize = BYTES, "16 MiB", unit "bytes per client";
+        /// Bytes in all clients' buffers of one core; above it new messages are not read and the largest holder gets
+        /// Close 1008.
+        core_bytes_max: usize = BYTES, "1 GiB", unit "bytes per core";
+        /// Messages answered with 400 or 413 in a row before Close 1008.
+        garbage_max: usize = COUNT, "10", unit "messages in a row";
+    }
+    "OpenSRF" {
+        /// What every message says of where it came in. Evergreen records logins by it, and its seed data knows
+        /// `ws-translator-v1` and `ws-translator-v2` only.
+        ingress: String = Kind::Text(text::ingress), "ws-translator-v2";
+        /// Size of a message to the bus after escaping; larger: 413. The C router dies of 10 MiB.
+        bus_message_bytes_max: usize = Kind::Bytes { min: 1_024, max: 512 << 20 }, "8 MiB", unit "bytes";
+        /// Nesting of a client's JSON; deeper: 400. The C router's parser recurses.
+        json_depth_max: usize = Kind::Integer { min: 8, max: 1_024 }, "1000", unit "levels";
+        /// Messages in one envelope; more: 400. A C worker reads 256.
+        messages_per_envelope_max: usize = Kind::Integer { min: 1, max: 256 }, "256", unit "messages";
+        /// Requests of one client in flight at once; more wait in its backlog.
+        parallel_max: usize = COUNT, "100", unit "requests per client";
+        /// Envelopes in the backlog of one client; when it is full, nothing more is read from that client.
+        backlog_max: usize = COUNT, "1000", unit "envelopes per client";
+        /// Bytes in the backlog of one client; when it is full, nothing more is read from that client.
+        backlog_bytes_max: usize = BYTES, "16 MiB", unit "bytes per client";
+        /// Stateful sessions (CONNECT) of one client; more: 429.
+        sessions_max: usize = COUNT, "64", unit "sessions per client";
+        /// Age at which a request is given up and its client told (504).
+        request_max_seconds: u64 = SECONDS, "600", unit "seconds";
+        /// Age at which a CONNECT is given up and its client told (504).
+        connect_max_seconds: u64 = SECONDS, "30", unit "seconds";
+    }
+    "Bus" {
+        /// Path of Evergreen's own file, usually `/openils/conf/opensrf_core.xml`. Empty: none is read, and `domain`,
+        /// `username` and `passwd` must be set otherwise.
+        opensrf_core: Option<PathBuf> = Kind::Text(text::any), "";
+        /// The primary domain of the bus, which is also the name of its Redis host.
+        domain: String = Kind::Text(text::domain), "", xml "gateway/domain", demo "demo.localhost";
+        /// Port of Redis, for every domain that `bus_domain_address` does not name.
+        port: u16 = Kind::Integer { min: 1, max: 65_535 }, "6379", xml "gateway/port";
+        /// Account on the bus.
+        username: String = Kind::Text(text::name), "", xml "gateway/username", demo "gateway";
+        /// Password of the account: from a file or the environment, never from a flag.
+        passwd: Secret = Kind::Secret, "", xml "gateway/passwd";
+        /// Name of the router in its address, `opensrf:router:{router_name}:{domain}`.
+        router_name: String = Kind::Text(text::name), "router", xml "gateway/router_name";
+        /// Domains that may be dialled besides the primary and those that `opensrf_core.xml` names (routers,
+        /// `trusted_domains`).
+        bus_domains: Vec<String> = Kind::List(text::domain), "";
+        /// Where the Redis of a domain really is: domain to `host:port`, in place of its name and `port`.
+        bus_domain_address: BTreeMap<String, String> = Kind::Map(text::domain, text::host_port), "";
+        /// Time for a connection to Redis to stand.
+        bus_connect_timeout_seconds: u64 = Kind::Integer { min: 1, max: 60 }, "2", unit "seconds";
+        /// Longest pause between two attempts to reach Redis; the pause doubles up to it.
+        bus_backoff_max_ms: u64 = Kind::Integer { min: 10, max: 60_000 }, "2000", unit "milliseconds";
+        /// Silence on a sending link after which it is probed with a DEL of a key of our own.
+        bus_probe_seconds: u64 = SECONDS, "10", unit "seconds";
+        /// Time for which Redis' TCP may leave our bytes unacknowledged before the link is given up
+        /// (`TCP_USER_TIMEOUT`).
+        bus_dead_seconds: u64 = SECONDS, "20", unit "seconds";
+        /// Time after a reconnection at which requests pending when the link broke end with 503.
+        bus_lost_reply_seconds: u64 = SECONDS, "30", unit "seconds";
+        /// Time without the bus after which `/readyz` says 503.
+        ready_bus_grace_seconds: u64 = SECONDS_OR_OFF, "10", unit "seconds";
+    }
+    "Stopping" {
+        /// Longest drain (SIGUSR1); whoever is left is cut off, and the exit code is 3 if that hurt anybody.
+        drain_max_seconds: u64 = SECONDS, "120", unit "seconds";
+        /// Quiet time since a client's last activity before a drain closes it.
+        drain_quiet_ms: u64 = Kind::Integer { min: 0, max: 60_000 }, "250", unit "milliseconds";
+        /// Time in which a draining process still accepts, so that a balancer sees `/readyz` fail first.
+        drain_grace_seconds: u64 = SECONDS_OR_OFF, "0", unit "seconds";
+        /// Pace of a drain's closes, so that clients do not all come back at once. 0: no limit.
+        drain_closes_per_second: u64 = Kind::Integer { min: 0, max: 1_000_000 }, "2000", unit "closes per second";
+        /// Longest fast stop (SIGTERM, SIGINT).
+        stop_max_seconds: u64 = SECONDS, "5", unit "seconds";
+        /// Directory for the bus addresses of running processes, which a later start cleans up. `auto`:
+        /// `$STATE_DIRECTORY`, else `/run/evergate`; `off`: none, and a crash leaves queues in Redis.
+        state_dir: Option<PathBuf> = Kind::Text(text::any), "auto";
+    }
+    "Logs" {
+        /// `off`, `error`, `warn`, `info`, `debug`, `trace`, or 0 to 5 as in `opensrf_core.xml`.
+        loglevel: Level = Kind::Text(text::level), "info", xml "gateway/loglevel";
+        /// `stderr`, `syslog`, or the path of a file.
+        logfile: Logfile = Kind::Text(text::logfile), "stderr", xml "gateway/logfile";
+        /// Facility of the log when `logfile` is `syslog`.
+        syslog: Facility = Kind::Text(text::facility), "local0", xml "gateway/syslog";
+        /// Facility of the activity log when `logfile` is `syslog`; otherwise it goes where the log goes.
+        actlog: Facility = Kind::Text(text::facility), "local1", xml "gateway/actlog";
+        /// Tag in every line, to tell several instances on one host apart.
+        logtag: Option<String> = Kind::Text(text::tag), "", xml "gateway/logtag";
+        /// Beginnings of methods whose parameters the activity log hides.
+        log_protect: Vec<String> = Kind::List(text::any), "", xml "shared/log_protect/match_string";
+        /// Length at which a line of the activity log is cut.
+        activity_bytes_max: usize = Kind::Bytes { min: 128, max: 1 << 20 }, "1536", unit "bytes";
+    }
+}
+
+/// The highest `clients_max`: more than any host has memory for. It bounds what an unlimited `RLIMIT_NOFILE` gives.
+pub const CLIENTS_MAX_LIMIT: u64 = 16_777_216;

@@ -1,0 +1,96 @@
+//! The tasks of one client: one that reads as long as the connection lives, one that sends while there is something.
+
+use std::cell::Cell;
+use std::net::{IpAddr, Shutdown};
+use std::rc::Rc;
+
+use super::Core;
+use super::notify::Notify;
+use super::stream::Stream;
+use crate::session::output::SlotIndex;
+
+/// What a core keeps of a client's connection besides its state.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub stream: Stream,
+    /// Wakes the reader when it may read again.
+    pub resume: Notify,
+    /// A sender is at work.
+    sending: Cell<bool>,
+    /// Wakes the reader when the sender is done.
+    sent: Notify,
+}
+
+impl Connection {
+    /// A connection that nobody reads or writes yet.
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, resume: Notify::default(), sending: Cell::new(false), sent: Notify::default() }
+    }
+}
+
+/// Serves one client from accept to the end; `refusal` is an HTTP status and response to send instead.
+pub async fn serve(core: Rc<Core>, stream: Stream, peer: IpAddr, refusal: Option<(u16, Vec<u8>)>) {
+    let slot = core.clients(|clients| clients.accept(peer));
+    let connection = Rc::new(Connection::new(stream));
+    core.connect(slot, Rc::clone(&connection));
+    if let Some((status, response)) = refusal {
+        core.clients(|clients| clients.refuse(slot, status, &response));
+    }
+    let end = read(&core, slot, &connection).await;
+    core.clients(|clients| clients.ended(slot, end.into()));
+    while connection.sending.get() {
+        connection.sent.notified().await;
+    }
+    // Once more than a courtesy: a peer that still sends sees an end, not a reset, as far as it can be had.
+    connection.stream.shutdown(Shutdown::Write);
+    core.disconnect(slot);
+    core.clients(|clients| clients.release(slot));
+}
+
+/// Reads until the end, which it names.
+async fn read(core: &Rc<Core>, slot: SlotIndex, connection: &Connection) -> &'static str {
+    loop {
+        while !core.clients(|clients| clients.may_read(slot)) {
+            connection.resume.notified().await;
+        }
+        // Readiness first, then a buffer: a connection that waits owns none.
+        if connection.stream.readable().await.is_err() {
+            return "the connection broke";
+        }
+        let (result, mut buffer) = connection.stream.read(core.pool.take()).await;
+        let end = match result {
+            Ok(0) => Some("the client ended the connection without a Close frame"),
+            Ok(bytes) => {
+                core.clients(|clients| clients.input(slot, &mut buffer[..bytes]));
+                None
+            }
+            Err(_) => Some("the connection broke"),
+        };
+        core.pool.give(buffer);
+        if let Some(end) = end {
+            return end;
+        }
+    }
+}
+
+/// Starts a sender unless one is at work.
+pub fn start_sending(core: &Rc<Core>, slot: SlotIndex, connection: &Rc<Connection>) {
+    if connection.sending.replace(true) {
+        return;
+    }
+    let (core, connection) = (Rc::clone(core), Rc::clone(connection));
+    monoio::spawn(async move {
+        while let Some(chunk) = core.clients(|clients| clients.take_outbound(slot)) {
+            let (result, _) = connection.stream.write_all(chunk).await;
+            if result.is_err() {
+                core.clients(|clients| clients.ended(slot, "the connection broke".into()));
+                connection.stream.shutdown(Shutdown::Both);
+                break;
+            }
+            core.clients(|clients| clients.sent(slot));
+        }
+        connection.sending.set(false);
+        connection.sent.notify();
+    });
+}

@@ -1,0 +1,138 @@
+//! A core's share of the listening port: accepting, and closing the share without losing a connection.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::{Duration, Instant};
+
+use monoio::io::Canceller;
+use monoio::net::{TcpListener, TcpStream};
+use monoio::time::timeout;
+
+use super::connection;
+use super::stream::Stream;
+use super::{Core, notify::Notify};
+use crate::counters::Limit;
+use crate::websocket::handshake;
+
+/// The pause after the process has run out of descriptors, unless a connection ends before.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// One log line about that in so long.
+const EXHAUSTED_LOG: Duration = Duration::from_mins(1);
+
+/// A core's share of the port.
+pub struct Share {
+    canceller: RefCell<Option<Canceller>>,
+    closing: Cell<bool>,
+    /// Set when the share is closed.
+    pub closed: Cell<bool>,
+    done: Notify,
+}
+
+impl Share {
+    /// Starts to accept.
+    pub fn start(core: &Rc<Core>, listener: std::net::TcpListener) -> io::Result<Rc<Self>> {
+        let twin = listener.try_clone()?;
+        let listener = TcpListener::from_std(listener)?;
+        let share = Rc::new(Self {
+            canceller: RefCell::new(Some(Canceller::new())),
+            closing: Cell::new(false),
+            closed: Cell::new(false),
+            done: Notify::default(),
+        });
+        monoio::spawn(accept(Rc::clone(core), Rc::clone(&share), listener, twin));
+        Ok(share)
+    }
+
+    /// Closes the share: what is established is taken and served. Returns when the port is given up.
+    ///
+    /// The order matters (design.md, Closing a listener share): a close with an accept in flight does not close the
+    /// port, so that is cancelled first; what still completes is taken, and what the kernel has queued.
+    pub async fn close(&self) {
+        if !self.closing.replace(true)
+            && let Some(canceller) = self.canceller.borrow_mut().take()
+        {
+            canceller.cancel();
+        }
+        while !self.closed.get() {
+            self.done.notified().await;
+        }
+    }
+}
+
+async fn accept(core: Rc<Core>, share: Rc<Share>, listener: TcpListener, twin: std::net::TcpListener) {
+    let mut exhausted_logged: Option<Instant> = None;
+    while !share.closing.get() {
+        if core.counts().handshaking.load(Relaxed) >= core.settings.handshakes_max {
+            core.published().limit_hit(Limit::handshakes_max);
+            let _ = timeout(EXHAUSTED_PAUSE, core.freed.notified()).await;
+            continue;
+        }
+        let Some(handle) = share.canceller.borrow().as_ref().map(Canceller::handle) else { break };
+        match listener.cancelable_accept(handle).await {
+            Ok((stream, peer)) => take(&core, stream, peer),
+            Err(error) if is_exhausted(&error) => {
+                if exhausted_logged.is_none_or(|at| at.elapsed() > EXHAUSTED_LOG) {
+                    tracing::error!("host: no more connections can be accepted: {error}; raise LimitNOFILE");
+                    exhausted_logged = Some(Instant::now());
+                }
+                let _ = timeout(EXHAUSTED_PAUSE, core.freed.notified()).await;
+            }
+            // The peer was gone before it was accepted, or the accept was cancelled.
+            Err(_) => {}
+        }
+    }
+    if let Err(error) = take_established(&core, &twin) {
+        tracing::warn!("host: connections that were established may be lost: {error}");
+    }
+    drop(twin);
+    drop(listener);
+    core.published().listener_closed.store(true, SeqCst);
+    share.closed.set(true);
+    share.done.notify();
+}
+
+/// Accepts what the kernel has queued.
+fn take_established(core: &Rc<Core>, twin: &std::net::TcpListener) -> io::Result<()> {
+    twin.set_nonblocking(true)?;
+    loop {
+        match twin.accept() {
+            Ok((stream, peer)) => {
+                // The ring's operations expect a blocking descriptor.
+                stream.set_nonblocking(false)?;
+                take(core, TcpStream::from_std(stream)?, peer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if is_exhausted(&error) => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+fn take(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr) {
+    let stream = Stream::new(stream);
+    if stream.set_nodelay().is_err() {
+        return;
+    }
+    let open: u64 = core
+        .shared
+        .cores
+        .iter()
+        .map(|core| core.counts.open.load(Relaxed) + core.counts.handshaking.load(Relaxed))
+        .sum();
+    let refusal = (open >= core.settings.clients_max).then(|| {
+        core.published().limit_hit(Limit::clients_max);
+        (503, handshake::refuse(503, "too many clients (clients_max); try again later or another node"))
+    });
+    let peer = match peer.ip() {
+        IpAddr::V6(v6) => v6.to_canonical(),
+        v4 @ IpAddr::V4(_) => v4,
+    };
+    monoio::spawn(connection::serve(Rc::clone(core), stream, peer, refusal));
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}

@@ -1,0 +1,234 @@
+//! One pinned thread: its ring, its share of the listening port, a task per client, its links to the bus.
+//!
+//! May use: monoio, the sockets, the clock, tracing (whose writer is another thread). Never: a lock on the message
+//! path, a synchronous write, DNS, a decision that the pure half could make.
+//!
+//! - [`listener`]: accepting, and closing the share of the port
+//! - [`connection`]: the two tasks of a client
+//! - [`stream`]: a TCP connection that is read and written at the same time
+//! - [`ticker`]: time, phases, the end
+//! - [`pool`], [`notify`]: receive buffers, waking a task
+
+pub mod connection;
+pub mod listener;
+pub mod notify;
+pub mod pool;
+pub mod ring;
+pub mod stream;
+pub mod ticker;
+
+use std::cell::{Cell, RefCell};
+use std::net::{Shutdown, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::bus::link::{Link, LinkOptions};
+use crate::counters::{self, Counts, LinkState};
+use crate::process::phase::Shared;
+use crate::process::resolver::Resolver;
+use crate::process::settings::Settings;
+use crate::session::clients::Clients;
+use crate::session::context::Context;
+use crate::session::limits::Names;
+use crate::session::output::{Level, SlotIndex};
+use connection::Connection;
+use notify::Notify;
+use pool::Pool;
+
+/// What a core is started with.
+#[derive(Debug)]
+pub struct CoreOptions {
+    /// Which core this is.
+    pub index: usize,
+    /// Its share of the listening port.
+    pub listener: TcpListener,
+    /// What the operator chose, as the cores need it.
+    pub settings: Arc<Settings>,
+    /// The names on the bus.
+    pub address: String,
+    /// What all threads can see.
+    pub shared: Arc<Shared>,
+    /// Where the names of the bus domains are resolved.
+    pub resolver: Arc<Resolver>,
+}
+
+/// Everything that a core's tasks share. Lives on one thread.
+pub struct Core {
+    index: usize,
+    clients: RefCell<Clients>,
+    connections: RefCell<Vec<Option<Rc<Connection>>>>,
+    /// Receive buffers.
+    pub pool: Pool,
+    /// One entry a bus domain; the first is the primary.
+    pub links: Vec<Link>,
+    /// What every link must know.
+    pub link_options: LinkOptions,
+    /// The names on the bus.
+    pub names: Rc<Names>,
+    /// Where the names of the bus domains are resolved.
+    pub resolver: Arc<Resolver>,
+    settings: Arc<Settings>,
+    shared: Arc<Shared>,
+    /// A connection ended: one that could not be accepted may be now.
+    freed: Notify,
+    /// The state of a small random generator, for jitter.
+    random: Cell<u64>,
+}
+
+/// Runs a core until the process stops or its drain is over.
+pub fn run(options: CoreOptions) -> std::io::Result<()> {
+    ring::build()?.block_on(async move {
+        let core = Rc::new(Core::new(&options));
+        core.links[0].start(&core);
+        let listener = listener::Share::start(&core, options.listener)?;
+        ticker::run(&core, listener).await;
+        core.shared.cores[core.index].ended.store(true, std::sync::atomic::Ordering::Release);
+        Ok(())
+    })
+}
+
+impl Core {
+    fn new(options: &CoreOptions) -> Self {
+        let settings = Arc::clone(&options.settings);
+        let names = Rc::new(Names {
+            address: options.address.clone(),
+            router: settings.router.as_str().into(),
+            domains: settings.domains.clone(),
+            xid_prefix: format!("{}{}.", settings.xid_prefix, options.index),
+        });
+        let limits = Rc::new(settings.limits());
+        let context = Context::new(limits, Rc::clone(&names), Arc::clone(&options.shared), options.index);
+        let seed = options
+            .address
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Self {
+            index: options.index,
+            clients: RefCell::new(Clients::new(context)),
+            connections: RefCell::default(),
+            pool: Pool::default(),
+            links: (0..names.domains.len()).map(Link::new).collect(),
+            link_options: settings.link.clone(),
+            names,
+            resolver: Arc::clone(&options.resolver),
+            settings,
+            shared: Arc::clone(&options.shared),
+            freed: Notify::default(),
+            random: Cell::new(seed | 1),
+        }
+    }
+
+    /// Lets `decide` decide, with the time of now, and does what it decided.
+    pub fn clients<T>(self: &Rc<Self>, decide: impl FnOnce(&mut Clients) -> T) -> T {
+        let mut clients = self.clients.borrow_mut();
+        clients.context.now_ms = self.shared.now_ms();
+        let decided = decide(&mut clients);
+        if clients.context.output.is_empty() {
+            return decided;
+        }
+        let output = clients.take_output();
+        drop(clients);
+        for (level, line) in output.events {
+            match level {
+                Level::Activity => tracing::info!(target: "activity", "{line}"),
+                Level::Warn => tracing::warn!("{line}"),
+                Level::Info => tracing::info!("{line}"),
+                Level::Debug => tracing::debug!("{line}"),
+            }
+        }
+        if !output.pushes.is_empty() {
+            for (domain, push) in output.pushes {
+                self.links[domain].push(self, push);
+            }
+            self.clients.borrow_mut().context.bus_bytes = self.bus_bytes();
+        }
+        let each = |slots: &[SlotIndex], act: &dyn Fn(SlotIndex, &Rc<Connection>)| {
+            for &slot in slots {
+                let connection = self.connections.borrow().get(slot as usize).cloned().flatten();
+                if let Some(connection) = connection {
+                    act(slot, &connection);
+                }
+            }
+        };
+        each(&output.send, &|slot, connection| connection::start_sending(self, slot, connection));
+        each(&output.half_close, &|_, connection| connection.stream.shutdown(Shutdown::Write));
+        each(&output.hang_up, &|_, connection| {
+            connection.stream.shutdown(Shutdown::Both);
+            connection.resume.notify();
+        });
+        each(&output.resume, &|_, connection| connection.resume.notify());
+        decided
+    }
+
+    /// Bytes of the messages that wait for their links.
+    pub fn bus_bytes(&self) -> u64 {
+        self.links.iter().map(|link| link.outbox.borrow().bytes() as u64).sum()
+    }
+
+    /// Remembers the connection of `slot`.
+    pub fn connect(&self, slot: SlotIndex, connection: Rc<Connection>) {
+        let mut connections = self.connections.borrow_mut();
+        let at = slot as usize;
+        if connections.len() <= at {
+            connections.resize(at + 1, None);
+        }
+        connections[at] = Some(connection);
+    }
+
+    /// Forgets the connection of `slot`.
+    pub fn disconnect(&self, slot: SlotIndex) {
+        self.connections.borrow_mut()[slot as usize] = None;
+        self.freed.notify();
+    }
+
+    /// This core's gauges and counts.
+    pub fn counts(&self) -> &Counts {
+        &self.published().counts
+    }
+
+    /// What this core publishes.
+    pub fn published(&self) -> &counters::Core {
+        &self.shared.cores[self.index]
+    }
+
+    /// The name of a bus domain.
+    pub fn domain_name(&self, domain: usize) -> &str {
+        &self.names.domains[domain]
+    }
+
+    /// A number below `below`, for jitter.
+    pub fn jitter(&self, below: u64) -> u64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x % below.max(1)
+    }
+
+    /// A link of `domain` changed its state: publishes it, and tells the clients whether messages are taken.
+    pub fn link_changed(self: &Rc<Self>, domain: usize) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let state = self.links[domain].state();
+        self.clients(|clients| {
+            clients.context.accepting[domain] = state != LinkState::Away;
+            clients.context.bus_ever_up |= domain == 0 && state == LinkState::Up;
+        });
+        let published = self.published();
+        if domain == 0 {
+            published.bus.store(state as u8, Relaxed);
+            if state == LinkState::Up {
+                published.bus_ever_up.store(true, Relaxed);
+                published.bus_away_since_ms.store(0, Relaxed);
+            } else if published.bus_away_since_ms.load(Relaxed) == 0 {
+                published.bus_away_since_ms.store(self.shared.now_ms().max(1), Relaxed);
+            }
+        } else if let Ok(mut others) = published.other_domains.try_lock() {
+            *others = self.links[1..]
+                .iter()
+                .filter(|link| link.is_started())
+                .map(|link| (self.domain_name(link.domain).to_owned(), link.state()))
+                .collect();
+        }
+    }
+}

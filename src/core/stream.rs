@@ -1,0 +1,92 @@
+//! A TCP connection on the core's ring that is read and written at the same time.
+//!
+//! monoio's own halves will not do: the owned read half has no `readable()`, and dropping the write half shuts the
+//! socket down.
+#![expect(unsafe_code, reason = "one TcpStream lent to a reader and a writer, as monoio's own Split does")]
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use monoio::BufResult;
+use monoio::buf::{IoBuf, IoBufMut};
+use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+use monoio::net::TcpStream;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::{SockRef, TcpKeepalive};
+
+/// A TCP connection. At most one read and one write at a time.
+#[derive(Debug)]
+pub struct Stream(UnsafeCell<TcpStream>);
+
+impl Stream {
+    /// Wraps an accepted or connected stream.
+    pub fn new(stream: TcpStream) -> Self {
+        Self(UnsafeCell::new(stream))
+    }
+
+    /// Connects to `address`.
+    pub async fn connect(address: SocketAddr) -> io::Result<Self> {
+        TcpStream::connect_addr(address).await.map(Self::new)
+    }
+
+    #[expect(clippy::mut_from_ref, reason = "see the SAFETY comment")]
+    fn stream(&self) -> &mut TcpStream {
+        // SAFETY: the core is one thread, and monoio's read and write only clone the shared descriptor out of the
+        // stream when they are first polled; `TcpStream: Split` promises that the two do not disturb each other.
+        unsafe { &mut *self.0.get() }
+    }
+
+    fn with_socket<T>(&self, act: impl FnOnce(SockRef<'_>) -> T) -> T {
+        // SAFETY: the descriptor is open as long as `self`, which outlives the call.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.stream().as_raw_fd()) };
+        act(SockRef::from(&fd))
+    }
+
+    /// Sends small frames at once (`TCP_NODELAY`).
+    pub fn set_nodelay(&self) -> io::Result<()> {
+        self.with_socket(|socket| socket.set_tcp_nodelay(true))
+    }
+
+    /// Has the kernel give the connection up when the peer's host has been silent for `dead` (`TCP_USER_TIMEOUT`),
+    /// also while nothing is under way (`SO_KEEPALIVE`).
+    pub fn set_dead_after(&self, dead: Duration) -> io::Result<()> {
+        let probe = (dead / 4).max(Duration::from_secs(1));
+        self.with_socket(|socket| {
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(probe).with_interval(probe))?;
+            socket.set_tcp_user_timeout(Some(dead))
+        })
+    }
+
+    /// Shuts down one side or both; what is under way ends by itself.
+    pub fn shutdown(&self, how: Shutdown) {
+        // An error means that the peer has done so already.
+        let _ = self.with_socket(|socket| socket.shutdown(how));
+    }
+
+    /// Whether the connection has broken or the peer has ended it, without reading what it sent before.
+    pub fn is_broken(&self) -> bool {
+        let fd = self.stream().as_raw_fd();
+        // SAFETY: as in `with_socket`.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let mut fds = [PollFd::new(fd, PollFlags::from_bits_retain(libc::POLLRDHUP))];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
+    }
+
+    /// Waits until there is something to read, an end or an error; owns no buffer meanwhile.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.stream().readable(false).await
+    }
+
+    /// Reads into `buffer`; 0 bytes = the peer has ended.
+    pub async fn read<T: IoBufMut>(&self, buffer: T) -> BufResult<usize, T> {
+        self.stream().read(buffer).await
+    }
+
+    /// Writes all of `buffer`.
+    pub async fn write_all<T: IoBuf + 'static>(&self, buffer: T) -> BufResult<usize, T> {
+        self.stream().write_all(buffer).await
+    }
+}

@@ -1,0 +1,123 @@
+//! Time on a core: one coarse tick, the phases of the process, the end of the core.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use monoio::time::{MissedTickBehavior, interval};
+
+use super::Core;
+use super::listener::Share;
+use crate::counters;
+use crate::drain::DrainOptions;
+use crate::process::phase::Phase;
+use crate::session::clients::Clients;
+
+/// The tick: the resolution of every timer of a core, ms.
+const TICK_MS: u64 = 20;
+/// How often clients that are not read from are looked at, ms.
+const PAUSED_LOOK_MS: u64 = 1_000;
+/// How often the oldest thing waited for is published during a drain, ms.
+const OLDEST_MS: u64 = 500;
+
+/// Where the core itself stands; it follows the process.
+enum Stage {
+    Serving,
+    /// The listener share is closed; clients end at their gaps.
+    Draining {
+        deadline_passed: bool,
+    },
+    /// Everybody has been told; the core ends when they are gone, at the latest then (ms).
+    Stopping {
+        until_ms: u64,
+    },
+}
+
+/// Ticks until the core has ended.
+pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
+    let mut stage = Stage::Serving;
+    let mut ticks = interval(Duration::from_millis(TICK_MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut settings_seen = core.settings.version();
+    for tick in 0_u64.. {
+        ticks.tick().await;
+        let now_ms = core.shared.now_ms();
+        counters::set(&core.counts().heartbeat_ms, now_ms);
+        core.clients(Clients::tick);
+        core.clients.borrow_mut().context.bus_bytes = core.bus_bytes();
+        if core.settings.version() != settings_seen {
+            settings_seen = core.settings.version();
+            let limits = Rc::new(core.settings.limits());
+            core.clients(|clients| clients.set_limits(limits));
+        }
+        if tick % (PAUSED_LOOK_MS / TICK_MS) == 0 {
+            hang_up_broken(core);
+        }
+        if tick % (OLDEST_MS / TICK_MS) == 0
+            && matches!(stage, Stage::Draining { .. })
+            && let Ok(mut oldest) = core.published().oldest.try_lock()
+        {
+            *oldest = core.clients.borrow().oldest();
+        }
+        stage = match stage {
+            Stage::Serving | Stage::Draining { .. } if core.shared.phase() == Phase::Stopping => {
+                share.close().await;
+                let close_code = core.shared.stop_code.load(SeqCst) as u16;
+                core.clients(|clients| clients.stop(close_code));
+                Stage::Stopping { until_ms: now_ms + core.settings.stop_max_ms }
+            }
+            Stage::Serving
+                if core.shared.phase() == Phase::Draining && now_ms >= core.shared.drain_start_ms.load(SeqCst) =>
+            {
+                share.close().await;
+                core.clients(|clients| {
+                    clients.begin_drain(DrainOptions {
+                        quiet_ms: core.settings.drain_quiet_ms,
+                        deadline_ms: core.shared.drain_deadline_ms.load(SeqCst),
+                        closes_per_second: core.settings.drain_closes_per_second / core.shared.cores.len() as f64,
+                    });
+                });
+                Stage::Draining { deadline_passed: false }
+            }
+            Stage::Draining { deadline_passed } => {
+                let deadline_ms = core.shared.drain_deadline_ms.load(SeqCst);
+                let over_ms = deadline_ms + core.settings.close_timeout_ms;
+                if core.clients.borrow().is_empty() || now_ms >= over_ms {
+                    break;
+                }
+                let deadline_passes = !deadline_passed && now_ms >= deadline_ms;
+                if deadline_passes {
+                    core.clients(Clients::drain_deadline);
+                }
+                Stage::Draining { deadline_passed: deadline_passed || deadline_passes }
+            }
+            Stage::Stopping { until_ms } if core.clients.borrow().is_empty() || now_ms >= until_ms => break,
+            stage => stage,
+        };
+    }
+    end_links(core).await;
+}
+
+/// A client that is not read from cannot tell that it is gone: asks the kernel.
+fn hang_up_broken(core: &Rc<Core>) {
+    let paused = core.clients.borrow().paused().to_vec();
+    for slot in paused {
+        let connection = core.connections.borrow().get(slot as usize).cloned().flatten();
+        if connection.is_some_and(|connection| connection.stream.is_broken()) {
+            core.clients(|clients| clients.ended(slot, "the connection ended while it was not read from".into()));
+        }
+    }
+}
+
+/// Pushes what is left (DISCONNECTs), deletes the core's own list, waits for the confirmations as long as is decent.
+async fn end_links(core: &Rc<Core>) {
+    for link in &core.links {
+        link.end((link.domain == 0).then(|| core.names.address.as_str().into()));
+    }
+    let mut ticks = interval(Duration::from_millis(5));
+    let until_ms = core.shared.now_ms() + 1_000;
+    while !core.links.iter().all(crate::bus::link::Link::is_done) && core.shared.now_ms() < until_ms {
+        ticks.tick().await;
+        counters::set(&core.counts().heartbeat_ms, core.shared.now_ms());
+    }
+}

@@ -1,0 +1,83 @@
+//! When a connection may close during a drain: the gap, the quiet time, the pace, the deadline.
+//!
+//! Pure: the time is given. One per core; the pace of the process is divided among the cores.
+
+#![forbid(unsafe_code)]
+
+/// How soon a client that waits only for its turn is looked at again, ms.
+const TURN_MS: u64 = 10;
+
+/// What to do with a client that is at an idle gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Close it now; its turn is used up.
+    Close,
+    /// Not yet: the gap is too short, or others are first.
+    Wait,
+}
+
+/// The options of a drain, for one core.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainOptions {
+    /// From the last activity to the Close, ms.
+    pub quiet_ms: u64,
+    /// When every client must be gone, ms since the process began.
+    pub deadline_ms: u64,
+    /// Closes a second on this core; 0 = no limit.
+    pub closes_per_second: f64,
+}
+
+/// A drain on one core, from the closing of its listener share on.
+#[derive(Debug)]
+pub struct Drain {
+    options: DrainOptions,
+    /// Closes a second, raised so that all clients that were open at the start can go by half of the time.
+    rate: Option<f64>,
+    /// Closes that may be made now.
+    allowance: f64,
+    /// When the allowance was last added to, ms.
+    counted_ms: u64,
+}
+
+impl Drain {
+    /// A drain that begins at `now_ms` with `open` clients.
+    pub fn new(options: DrainOptions, open: usize, now_ms: u64) -> Self {
+        let half_seconds =
+            (options.deadline_ms.saturating_sub(now_ms) / 2).saturating_sub(options.quiet_ms) as f64 / 1e3;
+        let needed = open as f64 / half_seconds.max(0.1);
+        let rate = (options.closes_per_second > 0.0).then(|| options.closes_per_second.max(needed));
+        Self { options, rate, allowance: 1.0, counted_ms: now_ms }
+    }
+
+    /// When every client must be gone, ms since the process began.
+    pub fn deadline_ms(&self) -> u64 {
+        self.options.deadline_ms
+    }
+
+    /// The closes a second that are made at most; `None` = as many as there are.
+    pub fn rate(&self) -> Option<f64> {
+        self.rate
+    }
+
+    /// Judges a client whose gap began at `gap_since_ms`.
+    pub fn judge(&mut self, gap_since_ms: u64, now_ms: u64) -> Verdict {
+        if now_ms < gap_since_ms + self.options.quiet_ms {
+            return Verdict::Wait;
+        }
+        let Some(rate) = self.rate else { return Verdict::Close };
+        let passed_seconds = now_ms.saturating_sub(self.counted_ms) as f64 / 1e3;
+        self.counted_ms = now_ms;
+        // A burst is what a tenth of a second allows: after a stall the pace is not made up at once.
+        self.allowance = (self.allowance + passed_seconds * rate).min((rate / 10.0).max(1.0));
+        if self.allowance < 1.0 {
+            return Verdict::Wait;
+        }
+        self.allowance -= 1.0;
+        Verdict::Close
+    }
+
+    /// When a client whose gap began at `gap_since_ms` is to be judged (again).
+    pub fn next_look_ms(&self, gap_since_ms: u64, now_ms: u64) -> u64 {
+        (gap_since_ms + self.options.quiet_ms).max(now_ms + TURN_MS)
+    }
+}

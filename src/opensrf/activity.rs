@@ -1,0 +1,120 @@
+//! The activity log's line for a REQUEST: `[address] [] service method params` (README, "Activity log").
+
+use std::fmt::Write as _;
+
+/// Stands for the params of a method that `log_protect` names.
+const REDACTED: &str = " **PARAMS REDACTED**";
+
+/// What ends a line that was cut.
+const CUT: char = '…';
+
+/// Appends the line of one REQUEST, at most `bytes_max` bytes, the `…` of a cut included.
+///
+/// `params` is JSON text: white space outside strings is left out, and the elements of an array are joined by `, `.
+/// Control characters, U+007F to U+009F and U+2028/9 among them, are escaped: what a client wrote never starts a line.
+/// A method that begins with an entry of `protect` (empty entries aside) is logged without its params.
+pub fn line(
+    out: &mut String,
+    client: &str,
+    service: &str,
+    method: &str,
+    params: Option<&[u8]>,
+    protect: &[String],
+    bytes_max: usize,
+) {
+    let start = out.len();
+    let end = start.saturating_add(bytes_max);
+    out.push('[');
+    push(out, client, end);
+    out.push_str("] [] ");
+    push(out, service, end);
+    out.push(' ');
+    push(out, method, end);
+    if protect.iter().any(|prefix| !prefix.is_empty() && method.starts_with(prefix.as_str())) {
+        out.push_str(REDACTED);
+    } else if let Some(params) = params {
+        push_params(out, params, end);
+    }
+    cut(out, start, end);
+}
+
+/// Appends text until it is longer than the line may be; the rest would be cut anyway.
+fn push(out: &mut String, text: &str, end: usize) {
+    for c in text.chars() {
+        if out.len() > end {
+            return;
+        }
+        push_char(out, c);
+    }
+}
+
+fn push_char(out: &mut String, c: char) {
+    if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "\\u{:04x}", u32::from(c));
+    } else {
+        out.push(c);
+    }
+}
+
+fn push_params(out: &mut String, params: &[u8], end: usize) {
+    let text = match simdutf8::compat::from_utf8(params) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&params[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    let text = text.trim_ascii();
+    let (text, separator) = match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        Some(elements) => (elements.trim_ascii(), ", "),
+        None => (text, ","),
+    };
+    if text.is_empty() {
+        return;
+    }
+    out.push(' ');
+    let mut depth = 0_usize;
+    let mut chars = text.chars();
+    let mut in_string = false;
+    while let Some(c) = chars.next() {
+        if out.len() > end {
+            return;
+        }
+        if in_string {
+            push_char(out, c);
+            match c {
+                '"' => in_string = false,
+                '\\' => {
+                    if let Some(escaped) = chars.next() {
+                        push_char(out, escaped);
+                    }
+                }
+                _ => {}
+            }
+            continue;
+        }
+        match c {
+            ' ' | '\t' | '\n' | '\r' => continue,
+            ',' if depth == 0 => {
+                out.push_str(separator);
+                continue;
+            }
+            '"' => in_string = true,
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        push_char(out, c);
+    }
+}
+
+/// Cuts the line at a character's boundary.
+fn cut(out: &mut String, start: usize, end: usize) {
+    if out.len() <= end {
+        return;
+    }
+    let room = end - start;
+    let (keep, ellipsis) = if room < CUT.len_utf8() { (end, false) } else { (end - CUT.len_utf8(), true) };
+    out.truncate(out.floor_char_boundary(keep));
+    if ellipsis {
+        out.push(CUT);
+    }
+}

@@ -1,0 +1,73 @@
+//! Bus addresses and bus threads (README, "Bus side"; behaviour, "Conversations").
+
+use std::fmt::Write as _;
+
+const CLIENT: &str = "opensrf:client:";
+
+/// Where a call to a service is sent: the router's queue.
+pub fn router_address(router_name: &str, domain: &str) -> String {
+    format!("opensrf:router:{router_name}:{domain}")
+}
+
+/// Whom a call to a service names as its receiver: any worker of it, of any domain.
+pub fn service_address(service: &str) -> String {
+    format!("opensrf:service:_:_:{service}")
+}
+
+/// An address of our own. `random` makes it nobody else's (README quirk 7); a colon in a part would shift the parts
+/// behind it, so it becomes `_`.
+pub fn client_address(user: &str, domain: &str, host: &str, pid: u32, random: [u8; 16]) -> String {
+    let part = |text: &str| text.replace(':', "_");
+    let random = u128::from_be_bytes(random);
+    format!("{CLIENT}{}:{}:{}:{pid}:{random:032x}", part(user), part(domain), part(host))
+}
+
+/// The domain of a client's or a worker's address, `opensrf:client:{user}:{domain}:…`.
+pub fn domain_of(client_address: &str) -> Option<&str> {
+    let mut parts = client_address.strip_prefix(CLIENT)?.split(':');
+    let domain = parts.nth(1)?;
+    parts.next()?;
+    (!domain.is_empty()).then_some(domain)
+}
+
+/// Whether a sender is a router: its account's name is its address's user.
+pub fn is_router(from: &str) -> bool {
+    from.strip_prefix(CLIENT).is_some_and(|parts| parts.starts_with("router:"))
+}
+
+/// What the gateway puts before the client's thread, `{slot}.{generation}.{n}:`, to know a reply's client and
+/// conversation again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct BusThread {
+    /// The client's place among its core's clients.
+    pub slot: u32,
+    /// Counts the clients that had this slot: a late reply for one of them reaches no other.
+    pub generation: u32,
+    /// The conversation's number within its client.
+    pub n: u64,
+}
+
+impl BusThread {
+    /// Appends the bus thread of a client's thread.
+    pub fn write(&self, client_thread: &str, out: &mut String) {
+        let Self { slot, generation, n } = self;
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{slot}.{generation}.{n}:{client_thread}");
+    }
+
+    /// Splits a bus thread at its first colon; none unless it is one that [`Self::write`] could have written.
+    pub fn parse(bus_thread: &str) -> Option<(Self, &str)> {
+        let (numbers, client_thread) = bus_thread.split_once(':')?;
+        let mut numbers = numbers.split('.');
+        let slot = decimal(numbers.next()?)?.try_into().ok()?;
+        let generation = decimal(numbers.next()?)?.try_into().ok()?;
+        let n = decimal(numbers.next()?)?;
+        numbers.next().is_none().then_some((Self { slot, generation, n }, client_thread))
+    }
+}
+
+/// A number as Rust writes it: digits only, no zero in front.
+fn decimal(text: &str) -> Option<u64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| plain)
+}

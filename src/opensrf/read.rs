@@ -1,0 +1,450 @@
+//! Reading an envelope's fields out of the client's text, in one walk of fixed depth.
+//!
+//! The walk goes on after a fault, so that a refusal can name the thread, the id and every request that failed.
+
+use std::borrow::Cow;
+
+use super::envelope::{Envelope, Kind, Limit, Limits, Message, Refusal, Splice};
+use super::scan::{Broken, Cursor, Scalar};
+use super::seen::Seen;
+use super::trace::Trace;
+
+/// Bytes of a service's name at most.
+const SERVICE_BYTES_MAX: usize = 256;
+/// Bytes of a thread at most, unescaped: what stdio took.
+const THREAD_BYTES_MAX: usize = 64;
+/// Bytes of a `log_xid` at most, unescaped: what stdio took.
+const XID_BYTES_MAX: usize = 64;
+
+/// Reads valid JSON.
+pub(super) fn envelope<'a>(text: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, Refusal> {
+    let mut draft = Draft::new(text, limits);
+    draft.read();
+    draft.finish()
+}
+
+/// Refuses text for a reason found before; the fields are read as far as possible to address the answer.
+pub(super) fn refuse(text: &[u8], limits: &Limits, reason: String, limit: Option<Limit>) -> Refusal {
+    let mut draft = Draft::new(text, limits);
+    draft.fault = Some((reason, limit));
+    draft.read();
+    draft.into_refusal()
+}
+
+/// What has been read so far.
+struct Draft<'a> {
+    text: &'a [u8],
+    cursor: Cursor<'a>,
+    messages_max: usize,
+    service: Option<Cow<'a, str>>,
+    thread: Cow<'a, str>,
+    thread_spelled: Cow<'a, [u8]>,
+    xid: Option<Cow<'a, [u8]>>,
+    has_messages: bool,
+    messages: Vec<Message<'a>>,
+    /// Messages to answer should the envelope be refused.
+    traces: Vec<Trace>,
+    /// Elements of `osrf_msg`, and the DISCONNECTs among them.
+    elements: usize,
+    disconnects: usize,
+    /// The first fault in text order, and the limit that it exceeds.
+    fault: Option<(String, Option<Limit>)>,
+}
+
+/// What the members of a `__p` said.
+struct Parameters<'a> {
+    kind: Option<Kind>,
+    trace: Option<Trace>,
+    payload: Payload<'a>,
+    insert_at: usize,
+    comma: bool,
+    cuts: Vec<std::ops::Range<usize>>,
+}
+
+/// What a REQUEST's payload said.
+#[derive(Default)]
+struct Payload<'a> {
+    method: Option<Cow<'a, str>>,
+    params: Option<&'a [u8]>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(text: &'a [u8], limits: &Limits) -> Self {
+        Self {
+            text,
+            cursor: Cursor::new(text),
+            messages_max: limits.messages_per_envelope_max,
+            service: None,
+            thread: Cow::Borrowed(""),
+            thread_spelled: Cow::Borrowed(b"\"\""),
+            xid: None,
+            has_messages: false,
+            messages: Vec::new(),
+            traces: Vec::new(),
+            elements: 0,
+            disconnects: 0,
+            fault: None,
+        }
+    }
+
+    fn finish(self) -> Result<Envelope<'a>, Refusal> {
+        if self.fault.is_some() {
+            return Err(self.into_refusal());
+        }
+        Ok(Envelope {
+            service: self.service,
+            thread: self.thread,
+            thread_spelled: self.thread_spelled,
+            xid: self.xid,
+            messages: self.messages,
+            text: self.text,
+        })
+    }
+
+    fn into_refusal(self) -> Refusal {
+        let (reason, limit) = self.fault.unwrap_or_default();
+        Refusal {
+            status: 400,
+            limit,
+            reason,
+            thread_spelled: self.thread_spelled.into_owned(),
+            xid: self.xid.map(Cow::into_owned),
+            traces: self.traces,
+            only_disconnects: self.elements > 0 && self.elements == self.disconnects,
+        }
+    }
+
+    /// Notes a fault; the first one is what the client is told.
+    fn fault(&mut self, reason: &str) {
+        if self.fault.is_none() {
+            self.fault = Some((reason.to_owned(), None));
+        }
+    }
+
+    fn repeated(&mut self, key: &[u8], place: &str) {
+        if self.fault.is_none() {
+            let key = String::from_utf8_lossy(key.get(..64).unwrap_or(key)).into_owned();
+            let reason = format!(
+                "the key \"{key}\" is repeated in {place}; OpenSRF's router drops such a message, write it once"
+            );
+            self.fault = Some((reason, None));
+        }
+    }
+
+    fn read(&mut self) {
+        if self.read_envelope().is_err() {
+            self.fault("the message is not valid JSON; send one JSON object per message");
+        }
+    }
+
+    fn read_envelope(&mut self) -> Result<(), Broken> {
+        if self.cursor.peek() != Some(b'{') {
+            self.fault("the message must be a JSON object with service, thread and osrf_msg");
+            return Ok(());
+        }
+        self.cursor.expect(b'{')?;
+        let mut seen = Seen::new();
+        let mut first = true;
+        while let Some(key) = self.cursor.next_key(&mut first)? {
+            let repeats = seen.repeats(key);
+            let key = key.key();
+            if repeats {
+                self.repeated(&key, "the envelope");
+            }
+            match &*key {
+                b"service" => self.read_service()?,
+                b"thread" => self.read_thread()?,
+                b"log_xid" => self.read_xid()?,
+                b"osrf_msg" => self.read_messages()?,
+                b"format" => self.read_format()?,
+                _ => {
+                    self.cursor.skip()?;
+                }
+            }
+        }
+        if self.cursor.peek().is_some() {
+            return Err(Broken);
+        }
+        if !self.has_messages {
+            self.fault("osrf_msg is missing; send an array of 1 or more OpenSRF messages");
+        }
+        Ok(())
+    }
+
+    fn read_service(&mut self) -> Result<(), Broken> {
+        const ADVICE: &str =
+            "service must be a name of 1 to 256 bytes without control characters and colons, such as \"opensrf.math\"";
+        let value = self.cursor.scalar()?.0;
+        if matches!(value, Scalar::Null) {
+            return Ok(());
+        }
+        let allowed = |name: &Cow<'_, str>| {
+            !name.is_empty() && name.len() <= SERVICE_BYTES_MAX && !name.chars().any(|c| c == ':' || c.is_control())
+        };
+        match value.text().filter(allowed) {
+            Some(name) => self.service = Some(name),
+            None => self.fault(ADVICE),
+        }
+        Ok(())
+    }
+
+    fn read_thread(&mut self) -> Result<(), Broken> {
+        let value = self.cursor.scalar()?.0;
+        if matches!(value, Scalar::Null) {
+            return Ok(());
+        }
+        let (Some(thread), Some(quoted)) = (value.text(), value.quoted()) else {
+            self.fault("thread must be a string or a number");
+            return Ok(());
+        };
+        if thread.len() > THREAD_BYTES_MAX {
+            self.fault("thread is longer than 64 bytes; use a shorter one");
+        }
+        self.thread = thread;
+        self.thread_spelled = quoted;
+        Ok(())
+    }
+
+    fn read_xid(&mut self) -> Result<(), Broken> {
+        let value = self.cursor.scalar()?.0;
+        if matches!(value, Scalar::Null) {
+            return Ok(());
+        }
+        match value.text().filter(|xid| xid.len() <= XID_BYTES_MAX && xid.chars().all(is_printable)) {
+            Some(xid) if xid.is_empty() => {}
+            Some(_) => self.xid = value.quoted(),
+            None => self.fault(
+                "log_xid must be a string or a number of at most 64 printable bytes; shorten it or leave it out",
+            ),
+        }
+        Ok(())
+    }
+
+    fn read_format(&mut self) -> Result<(), Broken> {
+        match self.cursor.scalar()?.0 {
+            Scalar::Null => {}
+            Scalar::Text(text) if text.is(b"raw") => {}
+            Scalar::Text(text) if text.is(b"hash") || text.is(b"hashfull") => self.fault(
+                "format \"hash\" and \"hashfull\" need the IDL, which this gateway does not read; use \"raw\" or leave format out",
+            ),
+            _ => self.fault("format must be \"raw\"; leave it out"),
+        }
+        Ok(())
+    }
+
+    fn read_messages(&mut self) -> Result<(), Broken> {
+        self.has_messages = true;
+        match self.cursor.peek() {
+            Some(b'{') => self.read_message(),
+            Some(b'[') => self.read_array(),
+            _ => {
+                self.cursor.skip()?;
+                self.fault("osrf_msg must be an array of OpenSRF messages");
+                Ok(())
+            }
+        }
+    }
+
+    fn read_array(&mut self) -> Result<(), Broken> {
+        self.cursor.expect(b'[')?;
+        let mut first = true;
+        let mut count = 0_usize;
+        while self.cursor.next_element(&mut first)? {
+            count += 1;
+            if count <= self.messages_max {
+                self.read_message()?;
+                continue;
+            }
+            self.cursor.skip()?;
+            if self.fault.is_none() {
+                let most = self.messages_max;
+                let reason = format!(
+                    "osrf_msg has more than {most} messages (messages_per_envelope_max); send several envelopes"
+                );
+                self.fault = Some((reason, Some(Limit::MessagesPerEnvelopeMax)));
+            }
+        }
+        if count == 0 {
+            self.fault("osrf_msg is empty; send 1 or more OpenSRF messages");
+        }
+        Ok(())
+    }
+
+    fn read_message(&mut self) -> Result<(), Broken> {
+        const ADVICE: &str =
+            "an element of osrf_msg is no OpenSRF message; it must be {\"__c\":\"osrfMessage\",\"__p\":{…}}";
+        self.elements += 1;
+        if self.cursor.peek() != Some(b'{') {
+            self.cursor.skip()?;
+            self.fault(ADVICE);
+            return Ok(());
+        }
+        let start = self.cursor.at();
+        self.cursor.expect(b'{')?;
+        let mut seen = Seen::new();
+        let mut first = true;
+        let mut is_message = false;
+        let mut parameters = None;
+        while let Some(key) = self.cursor.next_key(&mut first)? {
+            let repeats = seen.repeats(key);
+            let key = key.key();
+            if repeats {
+                self.repeated(&key, "a message");
+            }
+            match &*key {
+                b"__c" => is_message = self.text_is(b"osrfMessage")?,
+                b"__p" if self.cursor.peek() == Some(b'{') => parameters = Some(self.read_parameters()?),
+                _ => {
+                    self.cursor.skip()?;
+                }
+            }
+        }
+        let span = start..self.cursor.at();
+        let Some(parameters) = parameters else {
+            self.fault(ADVICE);
+            return Ok(());
+        };
+        if !is_message {
+            self.fault(ADVICE);
+        }
+        self.note_for_refusal(&parameters);
+        let Parameters { kind, trace, payload, insert_at, comma, cuts } = parameters;
+        match (kind, trace) {
+            (None, _) => self.fault("type must be \"CONNECT\", \"REQUEST\" or \"DISCONNECT\""),
+            (_, None) => self.fault("threadTrace is missing or no integer; number each message of a thread"),
+            (Some(Kind::Request), _) if payload.method.is_none() => self.fault(
+                "a REQUEST names no method; its payload must be {\"__c\":\"osrfMethod\",\"__p\":{\"method\":\"…\",\"params\":[…]}}",
+            ),
+            (Some(kind), Some(trace)) => {
+                let Payload { method, params } = if kind == Kind::Request { payload } else { Payload::default() };
+                let splice = Splice { span, insert_at, comma, cuts };
+                self.messages.push(Message { kind, trace, method, params, splice });
+            }
+        }
+        Ok(())
+    }
+
+    /// A message of unknown type is answered too where its number is known: its client waits for that number.
+    fn note_for_refusal(&mut self, parameters: &Parameters<'_>) {
+        match (parameters.kind, parameters.trace) {
+            (Some(Kind::Disconnect), _) => self.disconnects += 1,
+            (Some(_), trace) => self.traces.push(trace.unwrap_or(Trace::UNREADABLE)),
+            (None, Some(trace)) => self.traces.push(trace),
+            (None, None) => {}
+        }
+    }
+
+    fn read_parameters(&mut self) -> Result<Parameters<'a>, Broken> {
+        self.cursor.expect(b'{')?;
+        let insert_at = self.cursor.at();
+        let payload = Payload::default();
+        let mut parameters = Parameters { kind: None, trace: None, payload, insert_at, comma: false, cuts: Vec::new() };
+        let mut seen = Seen::new();
+        let mut first = true;
+        loop {
+            let is_first = first;
+            let Some(key) = self.cursor.next_key(&mut first)? else { return Ok(parameters) };
+            let name = key.key();
+            if &*name == b"ingress" {
+                let start = self.cursor.member();
+                let end = self.cursor.skip()?.end;
+                parameters.cuts.push(start..end);
+                continue;
+            }
+            // What follows the inserted member is either this first one or, where the first was cut, a comma already.
+            parameters.comma |= is_first;
+            if seen.repeats(key) {
+                self.repeated(&name, "a message's __p");
+            }
+            match &*name {
+                b"threadTrace" => parameters.trace = Trace::read(self.cursor.scalar()?.0),
+                b"type" => parameters.kind = self.read_kind()?,
+                b"payload" if self.cursor.peek() == Some(b'{') => parameters.payload = self.read_payload()?,
+                _ => {
+                    self.cursor.skip()?;
+                }
+            }
+        }
+    }
+
+    fn read_kind(&mut self) -> Result<Option<Kind>, Broken> {
+        let Scalar::Text(text) = self.cursor.scalar()?.0 else { return Ok(None) };
+        Ok(match &*text.key() {
+            b"CONNECT" => Some(Kind::Connect),
+            b"REQUEST" => Some(Kind::Request),
+            b"DISCONNECT" => Some(Kind::Disconnect),
+            _ => None,
+        })
+    }
+
+    /// A payload is `{"__c":"osrfMethod","__p":{…}}`. C services also take the method without the class around it, so
+    /// that is read as well: what they would carry out must be logged and redacted by its real name.
+    fn read_payload(&mut self) -> Result<Payload<'a>, Broken> {
+        let mut bare = Payload::default();
+        let mut wrapped = None;
+        self.cursor.expect(b'{')?;
+        let mut seen = Seen::new();
+        let mut first = true;
+        while let Some(key) = self.cursor.next_key(&mut first)? {
+            let repeats = seen.repeats(key);
+            let key = key.key();
+            if repeats {
+                self.repeated(&key, "a payload");
+            }
+            if &*key == b"__p" && self.cursor.peek() == Some(b'{') {
+                wrapped = Some(self.read_method()?);
+            } else {
+                self.read_method_member(&key, &mut bare)?;
+            }
+        }
+        match wrapped {
+            Some(wrapped) => {
+                if wrapped.method.is_some() && bare.method.is_some() {
+                    self.fault("a payload names two methods; leave out the one outside its __p");
+                }
+                Ok(wrapped)
+            }
+            None => Ok(bare),
+        }
+    }
+
+    fn read_method(&mut self) -> Result<Payload<'a>, Broken> {
+        let mut payload = Payload::default();
+        self.cursor.expect(b'{')?;
+        let mut seen = Seen::new();
+        let mut first = true;
+        while let Some(key) = self.cursor.next_key(&mut first)? {
+            let repeats = seen.repeats(key);
+            let key = key.key();
+            if repeats {
+                self.repeated(&key, "a payload's __p");
+            }
+            self.read_method_member(&key, &mut payload)?;
+        }
+        Ok(payload)
+    }
+
+    fn read_method_member(&mut self, key: &[u8], payload: &mut Payload<'a>) -> Result<(), Broken> {
+        match key {
+            b"method" => {
+                if let Scalar::Text(text) = self.cursor.scalar()?.0 {
+                    payload.method = text.unescape();
+                }
+            }
+            b"params" => payload.params = Some(&self.text[self.cursor.skip()?]),
+            _ => {
+                self.cursor.skip()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn text_is(&mut self, expected: &[u8]) -> Result<bool, Broken> {
+        Ok(matches!(self.cursor.scalar()?.0, Scalar::Text(text) if text.is(expected)))
+    }
+}
+
+/// Whether a character shows in a log: the standard library's own judgment, quotes and backslash allowed.
+fn is_printable(c: char) -> bool {
+    matches!(c, ' '..='~') || (!c.is_ascii() && c.escape_debug().len() == 1)
+}

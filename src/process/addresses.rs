@@ -1,0 +1,85 @@
+//! The bus addresses of this process, and the lists that processes before it left behind.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::bus::address_file::{self, AddressFile, Orphan};
+use crate::config::Config;
+use crate::opensrf::address;
+
+/// Makes the bus address of each of `cores`: 128 random bits, since a reply must never reach another process.
+pub fn make(config: &Config, cores: usize) -> Result<Vec<String>, String> {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let host = host.as_deref().unwrap_or("localhost");
+    (0..cores)
+        .map(|_| {
+            let mut random = [0; 16];
+            getrandom::fill(&mut random).map_err(|error| format!("the host gives no random numbers: {error}"))?;
+            Ok(address::client_address(&config.username, &config.domain, host, std::process::id(), random))
+        })
+        .collect()
+}
+
+/// Records the addresses, so that a later start can delete their lists if this process does not.
+pub fn record(config: &Config, addresses: &[String]) -> Result<Option<AddressFile>, String> {
+    // None in the options means off: neither systemd's directory nor the usual one is tried.
+    let Some(directory) = &config.state_dir else { return Ok(None) };
+    let (mut file, warning) = address_file::open(Some(directory), None)?;
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    if let Some(file) = &mut file {
+        for address in addresses {
+            file.record(&config.domain, address)
+                .map_err(|error| format!("{} cannot be written: {error}", file.path().display()))?;
+        }
+    }
+    Ok(file)
+}
+
+/// Deletes the lists that dead processes left, now and again when no reply can come any more, on a thread of its own.
+pub fn clean_up(config: &Config, file: &AddressFile) -> std::io::Result<()> {
+    let orphans = address_file::orphans(file.dir());
+    if orphans.is_empty() {
+        return Ok(());
+    }
+    let config = Arc::new(config.clone());
+    thread::Builder::new().name("clean-up".into()).spawn(move || {
+        delete(&config, &orphans);
+        thread::sleep(Duration::from_secs(config.request_max_seconds));
+        if delete(&config, &orphans) {
+            for orphan in orphans {
+                if let Err(error) = orphan.remove() {
+                    tracing::warn!("an address file cannot be removed: {error}");
+                }
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn delete(config: &Config, orphans: &[Orphan]) -> bool {
+    let mut all = true;
+    for orphan in orphans {
+        for (domain, keys) in orphan.keys_by_domain() {
+            let place = config.bus_domain_address.get(domain);
+            let place = place.cloned().unwrap_or_else(|| format!("{domain}:{}", config.port));
+            let Some((host, port)) = place.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)))
+            else {
+                continue;
+            };
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            match address_file::delete_queues((host, port), &config.username, config.passwd.expose(), &keys) {
+                Ok(deleted) => {
+                    tracing::info!("bus: {deleted} lists deleted that {} left on {domain}", orphan.path().display());
+                }
+                Err(error) => {
+                    all = false;
+                    tracing::warn!("bus: lists left on {domain} could not be deleted: {error}");
+                }
+            }
+        }
+    }
+    all
+}

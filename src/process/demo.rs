@@ -1,0 +1,61 @@
+//! `demo`: the gateway with a bus, a router and services of its own, to which it connects as to any other.
+
+use super::Exit;
+use super::serve;
+use super::signals::{self, Signals};
+use crate::bus::embedded::{Demo, ServiceOptions};
+use crate::config::cli::DemoServices;
+use crate::config::{Loaded, Secret};
+
+/// Serves until a signal ends it.
+pub fn run(mut loaded: Loaded, keepalive_seconds: u64, signals: &Signals) -> Exit {
+    let config = &mut loaded.config;
+    let demo = match signals::blocked(|| Demo::start(&config.domain, keepalive_seconds)) {
+        Ok(demo) => demo,
+        Err(error) => {
+            eprintln!("evergate: host: the demo's own bus cannot be started: {error}");
+            return Exit::Host;
+        }
+    };
+    Demo::GATEWAY_USER.clone_into(&mut config.username);
+    Demo::ROUTER_NAME.clone_into(&mut config.router_name);
+    config.passwd = Secret::new(demo.gateway_password());
+    config.bus_domain_address.insert(config.domain.clone(), demo.address().to_string());
+    println!("{}", greeting(&loaded));
+    let exit = serve::run(&loaded, signals);
+    drop(demo);
+    exit
+}
+
+fn greeting(loaded: &Loaded) -> String {
+    let url = format!("ws://{}/osrf-websocket-translator", loaded.config.listen);
+    let admin = loaded.config.admin.map_or_else(String::new, |admin| format!("\nStatus: http://{admin}/"));
+    format!(
+        "evergate demo: a gateway with a bus and services of its own.\n\
+         WebSocket: {url}{admin}\n\
+         Try, with `pip install websockets`:\n  \
+         python3 -m websockets {url}\n\
+         and enter\n  \
+         {{\"service\":\"opensrf.math\",\"thread\":\"1\",\"osrf_msg\":[{{\"__c\":\"osrfMessage\",\"__p\":{{\"threadTrace\":1,\
+         \"type\":\"REQUEST\",\"payload\":{{\"__c\":\"osrfMethod\",\"__p\":{{\"method\":\"add\",\"params\":[1,2]}}}}}}}}]}}\n\
+         Drain it with: kill -USR1 {}",
+        std::process::id()
+    )
+}
+
+/// The options of `demo-services` as the services take them.
+pub fn services(options: DemoServices) -> ServiceOptions {
+    ServiceOptions {
+        redis: options.redis,
+        domain: options.domain,
+        service_redis: Some(options.service_redis),
+        service_domain: Some(options.service_domain),
+        router_name: options.router_name,
+        router_user: options.router_user,
+        router_password: options.router_passwd.expose().to_owned(),
+        service_user: options.service_user,
+        service_password: options.service_passwd.expose().to_owned(),
+        keepalive_seconds: options.keepalive_seconds,
+        workers: options.workers,
+    }
+}

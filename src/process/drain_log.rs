@@ -1,0 +1,44 @@
+//! What a drain still waits for, once a second, in the log and for systemd.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::phase::Shared;
+
+/// One line for each core that is not done, and one word for systemd.
+pub fn write(shared: &Shared) {
+    let left_ms = shared.drain_deadline_ms.load(Relaxed).saturating_sub(shared.now_ms());
+    let mut open = 0;
+    for (index, core) in shared.cores.iter().enumerate() {
+        if core.ended.load(Relaxed) {
+            continue;
+        }
+        let counts = &core.counts;
+        open += counts.open.load(Relaxed);
+        let oldest = core.oldest.try_lock().ok().and_then(|oldest| oldest.clone());
+        let oldest = oldest.map_or_else(String::new, |oldest| {
+            format!(
+                "; oldest: {} {} for {} ms from {}",
+                oldest.service.escape_debug(),
+                oldest.method.escape_debug(),
+                oldest.age_ms,
+                oldest.client
+            )
+        });
+        tracing::info!(
+            "drain: core {index}: open={} sending={} waiting_for_replies={} in_stateful_session={} idle={} \
+             closed_at_gap={} closed_at_deadline={} crossed_close={}; {}.{} s left{oldest}",
+            counts.open.load(Relaxed),
+            counts.sending.load(Relaxed),
+            counts.waiting_for_replies.load(Relaxed),
+            counts.in_stateful_session.load(Relaxed),
+            counts.idle.load(Relaxed),
+            counts.closed_at_gap.load(Relaxed),
+            counts.closed_at_deadline.load(Relaxed),
+            counts.crossed_close.load(Relaxed),
+            left_ms / 1_000,
+            left_ms % 1_000 / 100,
+        );
+    }
+    let status = format!("draining: {open} clients open, {} s left", left_ms.div_ceil(1_000));
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&status)]);
+}

@@ -1,0 +1,178 @@
+//! From an event to a queued line, on the thread that logs: no lock, no wait, no system call but the clock's.
+//!
+//! `2026-01-31T23:59:59.999Z INFO  core: message name=value`, behind one byte that tells the writer what it is.
+
+use std::cell::Cell;
+use std::fmt::{self, Debug, Write as _};
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_appender::non_blocking::NonBlocking;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::layer::{Context, Layer};
+
+use super::{ACTIVITY, filter};
+
+/// A line's greatest length, bytes; the rest is cut. An activity line has 1,536 bytes of message by default, and a
+/// syslog datagram should hold it.
+pub(super) const LINE_BYTES_MAX: usize = 4096;
+
+/// The first byte of a queued line: `@` for a message, `A` for activity, then the severity's number in the second.
+pub(super) const MESSAGE: u8 = b'@';
+/// See [`MESSAGE`].
+pub(super) const ACTIVITY_LINE: u8 = b'A';
+
+thread_local! {
+    /// The line under construction, kept for its capacity. Taken while in use: a field's `Debug` may log as well.
+    static LINE: Cell<String> = const { Cell::new(String::new()) };
+}
+
+/// The layer that prints.
+pub(super) struct Lines {
+    /// A [`super::Level`], set by the main thread.
+    level: Arc<AtomicU8>,
+    queue: NonBlocking,
+    /// Whether the level is coloured.
+    colour: bool,
+}
+
+impl Lines {
+    pub(super) fn new(level: Arc<AtomicU8>, queue: NonBlocking, colour: bool) -> Self {
+        Self { level, queue, colour }
+    }
+
+    fn prints(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && (is_activity(metadata) || *metadata.level() <= filter(self.level.load(Relaxed)))
+    }
+}
+
+/// Whether `loglevel` does not apply.
+fn is_activity(metadata: &Metadata<'_>) -> bool {
+    metadata.target() == ACTIVITY && *metadata.level() <= Level::INFO
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // Never "sometimes": tracing then asks nobody at the call site, and set_level rebuilds its answers.
+        if self.prints(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        self.prints(metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(filter(self.level.load(Relaxed)).max(LevelFilter::INFO))
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = LINE.try_with(Cell::take).unwrap_or_default();
+        line.clear();
+        self.print(event, &mut line);
+        // It cannot fail: a full queue counts the line and says Ok.
+        let _ = self.queue.make_writer().write_all(line.as_bytes());
+        let _ = LINE.try_with(|kept| kept.set(line));
+    }
+}
+
+impl Lines {
+    fn print(&self, event: &Event<'_>, line: &mut String) {
+        let metadata = event.metadata();
+        let (severity, name, colour) = match *metadata.level() {
+            Level::ERROR => ('3', "ERROR", "\x1b[31m"),
+            Level::WARN => ('4', "WARN ", "\x1b[33m"),
+            Level::INFO => ('6', "INFO ", "\x1b[32m"),
+            Level::DEBUG => ('7', "DEBUG", "\x1b[34m"),
+            Level::TRACE => ('7', "TRACE", "\x1b[35m"),
+        };
+        line.push(char::from(if is_activity(metadata) { ACTIVITY_LINE } else { MESSAGE }));
+        line.push(severity);
+        // It prints microseconds; milliseconds are read more easily and sort as well.
+        if SystemTime.format_time(&mut Writer::new(line)).is_ok() && line.ends_with('Z') {
+            line.truncate(line.len() - "456Z".len());
+            line.push('Z');
+        }
+        let (colour, plain) = if self.colour { (colour, "\x1b[0m") } else { ("", "") };
+        let target = metadata.target();
+        let target = target.strip_prefix("evergate::").unwrap_or(target);
+        let _ = write!(line, " {colour}{name}{plain} {target}: ");
+        let mut text = Text { line, cut: false, begun: false };
+        event.record(&mut text);
+        if text.cut {
+            line.push('…');
+        }
+        line.push('\n');
+    }
+}
+
+/// The part of the line that others wrote: no control character gets through, and no more than fits.
+struct Text<'a> {
+    line: &'a mut String,
+    /// Something did not fit.
+    cut: bool,
+    /// A field was printed.
+    begun: bool,
+}
+
+impl Text<'_> {
+    /// Appends what fits of `piece`, whole characters only; once something was cut, nothing more.
+    fn push(&mut self, piece: &str) {
+        let room = if self.cut { 0 } else { LINE_BYTES_MAX.saturating_sub(self.line.len()) };
+        let fits = piece.floor_char_boundary(room);
+        self.line.push_str(&piece[..fits]);
+        self.cut |= fits < piece.len();
+    }
+}
+
+impl fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(|c: char| c.is_control() || c == '\u{2028}' || c == '\u{2029}') {
+            if self.cut {
+                return Ok(());
+            }
+            self.push(&rest[..at]);
+            let mut after = rest[at..].chars();
+            match after.next() {
+                Some('\n') => self.push("\\n"),
+                Some('\r') => self.push("\\r"),
+                Some('\t') => self.push("\\t"),
+                Some(c) => self.push(&format!("\\u{:04x}", u32::from(c))),
+                None => {}
+            }
+            rest = after.as_str();
+        }
+        self.push(rest);
+        // Never an error: some `Display` would panic on one.
+        Ok(())
+    }
+}
+
+impl Visit for Text<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        // `message` comes first, as the macros have it; its Debug is its text.
+        if std::mem::replace(&mut self.begun, true) {
+            self.push(" ");
+        }
+        if field.name() != "message" {
+            self.push(field.name());
+            self.push("=");
+        }
+        let _ = write!(self, "{value:?}");
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.record_debug(field, &format_args!("{value}"));
+        } else {
+            self.record_debug(field, &value);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use super::line::LINE_BYTES_MAX;
+use super::*;
+
+/// A directory that goes when the test ends.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let path = env::temp_dir().join(format!("evergate-logs-{}-{}", std::process::id(), NEXT.fetch_add(1, SeqCst)));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn to_file(path: &Path, level: Level) -> (Logs, Dispatch) {
+    let options = LogOptions {
+        level,
+        destination: Destination::File(path.to_owned()),
+        activity: Activity::SameAsDestination,
+        tag: String::new(),
+    };
+    build(&options).unwrap()
+}
+
+/// What `log` prints to a file with `level`.
+fn printed(level: Level, log: impl FnOnce(&Logs)) -> String {
+    let dir = Dir::new();
+    let path = dir.0.join("log");
+    let (logs, dispatch) = to_file(&path, level);
+    tracing::dispatcher::with_default(&dispatch, || log(&logs));
+    drop(logs);
+    fs::read_to_string(&path).unwrap()
+}
+
+#[test]
+fn a_line_has_time_level_target_message_and_fields() {
+    let text = printed(Level::Info, |_| {
+        tracing::warn!(target: "evergate::core", answer = 42, name = "x y", "something {}", "odd");
+    });
+    let (time, rest) = text.split_once(' ').unwrap();
+    assert_eq!(rest, "WARN  core: something odd answer=42 name=\"x y\"\n");
+    assert_eq!(time.len(), "2026-01-31T23:59:59.999Z".len(), "{time}");
+    assert!(time.starts_with("20") && time.ends_with('Z') && &time[19..20] == ".", "{time}");
+}
+
+#[test]
+fn what_a_client_wrote_cannot_begin_a_line_or_steer_a_terminal() {
+    let text = printed(Level::Info, |_| {
+        let evil = "a\nb\r\t\u{1b}[31m\u{7f}\u{85}\u{2028}\u{2029}é\\n";
+        tracing::info!(target: "t", field = %evil, "{evil}");
+    });
+    let safe = "a\\nb\\r\\t\\u001b[31m\\u007f\\u0085\\u2028\\u2029é\\n";
+    assert!(text.ends_with(&format!(" INFO  t: {safe} field={safe}\n")), "{text}");
+}
+
+#[test]
+fn a_long_line_is_cut_at_a_character() {
+    let text = printed(Level::Info, |_| {
+        tracing::info!("x{}", "é".repeat(LINE_BYTES_MAX));
+        tracing::info!("{}\n", "y".repeat(LINE_BYTES_MAX));
+    });
+    for line in text.lines() {
+        assert!(line.ends_with('…') && line.len() <= LINE_BYTES_MAX + '…'.len_utf8(), "{}", line.len());
+    }
+    assert_eq!(text.lines().count(), 2);
+}
+
+#[test]
+fn the_level_can_change_while_running_and_activity_ignores_it() {
+    let text = printed(Level::Warn, |logs| {
+        // The same call sites each time: tracing caches its answer per site.
+        let log = |round: u32| {
+            tracing::debug!(target: "t", "debug {round}");
+            tracing::info!(target: "t", "info {round}");
+            tracing::error!(target: "t", "error {round}");
+            tracing::info!(target: ACTIVITY, "activity {round}");
+            tracing::debug!(target: ACTIVITY, "not activity {round}");
+        };
+        log(1);
+        logs.set_level(Level::Debug);
+        log(2);
+        logs.set_level(Level::Off);
+        log(3);
+    });
+    let messages: Vec<&str> = text.lines().map(|line| line.split_once(": ").unwrap().1).collect();
+    assert_eq!(
+        messages,
+        ["error 1", "activity 1", "debug 2", "info 2", "error 2", "activity 2", "not activity 2", "activity 3"]
+    );
+    assert!(text.contains(" INFO  activity: activity 1\n"));
+}
+
+#[test]
+fn reopening_follows_logrotate_and_loses_no_line() {
+    let dir = Dir::new();
+    let (path, moved) = (dir.0.join("log"), dir.0.join("log.1"));
+    let (logs, dispatch) = to_file(&path, Level::Info);
+    tracing::dispatcher::with_default(&dispatch, || {
+        for n in 0..3000 {
+            tracing::info!("line {n}");
+            if n == 1000 {
+                fs::rename(&path, &moved).unwrap();
+            }
+            if n == 2000 {
+                logs.reopen().unwrap();
+            }
+        }
+    });
+    assert_eq!(logs.dropped(), 0);
+    drop(logs);
+    let (old, new) = (fs::read_to_string(&moved).unwrap(), fs::read_to_string(&path).unwrap());
+    assert!(new.contains("line 2999"), "the last line is in the new file");
+    let numbers: Vec<u32> = (old + &new).lines().map(|l| l.rsplit_once(' ').unwrap().1.parse().unwrap()).collect();
+    assert!(numbers.iter().copied().eq(0..3000), "each line once, in order");
+}
+
+#[test]
+fn a_file_that_cannot_be_reopened_leaves_the_old_one_in_use() {
+    let dir = Dir::new();
+    let (path, moved) = (dir.0.join("log"), dir.0.join("log.1"));
+    let (logs, dispatch) = to_file(&path, Level::Info);
+    fs::rename(&path, &moved).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(logs.reopen().unwrap_err().contains(path.to_str().unwrap()));
+    tracing::dispatcher::with_default(&dispatch, || tracing::info!("still here"));
+    drop(logs);
+    assert!(fs::read_to_string(&moved).unwrap().ends_with("still here\n"));
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_named() {
+    let options = LogOptions {
+        level: Level::Info,
+        destination: Destination::File("/nowhere/at/all".into()),
+        activity: Activity::SameAsDestination,
+        tag: String::new(),
+    };
+    assert!(build(&options).unwrap_err().contains("/nowhere/at/all"));
+}
+
+/// A place that takes a line only when told to.
+struct Gate {
+    reached: Sender<()>,
+    open: Receiver<()>,
+}
+
+impl io::Write for Gate {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.reached.send(());
+        let _ = self.open.recv();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_queue_drops_and_counts_and_never_blocks() {
+    let ((reached, at_gate), (opener, open)) = (channel(), channel());
+    let main = Output::stream(Box::new(Gate { reached, open }));
+    let (logs, dispatch) = assemble(Level::Info, main, None, None, false, 8).unwrap();
+    tracing::dispatcher::with_default(&dispatch, || {
+        tracing::info!("held by the writer");
+        at_gate.recv_timeout(Duration::from_secs(10)).unwrap();
+        for n in 0..20 {
+            tracing::info!("line {n}");
+        }
+    });
+    assert_eq!(logs.dropped(), 12, "8 of 20 wait in the queue");
+    assert_eq!(logs.drops()(), 12);
+    drop(opener);
+}
+
+/// A place that is full.
+struct Full;
+
+impl io::Write for Full {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn lines_that_cannot_be_written_are_counted() {
+    let (logs, dispatch) =
+        assemble(Level::Info, Output::stream(Box::new(Full)), None, None, false, QUEUE_LINES_MAX).unwrap();
+    tracing::dispatcher::with_default(&dispatch, || {
+        for _ in 0..100 {
+            tracing::info!("{}", "x".repeat(4000));
+        }
+    });
+    let drops = logs.drops();
+    drop(logs);
+    assert!(drops() >= 80, "a buffer of 64 KiB may hold the first few: {}", drops());
+}
+
+#[test]
+fn syslog_gets_each_line_under_its_facility_and_survives_a_restart_of_the_daemon() {
+    let dir = Dir::new();
+    let path = dir.0.join("dev-log");
+    let listen = || {
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket
+    };
+    let receive = |socket: &UnixDatagram| {
+        let mut buffer = [0; 8192];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    let mut socket = listen();
+    let output = |facility| Output::Syslog(Syslog::new(facility, "ever gate:", Some(path.clone())));
+    let (main, activity) = (output(Facility::LOG_LOCAL0), output(Facility::LOG_LOCAL1));
+    let (logs, dispatch) = assemble(Level::Info, main, Some(activity), None, false, QUEUE_LINES_MAX).unwrap();
+    tracing::dispatcher::with_default(&dispatch, || {
+        let tag = format!(" evergate[{}]: ", std::process::id());
+        tracing::error!(target: "evergate::bus", "one\ntwo");
+        let line = receive(&socket);
+        // local0 is 16, local1 is 17 (RFC 3164, 4.1.1); error is 3, informational 6.
+        assert!(line.starts_with("<131>") && line.ends_with(&format!("{tag}ERROR bus: one\\ntwo")), "{line}");
+        tracing::info!(target: ACTIVITY, "[192.0.2.1] [] opensrf.math add 1, 2");
+        let line = receive(&socket);
+        assert!(line.starts_with("<142>"), "{line}");
+        assert!(line.ends_with(&format!("{tag}INFO  activity: [192.0.2.1] [] opensrf.math add 1, 2")), "{line}");
+
+        fs::remove_file(&path).unwrap();
+        socket = listen();
+        tracing::warn!(target: "t", "after the restart");
+        assert!(receive(&socket).starts_with("<132>"));
+    });
+    drop(logs);
+}
+
+#[test]
+fn an_absent_syslog_counts_nothing_as_lost() {
+    let dir = Dir::new();
+    let main = Output::Syslog(Syslog::new(Facility::LOG_LOCAL0, "", Some(dir.0.join("absent"))));
+    let (logs, dispatch) = assemble(Level::Info, main, None, None, false, QUEUE_LINES_MAX).unwrap();
+    tracing::dispatcher::with_default(&dispatch, || tracing::info!("to stderr instead"));
+    let drops = logs.drops();
+    drop(logs);
+    assert_eq!(drops(), 0);
+}
+
+#[test]
+fn many_threads_log_whole_lines() {
+    let text = printed(Level::Info, |_| {
+        let dispatch = tracing::dispatcher::get_default(Clone::clone);
+        thread::scope(|scope| {
+            for thread in 0..4 {
+                let dispatch = &dispatch;
+                scope.spawn(move || {
+                    tracing::dispatcher::with_default(dispatch, || {
+                        for n in 0..500 {
+                            tracing::info!(target: "t", "thread {thread} line {n}");
+                        }
+                    });
+                });
+            }
+        });
+    });
+    assert_eq!(text.lines().count(), 2000);
+    assert!(text.lines().all(|line| line.contains(" INFO  t: thread ")));
+}

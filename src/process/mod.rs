@@ -1,0 +1,47 @@
+//! The life of the process: its phases, its cores, its signals, systemd, the logs.
+//!
+//! May use: threads, files, the environment, blocking calls. Never: the message path.
+//!
+//! - [`phase`]: where the process stands, and what all threads can see
+//! - [`serve`]: from the options to the exit code
+//! - [`demo`]: the same with a bus of its own
+//! - [`signals`]: what was asked for from outside
+//! - [`settings`]: the options as the cores need them; what SIGHUP changes
+//! - [`resolver`]: the names of the bus domains
+//! - [`listeners`]: the shares of the port
+//! - [`addresses`]: the bus addresses of this process, and of those that left theirs behind
+//! - [`drain_log`]: what is left, once a second
+//! - [`logs`]: the log and the activity log
+
+pub mod addresses;
+pub mod demo;
+pub mod drain_log;
+pub mod listeners;
+pub mod logs;
+pub mod phase;
+pub mod resolver;
+pub mod serve;
+pub mod settings;
+pub mod signals;
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Drained with nobody cut, or a fast stop.
+    Done = 0,
+    /// The host is unusable (io_uring, the port), or `check` failed.
+    Host = 1,
+    /// Usage or configuration.
+    Usage = 2,
+    /// The drain deadline cut somebody who had something pending, a session or unsent bytes.
+    Cut = 3,
+    /// A core failed.
+    CoreFailed = 70,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

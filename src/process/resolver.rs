@@ -1,0 +1,82 @@
+//! The names of the bus domains, resolved on a thread of their own: a core never waits for DNS.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+/// The shortest time between two rounds of resolving.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Where the Redis of each bus domain is.
+#[derive(Debug)]
+pub struct Resolver {
+    /// `host:port` of each domain, and its addresses when they were last resolved, with the one to try next.
+    domains: Vec<(String, Mutex<Vec<SocketAddr>>)>,
+    asked: AtomicBool,
+    thread: Mutex<Option<Thread>>,
+}
+
+impl Resolver {
+    /// Resolves once, then on request on a thread of its own. A name that cannot be resolved yet is no error.
+    pub fn start(domains: &[String], port: u16, overrides: &BTreeMap<String, String>) -> io::Result<Arc<Self>> {
+        let place = |domain: &String| overrides.get(domain).cloned().unwrap_or_else(|| format!("{domain}:{port}"));
+        let resolver = Arc::new(Self {
+            domains: domains.iter().map(|domain| (place(domain), Mutex::default())).collect(),
+            asked: AtomicBool::new(false),
+            thread: Mutex::default(),
+        });
+        resolver.resolve();
+        let own = Arc::clone(&resolver);
+        let thread = thread::Builder::new().name("resolver".into()).spawn(move || {
+            loop {
+                thread::park();
+                if own.asked.swap(false, SeqCst) {
+                    own.resolve();
+                    thread::sleep(PAUSE);
+                }
+            }
+        })?;
+        *resolver.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread.thread().clone());
+        Ok(resolver)
+    }
+
+    /// An address of the domain with that index; `None` while there is none, or it is being written this instant.
+    /// Each call gives the next of several.
+    pub fn address(&self, domain: usize) -> Option<SocketAddr> {
+        let mut addresses = self.domains.get(domain)?.1.try_lock().ok()?;
+        let address = *addresses.first()?;
+        addresses.rotate_left(1);
+        Some(address)
+    }
+
+    /// Asks for another round; does not wait for it.
+    pub fn resolve_again(&self) {
+        if !self.asked.swap(true, SeqCst)
+            && let Ok(thread) = self.thread.try_lock()
+            && let Some(thread) = &*thread
+        {
+            thread.unpark();
+        }
+    }
+
+    fn resolve(&self) {
+        for (place, known) in &self.domains {
+            match place.to_socket_addrs() {
+                Ok(addresses) => {
+                    let mut addresses: Vec<SocketAddr> = addresses.collect();
+                    // Redis usually listens on IPv4 only; localhost names resolve to ::1 first.
+                    addresses.sort_by_key(SocketAddr::is_ipv6);
+                    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                    if known.len() != addresses.len() || addresses.iter().any(|address| !known.contains(address)) {
+                        *known = addresses;
+                    }
+                }
+                Err(error) => tracing::warn!("bus: {place} cannot be resolved: {error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! `serve`: from the options to the exit code.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use sd_notify::NotifyState;
+
+use super::logs::{self, Activity, Destination, LogOptions, Logs};
+use super::phase::{Phase, Shared};
+use super::resolver::Resolver;
+use super::settings::Settings;
+use super::signals::{self, Signals};
+use super::{Exit, addresses, drain_log, listeners};
+use crate::admin::{self, AdminOptions};
+use crate::check;
+use crate::config::{self, Config, Loaded, Logfile};
+use crate::core::{self, CoreOptions};
+use crate::websocket::CloseCode;
+
+/// How long a core's loop may stand still before the process ends, ms.
+const STANDSTILL_MS: u64 = 10_000;
+/// How often the main thread looks around when no signal comes.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long the other cores may take to close their clients after one has failed.
+const FAILED_MAX: Duration = Duration::from_secs(3);
+
+/// Serves until a signal ends it.
+pub fn run(loaded: &Loaded, signals: &Signals) -> Exit {
+    let config = &loaded.config;
+    let logs = match signals::blocked(|| start_logs(config)) {
+        Ok(logs) => logs,
+        Err(error) => {
+            eprintln!("evergate: host: {error}");
+            return Exit::Host;
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let exit = match Running::start(config, &logs) {
+        Ok(running) => running.watch(loaded, signals, &logs),
+        Err(error) => {
+            tracing::error!("{error}");
+            Exit::Host
+        }
+    };
+    tracing::info!("evergate ends with {}", exit as u8);
+    exit
+}
+
+fn start_logs(config: &Config) -> Result<Logs, String> {
+    let facility = |facility: &config::Facility| {
+        facility.name.parse::<logs::Facility>().map_err(|()| format!("syslog has no facility {}", facility.name))
+    };
+    let (destination, activity) = match &config.logfile {
+        Logfile::Stderr => (Destination::Stderr, Activity::SameAsDestination),
+        Logfile::File(path) => (Destination::File(path.clone()), Activity::SameAsDestination),
+        Logfile::Syslog => (
+            Destination::Syslog { facility: facility(&config.syslog)? },
+            Activity::Syslog { facility: facility(&config.actlog)? },
+        ),
+    };
+    let tag = config.logtag.clone().unwrap_or_else(|| "evergate".to_owned());
+    logs::start(&LogOptions { level: level(config.loglevel), destination, activity, tag })
+}
+
+fn level(level: config::Level) -> logs::Level {
+    logs::Level::ALL[level as usize]
+}
+
+/// A process whose cores have been started.
+struct Running {
+    shared: Arc<Shared>,
+    settings: Arc<Settings>,
+    threads: Vec<thread::JoinHandle<()>>,
+    failed: Arc<AtomicBool>,
+    address_file: Option<crate::bus::address_file::AddressFile>,
+}
+
+impl Running {
+    fn start(config: &Config, logs: &Logs) -> Result<Self, String> {
+        check::host_usable().map_err(|error| format!("host: {error}"))?;
+        let listeners = listeners::bind(config.listen, config.cores.len(), config.share_port).map_err(|error| {
+            let remedy = if error.kind() == std::io::ErrorKind::AddrInUse {
+                "another process has it; end that, listen elsewhere, or give both --share-port"
+            } else {
+                "see `listen`"
+            };
+            format!("host: {} cannot be listened on: {error}; {remedy}", config.listen)
+        })?;
+        let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let settings = Arc::new(Settings::new(config, started)?);
+        let shared = Arc::new(Shared::new(&config.cores));
+        let addresses = addresses::make(config, config.cores.len())?;
+        let address_file = addresses::record(config, &addresses)?;
+        let failed = Arc::new(AtomicBool::new(false));
+        let listen = listeners[0].local_addr().map_or(config.listen, |address| address);
+        let threads = signals::blocked(|| -> Result<_, String> {
+            let host = |what: &str, error: std::io::Error| format!("host: {what}: {error}");
+            if let Some(file) = &address_file {
+                addresses::clean_up(config, file).map_err(|error| host("no thread can be started", error))?;
+            }
+            let resolver = Resolver::start(&config.domains, config.port, &config.bus_domain_address)
+                .map_err(|error| host("no thread can be started", error))?;
+            if let Some(address) = config.admin {
+                let options = AdminOptions {
+                    domain: config.domain.clone(),
+                    ready_bus_grace_seconds: config.ready_bus_grace_seconds,
+                    version: config::cli::VERSION.to_owned(),
+                    commit: config::cli::COMMIT.to_owned(),
+                    log_lines_dropped: Some(Box::new(logs.drops())),
+                };
+                let admin = admin::start(address, Arc::clone(&shared), options)
+                    .map_err(|error| host(&format!("admin {address} cannot be listened on"), error))?;
+                tracing::info!("admin on http://{}/", admin.addr());
+            }
+            let mut threads = Vec::new();
+            for (index, (listener, address)) in listeners.into_iter().zip(addresses).enumerate() {
+                let options = CoreOptions {
+                    index,
+                    listener,
+                    settings: Arc::clone(&settings),
+                    address,
+                    shared: Arc::clone(&shared),
+                    resolver: Arc::clone(&resolver),
+                };
+                crate::counters::set(&shared.cores[index].counts.heartbeat_ms, shared.now_ms());
+                let (failed, cpu) = (Arc::clone(&failed), config.cores[index]);
+                let thread = thread::Builder::new()
+                    .name(format!("core-{index}"))
+                    .spawn(move || run_core(options, cpu, &failed))
+                    .map_err(|error| host("no thread can be started", error))?;
+                threads.push(thread);
+            }
+            Ok(threads)
+        })?;
+        shared.enter(Phase::Serving);
+        let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::MainPid(std::process::id())]);
+        tracing::info!(
+            "evergate {} serves ws://{listen} on {} cores, domain {}",
+            config::cli::VERSION,
+            config.cores.len(),
+            config.domain
+        );
+        Ok(Self { shared, settings, threads, failed, address_file })
+    }
+
+    /// Follows the signals and the cores until all cores have ended.
+    fn watch(self, loaded: &Loaded, signals: &Signals, logs: &Logs) -> Exit {
+        let mut next_drain_line = Instant::now();
+        let mut dropped = 0;
+        let mut failed_at: Option<Instant> = None;
+        while !self.threads.iter().all(thread::JoinHandle::is_finished) {
+            signals.wait(LOOK);
+            if signals.take_reload() {
+                self.reload(loaded, logs);
+            }
+            if signals.take_drain() {
+                self.drain(&loaded.config);
+            }
+            if signals.take_stop() {
+                self.stop("a signal asks to stop", CloseCode::GOING_AWAY);
+            }
+            if self.shared.phase() == Phase::Draining && Instant::now() >= next_drain_line {
+                next_drain_line = Instant::now() + Duration::from_secs(1);
+                drain_log::write(&self.shared);
+            }
+            if failed_at.is_none() && (self.failed.load(SeqCst) || self.stands_still()) {
+                self.failed.store(true, SeqCst);
+                failed_at = Some(Instant::now());
+                self.stop("a core failed", CloseCode::INTERNAL);
+            }
+            if failed_at.is_some_and(|at| at.elapsed() > FAILED_MAX) {
+                break;
+            }
+            let now_dropped = logs.dropped();
+            if now_dropped > dropped {
+                tracing::warn!(
+                    "log: {} lines were dropped, the log cannot be written fast enough",
+                    now_dropped - dropped
+                );
+                dropped = now_dropped;
+            }
+        }
+        self.end()
+    }
+
+    fn drain(&self, config: &Config) {
+        let now_ms = self.shared.now_ms();
+        if self.shared.phase() >= Phase::Draining {
+            return;
+        }
+        self.shared.drain_start_ms.store(now_ms + config.drain_grace_seconds * 1_000, SeqCst);
+        let deadline_ms = now_ms + (config.drain_grace_seconds + config.drain_max_seconds) * 1_000;
+        self.shared.drain_deadline_ms.store(deadline_ms, SeqCst);
+        self.shared.enter(Phase::Draining);
+        tracing::info!(
+            "drain: SIGUSR1; the port is closed in {} s, everybody is gone in {} s",
+            config.drain_grace_seconds,
+            config.drain_grace_seconds + config.drain_max_seconds
+        );
+        let _ = sd_notify::notify(&[NotifyState::Status("draining")]);
+    }
+
+    fn stop(&self, why: &str, code: u16) {
+        self.shared.stop_code.store(u64::from(code), SeqCst);
+        if self.shared.enter(Phase::Stopping) {
+            tracing::info!("stop: {why}; clients are closed with {code}");
+            let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        }
+    }
+
+    fn stands_still(&self) -> bool {
+        let now_ms = self.shared.now_ms();
+        let still = self.shared.cores.iter().position(|core| {
+            !core.ended.load(SeqCst) && core.counts.heartbeat_ms.load(SeqCst) + STANDSTILL_MS < now_ms
+        });
+        if let Some(index) = still {
+            tracing::error!("core {index} has stood still for {} s: the process ends", STANDSTILL_MS / 1_000);
+        }
+        still.is_some()
+    }
+
+    fn reload(&self, loaded: &Loaded, logs: &Logs) {
+        if let Err(error) = logs.reopen() {
+            tracing::error!("log: cannot be reopened: {error}");
+        }
+        match config::reload(loaded) {
+            Ok(reloaded) => {
+                logs.set_level(level(reloaded.loglevel));
+                for warning in &reloaded.warnings {
+                    tracing::warn!("{warning}");
+                }
+                for name in &reloaded.needs_restart {
+                    tracing::warn!("config: {name} has changed, which a restart takes up, not SIGHUP");
+                }
+                match self.settings.reload(&reloaded.origins, &reloaded.log_protect, &reloaded.trusted_proxies) {
+                    Ok(()) => {
+                        tracing::info!("config: log level, origins, log_protect and trusted_proxies were read again");
+                    }
+                    Err(error) => tracing::error!("config: nothing was changed: {error}"),
+                }
+            }
+            Err(error) => tracing::error!("config: nothing was changed: {error}"),
+        }
+    }
+
+    fn end(self) -> Exit {
+        if self.failed.load(SeqCst) {
+            return Exit::CoreFailed;
+        }
+        let cut: u64 = self.shared.cores.iter().map(|core| core.counts.closed_at_deadline.load(SeqCst)).sum();
+        if self.shared.drain_start_ms.load(SeqCst) > 0 {
+            drain_log::write(&self.shared);
+            let at_gap: u64 = self.shared.cores.iter().map(|core| core.counts.closed_at_gap.load(SeqCst)).sum();
+            tracing::info!("drain: over; {at_gap} clients closed at a gap, {cut} cut off");
+        }
+        // A list that a late reply makes again is deleted by the next start: it finds it in the file.
+        let quiet = self.shared.cores.iter().all(|core| core.counts.pending.load(SeqCst) == 0) && cut == 0;
+        if let Some(file) = self.address_file
+            && quiet
+            && let Err(error) = file.remove()
+        {
+            tracing::warn!("the address file cannot be removed: {error}");
+        }
+        if cut > 0 { Exit::Cut } else { Exit::Done }
+    }
+}
+
+fn run_core(options: CoreOptions, cpu: usize, failed: &AtomicBool) {
+    let index = options.index;
+    let mut set = CpuSet::new();
+    if let Err(error) = set.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)) {
+        tracing::warn!("host: core {index} cannot be pinned to CPU {cpu}: {error}; it runs unpinned");
+    }
+    match catch_unwind(AssertUnwindSafe(|| core::run(options))) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => tracing::error!("core {index} failed: {error}"),
+        Err(_) => tracing::error!("core {index} panicked"),
+    }
+    failed.store(true, SeqCst);
+}

@@ -1,0 +1,144 @@
+//! The options as the cores need them, and the few that SIGHUP changes.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use crate::bus::link::LinkOptions;
+use crate::config::{Config, Origins};
+use crate::opensrf::{address, envelope};
+use crate::session::limits::Limits;
+use crate::websocket::handshake::{self, Net, Policy};
+
+/// What SIGHUP reads again.
+#[derive(Clone, Debug)]
+struct Changing {
+    origins: handshake::Origins,
+    log_protect: Vec<String>,
+    trusted_proxies: Vec<Net>,
+}
+
+/// The options that the cores go by.
+#[derive(Debug)]
+pub struct Settings {
+    config: Config,
+    changing: Mutex<Changing>,
+    version: AtomicU64,
+    /// The router's list.
+    pub router: String,
+    /// The bus domains that may be dialled; the first is the primary.
+    pub domains: Vec<String>,
+    /// What a made-up `log_xid` of this process begins with.
+    pub xid_prefix: String,
+    /// What the links to the bus must know.
+    pub link: LinkOptions,
+    /// Clients of the process.
+    pub clients_max: u64,
+    /// Handshakes under way on a core.
+    pub handshakes_max: u64,
+    /// From the last activity to the Close of a drain, ms.
+    pub drain_quiet_ms: u64,
+    /// The pace of a drain, for the process; 0 = no limit.
+    pub drain_closes_per_second: f64,
+    /// From our Close frame to the end, ms.
+    pub close_timeout_ms: u64,
+    /// How long a fast stop may take, ms.
+    pub stop_max_ms: u64,
+}
+
+impl Settings {
+    /// The settings that `config` means. `started_unix_seconds` makes the `log_xid`s of this process its own.
+    pub fn new(config: &Config, started_unix_seconds: u64) -> Result<Self, String> {
+        let changing = Changing::new(&config.origins, &config.log_protect, &config.trusted_proxies)?;
+        Ok(Self {
+            changing: Mutex::new(changing),
+            version: AtomicU64::new(0),
+            router: address::router_address(&config.router_name, &config.domain),
+            domains: config.domains.clone(),
+            xid_prefix: format!("{started_unix_seconds}{}", std::process::id()),
+            link: LinkOptions {
+                username: config.username.clone(),
+                passwd: config.passwd.expose().to_owned(),
+                connect_timeout: Duration::from_secs(config.bus_connect_timeout_seconds),
+                backoff_max_ms: config.bus_backoff_max_ms,
+                dead: Duration::from_secs(config.bus_dead_seconds),
+                probe: Duration::from_secs(config.bus_probe_seconds),
+            },
+            clients_max: config.clients_max as u64,
+            handshakes_max: config.handshakes_max as u64,
+            drain_quiet_ms: config.drain_quiet_ms,
+            drain_closes_per_second: config.drain_closes_per_second as f64,
+            close_timeout_ms: config.close_timeout_seconds * 1_000,
+            stop_max_ms: config.stop_max_seconds * 1_000,
+            config: config.clone(),
+        })
+    }
+
+    /// Takes what SIGHUP has read again.
+    pub fn reload(&self, origins: &Origins, log_protect: &[String], proxies: &[String]) -> Result<(), String> {
+        let changing = Changing::new(origins, log_protect, proxies)?;
+        *self.changing.lock().unwrap_or_else(PoisonError::into_inner) = changing;
+        self.version.fetch_add(1, SeqCst);
+        Ok(())
+    }
+
+    /// Counts the reloads: a core that sees another number takes the limits again.
+    pub fn version(&self) -> u64 {
+        self.version.load(SeqCst)
+    }
+
+    /// The limits of a core, as they are now.
+    pub fn limits(&self) -> Limits {
+        let config = &self.config;
+        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Limits {
+            handshake_timeout_ms: config.handshake_timeout_seconds * 1_000,
+            message_timeout_ms: config.message_timeout_seconds * 1_000,
+            ping_ms: config.ping_seconds * 1_000,
+            pong_timeout_ms: config.pong_timeout_seconds * 1_000,
+            idle_timeout_ms: config.idle_timeout_seconds * 1_000,
+            request_max_ms: config.request_max_seconds * 1_000,
+            connect_max_ms: config.connect_max_seconds * 1_000,
+            close_timeout_ms: self.close_timeout_ms,
+            bus_lost_reply_ms: config.bus_lost_reply_seconds * 1_000,
+            message_bytes_max: config.message_bytes_max,
+            envelope: envelope::Limits {
+                json_depth_max: config.json_depth_max,
+                messages_per_envelope_max: config.messages_per_envelope_max,
+                bus_message_bytes_max: config.bus_message_bytes_max,
+            },
+            parallel_max: config.parallel_max,
+            backlog_max: config.backlog_max,
+            backlog_bytes_max: config.backlog_bytes_max,
+            sessions_max: config.sessions_max,
+            outbound_bytes_max: config.outbound_bytes_max,
+            core_bytes_max: config.core_bytes_max as u64,
+            garbage_max: config.garbage_max as u32,
+            ingress: serde_json::to_vec(&config.ingress).unwrap_or_default(),
+            allow_router_calls: config.allow_router_calls,
+            log_protect: changing.log_protect,
+            activity_bytes_max: config.activity_bytes_max,
+            policy: Policy {
+                path: config.path.clone(),
+                origins: changing.origins,
+                require_origin: config.require_origin,
+                same_origin: config.same_origin,
+                trusted_proxies: changing.trusted_proxies,
+            },
+        }
+    }
+}
+
+impl Changing {
+    fn new(origins: &Origins, log_protect: &[String], trusted_proxies: &[String]) -> Result<Self, String> {
+        Ok(Self {
+            origins: match origins {
+                Origins::Any => handshake::Origins::Any,
+                Origins::List(entries) => handshake::Origins::parse(entries.iter().map(String::as_str))?,
+            },
+            log_protect: log_protect.to_vec(),
+            trusted_proxies: trusted_proxies.iter().map(|net| net.parse()).collect::<Result<_, _>>()?,
+        })
+    }
+}

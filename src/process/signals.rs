@@ -1,0 +1,68 @@
+//! Signals: handlers that stand before anything else, one thread that receives, and what was asked for.
+
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::{flag, low_level::pipe};
+
+/// What signals have asked for. A signal that comes before anybody waits is kept.
+#[derive(Debug)]
+pub struct Signals {
+    drain: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+    wake: UnixStream,
+}
+
+impl Signals {
+    /// Installs the handlers. To be called before any thread is started.
+    pub fn install() -> io::Result<Self> {
+        let (wake, woken) = UnixStream::pair()?;
+        let signals = Self { drain: Arc::default(), stop: Arc::default(), reload: Arc::default(), wake };
+        let all =
+            [(SIGUSR1, &signals.drain), (SIGTERM, &signals.stop), (SIGINT, &signals.stop), (SIGHUP, &signals.reload)];
+        for (signal, asked) in all {
+            flag::register(signal, Arc::clone(asked))?;
+            pipe::register(signal, woken.try_clone()?)?;
+        }
+        Ok(signals)
+    }
+
+    /// Waits for a signal, but not longer than `longest`.
+    pub fn wait(&self, longest: Duration) {
+        let _ = self.wake.set_read_timeout(Some(longest.max(Duration::from_millis(1))));
+        let mut bytes = [0; 64];
+        let _ = (&self.wake).read(&mut bytes);
+    }
+
+    /// SIGUSR1 came since the last call.
+    pub fn take_drain(&self) -> bool {
+        self.drain.swap(false, SeqCst)
+    }
+
+    /// SIGTERM or SIGINT came since the last call.
+    pub fn take_stop(&self) -> bool {
+        self.stop.swap(false, SeqCst)
+    }
+
+    /// SIGHUP came since the last call.
+    pub fn take_reload(&self) -> bool {
+        self.reload.swap(false, SeqCst)
+    }
+}
+
+/// Runs `start`, which starts threads, with the signals blocked: the threads inherit that, and only the caller receives.
+pub fn blocked<T>(start: impl FnOnce() -> T) -> T {
+    let ours: SigSet = [Signal::SIGUSR1, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+    let before = ours.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK);
+    let started = start();
+    if let Ok(before) = before {
+        let _ = before.thread_set_mask();
+    }
+    started
+}

@@ -1,0 +1,412 @@
+//! One WebSocket client: its stage, what it sent and has not finished, what it has not been sent, and its book.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use super::book::Book;
+use super::context::Context;
+use super::outbound::Outbound;
+use super::output::{Level, SlotIndex};
+use crate::counters::{self, Limit};
+use crate::opensrf::envelope::Trace;
+use crate::opensrf::{envelope, error};
+use crate::websocket::decoder::{Decoder, Event};
+use crate::websocket::handshake::{self, Progress};
+use crate::websocket::{CloseCode, frame};
+
+/// Where a connection stands.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// The HTTP request is not all here; what has come of it.
+    Handshake(Vec<u8>),
+    /// WebSocket messages flow.
+    Open,
+    /// Our last frame (or HTTP refusal) is queued; what still comes is read and discarded.
+    Closing {
+        /// When the closing began, ms.
+        since_ms: u64,
+        /// The peer owes a Close frame. When it does not (any more), our side is shut down once all is sent.
+        awaits_close: bool,
+        /// Our side has been shut down.
+        half_closed: bool,
+    },
+    /// The socket is to be given back.
+    Gone,
+}
+
+/// What an open client is counted as; exclusive, the first that holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Reply bytes that the kernel has not taken.
+    Sending,
+    /// Something pending, or waiting in the backlog.
+    Waiting,
+    /// A session between two requests.
+    Session,
+    /// None of these.
+    Idle,
+}
+
+/// The times that the timers go by, ms since the process began.
+#[derive(Debug, Default)]
+#[expect(clippy::struct_field_names, reason = "a number carries its unit")]
+pub(super) struct Times {
+    /// The connection was accepted.
+    pub(super) accepted_ms: u64,
+    /// Any byte came; also the start of a read pause.
+    pub(super) received_ms: u64,
+    /// The upgrade, the last byte of a data message, the last byte of a reply taken by the kernel.
+    pub(super) activity_ms: u64,
+    /// The first byte of a message that is not complete came; 0 = none.
+    pub(super) message_since_ms: u64,
+    /// A ping was sent and nothing has come since; 0 = none.
+    pub(super) ping_since_ms: u64,
+    /// When the first pending request may have to be given up; `u64::MAX` = none.
+    pub(super) requests_due_ms: u64,
+}
+
+/// One connection, from accept to the end.
+#[derive(Debug)]
+pub struct Client {
+    /// Where it stands in the core's table.
+    pub(super) slot: SlotIndex,
+    /// Which of the slot's clients it is.
+    pub(super) generation: u32,
+    /// Whence the connection came, then the address that a trusted proxy named.
+    pub(super) address: IpAddr,
+    pub(super) stage: Stage,
+    pub(super) decoder: Decoder,
+    pub(super) book: Book,
+    pub(super) outbound: Outbound,
+    pub(super) times: Times,
+    /// A reply is among the unsent bytes, not only control frames.
+    pub(super) reply_unsent: bool,
+    /// Bad messages in a row.
+    pub(super) garbage: u32,
+    /// REQUESTs relayed.
+    pub(super) requests: u64,
+    /// Why the connection ends, for the log.
+    pub(super) reason: Cow<'static, str>,
+    /// What the shell was told: do not read.
+    pub(super) paused: bool,
+    /// What the client is counted as in the gauges.
+    pub(super) class: Option<Class>,
+    /// It is counted among the handshakes.
+    pub(super) counted_handshaking: bool,
+    /// What is counted for it in the core's bytes.
+    pub(super) counted_bytes: usize,
+    /// What is counted for it in the core's pending requests and sessions.
+    pub(super) counted_books: (usize, usize),
+}
+
+impl Client {
+    /// A connection that was just accepted from `peer`.
+    pub(super) fn new(slot: SlotIndex, generation: u32, peer: IpAddr, now_ms: u64) -> Self {
+        Self {
+            slot,
+            generation,
+            address: peer,
+            stage: Stage::Handshake(Vec::new()),
+            decoder: Decoder::new(),
+            book: Book::default(),
+            outbound: Outbound::default(),
+            times: Times {
+                accepted_ms: now_ms,
+                received_ms: now_ms,
+                activity_ms: now_ms,
+                requests_due_ms: u64::MAX,
+                ..Times::default()
+            },
+            reply_unsent: false,
+            garbage: 0,
+            requests: 0,
+            reason: Cow::Borrowed(""),
+            paused: false,
+            class: None,
+            counted_handshaking: false,
+            counted_bytes: 0,
+            counted_books: (0, 0),
+        }
+    }
+
+    /// Bytes came.
+    pub(super) fn input(&mut self, cx: &mut Context, bytes: &mut [u8]) {
+        self.times.received_ms = cx.now_ms;
+        self.times.ping_since_ms = 0;
+        match &mut self.stage {
+            Stage::Handshake(header) => {
+                // A header is bounded; what a client sends behind an unfinished one is not kept.
+                let room = (handshake::HEADER_BYTES_MAX + 1).saturating_sub(header.len());
+                if header.is_empty() {
+                    self.handshake(cx, bytes);
+                } else {
+                    let taken = room.min(bytes.len());
+                    let mut all = std::mem::take(header);
+                    all.extend_from_slice(&bytes[..taken]);
+                    let after = bytes.len() - taken;
+                    self.handshake(cx, &mut all);
+                    if matches!(self.stage, Stage::Open) && after > 0 {
+                        let start = bytes.len() - after;
+                        self.frames(cx, &mut bytes[start..]);
+                    }
+                }
+            }
+            Stage::Open | Stage::Closing { awaits_close: true, .. } => self.frames(cx, bytes),
+            Stage::Closing { .. } | Stage::Gone => {}
+        }
+    }
+
+    fn handshake(&mut self, cx: &mut Context, bytes: &mut [u8]) {
+        match handshake::read(bytes, &cx.limits.policy, self.address) {
+            Progress::Incomplete => {
+                let mut header = Vec::with_capacity(bytes.len() + 64);
+                header.extend_from_slice(bytes);
+                self.stage = Stage::Handshake(header);
+            }
+            Progress::Refused(refused) => self.refuse(cx, refused.status, &refused.response),
+            Progress::Accepted(_) if !cx.bus_ever_up => {
+                let response = handshake::refuse(503, "the OpenSRF bus has not been reached yet; try again shortly");
+                self.refuse(cx, 503, &response);
+            }
+            Progress::Accepted(accepted) => {
+                self.address = accepted.client;
+                self.outbound.frame(accepted.response.len(), |out| out.extend_from_slice(&accepted.response));
+                self.stage = Stage::Open;
+                self.times.activity_ms = cx.now_ms;
+                cx.output.log(Level::Activity, format!("[{}] [] connect", self.address));
+                if accepted.consumed < bytes.len() {
+                    self.frames(cx, &mut bytes[accepted.consumed..]);
+                }
+            }
+        }
+    }
+
+    /// Answers a handshake with an HTTP error and ends the connection.
+    pub(super) fn refuse(&mut self, cx: &mut Context, status: u16, response: &[u8]) {
+        counters::add(&cx.counts().handshakes_refused, 1);
+        self.reason = Cow::Owned(format!("handshake refused with {status}"));
+        cx.output.log(Level::Debug, format!("client {}: {}", self.address, self.reason));
+        self.outbound.frame(response.len(), |out| out.extend_from_slice(response));
+        self.stage = Stage::Closing { since_ms: cx.now_ms, awaits_close: false, half_closed: false };
+    }
+
+    fn frames(&mut self, cx: &mut Context, input: &mut [u8]) {
+        let mut decoder = std::mem::take(&mut self.decoder);
+        let mut at = 0;
+        while matches!(self.stage, Stage::Open | Stage::Closing { awaits_close: true, .. }) {
+            match decoder.next(input, &mut at, cx.limits.message_bytes_max) {
+                Ok(None) => break,
+                Ok(Some(Event::Message(text))) => {
+                    self.times.message_since_ms = 0;
+                    self.times.activity_ms = cx.now_ms;
+                    counters::add(&cx.counts().messages_in, 1);
+                    if matches!(self.stage, Stage::Open) {
+                        self.message(cx, text);
+                    } else {
+                        self.crossed(cx, text);
+                    }
+                }
+                Ok(Some(Event::Ping(payload))) => {
+                    if matches!(self.stage, Stage::Open) {
+                        self.outbound.frame(payload.len() + 4, |out| frame::pong(out, payload));
+                        self.check_slow(cx);
+                    }
+                }
+                Ok(Some(Event::Pong)) => {}
+                Ok(Some(Event::Close { code, .. })) => self.peer_closed(cx, code),
+                Err(violation) => {
+                    if violation.code == CloseCode::TOO_LARGE {
+                        cx.hit(Limit::message_bytes_max);
+                    }
+                    let reason = violation.reason;
+                    if matches!(self.stage, Stage::Open) {
+                        self.close(cx, violation.code, reason);
+                    }
+                    // No frame can be found any more: the peer's Close will not be recognised.
+                    if let Stage::Closing { awaits_close, .. } = &mut self.stage {
+                        *awaits_close = false;
+                    }
+                }
+            }
+        }
+        decoder.release();
+        if matches!(self.stage, Stage::Open | Stage::Closing { awaits_close: true, .. }) {
+            self.decoder = decoder;
+            if self.decoder.is_clean() {
+                self.times.message_since_ms = 0;
+            } else if self.times.message_since_ms == 0 {
+                self.times.message_since_ms = cx.now_ms;
+            }
+        }
+    }
+
+    fn peer_closed(&mut self, cx: &mut Context, code: Option<u16>) {
+        match &mut self.stage {
+            Stage::Open => {
+                let reason = match code {
+                    Some(code) => format!("closed by the client with {code}"),
+                    None => "closed by the client".to_owned(),
+                };
+                self.begin_closing(cx, Cow::Owned(reason), false);
+                self.outbound.frame(8, |out| frame::close_echo(out, code));
+            }
+            Stage::Closing { awaits_close, .. } => *awaits_close = false,
+            Stage::Handshake(_) | Stage::Gone => {}
+        }
+    }
+
+    /// A message that arrived after our Close: discarded, counted, named in the log.
+    fn crossed(&mut self, cx: &mut Context, text: &[u8]) {
+        let limits = std::rc::Rc::clone(&cx.limits);
+        let mut scratch = std::mem::take(&mut cx.scratch);
+        if let Ok(envelope) = envelope::parse(text, &limits.envelope, &mut scratch) {
+            for message in envelope.messages.iter().filter(|m| m.kind == envelope::Kind::Request) {
+                counters::add(&cx.counts().crossed_close, 1);
+                let line = format!(
+                    "client {}: a request crossed our Close frame and was not relayed: {} {}",
+                    self.address,
+                    envelope.service.as_deref().unwrap_or("-").escape_debug(),
+                    message.method.as_deref().unwrap_or("-").escape_debug(),
+                );
+                cx.output.log(Level::Warn, line);
+            }
+        }
+        cx.scratch = scratch;
+    }
+
+    /// Sends a Close frame and ends the client's conversations; what the client still sends is discarded.
+    pub(super) fn close(&mut self, cx: &mut Context, code: u16, reason: &str) {
+        if matches!(self.stage, Stage::Open) {
+            self.outbound.frame(reason.len() + 8, |out| frame::close(out, code, reason));
+            self.begin_closing(cx, Cow::Owned(format!("closed with {code}: {reason}")), true);
+        }
+    }
+
+    fn begin_closing(&mut self, cx: &mut Context, reason: Cow<'static, str>, awaits_close: bool) {
+        self.reason = reason;
+        self.stage = Stage::Closing { since_ms: cx.now_ms, awaits_close, half_closed: false };
+        self.leave(cx);
+    }
+
+    /// The connection is over: the peer ended it, it broke, or its time to close ran out.
+    pub(super) fn gone(&mut self, cx: &mut Context, reason: Cow<'static, str>) {
+        match &mut self.stage {
+            // The peer has said all it will say; what it is owed (our Close frame) is still sent.
+            Stage::Closing { awaits_close, half_closed, .. } if !self.outbound.is_empty() => {
+                *awaits_close = false;
+                *half_closed = true;
+                return;
+            }
+            Stage::Open => {
+                self.reason = reason;
+                self.leave(cx);
+            }
+            Stage::Handshake(_) | Stage::Closing { .. } | Stage::Gone => {}
+        }
+        self.stage = Stage::Gone;
+    }
+
+    /// Ends the client's conversations: its workers are freed, replies that still come find nobody.
+    fn leave(&mut self, cx: &mut Context) {
+        let book = std::mem::take(&mut self.book);
+        for conversation in book.conversations().iter().filter(|c| c.connected) {
+            self.disconnect_worker(cx, conversation);
+        }
+        self.decoder = Decoder::new();
+        self.times.message_since_ms = 0;
+        let line = format!(
+            "[{}] [] disconnect after {}.{:03} s, {} requests: {}",
+            self.address,
+            (cx.now_ms - self.times.accepted_ms) / 1000,
+            (cx.now_ms - self.times.accepted_ms) % 1000,
+            self.requests,
+            self.reason.escape_debug(),
+        );
+        cx.output.log(Level::Activity, line);
+    }
+
+    /// Sends one of our own error replies: one message for each of `traces`.
+    pub(super) fn error(
+        &mut self,
+        cx: &mut Context,
+        (thread_spelled, xid): (&[u8], &[u8]),
+        traces: &[Trace],
+        (status, transport_error): (u16, bool),
+        text: &str,
+    ) {
+        counters::add(&cx.counts().errors_made, 1);
+        self.send_text(cx, 256 * traces.len().max(1) + text.len(), |out| {
+            error::write_error(out, thread_spelled, xid, traces, status, text, transport_error);
+        });
+    }
+
+    /// Queues a text frame; a client that does not read its replies is closed.
+    pub(super) fn send_text(&mut self, cx: &mut Context, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        if !matches!(self.stage, Stage::Open) {
+            return;
+        }
+        if self.check_slow(cx) {
+            return;
+        }
+        counters::add(&cx.counts().messages_out, 1);
+        self.reply_unsent = true;
+        self.outbound.text(bytes_hint, write);
+    }
+
+    /// Closes the client with 1008 if more is unsent than may be. What is queued now may always be as large as it is.
+    fn check_slow(&mut self, cx: &mut Context) -> bool {
+        let slow = self.outbound.bytes() > cx.limits.outbound_bytes_max;
+        if slow {
+            cx.hit(Limit::outbound_bytes_max);
+            self.outbound.drop_queued();
+            self.close(cx, CloseCode::POLICY, "slow consumer: replies were not read (outbound_bytes_max)");
+        }
+        slow
+    }
+
+    /// The kernel has taken the chunk that was handed out.
+    pub(super) fn sent(&mut self, cx: &mut Context) {
+        self.outbound.sent();
+        if self.outbound.is_empty() && std::mem::take(&mut self.reply_unsent) {
+            self.times.activity_ms = cx.now_ms;
+        }
+    }
+
+    /// Bytes held for this client.
+    pub(super) fn bytes(&self) -> usize {
+        let header = if let Stage::Handshake(header) = &self.stage { header.len() } else { 0 };
+        self.outbound.bytes() + self.book.backlog_bytes() + self.decoder.bytes_held() + header
+    }
+
+    /// Whether more may be read: the backlog has room, and so has the core.
+    pub(super) fn may_read(&self, cx: &Context) -> bool {
+        !matches!(self.stage, Stage::Open)
+            || (self.book.backlog().len() < cx.limits.backlog_max
+                && self.book.backlog_bytes() < cx.limits.backlog_bytes_max
+                && !cx.is_core_full())
+    }
+
+    pub(super) fn class(&self) -> Option<Class> {
+        if !matches!(self.stage, Stage::Open) {
+            None
+        } else if !self.outbound.is_empty() {
+            Some(Class::Sending)
+        } else if self.book.pending() > 0 || !self.book.backlog().is_empty() {
+            Some(Class::Waiting)
+        } else if self.book.sessions() > 0 {
+            Some(Class::Session)
+        } else {
+            Some(Class::Idle)
+        }
+    }
+
+    /// Since when the client has been at an idle gap; `None` while it is not.
+    pub(super) fn gap_since_ms(&self) -> Option<u64> {
+        (self.class() == Some(Class::Idle) && self.decoder.is_clean()).then_some(self.times.activity_ms)
+    }
+
+    /// Whether closing now would cut something off: pending, a session, unsent bytes.
+    pub(super) fn would_be_cut(&self) -> bool {
+        self.class().is_some_and(|class| class != Class::Idle)
+    }
+}

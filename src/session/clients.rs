@@ -1,0 +1,349 @@
+//! The clients of one core: the way in for bytes from either side, for time, and for what befalls the bus.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::client::{Class, Client, Stage};
+use super::context::Context;
+use super::limits::Limits;
+use super::output::{Level, Output, SlotIndex};
+use crate::bus::outbox::Ticket;
+use crate::counters::{self, Limit, Oldest};
+use crate::drain::{Drain, DrainOptions};
+use crate::opensrf::address::{self, BusThread};
+use crate::opensrf::reply::{ReplyKind, ReplyMessage, parse_reply};
+use crate::websocket::CloseCode;
+
+/// A place for a client. The generation tells its clients apart.
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    client: Option<Box<Client>>,
+}
+
+/// All clients of a core.
+pub struct Clients {
+    slots: Vec<Slot>,
+    /// Empty slots, the one that was freed first in front: a late reply meets an old generation for as long as can be.
+    free: VecDeque<SlotIndex>,
+    /// For each slot, when its client must be looked at; apart from the slots so that a tick reads little memory.
+    due_ms: Vec<u64>,
+    /// Clients that are not read from.
+    paused: Vec<SlotIndex>,
+    /// Reused between replies.
+    reply_messages: Vec<ReplyMessage>,
+    /// What they share.
+    pub context: Context,
+}
+
+impl Clients {
+    /// No clients yet.
+    pub fn new(context: Context) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: VecDeque::new(),
+            due_ms: Vec::new(),
+            paused: Vec::new(),
+            reply_messages: Vec::new(),
+            context,
+        }
+    }
+
+    /// What is to be done since the last call.
+    pub fn take_output(&mut self) -> Output {
+        std::mem::take(&mut self.context.output)
+    }
+
+    /// Connections, whatever their stage.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// True when there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A connection from `peer`; its slot.
+    pub fn accept(&mut self, peer: IpAddr) -> SlotIndex {
+        let index = self.free.pop_front().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.due_ms.push(u64::MAX);
+            (self.slots.len() - 1) as SlotIndex
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.client = Some(Box::new(Client::new(index, slot.generation, peer, self.context.now_ms)));
+        counters::add(&self.context.counts().accepted, 1);
+        self.settle(index);
+        index
+    }
+
+    /// Bytes came from a client. They are unmasked in place.
+    pub fn input(&mut self, slot: SlotIndex, bytes: &mut [u8]) {
+        self.with(slot, |client, cx| client.input(cx, bytes));
+    }
+
+    /// The client's connection ended or broke.
+    pub fn ended(&mut self, slot: SlotIndex, reason: Cow<'static, str>) {
+        self.with(slot, |client, cx| client.gone(cx, reason));
+    }
+
+    /// Refuses a connection that has not shaken hands.
+    pub fn refuse(&mut self, slot: SlotIndex, status: u16, response: &[u8]) {
+        self.with(slot, |client, cx| client.refuse(cx, status, response));
+    }
+
+    /// The chunk to send next; [`Self::sent`] must follow before the next call.
+    pub fn take_outbound(&mut self, slot: SlotIndex) -> Option<Vec<u8>> {
+        self.slots[slot as usize].client.as_mut().filter(|client| client.outbound.is_ready())?.outbound.take()
+    }
+
+    /// The kernel has taken the chunk.
+    pub fn sent(&mut self, slot: SlotIndex) {
+        self.with(slot, |client, cx| client.sent(cx));
+    }
+
+    /// Whether the client may be read from; if not, it will be named in [`Output::resume`].
+    pub fn may_read(&mut self, slot: SlotIndex) -> bool {
+        let Some(client) = &mut self.slots[slot as usize].client else { return true };
+        if client.may_read(&self.context) {
+            return true;
+        }
+        if !client.paused {
+            client.paused = true;
+            self.paused.push(slot);
+            self.settle(slot);
+        }
+        false
+    }
+
+    /// Clients that are not read from: the shell looks whether they are still there.
+    pub fn paused(&self) -> &[SlotIndex] {
+        &self.paused
+    }
+
+    /// The socket has been given back: the slot may be used again.
+    pub fn release(&mut self, slot: SlotIndex) {
+        self.with(slot, |client, cx| {
+            client.outbound = super::outbound::Outbound::default();
+            client.gone(cx, "connection lost".into());
+            client.stage = Stage::Gone;
+        });
+        let place = &mut self.slots[slot as usize];
+        if place.client.take().is_some() {
+            place.generation = place.generation.wrapping_add(1);
+            self.due_ms[slot as usize] = u64::MAX;
+            self.free.push_back(slot);
+            self.paused.retain(|paused| *paused != slot);
+        }
+    }
+
+    /// A message was popped from the core's list.
+    pub fn from_bus(&mut self, text: &[u8]) {
+        counters::add(&self.context.counts().bus_pops, 1);
+        let reply = match parse_reply(text, std::mem::take(&mut self.reply_messages)) {
+            Ok(reply) => reply,
+            Err(bad) => {
+                counters::add(&self.context.counts().bus_garbage, 1);
+                let line = format!("bus: a message of {} bytes could not be read: {}", text.len(), bad.reason);
+                self.context.output.log(Level::Warn, line);
+                return;
+            }
+        };
+        let delivered = BusThread::parse(&reply.thread).is_some_and(|(to, _)| {
+            let current = self.slots.get(to.slot as usize).is_some_and(|slot| {
+                slot.generation == to.generation
+                    && slot.client.as_ref().is_some_and(|client| matches!(client.stage, Stage::Open))
+            });
+            current && self.with(to.slot, |client, cx| client.reply(cx, to.n, text, &reply)) == Some(true)
+        });
+        if !delivered {
+            counters::add(&self.context.counts().undeliverable, 1);
+            // A worker that waits for a client that is gone would wait until its keep-alive runs out.
+            let accepted = reply.messages.iter().any(|m| m.kind == ReplyKind::Status && m.status_code == Some(200));
+            if accepted && let Some(domain) = address::domain_of(&reply.from).and_then(|name| self.context.domain(name))
+            {
+                let xid = reply.xid.as_deref().unwrap_or(b"null");
+                self.context.push_disconnect(domain, &reply.from, &reply.thread, xid);
+            }
+        }
+        self.reply_messages = reply.messages;
+    }
+
+    /// A push was not confirmed, or was refused: its client is told.
+    pub fn push_failed(&mut self, ticket: Ticket, text: &str) {
+        if self.slots.get(ticket.slot as usize).is_some_and(|slot| slot.generation == ticket.generation) {
+            self.with(ticket.slot, |client, cx| client.push_failed(cx, ticket.n, ticket.push, text));
+        }
+    }
+
+    /// The link that pops broke: replies to what is pending now may be lost with it.
+    pub fn pops_lost(&mut self) {
+        self.for_each(|client, _| client.doubt());
+    }
+
+    /// The link that pops is back: what was pending at its loss and stays without a reply is given up in a while.
+    pub fn pops_back(&mut self) {
+        let give_up_ms = self.context.now_ms + self.context.limits.bus_lost_reply_ms;
+        self.for_each(|client, _| client.doubt_until(give_up_ms));
+    }
+
+    /// Redis came back empty.
+    pub fn bus_emptied(&mut self, domain: usize) {
+        self.for_each(|client, cx| client.bus_emptied(cx, domain));
+    }
+
+    /// Time has passed: does what is due.
+    pub fn tick(&mut self) {
+        let now_ms = self.context.now_ms;
+        for index in 0..self.due_ms.len() {
+            if self.due_ms[index] <= now_ms {
+                self.with(index as SlotIndex, |client, cx| client.tick(cx));
+            }
+        }
+        if self.context.is_core_full() {
+            self.cut_largest();
+        }
+        for slot in self.paused.clone() {
+            self.settle(slot);
+        }
+    }
+
+    /// The core holds more than it may: the client that holds most is closed, unless one that is closing already
+    /// gives back enough.
+    fn cut_largest(&mut self) {
+        let clients = || self.slots.iter().filter_map(|slot| slot.client.as_deref());
+        let closing: usize = clients().filter(|c| !matches!(c.stage, Stage::Open)).map(|c| c.bytes()).sum();
+        if self.context.core_bytes.saturating_sub(closing as u64) <= self.context.limits.core_bytes_max {
+            return;
+        }
+        let largest = clients().filter(|c| matches!(c.stage, Stage::Open)).max_by_key(|c| c.bytes()).map(|c| c.slot);
+        if let Some(slot) = largest {
+            self.context.hit(Limit::core_bytes_max);
+            self.with(slot, |client, cx| {
+                client.outbound.drop_queued();
+                client.close(cx, CloseCode::POLICY, "the gateway is out of buffers (core_bytes_max)");
+            });
+        }
+    }
+
+    /// The limits were read again.
+    pub fn set_limits(&mut self, limits: Rc<Limits>) {
+        self.context.limits = limits;
+    }
+
+    /// The listener share is closed: from now on each client is closed at its gap.
+    pub fn begin_drain(&mut self, options: DrainOptions) {
+        self.context.drain = Some(Drain::new(options, self.len(), self.context.now_ms));
+        self.for_each(|_, _| ());
+    }
+
+    /// The drain's deadline has passed: everybody is closed.
+    pub fn drain_deadline(&mut self) {
+        self.for_each(|client, cx| client.drain_deadline(cx));
+    }
+
+    /// The process stops: everybody is closed with `code`.
+    pub fn stop(&mut self, code: u16) {
+        self.for_each(|client, cx| client.stop(cx, code));
+    }
+
+    /// What has been waited for longest, of the clients that keep the core from ending.
+    pub fn oldest(&self) -> Option<Oldest> {
+        let now_ms = self.context.now_ms;
+        self.slots
+            .iter()
+            .filter_map(|slot| slot.client.as_deref())
+            .filter(|client| client.is_busy())
+            .filter_map(|client| client.oldest(now_ms).map(|oldest| (client, oldest)))
+            .max_by_key(|(_, (.., age_ms))| *age_ms)
+            .map(|(client, (service, method, age_ms))| Oldest {
+                service: service.to_owned(),
+                method: method.to_owned(),
+                age_ms,
+                client: client.address.to_string(),
+            })
+    }
+
+    fn for_each(&mut self, mut decide: impl FnMut(&mut Client, &mut Context)) {
+        for index in 0..self.slots.len() {
+            self.with(index as SlotIndex, &mut decide);
+        }
+    }
+
+    /// Lets `decide` decide about a client, then draws the conclusions that every decision has.
+    fn with<T>(&mut self, slot: SlotIndex, decide: impl FnOnce(&mut Client, &mut Context) -> T) -> Option<T> {
+        let client = self.slots[slot as usize].client.as_mut()?;
+        let decided = decide(client, &mut self.context);
+        self.settle(slot);
+        Some(decided)
+    }
+
+    /// Brings the gauges, the output and the due time up to date with a client.
+    fn settle(&mut self, slot: SlotIndex) {
+        let Some(client) = &mut self.slots[slot as usize].client else { return };
+        let cx = &mut self.context;
+        if let Stage::Closing { awaits_close: false, half_closed: half_closed @ false, .. } = &mut client.stage
+            && client.outbound.is_empty()
+        {
+            *half_closed = true;
+            cx.output.half_close.push(slot);
+        }
+        if matches!(client.stage, Stage::Gone) {
+            cx.output.hang_up.push(slot);
+        } else if client.outbound.is_ready() {
+            cx.output.send.push(slot);
+        }
+        if client.paused && client.may_read(cx) {
+            client.paused = false;
+            client.times.received_ms = cx.now_ms;
+            client.times.ping_since_ms = 0;
+            if client.times.message_since_ms > 0 {
+                client.times.message_since_ms = cx.now_ms;
+            }
+            self.paused.retain(|paused| *paused != slot);
+            cx.output.resume.push(slot);
+        }
+        count(client, cx);
+        self.due_ms[slot as usize] = client.due_ms(cx);
+    }
+}
+
+/// Moves the gauges from what was counted for the client to what it is now.
+fn count(client: &mut Client, cx: &mut Context) {
+    let bytes = client.bytes();
+    cx.core_bytes = cx.core_bytes + bytes as u64 - client.counted_bytes as u64;
+    client.counted_bytes = bytes;
+    let class = client.class();
+    let handshaking = matches!(client.stage, Stage::Handshake(_));
+    let books = (client.book.pending(), client.book.sessions());
+    let counts = cx.counts();
+    counters::set(&counts.core_bytes, cx.core_bytes);
+    if class != client.class {
+        for (class, step) in [(client.class, u64::MAX), (class, 1)] {
+            let Some(class) = class else { continue };
+            counters::add(&counts.open, step);
+            counters::add(
+                match class {
+                    Class::Sending => &counts.sending,
+                    Class::Waiting => &counts.waiting_for_replies,
+                    Class::Session => &counts.in_stateful_session,
+                    Class::Idle => &counts.idle,
+                },
+                step,
+            );
+        }
+        client.class = class;
+    }
+    if handshaking != client.counted_handshaking {
+        counters::add(&counts.handshaking, if handshaking { 1 } else { u64::MAX });
+        client.counted_handshaking = handshaking;
+    }
+    if books != client.counted_books {
+        counters::add(&counts.pending, (books.0 as u64).wrapping_sub(client.counted_books.0 as u64));
+        counters::add(&counts.sessions, (books.1 as u64).wrapping_sub(client.counted_books.1 as u64));
+        client.counted_books = books;
+    }
+}

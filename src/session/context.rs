@@ -1,0 +1,108 @@
+//! What all clients of a core share: the limits, the names, the state of the bus, the output, the counters.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::limits::{Limits, Names};
+use super::output::Output;
+use crate::bus::outbox::{Push, Ticket};
+use crate::counters::{self, Counts, Limit};
+use crate::drain::Drain;
+use crate::opensrf::envelope::Scratch;
+use crate::opensrf::transport;
+use crate::process::phase::Shared;
+
+/// Lent to every decision about a client.
+pub struct Context {
+    /// Milliseconds since the process began; set by the shell before each call.
+    pub now_ms: u64,
+    /// The limits; replaced as a whole.
+    pub limits: Rc<Limits>,
+    /// The core's names on the bus.
+    pub names: Rc<Names>,
+    /// For each bus domain: whether messages are taken for it. False while it is known to be away.
+    pub accepting: Vec<bool>,
+    /// Whether the primary links have ever been up: until then a handshake is refused.
+    pub bus_ever_up: bool,
+    /// Decisions that the shell has not taken yet.
+    pub output: Output,
+    /// Reused between envelopes.
+    pub scratch: Scratch,
+    /// The drain, once it has begun.
+    pub drain: Option<Drain>,
+    /// Bytes held for all clients.
+    pub core_bytes: u64,
+    /// Bytes of bus messages that wait for their link; set by the shell.
+    pub bus_bytes: u64,
+    /// The number of the next made-up `log_xid`.
+    next_xid: u64,
+    /// What all threads can see.
+    shared: Arc<Shared>,
+    /// Which core this is.
+    core: usize,
+}
+
+impl Context {
+    /// A context at the beginning of the core's life.
+    pub fn new(limits: Rc<Limits>, names: Rc<Names>, shared: Arc<Shared>, core: usize) -> Self {
+        Self {
+            now_ms: 0,
+            limits,
+            accepting: vec![true; names.domains.len()],
+            names,
+            bus_ever_up: false,
+            output: Output::default(),
+            scratch: Scratch::default(),
+            drain: None,
+            core_bytes: 0,
+            bus_bytes: 0,
+            next_xid: 0,
+            shared,
+            core,
+        }
+    }
+
+    /// What this core publishes.
+    pub fn core(&self) -> &counters::Core {
+        &self.shared.cores[self.core]
+    }
+
+    /// This core's gauges and counts.
+    pub fn counts(&self) -> &Counts {
+        &self.core().counts
+    }
+
+    /// Counts a limit that was hit.
+    pub fn hit(&self, limit: Limit) {
+        self.core().limit_hit(limit);
+    }
+
+    /// Whether all clients together hold more than they may.
+    pub fn is_core_full(&self) -> bool {
+        self.core_bytes + self.bus_bytes > self.limits.core_bytes_max
+    }
+
+    /// A `log_xid` for a client that gave none, quoted JSON.
+    pub fn make_xid(&mut self) -> Box<[u8]> {
+        self.next_xid += 1;
+        format!("\"{}{}\"", self.names.xid_prefix, self.next_xid).into_bytes().into()
+    }
+
+    /// The index of a bus domain that may be dialled.
+    pub fn domain(&self, name: &str) -> Option<usize> {
+        self.names.domains.iter().position(|domain| domain == name)
+    }
+
+    /// Queues a message for a list on the bus.
+    pub fn push(&mut self, domain: usize, key: Rc<str>, message: Vec<u8>, ticket: Option<Ticket>) {
+        self.output.pushes.push((domain, Push { key, message, ticket }));
+    }
+
+    /// Queues a DISCONNECT, so that `worker` need not wait for its keep-alive.
+    pub fn push_disconnect(&mut self, domain: usize, worker: &str, bus_thread: &str, xid: &[u8]) {
+        let mut message = Vec::with_capacity(512);
+        let names = Rc::clone(&self.names);
+        transport::write_disconnect(&mut message, worker, &names.address, bus_thread, xid, &self.limits.ingress);
+        self.push(domain, worker.into(), message, None);
+    }
+}

@@ -1,0 +1,70 @@
+//! The limits and habits of a core, from the options table; `*_ms` are milliseconds.
+
+use std::rc::Rc;
+
+use crate::opensrf::envelope;
+use crate::websocket::handshake::Policy;
+
+/// What a core needs to know to judge its clients. One per core, replaced as a whole on SIGHUP.
+#[derive(Debug)]
+pub struct Limits {
+    /// From accept to the end of the HTTP header.
+    pub handshake_timeout_ms: u64,
+    /// From the first to the last byte of a message.
+    pub message_timeout_ms: u64,
+    /// Silence after which a ping is sent.
+    pub ping_ms: u64,
+    /// From a ping to any byte.
+    pub pong_timeout_ms: u64,
+    /// An idle gap after which a client is closed; 0 = never.
+    pub idle_timeout_ms: u64,
+    /// The age at which a request is given up.
+    pub request_max_ms: u64,
+    /// The age at which a CONNECT is given up.
+    pub connect_max_ms: u64,
+    /// From our Close frame to the peer's.
+    pub close_timeout_ms: u64,
+    /// After a reconnection: until a request whose reply may be lost is given up.
+    pub bus_lost_reply_ms: u64,
+    /// Bytes of a WebSocket message, its frames together.
+    pub message_bytes_max: usize,
+    /// What an envelope may be.
+    pub envelope: envelope::Limits,
+    /// Requests in flight per client.
+    pub parallel_max: usize,
+    /// Envelopes that wait per client.
+    pub backlog_max: usize,
+    /// Bytes of the envelopes that wait per client.
+    pub backlog_bytes_max: usize,
+    /// Sessions, connecting ones included, per client.
+    pub sessions_max: usize,
+    /// Unsent bytes per client.
+    pub outbound_bytes_max: usize,
+    /// Bytes held for all clients of the core.
+    pub core_bytes_max: u64,
+    /// Bad messages in a row.
+    pub garbage_max: u32,
+    /// `ingress`, as quoted JSON.
+    pub ingress: Vec<u8>,
+    /// Whether the service `router` may be called.
+    pub allow_router_calls: bool,
+    /// Methods whose parameters are not logged, by prefix.
+    pub log_protect: Vec<String>,
+    /// Bytes of an activity line.
+    pub activity_bytes_max: usize,
+    /// Who may shake hands, and how a client's address is read.
+    pub policy: Policy,
+}
+
+/// The names under which a core is known on the bus.
+#[derive(Debug)]
+pub struct Names {
+    /// The core's own bus address.
+    pub address: String,
+    /// The router's list on the primary domain.
+    pub router: Rc<str>,
+    /// The bus domains that may be dialled; the first is the primary. Their index is the link's.
+    pub domains: Vec<String>,
+    /// What a made-up `log_xid` begins with: unique to the process and core.
+    pub xid_prefix: String,
+}

@@ -1,0 +1,28 @@
+//! What the gateway knows of its clients: the conversations, what is pending, the sessions, the limits, the idle gap.
+//!
+//! Bytes and `now` go in; bytes and decisions come out as an [`Output`](output::Output). May use `websocket`,
+//! `opensrf`, `drain`, the counters. Never: a socket, a clock, the environment, a log, the runtime.
+//!
+//! - [`clients`]: the table of a core's clients; the way in for bytes from either side, ticks and failures
+//! - [`client`]: one WebSocket client: its stage, timers, unsent frames, and its [`book`]
+//! - [`relay`](client): from an envelope to the bus, and the backlog
+//! - [`reply`](client): from a bus message to the client
+//! - [`book`]: the conversations of one client
+//! - [`context`]: what all clients of a core share
+//! - [`outbound`]: frames that the kernel has not taken
+
+#![forbid(unsafe_code)]
+
+pub mod book;
+pub mod client;
+pub mod clients;
+pub mod context;
+mod failing;
+pub mod limits;
+pub mod outbound;
+pub mod output;
+mod relay;
+mod reply;
+#[cfg(test)]
+mod tests;
+mod timers;

@@ -1,0 +1,90 @@
+//! Frames for one client that the kernel has not taken.
+
+use std::collections::VecDeque;
+
+use crate::websocket::frame;
+
+/// Small frames are put together up to this size, so that a burst costs one send.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Unsent bytes, in chunks of whole frames. Owns no memory when empty.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    /// Chunks that wait, oldest first.
+    queue: VecDeque<Vec<u8>>,
+    /// Bytes in `queue`.
+    queued_bytes: usize,
+    /// Bytes of the chunk that the shell is sending; 0 = none.
+    in_flight: usize,
+}
+
+impl Outbound {
+    /// Appends one text frame around what `write` appends; `bytes_hint` is about how much that is.
+    pub fn text(&mut self, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.frame(bytes_hint + frame::HEADER_BYTES_MAX, |chunk| {
+            // The header's size depends on the payload's, which is known only afterwards: leave room for the
+            // longest header and move a small payload down, which costs less than measuring it first.
+            let start = chunk.len();
+            chunk.extend_from_slice(&[0; frame::HEADER_BYTES_MAX]);
+            write(chunk);
+            let payload = chunk.len() - start - frame::HEADER_BYTES_MAX;
+            let (header, used) = frame::header(frame::OpCode::Text, payload);
+            let gap = frame::HEADER_BYTES_MAX - used;
+            chunk[start + gap..start + gap + used].copy_from_slice(&header[..used]);
+            if gap > 0 {
+                chunk.copy_within(start + gap.., start);
+                chunk.truncate(chunk.len() - gap);
+            }
+        });
+    }
+
+    /// Appends bytes that `write` appends, as one unit that is never split by [`Self::drop_queued`].
+    pub fn frame(&mut self, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.queue.back().is_none_or(|tail| tail.len() + bytes_hint > CHUNK_BYTES) {
+            self.queue.push_back(Vec::with_capacity(bytes_hint));
+        }
+        if let Some(tail) = self.queue.back_mut() {
+            let before = tail.len();
+            write(tail);
+            self.queued_bytes += tail.len() - before;
+        }
+    }
+
+    /// Bytes that wait or are being sent.
+    pub fn bytes(&self) -> usize {
+        self.queued_bytes + self.in_flight
+    }
+
+    /// True when the kernel has taken everything.
+    pub fn is_empty(&self) -> bool {
+        self.bytes() == 0
+    }
+
+    /// True when a chunk waits and none is being sent.
+    pub fn is_ready(&self) -> bool {
+        self.in_flight == 0 && self.queued_bytes > 0
+    }
+
+    /// Hands the oldest chunk to the shell, which must report [`Self::sent`] before it asks again.
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        debug_assert_eq!(self.in_flight, 0, "one send at a time");
+        let chunk = self.queue.pop_front()?;
+        self.queued_bytes -= chunk.len();
+        self.in_flight = chunk.len();
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+        Some(chunk)
+    }
+
+    /// The kernel has taken the chunk.
+    pub fn sent(&mut self) {
+        self.in_flight = 0;
+    }
+
+    /// Forgets every frame that has not been handed to the shell.
+    pub fn drop_queued(&mut self) {
+        self.queue = VecDeque::new();
+        self.queued_bytes = 0;
+    }
+}

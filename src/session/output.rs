@@ -1,0 +1,53 @@
+//! What the pure half wants done: the shell takes it after each call.
+
+use crate::bus::outbox::Push;
+
+/// Index into the core's table of clients.
+pub type SlotIndex = u32;
+
+/// How loud an event is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something an operator should look at.
+    Warn,
+    /// Worth a line in a normal log.
+    Info,
+    /// For the one who looks for something.
+    Debug,
+    /// The activity log.
+    Activity,
+}
+
+/// Decisions, in the order in which they were made.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Messages for the bus, each with the index of its domain.
+    pub pushes: Vec<(usize, Push)>,
+    /// Clients that have bytes to send and no send in flight.
+    pub send: Vec<SlotIndex>,
+    /// Clients whose sending side is to be shut down: all is sent, the peer's end is awaited.
+    pub half_close: Vec<SlotIndex>,
+    /// Clients whose socket is to be shut down: nothing more is to be read or written.
+    pub hang_up: Vec<SlotIndex>,
+    /// Clients that may be read from again.
+    pub resume: Vec<SlotIndex>,
+    /// Lines for the logs.
+    pub events: Vec<(Level, String)>,
+}
+
+impl Output {
+    /// Queues a log line.
+    pub fn log(&mut self, level: Level, text: String) {
+        self.events.push((level, text));
+    }
+
+    /// True when there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.pushes.is_empty()
+            && self.send.is_empty()
+            && self.half_close.is_empty()
+            && self.hang_up.is_empty()
+            && self.resume.is_empty()
+            && self.events.is_empty()
+    }
+}

@@ -1,0 +1,278 @@
+//! From an envelope to the bus: what waits, what is refused, what is relayed and entered in the books.
+
+use std::rc::Rc;
+
+use super::book::{Conversation, Pending, Waiting};
+use super::client::{Client, Stage};
+use super::context::Context;
+use super::output::Level;
+use crate::bus::outbox::Ticket;
+use crate::counters::{self, Limit};
+use crate::opensrf::address::{self, BusThread};
+use crate::opensrf::envelope::{self, Envelope, Kind, Trace};
+use crate::opensrf::{activity, transport};
+use crate::websocket::CloseCode;
+
+/// Where an envelope goes.
+struct Route {
+    /// The conversation whose session it belongs to; `None` = a new one, by the router.
+    session: Option<u64>,
+    /// The index of the bus domain.
+    domain: usize,
+    /// The list.
+    key: Rc<str>,
+    /// The `to` of the bus message.
+    to: Rc<str>,
+}
+
+/// Why an envelope was not relayed: status, whether the transport is at fault, what is wrong and what to do.
+struct Refused {
+    status: u16,
+    transport_error: bool,
+    text: String,
+}
+
+impl Client {
+    /// One data message of the client's.
+    pub(super) fn message(&mut self, cx: &mut Context, text: &[u8]) {
+        let limits = Rc::clone(&cx.limits);
+        let mut scratch = std::mem::take(&mut cx.scratch);
+        match envelope::parse(text, &limits.envelope, &mut scratch) {
+            Ok(envelope) => self.admit(cx, &envelope, text),
+            Err(refusal) => {
+                if let Some(limit) = refusal.limit {
+                    cx.hit(match limit {
+                        envelope::Limit::JsonDepthMax => Limit::json_depth_max,
+                        envelope::Limit::MessagesPerEnvelopeMax => Limit::messages_per_envelope_max,
+                        envelope::Limit::BusMessageBytesMax => Limit::bus_message_bytes_max,
+                    });
+                }
+                if !refusal.only_disconnects {
+                    let xid = refusal.xid.map_or_else(|| cx.make_xid(), Vec::into_boxed_slice);
+                    let about = (&*refusal.thread_spelled, &*xid);
+                    self.error(cx, about, &refusal.traces, (refusal.status, false), &refusal.reason);
+                }
+                self.count_garbage(cx);
+            }
+        }
+        cx.scratch = scratch;
+    }
+
+    fn count_garbage(&mut self, cx: &mut Context) {
+        self.garbage += 1;
+        if self.garbage >= cx.limits.garbage_max {
+            cx.hit(Limit::garbage_max);
+            self.close(cx, CloseCode::POLICY, "too many bad messages in a row (garbage_max)");
+        }
+    }
+
+    /// Relays an envelope now, or lets it wait for its turn.
+    fn admit(&mut self, cx: &mut Context, envelope: &Envelope<'_>, text: &[u8]) {
+        let counted = envelope.messages.iter().filter(|message| message.kind != Kind::Disconnect).count();
+        if self.must_wait(cx, &envelope.thread, counted) {
+            self.book.wait(Waiting { text: text.to_vec(), thread: (*envelope.thread).into(), counted });
+            if self.book.backlog().len() == cx.limits.backlog_max
+                || self.book.backlog_bytes() >= cx.limits.backlog_bytes_max
+            {
+                cx.hit(Limit::backlog_max);
+            }
+        } else {
+            self.relay(cx, envelope);
+        }
+    }
+
+    fn must_wait(&self, cx: &Context, thread: &str, counted: usize) -> bool {
+        let backlog = self.book.backlog();
+        if self.book.is_connecting(thread) || backlog.iter().any(|waiting| *waiting.thread == *thread) {
+            return true;
+        }
+        if counted == 0 {
+            return false;
+        }
+        let full = self.is_parallel_full(cx, counted);
+        if full {
+            cx.hit(Limit::parallel_max);
+        }
+        full || backlog.iter().any(|waiting| !self.book.is_connecting(&waiting.thread))
+    }
+
+    /// Whether `counted` more would be too many in flight. A lone envelope may always go, whatever it holds.
+    fn is_parallel_full(&self, cx: &Context, counted: usize) -> bool {
+        self.book.pending() > 0 && self.book.pending() + counted > cx.limits.parallel_max
+    }
+
+    /// Relays what waited and need not wait any longer, in order.
+    pub(super) fn relay_backlog(&mut self, cx: &mut Context) {
+        let mut at = 0;
+        let mut parallel_full = false;
+        while let Some(waiting) = self.book.backlog().get(at) {
+            if !matches!(self.stage, Stage::Open) {
+                return;
+            }
+            let blocked = self.book.is_connecting(&waiting.thread)
+                || self.book.backlog().iter().take(at).any(|earlier| earlier.thread == waiting.thread);
+            if !blocked && waiting.counted > 0 {
+                parallel_full = parallel_full || self.is_parallel_full(cx, waiting.counted);
+            }
+            if blocked || (parallel_full && waiting.counted > 0) {
+                if parallel_full && self.book.backlog().iter().skip(at).all(|later| later.counted > 0) {
+                    return;
+                }
+                at += 1;
+                continue;
+            }
+            let Some(waiting) = self.book.unwait(at) else { return };
+            let limits = Rc::clone(&cx.limits);
+            let mut scratch = std::mem::take(&mut cx.scratch);
+            if let Ok(envelope) = envelope::parse(&waiting.text, &limits.envelope, &mut scratch) {
+                self.relay(cx, &envelope);
+            }
+            cx.scratch = scratch;
+        }
+    }
+
+    fn relay(&mut self, cx: &mut Context, envelope: &Envelope<'_>) {
+        let xid = envelope.xid.as_deref().map_or_else(|| cx.make_xid(), Into::into);
+        let relayed = self.route(cx, envelope).and_then(|route| self.dispatch(cx, envelope, route, &xid));
+        if let Err(refused) = relayed {
+            let traces: Vec<Trace> =
+                envelope.messages.iter().filter(|m| m.kind != Kind::Disconnect).map(|m| m.trace).collect();
+            if !traces.is_empty() {
+                let about = (&*envelope.thread_spelled, &*xid);
+                self.error(cx, about, &traces, (refused.status, refused.transport_error), &refused.text);
+            }
+            if matches!(refused.status, 400 | 413) {
+                self.count_garbage(cx);
+            }
+        }
+    }
+
+    fn route(&self, cx: &Context, envelope: &Envelope<'_>) -> Result<Route, Refused> {
+        let refuse = |status, text: &str| Err(Refused { status, transport_error: false, text: text.to_owned() });
+        let session = self.book.session_of(&envelope.thread);
+        let connects = envelope.messages.iter().filter(|message| message.kind == Kind::Connect).count();
+        if connects > 0
+            && session.is_none()
+            && self.book.sessions() + self.book.connecting() + connects > cx.limits.sessions_max
+        {
+            cx.hit(Limit::sessions_max);
+            return refuse(429, "too many sessions of this client; disconnect one first (sessions_max)");
+        }
+        let route = if let Some(conversation) = session.and_then(|n| self.book.get(n)) {
+            let worker = conversation.worker.clone().unwrap_or_else(|| Rc::clone(&cx.names.router));
+            Route { session, domain: conversation.worker_domain, key: Rc::clone(&worker), to: worker }
+        } else {
+            let Some(service) = envelope.service.as_deref() else {
+                return refuse(400, "the message names no `service`, and its `thread` has no connected session");
+            };
+            if service == "router" && !cx.limits.allow_router_calls {
+                return refuse(403, "the service `router` is not open to clients (allow_router_calls)");
+            }
+            let to = address::service_address(service).into();
+            Route { session: None, domain: 0, key: Rc::clone(&cx.names.router), to }
+        };
+        if !cx.accepting[route.domain] {
+            let domain = &cx.names.domains[route.domain];
+            let text = format!("the bus (Redis of {domain}) is away; nothing was carried out; try again shortly");
+            return Err(Refused { status: 503, transport_error: true, text });
+        }
+        Ok(route)
+    }
+
+    fn dispatch(&mut self, cx: &mut Context, envelope: &Envelope<'_>, route: Route, xid: &[u8]) -> Result<(), Refused> {
+        let n = route.session.unwrap_or_else(|| {
+            let service = envelope.service.as_deref().unwrap_or_default();
+            self.book.open(&envelope.thread, &envelope.thread_spelled, service)
+        });
+        let mut bus_thread = String::new();
+        self.bus_thread(n).write(&envelope.thread, &mut bus_thread);
+        let limits = Rc::clone(&cx.limits);
+        let mut message = Vec::with_capacity(envelope.body_len(&limits.ingress) + 384);
+        let to_whom = (&*route.to, &*cx.names.address);
+        transport::write_message(&mut message, to_whom.0, to_whom.1, &bus_thread, xid, envelope, &limits.ingress);
+        let bytes_max = limits.envelope.bus_message_bytes_max;
+        // One byte becomes six at most, so that a short message need not be looked at again.
+        if message.len() > bytes_max / 6 && transport::escaped_len(&message) > bytes_max {
+            self.book.forget_if_over(n);
+            cx.hit(Limit::bus_message_bytes_max);
+            let text = format!(
+                "the message is larger than {bytes_max} bytes once the router has escaped what is not ASCII; \
+                 send less at a time (bus_message_bytes_max)"
+            );
+            return Err(Refused { status: 413, transport_error: false, text });
+        }
+        let push = self.enter(cx, envelope, n, xid);
+        let ticket = Ticket { slot: self.slot, generation: self.generation, n, push };
+        cx.push(route.domain, route.key, message, Some(ticket));
+        self.garbage = 0;
+        self.log_activity(cx, envelope, n);
+        self.book.forget_if_over(n);
+        Ok(())
+    }
+
+    /// Enters a relayed envelope in conversation `n`; says which of its envelopes it is.
+    fn enter(&mut self, cx: &mut Context, envelope: &Envelope<'_>, n: u64, xid: &[u8]) -> u32 {
+        let Some(conversation) = self.book.get_mut(n) else { return 0 };
+        let push = conversation.pushes;
+        conversation.pushes += 1;
+        conversation.xid = xid.into();
+        for message in &envelope.messages {
+            if message.kind == Kind::Disconnect {
+                self.book.disconnect(n);
+                continue;
+            }
+            let max_ms = if message.kind == Kind::Connect {
+                cx.limits.connect_max_ms
+            } else {
+                self.requests += 1;
+                counters::add(&cx.counts().requests, 1);
+                cx.limits.request_max_ms
+            };
+            self.times.requests_due_ms = self.times.requests_due_ms.min(cx.now_ms + max_ms);
+            let pending = Pending {
+                trace: message.trace,
+                kind: message.kind,
+                since_ms: cx.now_ms,
+                push,
+                method: message.method.as_deref().unwrap_or_default().into(),
+                lost_at_ms: 0,
+            };
+            self.book.add(n, pending);
+        }
+        push
+    }
+
+    fn log_activity(&self, cx: &mut Context, envelope: &Envelope<'_>, n: u64) {
+        let limits = Rc::clone(&cx.limits);
+        if limits.activity_bytes_max == 0 {
+            return;
+        }
+        // A session's envelope need not name its service: the one that the CONNECT named is the one that answers.
+        let service = self.book.get(n).map_or_else(
+            || envelope.service.as_deref().unwrap_or_default().to_owned(),
+            |conversation| conversation.service.clone().into_string(),
+        );
+        for message in envelope.messages.iter().filter(|message| message.kind == Kind::Request) {
+            let mut line = String::new();
+            let client = self.address.to_string();
+            let method = message.method.as_deref().unwrap_or_default();
+            let (protect, bytes_max) = (&limits.log_protect, limits.activity_bytes_max);
+            activity::line(&mut line, &client, &service, method, message.params, protect, bytes_max);
+            cx.output.log(Level::Activity, line);
+        }
+    }
+
+    /// The name of conversation `n` on the bus.
+    pub(super) fn bus_thread(&self, n: u64) -> BusThread {
+        BusThread { slot: self.slot, generation: self.generation, n }
+    }
+
+    /// Tells the worker of a session that its client is not coming back.
+    pub(super) fn disconnect_worker(&self, cx: &mut Context, conversation: &Conversation) {
+        if let Some(worker) = &conversation.worker {
+            let mut bus_thread = String::new();
+            self.bus_thread(conversation.n).write(&conversation.thread, &mut bus_thread);
+            cx.push_disconnect(conversation.worker_domain, worker, &bus_thread, &conversation.xid);
+        }
+    }
+}

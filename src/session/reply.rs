@@ -1,0 +1,153 @@
+//! From a bus message to the client: what it means for the books, and what the client is sent.
+
+use super::book::Pending;
+use super::client::Client;
+use super::context::Context;
+use super::output::Level;
+use crate::counters;
+use crate::opensrf::address;
+use crate::opensrf::envelope::Trace;
+use crate::opensrf::reply::{Reply, ReplyKind, ReplyMessage};
+use crate::opensrf::transport;
+
+/// What one reply did besides changing counts.
+#[derive(Default)]
+struct Consequences {
+    /// The router knows no such service: what was pending, and which message said so.
+    no_service: Option<(usize, Vec<Pending>)>,
+    /// The worker ended the session: what was pending there and will not be answered.
+    unanswered: Vec<Pending>,
+    /// CONNECTs whose worker lives in a domain that may not be dialled.
+    foreign: Vec<Pending>,
+    /// A CONNECT was accepted that nobody waits for.
+    unwanted: bool,
+}
+
+impl Client {
+    /// A bus message for conversation `n`; says false when that conversation is forgotten.
+    pub(super) fn reply(&mut self, cx: &mut Context, n: u64, text: &[u8], reply: &Reply<'_>) -> bool {
+        let Some(conversation) = self.book.get_mut(n) else { return false };
+        for pending in &mut conversation.pending {
+            if pending.lost_at_ms > 0 && reply.messages.iter().any(|m| m.trace == Some(pending.trace.value)) {
+                pending.lost_at_ms = 0;
+            }
+        }
+        let spelled = conversation.thread_spelled.clone();
+        let xid = reply.xid.as_deref().unwrap_or(&conversation.xid).to_vec();
+        // What a bad byte stands in for, in case this reply cannot be forwarded as it is.
+        let named: Vec<Trace> = if reply.utf8 {
+            Vec::new()
+        } else {
+            let named = |pending: &&Pending| reply.messages.iter().any(|m| m.trace == Some(pending.trace.value));
+            conversation.pending.iter().filter(named).map(|pending| pending.trace).collect()
+        };
+        let mut done = Consequences::default();
+        for (at, message) in reply.messages.iter().enumerate() {
+            if message.kind == ReplyKind::Status {
+                self.status(cx, n, at, message, reply, &mut done);
+            }
+        }
+        let traces = |ended: &[Pending]| ended.iter().map(|pending| pending.trace).collect::<Vec<Trace>>();
+        if !reply.utf8 {
+            counters::add(&cx.counts().bus_garbage, 1);
+            let text = "the service's reply is not UTF-8 and cannot be delivered as text; the service is at fault";
+            self.error(cx, (&spelled, &xid), &named, (500, false), text);
+        } else if let Some((at, ended)) = &done.no_service {
+            self.send_text(cx, 512 * ended.len() + 256, |out| {
+                transport::write_router_404(out, &spelled, &xid, text, &reply.messages[*at], &traces(ended));
+            });
+        } else if done.foreign.is_empty() || reply.messages.len() > 1 {
+            self.send_text(cx, reply.body.len() + spelled.len() + xid.len() + 64, |out| {
+                transport::write_envelope(out, &spelled, &xid, reply);
+            });
+        }
+        if !done.foreign.is_empty() {
+            counters::add(&cx.counts().foreign_sessions_refused, 1);
+            let domain = address::domain_of(&reply.from).unwrap_or("?").escape_debug().to_string();
+            cx.output.log(
+                Level::Warn,
+                format!(
+                    "bus: a worker of the domain {domain} accepted a session, but that domain may not be dialled; \
+                     add it to bus_domains or to the routers of opensrf_core.xml"
+                ),
+            );
+            let text = format!("the worker's domain {domain} may not be dialled by this gateway (bus_domains)");
+            self.error(cx, (&spelled, &xid), &traces(&done.foreign), (503, true), &text);
+        }
+        if !done.unanswered.is_empty() {
+            let text = "the session ended (the worker's keep-alive ran out) before this was answered; \
+                        it may or may not have been carried out";
+            self.error(cx, (&spelled, &xid), &traces(&done.unanswered), (503, true), text);
+        }
+        if done.unwanted {
+            let domain = address::domain_of(&reply.from).and_then(|name| cx.domain(name));
+            if let Some(domain) = domain {
+                cx.push_disconnect(domain, &reply.from, &reply.thread, &xid);
+            }
+        }
+        self.book.forget_if_over(n);
+        self.relay_backlog(cx);
+        true
+    }
+
+    /// One STATUS (`opensrf/README.md`, Messages).
+    fn status(
+        &mut self,
+        cx: &mut Context,
+        n: u64,
+        at: usize,
+        message: &ReplyMessage,
+        reply: &Reply<'_>,
+        done: &mut Consequences,
+    ) {
+        let Some(code) = message.status_code else { return };
+        let of_session = |client: &Self| {
+            client.book.get(n).is_some_and(|conversation| conversation.worker.as_deref() == Some(&*reply.from))
+        };
+        match code {
+            200 => self.accepted(cx, n, message, reply, done),
+            404 if message.service_exception && address::is_router(&reply.from) => {
+                let ended = self.book.end_where(n, |_| true);
+                if !ended.is_empty() {
+                    done.no_service = Some((at, ended));
+                }
+            }
+            // Never matched by threadTrace: C services send 0, Perl ones that of the last request.
+            408 if of_session(self) => {
+                self.book.disconnect(n);
+                done.unanswered.extend(self.book.end_where(n, |_| true));
+            }
+            205 | 307 | 400..=407 | 409.. => {
+                if let Some(trace) = message.trace {
+                    self.book.end(n, trace);
+                }
+                if matches!(code, 307 | 417) && of_session(self) {
+                    self.book.disconnect(n);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A STATUS of 200: a worker accepted a CONNECT.
+    fn accepted(
+        &mut self,
+        cx: &mut Context,
+        n: u64,
+        message: &ReplyMessage,
+        reply: &Reply<'_>,
+        done: &mut Consequences,
+    ) {
+        let ended = message.trace.and_then(|trace| self.book.end_connect(n, trace));
+        let Some(conversation) = self.book.get(n) else { return };
+        match ended {
+            Some(_) if conversation.leaving => {}
+            Some(pending) => match address::domain_of(&reply.from).and_then(|name| cx.domain(name)) {
+                Some(domain) => self.book.connect(n, &reply.from, domain, cx.now_ms),
+                None => done.foreign.push(pending),
+            },
+            None if conversation.connected && conversation.worker.as_deref() == Some(&*reply.from) => {}
+            None => done.unwanted = true,
+        }
+    }
+}
