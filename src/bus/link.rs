@@ -20,12 +20,11 @@ use crate::core::notify::Notify;
 use crate::core::stream::Stream;
 use crate::counters::{self, LinkState};
 
-/// Bytes that a link reads at once; more for a message that is known to be larger.
-const READ_BYTES: usize = 64 * 1024;
+/// Bytes that a link reads at once; more for a message that is known to be larger. It also bounds a turn: what one
+/// read brought is handed to clients, then their sends have their turn before the next read.
+const READ_BYTES: usize = 32 * 1024;
 /// The first wait between two attempts to connect, ms; doubles up to `bus_backoff_max_ms`.
 const BACKOFF_MS: u64 = 50;
-/// Messages that one turn of a link hands to clients at most, before their sends get their turn.
-const MESSAGES_PER_TURN: usize = 128;
 
 /// What every link must know.
 #[derive(Clone, Debug)]
@@ -229,13 +228,18 @@ async fn connect(core: &Rc<Core>, domain: usize, half: Half) -> Option<Greeted> 
         if link.ending.get() {
             return None;
         }
+        let known_id = link.redis_id.get();
         let attempt = timeout(core.link_options.connect_timeout, greet(core, domain)).await;
         let error = match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok((greeted, id)) => {
                 if failures > 0 {
                     tracing::info!("bus: {} is back", core.domain_name(domain));
                 }
-                if id < link.redis_id.replace(id) {
+                // The two links of a domain connect side by side: their numbers are compared with what was known before
+                // the attempt, and a restart that the other has found is not found twice.
+                let emptied = id < known_id && id < link.redis_id.get();
+                link.redis_id.set(if emptied { id } else { link.redis_id.get().max(id) });
+                if emptied {
                     tracing::warn!("bus: {} was restarted; what was pending is over", core.domain_name(domain));
                     core.clients(|clients| clients.bus_emptied(domain));
                 }
@@ -393,21 +397,17 @@ async fn pop(core: &Rc<Core>, greeted: Greeted) -> io::Error {
                 return error;
             }
         }
-        match deliver(core, &mut inbox, &mut input) {
-            // Let what was delivered be sent before more is delivered: a turn of the ring, not of this task.
-            Ok(true) => sleep(Duration::ZERO).await,
-            Ok(false) => {
-                if let Err(error) = input.fill(&stream).await {
-                    return error;
-                }
-            }
-            Err(error) => return error,
+        if let Err(error) = deliver(core, &mut inbox, &mut input) {
+            return error;
+        }
+        if let Err(error) = input.fill(&stream).await {
+            return error;
         }
     }
 }
 
-/// Hands on the messages that are complete; says whether there may be more of them.
-fn deliver(core: &Rc<Core>, inbox: &mut Inbox, input: &mut Input) -> io::Result<bool> {
+/// Hands on the messages that are complete.
+fn deliver(core: &Rc<Core>, inbox: &mut Inbox, input: &mut Input) -> io::Result<()> {
     let unexpected = |error| match error {
         Unexpected::Refused(text) => {
             io::Error::new(io::ErrorKind::PermissionDenied, format!("Redis refused a pop: {text}"))
@@ -415,16 +415,11 @@ fn deliver(core: &Rc<Core>, inbox: &mut Inbox, input: &mut Input) -> io::Result<
         Unexpected::Shape => io::Error::new(io::ErrorKind::InvalidData, "Redis answered what was not asked"),
     };
     core.clients(|clients| {
-        let mut messages = 0;
         while let Some(token) = input.next()? {
             if let Some(message) = inbox.token(&token).map_err(unexpected)? {
                 clients.from_bus(message);
-                messages += 1;
-                if messages == MESSAGES_PER_TURN {
-                    return Ok(true);
-                }
             }
         }
-        Ok(false)
+        Ok(())
     })
 }

@@ -155,8 +155,15 @@ impl Running {
         let mut next_drain_line = Instant::now();
         let mut dropped = 0;
         let mut failed_at: Option<Instant> = None;
+        let mut looked_ms = self.shared.now_ms();
+        let mut watched_since_ms = looked_ms;
         while !self.threads.iter().all(thread::JoinHandle::is_finished) {
             signals.wait(LOOK);
+            // A process that was stopped as a whole (SIGSTOP, a paused machine) has no core that stands still.
+            if self.shared.now_ms() - looked_ms > STANDSTILL_MS / 10 {
+                watched_since_ms = self.shared.now_ms();
+            }
+            looked_ms = self.shared.now_ms();
             if signals.take_reload() {
                 self.reload(loaded, logs);
             }
@@ -170,7 +177,7 @@ impl Running {
                 next_drain_line = Instant::now() + Duration::from_secs(1);
                 drain_log::write(&self.shared);
             }
-            if failed_at.is_none() && (self.failed.load(SeqCst) || self.stands_still()) {
+            if failed_at.is_none() && (self.failed.load(SeqCst) || self.stands_still(watched_since_ms)) {
                 self.failed.store(true, SeqCst);
                 failed_at = Some(Instant::now());
                 self.stop("a core failed", CloseCode::INTERNAL);
@@ -215,10 +222,11 @@ impl Running {
         }
     }
 
-    fn stands_still(&self) -> bool {
+    fn stands_still(&self, watched_since_ms: u64) -> bool {
         let now_ms = self.shared.now_ms();
         let still = self.shared.cores.iter().position(|core| {
-            !core.ended.load(SeqCst) && core.counts.heartbeat_ms.load(SeqCst) + STANDSTILL_MS < now_ms
+            let turned_ms = core.counts.heartbeat_ms.load(SeqCst).max(watched_since_ms);
+            !core.ended.load(SeqCst) && turned_ms + STANDSTILL_MS < now_ms
         });
         if let Some(index) = still {
             tracing::error!("core {index} has stood still for {} s: the process ends", STANDSTILL_MS / 1_000);

@@ -16,6 +16,9 @@ use crate::opensrf::address::{self, BusThread};
 use crate::opensrf::reply::{ReplyKind, ReplyMessage, parse_reply};
 use crate::websocket::CloseCode;
 
+/// A tick that is so late is a stall of ours: what clients owed meanwhile is not held against them.
+const STALL_MS: u64 = 1_000;
+
 /// A place for a client. The generation tells its clients apart.
 #[derive(Debug, Default)]
 struct Slot {
@@ -32,6 +35,8 @@ pub struct Clients {
     due_ms: Vec<u64>,
     /// Clients that are not read from.
     paused: Vec<SlotIndex>,
+    /// When the last tick was, ms; 0 = none yet.
+    ticked_ms: u64,
     /// Reused between replies.
     reply_messages: Vec<ReplyMessage>,
     /// What they share.
@@ -46,6 +51,7 @@ impl Clients {
             free: VecDeque::new(),
             due_ms: Vec::new(),
             paused: Vec::new(),
+            ticked_ms: 0,
             reply_messages: Vec::new(),
             context,
         }
@@ -198,6 +204,11 @@ impl Clients {
     /// Time has passed: does what is due.
     pub fn tick(&mut self) {
         let now_ms = self.context.now_ms;
+        let late_ms = now_ms.saturating_sub(self.ticked_ms.max(1));
+        if self.ticked_ms > 0 && late_ms > STALL_MS {
+            self.for_each(|client, _| client.forgive(late_ms));
+        }
+        self.ticked_ms = now_ms;
         for index in 0..self.due_ms.len() {
             if self.due_ms[index] <= now_ms {
                 self.with(index as SlotIndex, |client, cx| client.tick(cx));

@@ -41,6 +41,18 @@ impl Client {
         }
     }
 
+    /// The core stood still for `stalled_ms`: what the peer sent meanwhile has not been read, so it gets that time back.
+    pub(super) fn forgive(&mut self, stalled_ms: u64) {
+        let times = &mut self.times;
+        times.accepted_ms += if matches!(self.stage, Stage::Handshake(_)) { stalled_ms } else { 0 };
+        for since_ms in [&mut times.ping_since_ms, &mut times.message_since_ms] {
+            *since_ms += if *since_ms > 0 { stalled_ms } else { 0 };
+        }
+        if let Stage::Closing { since_ms, .. } = &mut self.stage {
+            *since_ms += stalled_ms;
+        }
+    }
+
     /// Does what is due.
     pub(super) fn tick(&mut self, cx: &mut Context) {
         let now_ms = cx.now_ms;

@@ -1,0 +1,16 @@
+//! Tells the binary which commit it was built from (`/status`, `--version`).
+
+use std::process::Command;
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=EVERGATE_COMMIT");
+    println!("cargo::rerun-if-changed=.git/HEAD");
+    println!("cargo::rerun-if-changed=.git/refs/heads");
+    if std::env::var_os("EVERGATE_COMMIT").is_none()
+        && let Ok(output) = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output()
+        && output.status.success()
+        && let Ok(commit) = String::from_utf8(output.stdout)
+    {
+        println!("cargo::rustc-env=EVERGATE_COMMIT={}", commit.trim());
+    }
+}
