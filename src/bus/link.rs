@@ -389,6 +389,10 @@ async fn pop(core: &Rc<Core>, greeted: Greeted) -> io::Error {
     let Greeted { stream, mut input } = greeted;
     let mut inbox = Inbox::new(&core.names.address);
     loop {
+        // Deliver first: what it uses up of the pairs queued ahead must be topped up before the wait for more.
+        if let Err(error) = deliver(core, &mut inbox, &mut input) {
+            return error;
+        }
         let mut commands = Vec::new();
         let written = inbox.write(&mut commands);
         if written > 0 {
@@ -396,9 +400,6 @@ async fn pop(core: &Rc<Core>, greeted: Greeted) -> io::Error {
             if let (Err(error), _) = stream.write_all(commands).await {
                 return error;
             }
-        }
-        if let Err(error) = deliver(core, &mut inbox, &mut input) {
-            return error;
         }
         if let Err(error) = input.fill(&stream).await {
             return error;

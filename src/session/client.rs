@@ -325,7 +325,8 @@ impl Client {
         cx.output.log(Level::Activity, line);
     }
 
-    /// Sends one of our own error replies: one message for each of `traces`.
+    /// Sends our own error replies: one envelope for each of `traces`, since the browser client reads only the first
+    /// message of one; one with 0 where no trace could be read.
     pub(super) fn error(
         &mut self,
         cx: &mut Context,
@@ -334,10 +335,21 @@ impl Client {
         (status, transport_error): (u16, bool),
         text: &str,
     ) {
-        counters::add(&cx.counts().errors_made, 1);
-        self.send_text(cx, 256 * traces.len().max(1) + text.len(), |out| {
-            error::write_error(out, thread_spelled, xid, traces, status, text, transport_error);
-        });
+        let traces = if traces.is_empty() { &[Trace::UNREADABLE] } else { traces };
+        for trace in traces {
+            counters::add(&cx.counts().errors_made, 1);
+            self.send_text(cx, 256 + text.len(), |out| {
+                error::write_error(
+                    out,
+                    thread_spelled,
+                    xid,
+                    std::slice::from_ref(trace),
+                    status,
+                    text,
+                    transport_error,
+                );
+            });
+        }
     }
 
     /// Queues a text frame; a client that does not read its replies is closed.

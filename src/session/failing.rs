@@ -7,7 +7,7 @@ use crate::counters::{self, Limit};
 use crate::opensrf::envelope::{Kind, Trace};
 
 impl Client {
-    /// Ends what `ends` picks in every conversation and tells the client; one envelope a conversation.
+    /// Ends what `ends` picks in every conversation and tells the client.
     fn fail(
         &mut self,
         cx: &mut Context,

@@ -53,9 +53,13 @@ impl Client {
             let text = "the service's reply is not UTF-8 and cannot be delivered as text; the service is at fault";
             self.error(cx, (&spelled, &xid), &named, (500, false), text);
         } else if let Some((at, ended)) = &done.no_service {
-            self.send_text(cx, 512 * ended.len() + 256, |out| {
-                transport::write_router_404(out, &spelled, &xid, text, &reply.messages[*at], &traces(ended));
-            });
+            // An envelope for each, since the browser client reads only the first message of one.
+            for pending in ended {
+                let trace = std::slice::from_ref(&pending.trace);
+                self.send_text(cx, 512, |out| {
+                    transport::write_router_404(out, &spelled, &xid, text, &reply.messages[*at], trace);
+                });
+            }
         } else if done.foreign.is_empty() || reply.messages.len() > 1 {
             self.send_text(cx, reply.body.len() + spelled.len() + xid.len() + 64, |out| {
                 transport::write_envelope(out, &spelled, &xid, reply);

@@ -9,13 +9,15 @@ use super::net::is_digits;
 pub enum Origins {
     /// Every origin, `null` included.
     Any,
+    /// Every origin that names a host: a list with `*`.
+    AnyHost,
     /// Only these. Empty: no origin but, with `same_origin`, the site's own.
     List(Vec<OriginEntry>),
 }
 
 impl Origins {
-    /// The entries of the option `origins`, each as [`OriginEntry`] has it; a `*` (or `any`, the option's default)
-    /// among them stands for all.
+    /// The entries of the option `origins`, each as [`OriginEntry`] has it; a `*` among them stands for all but
+    /// `null`.
     ///
     /// # Errors
     /// A sentence that names the bad entry and says how to write it.
@@ -23,13 +25,13 @@ impl Origins {
         let mut list = Vec::new();
         let mut all = false;
         for entry in entries {
-            if matches!(entry.trim(), "*" | "any") {
+            if entry.trim() == "*" {
                 all = true;
             } else {
                 list.push(entry.parse()?);
             }
         }
-        Ok(if all { Origins::Any } else { Origins::List(list) })
+        Ok(if all { Origins::AnyHost } else { Origins::List(list) })
     }
 }
 
@@ -146,13 +148,16 @@ pub(super) fn objection<'a>(
     }
     let list: &[OriginEntry] = match origins {
         Origins::Any if !same_origin => return None,
-        Origins::Any => &[],
+        Origins::Any | Origins::AnyHost => &[],
         Origins::List(list) => list,
     };
     let value = value?;
     let Some(origin) = Origin::parse(value).filter(|_| !repeated) else {
         return Some("The Origin header names no single host (\"null\" is refused while origins are restricted).");
     };
+    if *origins == Origins::AnyHost && !same_origin {
+        return None;
+    }
     let own = same_origin && host.is_some_and(|host| origin.is_at(host));
     (!own && !list.iter().any(|entry| entry.allows(&origin)))
         .then_some("This Origin is not allowed; add it to the option origins if it should be.")
