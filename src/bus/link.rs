@@ -184,9 +184,12 @@ impl Input {
 }
 
 /// Connects and logs in. The second value is the number that Redis gave the connection.
-async fn greet(core: &Core, domain: usize) -> io::Result<(Greeted, i64)> {
+async fn greet(core: &Core, domain: usize, attempt: u32) -> io::Result<(Greeted, i64)> {
     let options = &core.link_options;
-    let address = core.resolver.address(domain).ok_or_else(|| io::Error::other("the name is not resolved yet"))?;
+    let address = core
+        .resolver
+        .address(domain, attempt as usize)
+        .ok_or_else(|| io::Error::other("the name is not resolved yet"))?;
     let stream = Stream::connect(address).await?;
     stream.set_nodelay()?;
     stream.set_dead_after(options.dead)?;
@@ -229,7 +232,7 @@ async fn connect(core: &Rc<Core>, domain: usize, half: Half) -> Option<Greeted> 
             return None;
         }
         let known_id = link.redis_id.get();
-        let attempt = timeout(core.link_options.connect_timeout, greet(core, domain)).await;
+        let attempt = timeout(core.link_options.connect_timeout, greet(core, domain, failures)).await;
         let error = match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok((greeted, id)) => {
                 if failures > 0 {

@@ -162,7 +162,7 @@ fn demo_services() -> Command {
                 .long("workers")
                 .value_name("N")
                 .value_parser(value_parser!(u64).range(1..=1_024))
-                .default_value("8")
+                .default_value("512")
                 .help("Workers of each service"),
         )
         .after_help(
@@ -307,7 +307,7 @@ fn services(given: &ArgMatches) -> Result<DemoServices, Error> {
         service_user: required("service-user", text::name)?,
         service_passwd: passwd("service-password-file")?,
         keepalive_seconds: given.get_one("keepalive-seconds").copied().unwrap_or(3),
-        workers: given.get_one::<u64>("workers").map_or(8, |n| *n as usize),
+        workers: given.get_one::<u64>("workers").map_or(512, |n| *n as usize),
     })
 }
 

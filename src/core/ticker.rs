@@ -63,7 +63,8 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
             Stage::Serving | Stage::Draining { .. } if core.shared.phase() == Phase::Stopping => {
                 share.close().await;
                 let close_code = core.shared.stop_code.load(SeqCst) as u16;
-                core.clients(|clients| clients.stop(close_code));
+                let draining = core.shared.drain_start_ms.load(SeqCst) > 0;
+                core.clients(|clients| clients.stop(close_code, draining));
                 Stage::Stopping { until_ms: now_ms + core.settings.stop_max_ms }
             }
             Stage::Serving

@@ -61,6 +61,9 @@ struct Parameters<'a> {
     cuts: Vec<std::ops::Range<usize>>,
 }
 
+/// Messages of one refused envelope that are answered at most: the highest `messages_per_envelope_max`.
+const ANSWERED_MAX: usize = 256;
+
 /// What a REQUEST's payload said.
 #[derive(Default)]
 struct Payload<'a> {
@@ -251,12 +254,12 @@ impl<'a> Draft<'a> {
         let mut count = 0_usize;
         while self.cursor.next_element(&mut first)? {
             count += 1;
-            if count <= self.messages_max {
+            if count <= ANSWERED_MAX {
                 self.read_message()?;
-                continue;
+            } else {
+                self.cursor.skip()?;
             }
-            self.cursor.skip()?;
-            if self.fault.is_none() {
+            if count > self.messages_max && self.fault.is_none() {
                 let most = self.messages_max;
                 let reason = format!(
                     "osrf_msg has more than {most} messages (messages_per_envelope_max); send several envelopes"

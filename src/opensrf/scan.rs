@@ -171,12 +171,7 @@ impl<'a> Cursor<'a> {
         let scalar = match first {
             b'n' => Scalar::Null,
             // On text that no validator has seen, what begins like a number may go on like anything.
-            _ if self.text[span.clone()]
-                .iter()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')) =>
-            {
-                Scalar::Number(&self.text[span.clone()])
-            }
+            _ if is_number(&self.text[span.clone()]) => Scalar::Number(&self.text[span.clone()]),
             _ => Scalar::Other,
         };
         Ok((scalar, span))
@@ -234,10 +229,12 @@ impl<'a> Text<'a> {
     }
 
     /// Whether the string says `text`.
+    #[inline]
     pub fn is(&self, text: &[u8]) -> bool {
-        &*self.key() == text
+        if self.escaped { &*self.key() == text } else { self.raw() == text }
     }
 
+    #[inline]
     fn raw(&self) -> &'a [u8] {
         self.quoted.get(1..self.quoted.len().saturating_sub(1)).unwrap_or_default()
     }
@@ -262,6 +259,24 @@ pub(super) fn low_surrogate(text: &[u8]) -> Option<u32> {
 /// Four hexadecimal digits.
 pub(super) fn hex4(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
+}
+
+/// Whether `text` is a number by RFC 8259 section 6.
+pub(super) fn is_number(text: &[u8]) -> bool {
+    fn digits(text: &[u8]) -> Option<&[u8]> {
+        let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        (count > 0).then(|| &text[count..])
+    }
+    fn after_number(text: &[u8]) -> Option<&[u8]> {
+        let text = text.strip_prefix(b"-").unwrap_or(text);
+        let mut rest = text.strip_prefix(b"0").or_else(|| digits(text))?;
+        if let Some(fraction) = rest.strip_prefix(b".") {
+            rest = digits(fraction)?;
+        }
+        let Some(exponent) = rest.strip_prefix(b"e").or_else(|| rest.strip_prefix(b"E")) else { return Some(rest) };
+        digits(exponent.strip_prefix(b"-").or_else(|| exponent.strip_prefix(b"+")).unwrap_or(exponent))
+    }
+    after_number(text).is_some_and(<[u8]>::is_empty)
 }
 
 /// Just past the closing quote of the string whose first byte is at `at`, and whether a backslash is in it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Where the Redis of each bus domain is.
 #[derive(Debug)]
 pub struct Resolver {
-    /// `host:port` of each domain, and its addresses when they were last resolved, with the one to try next.
-    domains: Vec<(String, Mutex<Vec<SocketAddr>>)>,
+    /// `host:port` of each domain, and its addresses when they were last resolved.
+    domains: Vec<(String, RwLock<Vec<SocketAddr>>)>,
     asked: AtomicBool,
     thread: Mutex<Option<Thread>>,
 }
@@ -25,7 +25,7 @@ impl Resolver {
     pub fn start(domains: &[String], port: u16, overrides: &BTreeMap<String, String>) -> io::Result<Arc<Self>> {
         let place = |domain: &String| overrides.get(domain).cloned().unwrap_or_else(|| format!("{domain}:{port}"));
         let resolver = Arc::new(Self {
-            domains: domains.iter().map(|domain| (place(domain), Mutex::default())).collect(),
+            domains: domains.iter().map(|domain| (place(domain), RwLock::default())).collect(),
             asked: AtomicBool::new(false),
             thread: Mutex::default(),
         });
@@ -44,13 +44,11 @@ impl Resolver {
         Ok(resolver)
     }
 
-    /// An address of the domain with that index; `None` while there is none, or it is being written this instant.
-    /// Each call gives the next of several.
-    pub fn address(&self, domain: usize) -> Option<SocketAddr> {
-        let mut addresses = self.domains.get(domain)?.1.try_lock().ok()?;
-        let address = *addresses.first()?;
-        addresses.rotate_left(1);
-        Some(address)
+    /// An address of the domain with that index, for the `attempt`th attempt: each takes the next of several. `None`
+    /// while there is none, or it is being written this instant.
+    pub fn address(&self, domain: usize, attempt: usize) -> Option<SocketAddr> {
+        let addresses = self.domains.get(domain)?.1.try_read().ok()?;
+        addresses.get(attempt.checked_rem(addresses.len())?).copied()
     }
 
     /// Asks for another round; does not wait for it.
@@ -69,10 +67,9 @@ impl Resolver {
                 Ok(addresses) => {
                     let mut addresses: Vec<SocketAddr> = addresses.collect();
                     // Redis usually listens on IPv4 only; localhost names resolve to ::1 first.
-                    addresses.sort_by_key(SocketAddr::is_ipv6);
-                    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-                    if known.len() != addresses.len() || addresses.iter().any(|address| !known.contains(address)) {
-                        *known = addresses;
+                    addresses.sort_by_key(|address| (address.is_ipv6(), *address));
+                    if *known.read().unwrap_or_else(PoisonError::into_inner) != addresses {
+                        *known.write().unwrap_or_else(PoisonError::into_inner) = addresses;
                     }
                 }
                 Err(error) => tracing::warn!("bus: {place} cannot be resolved: {error}"),

@@ -256,9 +256,9 @@ impl Clients {
         self.for_each(|client, cx| client.drain_deadline(cx));
     }
 
-    /// The process stops: everybody is closed with `code`.
-    pub fn stop(&mut self, code: u16) {
-        self.for_each(|client, cx| client.stop(cx, code));
+    /// The process stops: everybody is closed with `code`. During a drain, who had something to lose is counted as cut.
+    pub fn stop(&mut self, code: u16, draining: bool) {
+        self.for_each(|client, cx| client.stop(cx, code, draining));
     }
 
     /// What has been waited for longest, of the clients that keep the core from ending.

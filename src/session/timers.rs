@@ -130,10 +130,10 @@ impl Client {
     }
 
     /// The process is told to stop.
-    pub(super) fn stop(&mut self, cx: &mut Context, code: u16) {
+    pub(super) fn stop(&mut self, cx: &mut Context, code: u16, draining: bool) {
         match &self.stage {
             Stage::Open => {
-                if cx.drain.is_some() && self.would_be_cut() {
+                if draining && self.would_be_cut() {
                     counters::add(&cx.counts().closed_at_deadline, 1);
                     let line =
                         format!("drain: client {} was cut off by a stop: {}", self.address, self.holds(cx.now_ms));

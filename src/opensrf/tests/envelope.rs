@@ -203,6 +203,6 @@ fn scratch_serves_message_after_message_whatever_came_before() {
         request("0", &format!(r#"{{"method":"m","params":["{}"]}}"#, "x".repeat(1 << 20)))
     ));
     for text in [&good, "{", &large, &good, "[1,", &large, &good] {
-        assert_eq!(parse(text.as_bytes(), &LIMITS, &mut scratch).is_ok(), text.len() > 3, "{:.20}", text);
+        assert_eq!(parse(text.as_bytes(), &LIMITS, &mut scratch).is_ok(), text.len() > 3, "{text:.20}");
     }
 }

@@ -82,21 +82,21 @@ fn simd_json_takes(text: &[u8]) -> bool {
     simd_json::to_tape(&mut text.to_vec()).is_ok()
 }
 
+/// What simd-json takes; where `serde_json` can follow (128 levels), it must agree: simd-json's numbers have a hole.
+fn is_valid(text: &[u8]) -> bool {
+    let shallow = text.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= 128;
+    simd_json_takes(text) && (!shallow || serde_json::from_slice::<&serde_json::value::RawValue>(text).is_ok())
+}
+
 fn check_against_the_validator(text: &[u8]) {
     let result = parse(text, &LIMITS, &mut Scratch::new());
     match &result {
-        Ok(_) => assert!(simd_json_takes(text), "accepted: {}", String::from_utf8_lossy(text)),
+        Ok(_) => assert!(is_valid(text), "accepted: {}", String::from_utf8_lossy(text)),
         Err(refusal) => {
             assert!(matches!(refusal.status, 400 | 413));
             let not_json = refusal.reason.contains("not valid JSON") || refusal.reason.contains("not UTF-8");
             if refusal.limit.is_none() && !refusal.reason.contains("surrogate") {
-                assert_eq!(
-                    !not_json,
-                    simd_json_takes(text),
-                    "{} for {}",
-                    refusal.reason,
-                    String::from_utf8_lossy(text)
-                );
+                assert_eq!(!not_json, is_valid(text), "{} for {}", refusal.reason, String::from_utf8_lossy(text));
             }
             // Whatever was recovered must make a valid answer.
             let mut out = Vec::new();

@@ -30,6 +30,20 @@ fn text_that_is_not_json_is_refused_without_a_guess_at_its_thread() {
 }
 
 #[test]
+fn a_number_with_something_behind_it_is_refused_also_where_simd_json_takes_it() {
+    for number in
+        ["1000000000000000000abc", "-1000000000000000000-1", "1.00000000000000000000x", "1000000000000000000000\\0"]
+    {
+        refused_for(&with_members(&format!("\"other\":[{number} ],")), "JSON");
+    }
+    for number in
+        ["-1000000000000000000000", "0.00000000000000000000", "1.5000000000000000000e+10", "1000000000000000000000E5"]
+    {
+        read(&with_members(&format!("\"other\":[{number} , {number}],")));
+    }
+}
+
+#[test]
 fn json_that_is_no_object_is_refused() {
     for text in ["[]", "1", "\"x\"", "null", "true"] {
         refused_for(text, "object");
@@ -105,7 +119,7 @@ fn a_repeated_key_is_refused_in_the_envelope_a_message_its_parameters_and_its_pa
 
 #[test]
 fn a_repeated_key_is_found_among_many() {
-    let many: String = (0..5000).map(|n| format!("\"k{n}\":0,")).collect();
+    let many = (0..5000).map(|n| format!("\"k{n}\":0,")).collect::<Vec<_>>().concat();
     read(&with_members(&many));
     refused_for(&with_members(&format!("{many}\"k17\":0,")), "k17");
     refused_for(&with_members(&format!("{many}\"\\u006b4999\":0,")), "k4999");

@@ -7,13 +7,16 @@ use super::super::transport::*;
 use super::*;
 
 fn figure(name: &str, bytes: usize, mut run: impl FnMut()) {
-    let turns = (200_000_000 / (bytes + 1000)).max(20);
-    run();
-    let start = Instant::now();
-    for _ in 0..turns {
-        run();
-    }
-    let ns = start.elapsed().as_secs_f64() * 1e9 / f64::from(u32::try_from(turns).unwrap());
+    let turns = (10_000_000 / (bytes + 1000)).max(5);
+    let batch = |run: &mut dyn FnMut()| {
+        let start = Instant::now();
+        for _ in 0..turns {
+            run();
+        }
+        start.elapsed().as_secs_f64() * 1e9 / f64::from(u32::try_from(turns).unwrap())
+    };
+    // The least of many batches: what else runs on the machine only ever adds.
+    let ns = (0..30).map(|_| batch(&mut run)).fold(f64::INFINITY, f64::min);
     let gbps = f64::from(u32::try_from(bytes).unwrap()) / ns;
     eprintln!("{name:40} {bytes:8} B {ns:12.0} ns {gbps:6.2} GB/s");
 }
@@ -28,11 +31,6 @@ fn rough_figures_of_reading_and_writing() {
         "x".repeat(80)
     );
     figure("inbound: parse", browser.len(), || drop(black_box(parse(browser.as_bytes(), &LIMITS, &mut scratch))));
-    figure("tmp: simd", browser.len(), || drop(black_box(scratch.is_json(browser.as_bytes()))));
-    figure("tmp: precheck", browser.len(), || {
-        drop(black_box(super::super::precheck::precheck(browser.as_bytes(), 1000)))
-    });
-    figure("tmp: read", browser.len(), || drop(black_box(super::super::read::envelope(browser.as_bytes(), &LIMITS))));
     figure("inbound: parse and write", browser.len(), || {
         out.clear();
         let envelope = parse(browser.as_bytes(), &LIMITS, &mut scratch).unwrap();

@@ -32,10 +32,11 @@ fn ground_for_refusal(text: &str) -> Option<&'static str> {
     let Ok(value) = serde_json::from_str::<Value>(text) else { return Some("JSON") };
     let kinds = |message: &Value| message["__p"]["type"].as_str().map(str::to_owned);
     let messages = value["osrf_msg"].as_array().cloned().unwrap_or_else(|| vec![value["osrf_msg"].clone()]);
-    if let Some(service) = value["service"].as_str() {
-        if service.is_empty() || service.len() > 256 || service.contains(|c: char| c == ':' || c.is_control()) {
-            return Some("service");
-        }
+    let no_name = |service: &str| {
+        service.is_empty() || service.len() > 256 || service.contains(|c: char| c == ':' || c.is_control())
+    };
+    if value["service"].as_str().is_some_and(no_name) {
+        return Some("service");
     }
     match &value["thread"] {
         Value::Null | Value::Number(_) => {}

@@ -1,0 +1,179 @@
+//! The activity log, and whose address stands in it.
+
+use crate::support::bus::Responder;
+use crate::support::client::{Client, envelope, request};
+use crate::support::gateway::{Gateway, Setup};
+use crate::support::redis::Redis;
+
+/// Sends one request and gives the line that it left.
+fn logged(
+    gateway: &Gateway,
+    client: &mut Client,
+    bus: &mut Responder,
+    method: &str,
+    params: &str,
+    find: &str,
+) -> String {
+    client.request("open-ils.actor", "t", 0, method, params);
+    let arrived = bus.next();
+    bus.complete(&arrived, "1");
+    client.until_status(205);
+    gateway.until_logged(find)
+}
+
+fn trio(flags: &[&str]) -> (Redis, Gateway, Client, Responder) {
+    let redis = Redis::start();
+    let gateway = Gateway::serve(&redis, flags);
+    let (client, bus) = (Client::connect(&gateway), Responder::new(&redis));
+    (redis, gateway, client, bus)
+}
+
+#[test]
+fn a_request_is_one_line_with_address_service_method_and_params_as_their_text() {
+    let (_redis, gateway, mut client, mut bus) = trio(&[]);
+    let line = logged(
+        &gateway,
+        &mut client,
+        &mut bus,
+        "first.method",
+        r#"[ 1.0 , "a  b" ,{ "x" : [1, 2] } , 100000000000000000000001 ]"#,
+        "first.method",
+    );
+    assert!(
+        line.contains(
+            r#"[127.0.0.1] [] open-ils.actor first.method 1.0, "a  b", {"x":[1,2]}, 100000000000000000000001"#
+        ),
+        "{line}"
+    );
+    assert!(line.contains("activity"), "under its own target: {line}");
+    let none = logged(&gateway, &mut client, &mut bus, "second.method", "[]", "second.method");
+    assert!(none.contains("[127.0.0.1] [] open-ils.actor second.method"), "{none}");
+}
+
+#[test]
+fn each_request_of_an_envelope_has_its_own_line_and_connects_have_none() {
+    let (_redis, gateway, mut client, mut bus) = trio(&[]);
+    client.send(&envelope("s", "t", &[request(0, "one.method", "[]"), request(1, "two.method", "[]")]));
+    bus.next();
+    gateway.until_logged("one.method");
+    gateway.until_logged("two.method");
+}
+
+#[test]
+fn nothing_that_a_client_writes_can_forge_a_line() {
+    let (_redis, gateway, mut client, mut bus) = trio(&[]);
+    let params = "[\"a\u{2028}b\u{2029}c\u{7f}d\u{85}e\", \"x\\n[1.2.3.4] [] forged\"]";
+    let line = logged(&gateway, &mut client, &mut bus, "sly.method", params, "sly.method");
+    assert!(
+        !line.contains(['\u{2028}', '\u{2029}', '\u{7f}', '\u{85}', '\u{1b}']) && line.contains("forged"),
+        "{line:?}"
+    );
+    client.request("open-ils\u{2028}x", "t", 1, "colour\u{1b}[31m\nnext.method", "[]");
+    bus.next();
+    let line = gateway.until_logged("next.method");
+    assert!(
+        line.contains("[127.0.0.1] []") && line.contains("colour") && !line.contains(['\u{1b}', '\u{2028}']),
+        "{line:?}"
+    );
+}
+
+#[test]
+fn a_long_line_is_cut_with_an_ellipsis() {
+    for (flags, bytes) in [(&[][..], 1_536), (&["--activity-bytes-max", "200"][..], 200)] {
+        let (_redis, gateway, mut client, mut bus) = trio(flags);
+        let line = logged(
+            &gateway,
+            &mut client,
+            &mut bus,
+            "long.method",
+            &format!("[\"{}\"]", "é".repeat(2_000)),
+            "long.method",
+        );
+        let from = line.find("[127.0.0.1]").expect("the entry");
+        let entry = &line[from..];
+        assert!(
+            entry.trim_end().ends_with('…') && entry.len() <= bytes + 4 && entry.len() > bytes - 20,
+            "{} bytes: {entry:.80}",
+            entry.len()
+        );
+    }
+}
+
+#[test]
+fn protected_methods_are_logged_without_their_params_however_they_are_spelled() {
+    let redis = Redis::start();
+    let setup = Setup::serve(&redis);
+    let core =
+        include_str!("../opensrf_core.xml").replace("</log_protect>", "<match_string></match_string></log_protect>");
+    let xml = setup.file("opensrf_core.xml", &core);
+    let gateway = setup.flags(&["--opensrf-core", &xml, "--logfile", "stderr"]).start();
+    let (mut client, mut bus) = (Client::connect(&gateway), Responder::new(&redis));
+    for (spelled, find) in [("open-ils.auth.login", "auth.login"), (r"open-ils.\u0061uth.other", "uth.other")] {
+        client.send(&envelope(
+            "open-ils.auth",
+            "t",
+            &[request(0, "METHOD", "[\"tell-nobody\"]").replace("METHOD", spelled)],
+        ));
+        bus.next();
+        let line = gateway.until_logged(find);
+        assert!(line.contains("**PARAMS REDACTED**"), "{line}");
+    }
+    let open = logged(&gateway, &mut client, &mut bus, "open-ils.actor.retrieve", "[\"say-it\"]", "actor.retrieve");
+    assert!(open.contains("say-it"), "an empty match_string protects nothing: {open}");
+    assert!(!gateway.log().contains("tell-nobody"));
+}
+
+#[test]
+fn connect_and_disconnect_have_a_line_each() {
+    let gateway = Setup::demo().start();
+    let before = gateway.log().lines().filter(|line| line.contains("127.0.0.1") && line.contains("activity")).count();
+    let mut client = Client::connect(&gateway);
+    client.call("opensrf.math", "t", 0, "add", "[1,2]");
+    client.close();
+    gateway.until_logged("disconnect");
+    let log = gateway.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("127.0.0.1") && line.contains("activity")).collect();
+    assert!(lines.len() >= before + 3, "connect, the request and disconnect: {lines:?}");
+}
+
+/// The address that a handshake with these fields is logged under.
+fn address(gateway: &Gateway, fields: &[(&'static str, &str)]) -> String {
+    let mut client = Client::connect_with(gateway.address(), fields).expect("a client");
+    let method = format!("method.{}", crate::support::unique());
+    client.request("opensrf.math", "t", 0, &method, "[]");
+    let line = gateway.until_logged(&format!("opensrf.math {method}"));
+    let from =
+        line.rfind("] [] ").and_then(|end| line[..end].rfind('[').map(|start| (start, end))).expect("an address");
+    line[from.0 + 1..from.1].to_owned()
+}
+
+#[test]
+fn the_address_is_the_rightmost_forwarded_one_that_is_not_trusted() {
+    let gateway = Setup::demo().line("trusted_proxies = [\"127.0.0.0/8\", \"::1\", \"10.0.0.0/8\"]").start();
+    let forwarded = "X-Forwarded-For";
+    assert_eq!(
+        address(&gateway, &[(forwarded, "6.6.6.6, 192.0.2.7")]),
+        "192.0.2.7",
+        "what stands further left is anybody's word"
+    );
+    assert_eq!(address(&gateway, &[(forwarded, "192.0.2.7, 10.1.2.3,127.0.0.1")]), "192.0.2.7");
+    assert_eq!(address(&gateway, &[(forwarded, "2001:db8::7")]), "2001:db8::7");
+    assert_eq!(address(&gateway, &[("X-Real-IP", "192.0.2.9")]), "192.0.2.9");
+    assert_eq!(address(&gateway, &[(forwarded, "192.0.2.7"), ("X-Real-IP", "192.0.2.9")]), "192.0.2.7");
+    for malformed in ["nonsense", "192.0.2.7 x", "192.0.2.7; x", "999.1.1.1"] {
+        assert_eq!(address(&gateway, &[(forwarded, malformed)]), "127.0.0.1", "{malformed:?}");
+    }
+    assert_eq!(
+        address(&gateway, &[(forwarded, "nonsense"), ("X-Real-IP", "192.0.2.9")]),
+        "127.0.0.1",
+        "X-Real-IP counts only where the other is absent"
+    );
+    assert_eq!(address(&gateway, &[("X-Real-IP", "nonsense")]), "127.0.0.1");
+}
+
+#[test]
+fn an_untrusted_peer_is_itself_whatever_it_forwards() {
+    let gateway = Setup::demo().line("trusted_proxies = [\"10.0.0.0/8\"]").start();
+    assert_eq!(address(&gateway, &[("X-Forwarded-For", "192.0.2.7")]), "127.0.0.1");
+    assert_eq!(address(&gateway, &[("X-Real-IP", "192.0.2.7")]), "127.0.0.1");
+}

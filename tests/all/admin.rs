@@ -1,0 +1,111 @@
+//! The admin endpoints, and the port that belongs to one process.
+
+use std::net::TcpListener;
+
+use crate::support::gateway::{Gateway, Setup};
+use crate::support::process::evergate;
+use crate::support::redis::Redis;
+use crate::support::{PATIENCE, until};
+
+#[test]
+fn status_has_every_member_that_the_contract_names() {
+    let redis = Redis::start();
+    let gateway = Gateway::serve(&redis, &["--cores", "0"]);
+    let status = gateway.status();
+    assert_eq!(status["pid"].as_u64(), Some(u64::from(gateway.pid())));
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert!(
+        status["commit"].is_string() && status["uptime_seconds"].is_number() && status["limits"].is_object(),
+        "{status}"
+    );
+    assert_eq!(status["phase"].as_str().map(str::to_lowercase).as_deref(), Some("serving"));
+    assert!(status.get("drain").is_some(), "{status}");
+    let cores = status["cores"].as_array().expect("cores");
+    assert_eq!((cores.len(), cores[0]["core"].as_u64()), (1, Some(0)));
+    for counter in [
+        "open",
+        "idle",
+        "waiting_for_replies",
+        "in_stateful_session",
+        "sending",
+        "closed_at_gap",
+        "closed_at_deadline",
+        "crossed_close",
+    ] {
+        assert_eq!(cores[0][counter].as_u64(), Some(0), "{counter}");
+    }
+    assert_eq!(cores[0]["bus"][0]["domain"], "public.localhost");
+    assert!(cores[0]["bus"][0]["state"].is_string());
+}
+
+#[test]
+fn get_and_head_are_served_and_nothing_else() {
+    let gateway = Gateway::demo(&[]);
+    for path in ["/healthz", "/readyz", "/status"] {
+        assert_eq!(gateway.http("GET", path).status, 200, "{path}");
+        let head = gateway.http("HEAD", path);
+        assert_eq!((head.status, &*head.body), (200, ""), "{path}");
+        for method in ["POST", "PUT", "DELETE"] {
+            assert_eq!(gateway.http(method, path).status, 405, "{method} {path}");
+        }
+    }
+    assert_eq!(gateway.http("GET", "/nothing").status, 404);
+}
+
+#[test]
+fn one_core_or_all_of_them_as_asked() {
+    let all = Gateway::demo(&[]);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    assert_eq!(all.status()["cores"].as_array().map(Vec::len), Some(cores));
+    let one = Gateway::demo(&["--cores", "0"]);
+    assert_eq!(one.status()["cores"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn admin_beyond_loopback_needs_its_own_flag() {
+    let ended = evergate(&["demo", "--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"], &[]);
+    assert_eq!(ended.code, 2, "{}", ended.text());
+    assert!(
+        ended.text().contains("admin-allow-remote") || ended.text().contains("admin_allow_remote"),
+        "{}",
+        ended.text()
+    );
+}
+
+#[test]
+fn a_port_that_somebody_listens_on_ends_serve_with_1_and_a_reason() {
+    let redis = Redis::start();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let state = std::env::temp_dir().display().to_string();
+    let domain = format!("public.localhost={}", redis.address());
+    let arguments = [
+        "serve",
+        "--domain",
+        "public.localhost",
+        "--username",
+        "gateway",
+        "--bus-domain-address",
+        &domain,
+        "--listen",
+        &address,
+        "--state-dir",
+        &state,
+    ];
+    let ended = evergate(&arguments, &[("EVERGATE_PASSWD", "gateway-test")]);
+    assert_eq!(ended.code, 1, "{}", ended.text());
+    assert!(ended.text().contains(&address), "{}", ended.text());
+}
+
+#[test]
+fn a_second_gateway_on_the_port_is_refused_unless_it_shares() {
+    let first = Gateway::demo(&["--share-port"]);
+    let address = first.address().to_string();
+    let mut second = Setup::demo().flags(&["--share-port"]).start_sharing(&first);
+    second.until_ready();
+    let alone = evergate(&["demo", "--listen", &address, "--admin", "off"], &[]);
+    assert_eq!(alone.code, 1, "{}", alone.text());
+    until("both serve", PATIENCE, || {
+        first.http("GET", "/readyz").status == 200 && second.http("GET", "/readyz").status == 200
+    });
+}

@@ -1,0 +1,20 @@
+//! evergate as clients, services and operators see it: the real binary, a real Redis under `OpenSRF`'s own ACL, clients that are not ours, real
+//! signals. Each module is one chapter of the contract; each test's name is a promise of it.
+
+mod activity;
+mod address_files;
+mod admin;
+mod bad_input;
+mod bus_loss;
+mod bytes;
+mod cli;
+mod demo;
+mod drain;
+mod isolation;
+mod limits;
+mod other_domains;
+mod relaying;
+mod sessions;
+mod signals;
+mod support;
+mod websocket;

@@ -1,0 +1,152 @@
+//! A child process whose output is kept in files and that never outlives its guard.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
+/// The binary under test: `EVERGATE_BIN`, else the one that cargo built with these tests. It inherits none of the variables that would
+/// configure it, these tests' own among them.
+pub fn binary() -> Command {
+    let path = std::env::var_os("EVERGATE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_evergate").into(), PathBuf::from);
+    let mut command = Command::new(path);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"EVERGATE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// One running child.
+pub struct Process {
+    /// What is shown above its output when a test fails.
+    name: String,
+    /// The child itself.
+    child: Child,
+    /// Where its stdout goes.
+    stdout: PathBuf,
+    /// Where its stderr goes.
+    stderr: PathBuf,
+    /// Set once it has been waited for.
+    exit: Option<i32>,
+}
+
+impl Process {
+    /// Starts it in a process group of its own, so that a signal to the group reaches it and nothing else.
+    pub fn start(name: &str, command: &mut Command, folder: &Path) -> Self {
+        let stdout = folder.join(format!("{name}.{}.out", super::unique()));
+        let stderr = stdout.with_extension("err");
+        let file = |path: &Path| std::fs::File::create(path).expect("a file for the child's output");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file(&stdout))
+            .stderr(file(&stderr))
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error} ({command:?})"));
+        Self { name: name.to_owned(), child, stdout, stderr, exit: None }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn nix_pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().expect("a pid is an i32"))
+    }
+
+    /// Sends a signal to the process alone.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.nix_pid(), signal).expect("signal a child that has not been waited for");
+    }
+
+    /// Sends a signal to its whole group, as `kill -USR1 -PGID` does.
+    pub fn signal_group(&self, signal: Signal) {
+        killpg(self.nix_pid(), signal).expect("signal a group whose leader has not been waited for");
+    }
+
+    /// Its exit code, where it has ended (a signal's death counts as 128 + its number).
+    pub fn exited(&mut self) -> Option<i32> {
+        use std::os::unix::process::ExitStatusExt;
+        if self.exit.is_none() {
+            let status = self.child.try_wait().expect("wait for a child");
+            self.exit = status.map(|status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
+        }
+        self.exit
+    }
+
+    /// Waits for its end.
+    pub fn wait_exit(&mut self, bound: Duration) -> i32 {
+        let end = Instant::now() + bound;
+        loop {
+            if let Some(code) = self.exited() {
+                return code;
+            }
+            assert!(Instant::now() < end, "{} did not end within {bound:?}", self.name);
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    }
+
+    /// Everything it wrote to stderr so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.stderr).unwrap_or_default()).into_owned()
+    }
+
+    /// Everything it wrote to stdout so far.
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.stdout).unwrap_or_default()).into_owned()
+    }
+
+    /// Ends it at once, and waits.
+    pub fn kill(&mut self) {
+        if self.exited().is_none() {
+            self.child.kill().ok();
+            self.child.wait().ok();
+            self.exit.get_or_insert(137);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            for (stream, text) in [("stdout", self.output()), ("stderr", self.log())] {
+                let from = text.len().saturating_sub(16_000);
+                let tail = text.get(text.ceil_char_boundary(from)..).unwrap_or_default();
+                eprintln!("---- {} ({}) {stream} ----\n{tail}", self.name, self.child.id());
+            }
+        }
+    }
+}
+
+/// What a command that ends by itself did.
+pub struct Ended {
+    /// Its exit code.
+    pub code: i32,
+    /// All of its stdout.
+    pub stdout: String,
+    /// All of its stderr.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Both outputs, for assertions that do not care which.
+    pub fn text(&self) -> String {
+        format!("{}\n{}", self.stdout, self.stderr)
+    }
+}
+
+/// Runs `evergate` with these arguments until it ends by itself, with nothing of its configuration inherited from the environment.
+pub fn evergate(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
+    let folder = super::Folder::new();
+    let mut command = binary();
+    command.args(arguments).env("STATE_DIRECTORY", folder.path()).current_dir(folder.path());
+    command.envs(environment.iter().copied());
+    let mut process = Process::start("evergate", &mut command, folder.path());
+    let code = process.wait_exit(Duration::from_secs(20));
+    Ended { code, stdout: process.output(), stderr: process.log() }
+}
