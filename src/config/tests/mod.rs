@@ -1,5 +1,7 @@
-//! The table's faces agree, and what each option resolves to. `sources`: what files, variables and flags may say.
+//! The table's faces agree, and what each option resolves to. `sources`: what files, variables and flags may say;
+//! `readme`: the documents say the same.
 
+mod readme;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};

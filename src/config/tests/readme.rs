@@ -1,0 +1,99 @@
+//! README.md, ARCHITECTURE.md and CONTRIBUTING.md are held to the code that they speak of.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::super::markdown;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// What stands in backticks, line by line.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+/// The names behind `fn ` in a file.
+fn functions(text: &str) -> BTreeSet<&str> {
+    text.split("fn ")
+        .skip(1)
+        .map(|rest| &rest[..rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len())])
+        .collect()
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder of the repository").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_readme_holds_the_table_of_options() {
+    let readme = read("README.md");
+    let between = readme
+        .split_once("<!-- options: begin")
+        .and_then(|(_, rest)| rest.split_once("-->"))
+        .and_then(|(_, rest)| rest.split_once("<!-- options: end"))
+        .map(|(table, _)| table.trim());
+    assert_eq!(between, Some(markdown().trim()), "run tests/update-readme");
+}
+
+#[test]
+fn architecture_names_functions_that_exist() {
+    let text = read("ARCHITECTURE.md");
+    let (_, walk) = text.split_once("## One request and its reply").expect("the walk");
+    let mut checked = 0;
+    for line in walk.lines().filter(|line| line.contains("`src/")) {
+        let mut words = code(line);
+        let file = words.next().expect("a file");
+        let source = read(file);
+        let known = functions(&source);
+        for name in words.filter_map(|word| word.strip_suffix("()")) {
+            assert!(known.contains(name), "{file} has no function {name}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 60, "{checked} functions found: has the page changed its form?");
+}
+
+#[test]
+fn every_invariant_names_tests_that_exist() {
+    let text = read("ARCHITECTURE.md");
+    let (_, table) = text.split_once("## Invariants").expect("the invariants");
+    let (table, _) = table.split_once("\n## ").expect("what follows them");
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    sources(&root().join("tests"), &mut files);
+    let texts: Vec<String> = files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect();
+    let known: BTreeSet<&str> = texts.iter().flat_map(|text| functions(text)).collect();
+    for name in code(table).filter(|word| word.matches('_').count() > 3) {
+        assert!(known.contains(name), "there is no test {name}");
+    }
+}
+
+#[test]
+fn the_documents_name_files_that_exist() {
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "tuning/README.md"] {
+        let text = read(document);
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let named = code(&text).filter(|word| {
+            ["src/", "tests/", "tuning/", ".ci/", ".config/"].iter().any(|folder| word.starts_with(folder))
+                && !word.contains([' ', '*'])
+        });
+        for path in links.filter(|link| !link.is_empty() && !link.contains("://")).chain(named) {
+            let beside = root().join(document).with_file_name(path);
+            assert!(root().join(path).exists() || beside.exists(), "{document} names {path}, which does not exist");
+        }
+    }
+}
