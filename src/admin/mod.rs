@@ -2,7 +2,7 @@
 //!
 //! May use: tokio and hyper, in a thread of its own, and what the cores publish ([`Shared`]). May never: change
 //! anything, answer anything but GET and HEAD, hold a lock that a core could wait for longer than a copy takes, or
-//! grow without bound: [`CONNECTIONS_MAX`] connections, one request each, each of them gone after [`REQUEST_MAX`].
+//! grow without bound: `CONNECTIONS_MAX` connections, one request each, each of them gone after `REQUEST_MAX`.
 
 #![forbid(unsafe_code)]
 
