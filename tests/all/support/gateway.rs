@@ -86,7 +86,7 @@ impl Setup {
         self
     }
 
-    /// The most descriptors that it may open (RLIMIT_NOFILE, soft and hard).
+    /// The most descriptors that it may open (`RLIMIT_NOFILE`, soft and hard).
     pub fn descriptors(mut self, most: u32) -> Self {
         self.descriptors = Some(most);
         self
