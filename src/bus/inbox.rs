@@ -79,6 +79,9 @@ impl Inbox {
         if let Token::Error(text) = token {
             return Err(Unexpected::Refused(String::from_utf8_lossy(text).into_owned()));
         }
+        if self.pairs == 0 {
+            return Err(Unexpected::Shape);
+        }
         let (expect, message) = match (self.expect, token) {
             (Expect::First, Token::Array(2)) => (Expect::Key, None),
             // Redis answers nil when a BLPOP is unblocked from outside (CLIENT UNBLOCK): the LPOP follows as usual.
