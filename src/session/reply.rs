@@ -33,7 +33,8 @@ impl Client {
             }
         }
         let spelled = conversation.thread_spelled.clone();
-        let xid = reply.xid.as_deref().unwrap_or(&conversation.xid).to_vec();
+        // The bad byte of a reply that is not UTF-8 may be in its osrf_xid.
+        let xid = reply.xid.as_deref().filter(|_| reply.utf8).unwrap_or(&conversation.xid).to_vec();
         // What a bad byte stands in for, in case this reply cannot be forwarded as it is.
         let named: Vec<Trace> = if reply.utf8 {
             Vec::new()
