@@ -70,6 +70,7 @@ impl Client {
     fn admit(&mut self, cx: &mut Context, envelope: &Envelope<'_>, text: &[u8]) {
         let counted = envelope.messages.iter().filter(|message| message.kind != Kind::Disconnect).count();
         if self.must_wait(cx, &envelope.thread, counted) {
+            self.garbage = 0;
             self.book.wait(Waiting { text: text.to_vec(), thread: (*envelope.thread).into(), counted });
             if self.book.backlog().len() == cx.limits.backlog_max
                 || self.book.backlog_bytes() >= cx.limits.backlog_bytes_max
