@@ -145,6 +145,14 @@ impl Client {
             if matches!(refused.status, 400 | 413) {
                 self.count_garbage(cx);
             }
+            // A DISCONNECT is not answered, so that the client takes its session for ended, and so must the books.
+            if refused.transport_error
+                && envelope.messages.iter().any(|message| message.kind == Kind::Disconnect)
+                && let Some(n) = self.book.session_of(&envelope.thread)
+            {
+                self.book.disconnect(n);
+                self.book.forget_if_over(n);
+            }
         }
     }
 
