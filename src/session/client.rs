@@ -145,7 +145,7 @@ impl Client {
                     all.extend_from_slice(&bytes[..taken]);
                     let after = bytes.len() - taken;
                     self.handshake(cx, &mut all);
-                    if matches!(self.stage, Stage::Open) && after > 0 {
+                    if after > 0 {
                         let start = bytes.len() - after;
                         self.frames(cx, &mut bytes[start..]);
                     }
