@@ -312,7 +312,10 @@ impl Client {
         for conversation in book.conversations().iter().filter(|c| c.connected) {
             self.disconnect_worker(cx, conversation);
         }
-        self.decoder = Decoder::new();
+        // While the peer owes us its Close, what it sends must still be told apart: it may be half a message now.
+        if !matches!(self.stage, Stage::Closing { awaits_close: true, .. }) {
+            self.decoder = Decoder::new();
+        }
         self.times.message_since_ms = 0;
         let line = format!(
             "[{}] [] disconnect after {}.{:03} s, {} requests: {}",

@@ -15,6 +15,7 @@ use crate::drain::{Drain, DrainOptions};
 use crate::opensrf::address::{self, BusThread};
 use crate::opensrf::reply::{ReplyKind, ReplyMessage, parse_reply};
 use crate::websocket::CloseCode;
+use crate::websocket::decoder::Decoder;
 
 /// A tick that is so late is a stall of ours: what clients owed meanwhile is not held against them.
 const STALL_MS: u64 = 1_000;
@@ -136,6 +137,8 @@ impl Clients {
             client.outbound = super::outbound::Outbound::default();
             client.gone(cx, "connection lost".into());
             client.stage = Stage::Gone;
+            // Half a message may have come after our Close: what is counted for it must be given back, too.
+            client.decoder = Decoder::new();
         });
         let place = &mut self.slots[slot as usize];
         if place.client.take().is_some() {
@@ -236,6 +239,8 @@ impl Clients {
             self.with(slot, |client, cx| {
                 client.outbound.drop_queued();
                 client.close(cx, CloseCode::POLICY, "the gateway is out of buffers (core_bytes_max)");
+                // Half a message is given back at once, at the price of not recognising the peer's Close.
+                client.decoder = Decoder::new();
             });
         }
     }
