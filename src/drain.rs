@@ -81,3 +81,6 @@ impl Drain {
         (gap_since_ms + self.options.quiet_ms).max(now_ms + TURN_MS)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -270,6 +270,12 @@ impl Book {
         Some(waiting)
     }
 
+    /// Whether there is a heap buffer, for the tests.
+    #[cfg(test)]
+    pub(super) fn owns_heap(&self) -> bool {
+        self.conversations.capacity() > 0 || self.backlog.capacity() > 0
+    }
+
     fn index(&self, n: u64) -> Option<usize> {
         self.conversations.binary_search_by_key(&n, |conversation| conversation.n).ok()
     }

@@ -283,6 +283,18 @@ impl Clients {
             })
     }
 
+    /// Slots, used or free, for the tests.
+    #[cfg(test)]
+    pub(super) fn slots_len(&self) -> SlotIndex {
+        self.slots.len() as SlotIndex
+    }
+
+    /// The client in `slot`, for the tests.
+    #[cfg(test)]
+    pub(super) fn client(&self, slot: SlotIndex) -> Option<&Client> {
+        self.slots[slot as usize].client.as_deref()
+    }
+
     fn for_each(&mut self, mut decide: impl FnMut(&mut Client, &mut Context)) {
         for index in 0..self.slots.len() {
             self.with(index as SlotIndex, &mut decide);

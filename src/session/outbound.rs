@@ -82,6 +82,12 @@ impl Outbound {
         self.in_flight = 0;
     }
 
+    /// Whether there is a heap buffer, for the tests.
+    #[cfg(test)]
+    pub(super) fn owns_heap(&self) -> bool {
+        self.queue.capacity() > 0
+    }
+
     /// Forgets every frame that has not been handed to the shell.
     pub fn drop_queued(&mut self) {
         self.queue = VecDeque::new();

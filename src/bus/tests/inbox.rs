@@ -1,0 +1,133 @@
+//! Pops: what is written, and what the replies mean.
+
+use super::super::inbox::{Inbox, Unexpected};
+use super::*;
+
+const KEY: &str = "opensrf:client:gateway:d:h:1:ff";
+
+/// What an LPOP asks for, of the commands that were written.
+fn counts(written: &[u8]) -> Vec<String> {
+    let bulks: Vec<String> = tokens(&[written])
+        .0
+        .into_iter()
+        .filter_map(|token| if let Owned::Bulk(word) = token { String::from_utf8(word).ok() } else { None })
+        .collect();
+    bulks.chunks(6).map(|pair| pair[5].clone()).collect()
+}
+
+/// Feeds replies that arrive in `chunks` to `inbox`; the messages that came out.
+fn feed(inbox: &mut Inbox, chunks: &[&[u8]]) -> Result<Vec<Vec<u8>>, Unexpected> {
+    let (mut buffer, mut at, mut messages) = (Vec::new(), 0, Vec::new());
+    for chunk in chunks {
+        buffer.extend_from_slice(chunk);
+        while let Some(token) = next(&buffer, &mut at).expect("RESP") {
+            messages.extend(inbox.token(&token)?.map(<[u8]>::to_vec));
+        }
+    }
+    Ok(messages)
+}
+
+/// A BLPOP's reply and that of the LPOP behind it.
+fn pair(first: &str, rest: &[&str]) -> String {
+    let mut text = format!("*2\r\n${}\r\n{KEY}\r\n${}\r\n{first}\r\n", KEY.len(), first.len());
+    if rest.is_empty() {
+        text.push_str("*-1\r\n");
+    } else {
+        text += &format!("*{}\r\n", rest.len());
+    }
+    for message in rest {
+        text += &format!("${}\r\n{message}\r\n", message.len());
+    }
+    text
+}
+
+fn written() -> Inbox {
+    let mut inbox = Inbox::new(KEY);
+    inbox.write(&mut Vec::new());
+    inbox
+}
+
+#[test]
+fn pairs_are_queued_ahead_and_written_again_when_half_are_used_up() {
+    let mut inbox = Inbox::new(KEY);
+    let mut out = Vec::new();
+    assert_eq!(inbox.write(&mut out), 8);
+    let pair_text = format!(
+        "*3\r\n$5\r\nBLPOP\r\n${0}\r\n{KEY}\r\n$1\r\n0\r\n*3\r\n$4\r\nLPOP\r\n${0}\r\n{KEY}\r\n$2\r\n16\r\n",
+        KEY.len()
+    );
+    assert_eq!(String::from_utf8(out).expect("text"), pair_text.repeat(4));
+    let mut out = Vec::new();
+    assert_eq!(inbox.write(&mut out), 0);
+    feed(&mut inbox, &[pair("m", &[]).as_bytes()]).expect("a pair");
+    assert_eq!(inbox.write(&mut out), 0, "most replies cost no write");
+    feed(&mut inbox, &[pair("m", &["n"]).as_bytes()]).expect("a pair");
+    assert_eq!((inbox.write(&mut out), counts(&out)), (4, vec!["128".to_owned(), "128".to_owned()]));
+}
+
+#[test]
+fn replies_cut_anywhere_yield_the_same_messages() {
+    let stream = pair("one", &["two", "", "{\"four\":\r\n4}"]) + &pair("five", &[]) + "*-1\r\n*0\r\n";
+    let whole = feed(&mut written(), &[stream.as_bytes()]).expect("three pairs");
+    assert_eq!(whole, [&b"one"[..], b"two", b"", b"{\"four\":\r\n4}", b"five"]);
+    for cut in 0..=stream.len() {
+        let (first, second) = stream.as_bytes().split_at(cut);
+        assert_eq!(feed(&mut written(), &[first, second]).as_ref(), Ok(&whole), "cut at {cut}");
+    }
+}
+
+#[test]
+fn each_element_is_handed_on_as_it_completes() {
+    let mut inbox = written();
+    let stream = pair("one", &["two", "three"]);
+    let cut = stream.find("three").expect("three") + 2;
+    assert_eq!(feed(&mut inbox, &[&stream.as_bytes()[..cut]]), Ok(vec![b"one".to_vec(), b"two".to_vec()]));
+}
+
+#[test]
+fn a_pop_carries_about_a_mebibyte_and_at_most_128() {
+    let mut inbox = written();
+    let small = "s".repeat(400);
+    feed(&mut inbox, &[pair(&small, &[&*small; 16]).as_bytes()]).expect("a pair");
+    assert_eq!(inbox.pop_size(), 128);
+    let large = "l".repeat(5_000_000);
+    feed(&mut inbox, &[pair(&large, &[]).as_bytes()]).expect("a pair");
+    assert_eq!(inbox.pop_size(), 1, "one large message is enough to be careful");
+    let mut out = Vec::new();
+    inbox.write(&mut out);
+    assert_eq!(counts(&out), ["1", "1"]);
+    let middle = "m".repeat(100_000);
+    for _ in 0..40 {
+        feed(&mut inbox, &[pair(&middle, &[]).as_bytes()]).expect("a pair");
+        inbox.write(&mut Vec::new());
+    }
+    assert_eq!(inbox.pop_size(), 10);
+}
+
+#[test]
+fn an_error_of_redis_is_handed_on_in_its_own_words() {
+    for before in ["", "*2\r\n", &pair("m", &[])] {
+        let stream = format!("{before}-NOPERM this user has no permissions\r\n");
+        let refused = feed(&mut written(), &[stream.as_bytes()]);
+        assert_eq!(refused, Err(Unexpected::Refused("NOPERM this user has no permissions".to_owned())));
+    }
+}
+
+#[test]
+fn a_reply_of_another_shape_gives_the_link_up() {
+    let key = format!("*2\r\n${}\r\n{KEY}\r\n", KEY.len());
+    for stream in
+        [":1\r\n", "+OK\r\n", "$1\r\nm\r\n", "*3\r\n", "*2\r\n*2\r\n", "*2\r\n$-1\r\n", &format!("{key}$-1\r\n")]
+    {
+        assert_eq!(feed(&mut written(), &[stream.as_bytes()]), Err(Unexpected::Shape), "{stream:?}");
+    }
+    let stream = pair("m", &[]).replace("*-1\r\n", "*1\r\n:5\r\n");
+    assert_eq!(feed(&mut written(), &[stream.as_bytes()]), Err(Unexpected::Shape));
+}
+
+#[test]
+fn a_reply_that_nobody_asked_for_gives_the_link_up() {
+    assert_eq!(feed(&mut Inbox::new(KEY), &[b"*-1\r\n*-1\r\n"]), Err(Unexpected::Shape));
+    let stream = pair("m", &[]).repeat(5);
+    assert_eq!(feed(&mut written(), &[stream.as_bytes()]), Err(Unexpected::Shape), "four were written");
+}
