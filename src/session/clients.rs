@@ -209,7 +209,7 @@ impl Clients {
         let now_ms = self.context.now_ms;
         let late_ms = now_ms.saturating_sub(self.ticked_ms.max(1));
         if self.ticked_ms > 0 && late_ms > STALL_MS {
-            self.for_each(|client, _| client.forgive(late_ms));
+            self.for_each(|client, _| client.forgive(late_ms, now_ms));
         }
         self.ticked_ms = now_ms;
         for index in 0..self.due_ms.len() {

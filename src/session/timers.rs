@@ -42,14 +42,20 @@ impl Client {
     }
 
     /// The core stood still for `stalled_ms`: what the peer sent meanwhile has not been read, so it gets that time back.
-    pub(super) fn forgive(&mut self, stalled_ms: u64) {
+    pub(super) fn forgive(&mut self, stalled_ms: u64, now_ms: u64) {
+        // What began after the stall, before this tick, has nothing to be forgiven: no time may lie ahead.
+        let forgive = |since_ms: &mut u64| *since_ms = (*since_ms + stalled_ms).min(now_ms);
         let times = &mut self.times;
-        times.accepted_ms += if matches!(self.stage, Stage::Handshake(_)) { stalled_ms } else { 0 };
+        if matches!(self.stage, Stage::Handshake(_)) {
+            forgive(&mut times.accepted_ms);
+        }
         for since_ms in [&mut times.ping_since_ms, &mut times.message_since_ms] {
-            *since_ms += if *since_ms > 0 { stalled_ms } else { 0 };
+            if *since_ms > 0 {
+                forgive(since_ms);
+            }
         }
         if let Stage::Closing { since_ms, .. } = &mut self.stage {
-            *since_ms += stalled_ms;
+            forgive(since_ms);
         }
     }
 
