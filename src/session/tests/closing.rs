@@ -100,7 +100,7 @@ fn half_a_message_at_our_close_does_not_hide_the_peers_close() {
     let slot = world.client();
     let frame = masked(OpCode::Text, envelope("t", &[request(0)]).to_string().as_bytes());
     world.input(slot, &frame[..50]);
-    world.clients.stop(1001);
+    world.clients.stop(1001, false);
     world.settle();
     assert_eq!(world.closed_with(slot), Some(1001));
     world.input(slot, &frame[50..]);
@@ -135,7 +135,7 @@ fn an_idle_client_is_closed_with_1000_but_only_at_an_idle_gap() {
 fn our_close_waits_for_the_peers_and_then_half_closes() {
     let mut world = World::new();
     let slot = world.client();
-    world.clients.stop(1001);
+    world.clients.stop(1001, false);
     world.settle();
     assert_eq!(world.closed_with(slot), Some(1001));
     assert!(world.half_closed.is_empty() && world.hung_up.is_empty());
@@ -152,7 +152,7 @@ fn our_close_waits_for_the_peers_and_then_half_closes() {
 fn a_peer_that_never_answers_our_close_is_hung_up_after_close_timeout() {
     let mut world = World::new();
     let slot = world.client();
-    world.clients.stop(1001);
+    world.clients.stop(1001, false);
     world.pass(1_980);
     assert!(world.hung_up.is_empty());
     world.pass(20);
@@ -188,7 +188,7 @@ fn a_close_without_a_code_is_echoed_without_one() {
 fn requests_that_cross_our_close_are_counted_named_and_not_pushed() {
     let mut world = World::new();
     let slot = world.client();
-    world.clients.stop(1001);
+    world.clients.stop(1001, false);
     world.say(slot, envelope("t", &[request(0), request(1), disconnect(2)]));
     world.say(slot, envelope("t", &[connect(3)]));
     world.say(slot, "nonsense");
@@ -201,7 +201,7 @@ fn requests_that_cross_our_close_are_counted_named_and_not_pushed() {
 fn half_a_message_after_our_close_is_given_back_with_the_connection() {
     let mut world = World::new();
     let slot = world.client();
-    world.clients.stop(1001);
+    world.clients.stop(1001, false);
     world.input(slot, &masked(OpCode::Text, &[b' '; 5_000])[..4_000]);
     world.check_gauges();
     world.hang_up(slot);
@@ -285,11 +285,39 @@ fn a_client_that_breaks_while_a_close_is_owed_gets_it_still() {
     let mut world = World::new();
     let slot = world.client();
     world.stalled.insert(slot);
-    world.clients.stop(1001);
+    world.clients.stop(1001, false);
     world.clients.ended(slot, "the client ended the connection".into());
     assert!(!world.state(slot).outbound.is_empty());
     world.stalled.clear();
     world.settle();
     world.drain_outbound(slot);
     assert_eq!(world.closed_with(slot), Some(1001));
+}
+
+#[test]
+fn a_stall_of_ours_is_not_held_against_those_who_owed_something() {
+    let mut world = World::new();
+    let (pinged, writing, shaking) = (world.client(), world.client(), world.connection());
+    world.mute.insert(pinged);
+    world.pass(9_000);
+    world.input(writing, &[0x81]);
+    world.pass(900);
+    let late = world.connection();
+    world.pass(20_200);
+    world.input(shaking, HANDSHAKE);
+    assert!(world.received[&shaking].starts_with(b"HTTP/1.1 408 "), "so much for a handshake of 10 s");
+    assert!(world.received[&late].starts_with(b"HTTP/1.1 408 "));
+    let fresh = world.connection();
+    world.clients.context.now_ms += 60_000;
+    let after = world.connection();
+    world.clients.tick();
+    world.settle();
+    assert!(world.is_open(pinged) && world.is_open(writing), "neither the pong nor the message was late");
+    assert!(!world.received.contains_key(&fresh));
+    world.input(after, HANDSHAKE);
+    world.hang_up(after);
+    assert!(world.log.iter().any(|(_, line)| line.contains("disconnect after 0.000 s")), "no time lies ahead");
+    world.pass(20_000);
+    assert!(!world.is_open(pinged) && !world.is_open(writing));
+    world.check_gauges();
 }

@@ -170,7 +170,7 @@ fn a_stop_during_a_drain_counts_who_had_something_pending() {
     let (idle, busy, late) = (world.client(), world.client(), world.connection());
     world.say(busy, envelope("t", &[request(0)]));
     world.drain(120, 2_000.0);
-    world.clients.stop(1001);
+    world.clients.stop(1001, true);
     world.settle();
     assert_eq!(world.drained(), (0, 1));
     assert_eq!((world.closed_with(idle), world.closed_with(busy)), (Some(1001), Some(1001)));

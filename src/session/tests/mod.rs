@@ -198,10 +198,15 @@ impl World {
         heard.remove(0)
     }
 
-    /// The one error that a client received: status, traces, whether the transport is at fault.
+    /// The errors that a client received, one for each failed request and all of one kind: status, traces, whether the
+    /// transport is at fault.
     fn told(&mut self, slot: SlotIndex) -> (u64, Vec<Value>, bool) {
-        let heard = self.heard_one(slot);
-        error_in(&heard).unwrap_or_else(|| panic!("not an error of ours: {heard}"))
+        let heard = self.heard(slot);
+        let errors: Vec<_> =
+            heard.iter().map(|one| error_in(one).unwrap_or_else(|| panic!("not an error of ours: {one}"))).collect();
+        let (status, _, transport_error) = *errors.first().expect("an error");
+        assert!(errors.iter().all(|one| (one.0, one.2) == (status, transport_error)), "{heard:?}");
+        (status, errors.into_iter().map(|(_, trace, _)| trace).collect(), transport_error)
     }
 
     /// Every frame that is no text, since it was asked last.
@@ -405,16 +410,17 @@ fn unframe(bytes: &[u8]) -> Option<(Heard, usize)> {
     Some((heard, header + length))
 }
 
-/// Status, traces and `transport_error` of an error that the gateway made; every message of it must be alike.
-fn error_in(heard: &Value) -> Option<(u64, Vec<Value>, bool)> {
+/// Status, trace and `transport_error` of an error that the gateway made.
+fn error_in(heard: &Value) -> Option<(u64, Value, bool)> {
     let messages = heard["osrf_msg"].as_array()?;
     let payload = &messages.first()?["__p"]["payload"];
-    let ours = payload["__p"]["status"].as_str()?.starts_with("evergate: ");
-    assert!(!ours || messages.iter().all(|message| message["__p"]["payload"] == *payload), "{heard}");
-    assert!(!ours || payload["__c"] == "osrfMethodException", "{heard}");
-    let traces = messages.iter().map(|message| message["__p"]["threadTrace"].clone()).collect();
-    let status = payload["__p"]["statusCode"].as_u64()?;
-    ours.then_some((status, traces, heard["transport_error"] == true))
+    if !payload["__p"]["status"].as_str()?.starts_with("evergate: ") {
+        return None;
+    }
+    assert!(messages.len() == 1, "the browser client reads only the first message: {heard}");
+    assert!(payload["__c"] == "osrfMethodException", "{heard}");
+    let trace = messages[0]["__p"]["threadTrace"].clone();
+    Some((payload["__p"]["statusCode"].as_u64()?, trace, heard["transport_error"] == true))
 }
 
 fn message(kind: &str, trace: impl Into<Value>, payload: impl Into<Value>) -> Value {

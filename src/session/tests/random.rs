@@ -169,7 +169,9 @@ impl Play {
                 _ => 205,
             };
             if message["__p"]["type"] != "DISCONNECT" {
-                self.world.answer(push, &worker, &[result(trace), status(trace, code)]);
+                // A worker's 200 comes alone.
+                let messages = [result(trace), status(trace, code)];
+                self.world.answer(push, &worker, &messages[usize::from(code == 200)..]);
             }
         }
     }
