@@ -29,15 +29,10 @@ fn feed(inbox: &mut Inbox, chunks: &[&[u8]]) -> Result<Vec<Vec<u8>>, Unexpected>
 
 /// A BLPOP's reply and that of the LPOP behind it.
 fn pair(first: &str, rest: &[&str]) -> String {
+    // A BLPOP's two elements, then an LPOP's nil or array.
     let mut text = format!("*2\r\n${}\r\n{KEY}\r\n${}\r\n{first}\r\n", KEY.len(), first.len());
-    if rest.is_empty() {
-        text.push_str("*-1\r\n");
-    } else {
-        text += &format!("*{}\r\n", rest.len());
-    }
-    for message in rest {
-        text += &format!("${}\r\n{message}\r\n", message.len());
-    }
+    text += if rest.is_empty() { "*-1\r\n".to_owned() } else { format!("*{}\r\n", rest.len()) }.as_str();
+    text += &rest.iter().map(|message| format!("${}\r\n{message}\r\n", message.len())).collect::<Vec<_>>().concat();
     text
 }
 

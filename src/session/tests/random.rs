@@ -300,8 +300,6 @@ impl Play {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
-
     #[test]
     fn whatever_happens_no_request_is_lost_and_every_gauge_is_right(actions in prop::collection::vec(action(), 1..120)) {
         let mut play = Play::new();
