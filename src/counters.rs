@@ -46,8 +46,10 @@ counters! {
     sending: gauge,
     /// Clients closed by the drain at an idle gap.
     closed_at_gap: count,
-    /// Clients closed by the drain deadline while something was pending, a session connected or bytes unsent.
+    /// Clients closed by the drain deadline, or a stop during a drain, when they were at no gap.
     closed_at_deadline: count,
+    /// Those of them that had something pending, a session or unsent reply bytes.
+    cut: count,
     /// Requests that arrived after our Close frame and were not relayed.
     crossed_close: count,
     /// Connections whose handshake has not ended.

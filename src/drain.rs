@@ -7,6 +7,9 @@
 /// How soon a client that waits only for its turn is looked at again, ms.
 const TURN_MS: u64 = 10;
 
+/// The shortest time over which the clients that are left are spread, ms.
+const SHORTEST_MS: u64 = 100;
+
 /// What to do with a client that is at an idle gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -31,8 +34,10 @@ pub struct DrainOptions {
 #[derive(Debug)]
 pub struct Drain {
     options: DrainOptions,
-    /// Closes a second, raised so that all clients that were open at the start can go by half of the time.
-    rate: Option<f64>,
+    /// When all clients that were idle at the start must be gone, ms since the process began.
+    half_ms: u64,
+    /// Clients that were open at the start and have not been closed at a gap.
+    left: usize,
     /// Closes that may be made now.
     allowance: f64,
     /// When the allowance was last added to, ms.
@@ -42,11 +47,9 @@ pub struct Drain {
 impl Drain {
     /// A drain that begins at `now_ms` with `open` clients.
     pub fn new(options: DrainOptions, open: usize, now_ms: u64) -> Self {
-        let half_seconds =
-            (options.deadline_ms.saturating_sub(now_ms) / 2).saturating_sub(options.quiet_ms) as f64 / 1e3;
-        let needed = open as f64 / half_seconds.max(0.1);
-        let rate = (options.closes_per_second > 0.0).then(|| options.closes_per_second.max(needed));
-        Self { options, rate, allowance: 1.0, counted_ms: now_ms }
+        // The first close comes after the quiet time.
+        let half_ms = now_ms + (options.deadline_ms.saturating_sub(now_ms) / 2).saturating_sub(options.quiet_ms);
+        Self { options, half_ms, left: open, allowance: 1.0, counted_ms: now_ms }
     }
 
     /// When every client must be gone, ms since the process began.
@@ -54,9 +57,11 @@ impl Drain {
         self.options.deadline_ms
     }
 
-    /// The closes a second that are made at most; `None` = as many as there are.
-    pub fn rate(&self) -> Option<f64> {
-        self.rate
+    /// The closes a second that are made at most; `None` = as many as there are. As many as it takes for all to be gone
+    /// by half of the time: worked out anew each time, so that a stall is made up for.
+    pub fn rate(&self, now_ms: u64) -> Option<f64> {
+        let seconds = self.half_ms.saturating_sub(now_ms).max(SHORTEST_MS) as f64 / 1e3;
+        (self.options.closes_per_second > 0.0).then(|| self.options.closes_per_second.max(self.left as f64 / seconds))
     }
 
     /// Judges a client whose gap began at `gap_since_ms`.
@@ -64,7 +69,7 @@ impl Drain {
         if now_ms < gap_since_ms + self.options.quiet_ms {
             return Verdict::Wait;
         }
-        let Some(rate) = self.rate else { return Verdict::Close };
+        let Some(rate) = self.rate(now_ms) else { return Verdict::Close };
         let passed_seconds = now_ms.saturating_sub(self.counted_ms) as f64 / 1e3;
         self.counted_ms = now_ms;
         // A burst is what a tenth of a second allows: after a stall the pace is not made up at once.
@@ -73,6 +78,7 @@ impl Drain {
             return Verdict::Wait;
         }
         self.allowance -= 1.0;
+        self.left = self.left.saturating_sub(1);
         Verdict::Close
     }
 

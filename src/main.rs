@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Err(Failure::Config(error)) => return fail(Exit::Usage, &error.to_string()),
     };
     match (action, signals) {
-        (Action::Serve(loaded), Some(signals)) => serve::run(&loaded, &signals).into(),
+        (Action::Serve(loaded), Some(signals)) => serve::run(&loaded, &signals, |_| ()).into(),
         (Action::Demo { loaded, keepalive_seconds }, Some(signals)) => {
             demo::run(*loaded, keepalive_seconds, &signals).into()
         }

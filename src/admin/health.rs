@@ -32,7 +32,7 @@ pub(super) fn heartbeat_age_ms(core: &Core, now_ms: u64) -> u64 {
 
 /// Good while every core turns. A core that ended as it should has nothing left to turn for.
 pub(super) fn health(shared: &Shared, now_ms: u64) -> Verdict {
-    for core in &shared.cores {
+    for core in shared.cores.iter() {
         let age_ms = heartbeat_age_ms(core, now_ms);
         if age_ms >= HEARTBEAT_MAX_MS && !core.ended.load(Relaxed) {
             return Verdict::no(format!("core {} has not turned for {} s", core.cpu, age_ms / 1000));

@@ -24,7 +24,7 @@ fn options() -> AdminOptions {
 /// Two cores, on CPUs 0 and 2, serving with their links up.
 fn serving() -> Shared {
     let shared = Shared::new(&[0, 2]);
-    for core in &shared.cores {
+    for core in shared.cores.iter() {
         core.bus.store(LinkState::Up as u8, Relaxed);
         core.bus_ever_up.store(true, Relaxed);
     }
@@ -104,7 +104,7 @@ fn readyz_says_yes_only_while_serving() {
 fn readyz_forgives_a_lost_bus_for_the_grace_and_one_never_reached_not_at_all() {
     let shared = serving();
     let now_ms = 1_000_000;
-    for core in &shared.cores {
+    for core in shared.cores.iter() {
         set(&core.counts.heartbeat_ms, now_ms);
     }
     let core = &shared.cores[1];

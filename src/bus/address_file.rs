@@ -11,7 +11,6 @@
 mod tests;
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -21,9 +20,6 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
-
-/// Where addresses are recorded when neither the option nor systemd names a place.
-const STATE_DIR: &str = "/run/evergate";
 
 /// The end of a file's name.
 const SUFFIX: &str = ".addresses";
@@ -52,31 +48,9 @@ pub struct AddressFile {
     path: PathBuf,
 }
 
-/// Opens our own file. `state_dir` is the option: what it names must work. Else `$STATE_DIRECTORY` (the first of a
-/// list, systemd.exec(5)), else `/run/evergate`; where neither can be used, none and a warning for the log.
-pub fn open(
-    state_dir: Option<&Path>,
-    state_directory: Option<&OsStr>,
-) -> Result<(Option<AddressFile>, Option<String>), String> {
-    if let Some(dir) = state_dir {
-        let named = |error| format!("state_dir {} cannot be used: {error}", dir.display());
-        return AddressFile::create(dir).map(|file| (Some(file), None)).map_err(named);
-    }
-    let systemd = state_directory.and_then(|list| list.as_bytes().split(|&b| b == b':').find(|dir| !dir.is_empty()));
-    let mut why = Vec::new();
-    for dir in systemd.map(|dir| Path::new(OsStr::from_bytes(dir))).into_iter().chain([Path::new(STATE_DIR)]) {
-        match AddressFile::create(dir) {
-            Ok(file) => return Ok((Some(file), (!why.is_empty()).then(|| why.join("; ")))),
-            Err(error) => why.push(format!("{} cannot be used: {error}", dir.display())),
-        }
-    }
-    why.push("addresses are not recorded, and the queues of a crash stay in Redis; set state_dir to mend it".into());
-    Ok((None, Some(why.join("; "))))
-}
-
 impl AddressFile {
-    /// Makes the directory where it is absent, and the file, locked.
-    fn create(dir: &Path) -> io::Result<Self> {
+    /// Makes our own file in `dir`, locked; makes the directory where it is absent.
+    pub fn create(dir: &Path) -> io::Result<Self> {
         // Whoever may write here decides what is deleted in Redis.
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let start = process_start(&fs::read_to_string("/proc/self/stat")?)

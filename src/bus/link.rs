@@ -9,20 +9,16 @@ use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
 
-use monoio::buf::IoBufMut;
 use monoio::time::{sleep, timeout};
 
+use super::connection::{self, Greeted, Input};
 use super::inbox::{Inbox, Unexpected};
 use super::outbox::{Answer, Outbox, Push};
-use super::resp::{self, Token};
 use crate::core::Core;
 use crate::core::notify::Notify;
 use crate::core::stream::Stream;
 use crate::counters::{self, LinkState};
 
-/// Bytes that a link reads at once; more for a message that is known to be larger. It also bounds a turn: what one
-/// read brought is handed to clients, then their sends have their turn before the next read.
-const READ_BYTES: usize = 32 * 1024;
 /// The first wait between two attempts to connect, ms; doubles up to `bus_backoff_max_ms`.
 const BACKOFF_MS: u64 = 50;
 
@@ -134,92 +130,17 @@ enum Half {
     Pop,
 }
 
-/// A connection whose account is accepted, and what it received behind the greeting.
-struct Greeted {
-    stream: Rc<Stream>,
-    input: Input,
-}
-
-/// Received bytes and how far they have been read.
-#[derive(Default)]
-struct Input {
-    buffer: Vec<u8>,
-    at: usize,
-}
-
-impl Input {
-    /// Reads more from `stream` behind what is there.
-    async fn fill(&mut self, stream: &Stream) -> io::Result<()> {
-        if self.at == self.buffer.len() {
-            self.buffer.clear();
-            self.at = 0;
-            if self.buffer.capacity() > 16 * READ_BYTES {
-                self.buffer = Vec::new();
-            }
-        }
-        let wanted = resp::wanted(&self.buffer, self.at);
-        let have = self.buffer.len() - self.at;
-        if self.at > 0 && self.buffer.capacity() < self.at + wanted.max(have + READ_BYTES / 4) {
-            self.buffer.drain(..self.at);
-            self.at = 0;
-        }
-        self.buffer.reserve(wanted.saturating_sub(have).max(READ_BYTES / 4).max(if have == 0 {
-            READ_BYTES
-        } else {
-            0
-        }));
-        let filled = self.buffer.len();
-        let (result, slice) = stream.read(std::mem::take(&mut self.buffer).slice_mut(filled..)).await;
-        self.buffer = slice.into_inner();
-        match result? {
-            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "Redis closed the connection")),
-            _ => Ok(()),
-        }
-    }
-
-    fn next(&mut self) -> io::Result<Option<Token<'_>>> {
-        resp::next(&self.buffer, &mut self.at)
-            .map_err(|resp::Malformed| io::Error::new(io::ErrorKind::InvalidData, "Redis sent what is not RESP"))
-    }
-}
-
-/// Connects and logs in. The second value is the number that Redis gave the connection.
-async fn greet(core: &Core, domain: usize, attempt: u32) -> io::Result<(Greeted, i64)> {
-    let options = &core.link_options;
+async fn greet(core: &Core, domain: usize, half: Half, attempt: u32) -> io::Result<Greeted> {
     let address = core
         .resolver
         .address(domain, attempt as usize)
         .ok_or_else(|| io::Error::other("the name is not resolved yet"))?;
-    let stream = Stream::connect(address).await?;
-    stream.set_nodelay()?;
-    stream.set_dead_after(options.dead)?;
-    let mut hello = Vec::new();
-    let words: [&[u8]; 5] = [b"HELLO", b"2", b"AUTH", options.username.as_bytes(), options.passwd.as_bytes()];
-    resp::write_command(&mut hello, &words);
-    stream.write_all(hello).await.0?;
-    let mut input = Input::default();
-    let (mut left, mut id, mut is_id) = (1_usize, 0, false);
-    while left > 0 {
-        let Some(token) = input.next()? else {
-            input.fill(&stream).await?;
-            continue;
-        };
-        left -= 1;
-        match token {
-            Token::Error(text) => {
-                let text = String::from_utf8_lossy(text).into_owned();
-                return Err(io::Error::new(
-                    io::ErrorKind::PermissionDenied,
-                    format!("Redis refused the account: {text}"),
-                ));
-            }
-            Token::Array(n) => left += n,
-            Token::Integer(n) if is_id => id = n,
-            _ => {}
-        }
-        is_id = token == Token::Bulk(b"id");
+    let own = core.names.address.as_bytes();
+    match half {
+        Half::Push => connection::greet(address, &core.link_options, &[b"DEL", core.probe_key.as_bytes()]).await,
+        // Takes nothing, but needs what a pop needs.
+        Half::Pop => connection::greet(address, &core.link_options, &[b"LPOP", own, b"0"]).await,
     }
-    Ok((Greeted { stream: Rc::new(stream), input }, id))
 }
 
 /// Connects until it works; the bus counts as away as soon as an attempt has failed.
@@ -232,9 +153,10 @@ async fn connect(core: &Rc<Core>, domain: usize, half: Half) -> Option<Greeted> 
             return None;
         }
         let known_id = link.redis_id.get();
-        let attempt = timeout(core.link_options.connect_timeout, greet(core, domain, failures)).await;
+        let attempt = timeout(core.link_options.connect_timeout, greet(core, domain, half, failures)).await;
         let error = match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok((greeted, id)) => {
+            Ok(greeted) => {
+                let id = greeted.id;
                 if failures > 0 {
                     tracing::info!("bus: {} is back", core.domain_name(domain));
                 }
@@ -279,9 +201,24 @@ fn set_state(core: &Rc<Core>, domain: usize, half: Half, state: LinkState) {
     core.link_changed(domain);
 }
 
+/// A link ended. One that did so at once, or by a refusal, is given a pause, and the bus counts as away meanwhile.
+async fn ended(core: &Rc<Core>, domain: usize, half: Half, began_ms: u64, error: &io::Error) {
+    let refused = matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData);
+    if refused {
+        set_state(core, domain, half, LinkState::Away);
+        sleep(Duration::from_millis(core.link_options.backoff_max_ms)).await;
+    } else {
+        set_state(core, domain, half, LinkState::Connecting);
+        if core.now_ms() < began_ms + BACKOFF_MS {
+            sleep(Duration::from_millis(BACKOFF_MS)).await;
+        }
+    }
+}
+
 /// The link that pushes, for the life of the core.
 async fn push_loop(core: Rc<Core>, domain: usize) {
     while let Some(greeted) = connect(&core, domain, Half::Push).await {
+        let began_ms = core.now_ms();
         let error = push(&core, domain, greeted).await;
         let link = &core.links[domain];
         link.push.set(LinkState::Connecting);
@@ -298,13 +235,14 @@ async fn push_loop(core: Rc<Core>, domain: usize) {
             let text = format!("the link to the bus broke ({error}); this may or may not have been carried out");
             core.clients(|clients| unconfirmed.into_iter().for_each(|ticket| clients.push_failed(ticket, &text)));
         }
+        ended(&core, domain, Half::Push, began_ms, &error).await;
     }
 }
 
 /// Pushes until the connection breaks, which it returns the reason of.
 async fn push(core: &Rc<Core>, domain: usize, greeted: Greeted) -> io::Error {
     let link = &core.links[domain];
-    let Greeted { stream, input } = greeted;
+    let Greeted { stream, input, .. } = greeted;
     let broken: Rc<RefCell<Option<io::Error>>> = Rc::default();
     let reader = monoio::spawn({
         let (core, stream, broken) = (Rc::clone(core), Rc::clone(&stream), Rc::clone(&broken));
@@ -314,13 +252,12 @@ async fn push(core: &Rc<Core>, domain: usize, greeted: Greeted) -> io::Error {
             core.links[domain].wake.notify();
         }
     });
-    let probe: Rc<str> = format!("{}:probe", core.names.address).into();
     while broken.borrow().is_none() {
         if link.outbox.borrow().is_empty() {
             if timeout(core.link_options.probe, link.wake.notified()).await.is_err()
                 && link.outbox.borrow().is_confirmed()
             {
-                link.outbox.borrow_mut().delete(Rc::clone(&probe));
+                link.outbox.borrow_mut().delete(Rc::clone(&core.probe_key));
             }
             continue;
         }
@@ -374,6 +311,7 @@ async fn pop_loop(core: Rc<Core>) {
         if lost {
             core.clients(crate::session::clients::Clients::pops_back);
         }
+        let began_ms = core.now_ms();
         let error = pop(&core, greeted).await;
         lost = true;
         let link = &core.links[0];
@@ -384,12 +322,13 @@ async fn pop_loop(core: Rc<Core>) {
         core.clients(crate::session::clients::Clients::pops_lost);
         tracing::warn!("bus: the link that pops from {} broke: {error}", core.domain_name(0));
         counters::add(&core.counts().bus_links_lost, 1);
+        ended(&core, 0, Half::Pop, began_ms, &error).await;
     }
 }
 
 /// Pops until the connection breaks, which it returns the reason of.
 async fn pop(core: &Rc<Core>, greeted: Greeted) -> io::Error {
-    let Greeted { stream, mut input } = greeted;
+    let Greeted { stream, mut input, .. } = greeted;
     let mut inbox = Inbox::new(&core.names.address);
     loop {
         // Deliver first: what it uses up of the pairs queued ahead must be topped up before the wait for more.

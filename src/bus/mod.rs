@@ -1,10 +1,11 @@
 //! The OpenSRF bus: Redis lists. A core has one address, a link that pops it, and a link that pushes.
 //!
-//! `resp`, `inbox` and `outbox` are pure: bytes go in, bytes and decisions come out. `link` is their shell on
-//! the core's ring. `address_file` and `embedded` never run on a core.
+//! `resp`, `inbox` and `outbox` are pure: bytes go in, bytes and decisions come out. `link` and `connection` are their
+//! shell on the core's ring. `address_file` and `embedded` never run on a core.
 //! Never: a second connection for a client, a push sent twice, a wait on Redis that blocks the core.
 
 pub mod address_file;
+mod connection;
 pub mod embedded;
 pub mod inbox;
 pub mod link;

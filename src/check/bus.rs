@@ -1,6 +1,6 @@
 //! The bus: does the name resolve, does Redis answer, may the account do what the gateway does?
 
-use std::io::Write as _;
+use std::io::{self, Read, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::process;
 use std::sync::mpsc;
@@ -135,10 +135,24 @@ struct Link {
     parser: Parser,
 }
 
+/// Reads again where a read was interrupted, as the end of the check's own ring does to a read soon after it.
+struct Uninterrupted<'a>(&'a mut TcpStream);
+
+impl Read for Uninterrupted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+}
+
 impl Link {
     fn ask(&mut self, command: &Cmd) -> Result<Value, String> {
         self.stream.write_all(&command.get_packed_command()).map_err(|why| why.to_string())?;
-        match self.parser.parse_value(&mut self.stream) {
+        match self.parser.parse_value(Uninterrupted(&mut self.stream)) {
             Ok(Value::ServerError(why)) => {
                 Err(why.details().map_or_else(|| why.code().to_owned(), |details| format!("{} {details}", why.code())))
             }

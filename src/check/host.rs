@@ -91,7 +91,7 @@ impl Clues {
 fn ring(built: Result<(), Errno>, clues: &Clues) -> Finding {
     const FLAGS: &str = "SINGLE_ISSUER, DEFER_TASKRUN, COOP_TASKRUN";
     const SECCOMP: &str = "allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile (docker: \
-        --security-opt seccomp=PROFILE.json; systemd: SystemCallFilter=@io-event io_uring_setup io_uring_enter \
+        --security-opt seccomp=PROFILE.json; systemd: SystemCallFilter=@system-service io_uring_setup io_uring_enter \
         io_uring_register)";
     let Err(errno) = built else { return Finding::ok(format!("io_uring with {FLAGS}")) };
     let old = version(&clues.release).is_none_or(|found| found < KERNEL_MIN);

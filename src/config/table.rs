@@ -251,7 +251,7 @@ options! {
         syslog: Facility = Kind::Text(text::facility), "local0", xml "gateway/syslog";
         /// Facility of the activity log when `logfile` is `syslog`; otherwise it goes where the log goes.
         actlog: Facility = Kind::Text(text::facility), "local1", xml "gateway/actlog";
-        /// Tag in every line, to tell several instances on one host apart.
+        /// Name of the program in syslog, to tell several instances on one host apart.
         logtag: Option<String> = Kind::Text(text::tag), "", xml "gateway/logtag";
         /// Beginnings of methods whose parameters the activity log hides.
         log_protect: Vec<String> = Kind::List(text::any), "", xml "shared/log_protect/match_string";

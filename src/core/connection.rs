@@ -1,13 +1,19 @@
 //! The tasks of one client: one that reads as long as the connection lives, one that sends while there is something.
 
 use std::cell::Cell;
+use std::io;
 use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
+
+use monoio::buf::IoBuf;
 
 use super::Core;
 use super::notify::Notify;
 use super::stream::Stream;
 use crate::session::output::SlotIndex;
+
+/// Bytes of a long chunk that are sent at once.
+const SLICE_BYTES: usize = 256 * 1024;
 
 /// What a core keeps of a client's connection besides its state.
 #[derive(Debug)]
@@ -74,6 +80,19 @@ async fn read(core: &Rc<Core>, slot: SlotIndex, connection: &Connection) -> &'st
     }
 }
 
+/// Sends a chunk, and tells of its progress where it is long: that is how a slow link is told from a dead one.
+async fn send(core: &Rc<Core>, slot: SlotIndex, connection: &Connection, mut chunk: Vec<u8>) -> io::Result<()> {
+    let mut from = 0;
+    while chunk.len() - from > SLICE_BYTES {
+        let (result, slice) = connection.stream.write_all(chunk.slice(from..from + SLICE_BYTES)).await;
+        result?;
+        chunk = slice.into_inner();
+        from += SLICE_BYTES;
+        core.clients(|clients| clients.progressed(slot));
+    }
+    connection.stream.write_all(chunk.slice(from..)).await.0.map(drop)
+}
+
 /// Starts a sender unless one is at work.
 pub fn start_sending(core: &Rc<Core>, slot: SlotIndex, connection: &Rc<Connection>) {
     if connection.sending.replace(true) {
@@ -82,8 +101,7 @@ pub fn start_sending(core: &Rc<Core>, slot: SlotIndex, connection: &Rc<Connectio
     let (core, connection) = (Rc::clone(core), Rc::clone(connection));
     monoio::spawn(async move {
         while let Some(chunk) = core.clients(|clients| clients.take_outbound(slot)) {
-            let (result, _) = connection.stream.write_all(chunk).await;
-            if result.is_err() {
+            if send(&core, slot, &connection, chunk).await.is_err() {
                 core.clients(|clients| clients.ended(slot, "the connection broke".into()));
                 connection.stream.shutdown(Shutdown::Both);
                 break;

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use monoio::io::Canceller;
 use monoio::net::{TcpListener, TcpStream};
@@ -19,8 +19,8 @@ use crate::websocket::handshake;
 
 /// The pause after the process has run out of descriptors, unless a connection ends before.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-/// One log line about that in so long.
-const EXHAUSTED_LOG: Duration = Duration::from_mins(1);
+/// One log line of the process about that in so long, ms.
+const EXHAUSTED_LOG_MS: u64 = 60_000;
 
 /// A core's share of the port.
 pub struct Share {
@@ -63,7 +63,6 @@ impl Share {
 }
 
 async fn accept(core: Rc<Core>, share: Rc<Share>, listener: TcpListener, twin: std::net::TcpListener) {
-    let mut exhausted_logged: Option<Instant> = None;
     while !share.closing.get() {
         if core.counts().handshaking.load(Relaxed) >= core.settings.handshakes_max {
             core.published().limit_hit(Limit::handshakes_max);
@@ -74,10 +73,7 @@ async fn accept(core: Rc<Core>, share: Rc<Share>, listener: TcpListener, twin: s
         match listener.cancelable_accept(handle).await {
             Ok((stream, peer)) => take(&core, stream, peer),
             Err(error) if is_exhausted(&error) => {
-                if exhausted_logged.is_none_or(|at| at.elapsed() > EXHAUSTED_LOG) {
-                    tracing::error!("host: no more connections can be accepted: {error}; raise LimitNOFILE");
-                    exhausted_logged = Some(Instant::now());
-                }
+                say_exhausted(&core, &error);
                 let _ = timeout(EXHAUSTED_PAUSE, core.freed.notified()).await;
             }
             // The peer was gone before it was accepted, or the accept was cancelled.
@@ -131,6 +127,18 @@ fn take(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr) {
         v4 @ IpAddr::V4(_) => v4,
     };
     monoio::spawn(connection::serve(Rc::clone(core), stream, peer, refusal));
+}
+
+fn say_exhausted(core: &Core, error: &io::Error) {
+    let now_ms = core.now_ms().max(1);
+    let said = core.shared.exhausted_said_ms.try_update(Relaxed, Relaxed, |said_ms| {
+        (said_ms == 0 || said_ms + EXHAUSTED_LOG_MS <= now_ms).then_some(now_ms)
+    });
+    if said.is_ok() {
+        tracing::error!(
+            "host: out of file descriptors ({error}): accepting pauses until clients leave; raise LimitNOFILE"
+        );
+    }
 }
 
 fn is_exhausted(error: &io::Error) -> bool {

@@ -65,6 +65,8 @@ pub struct Core {
     pub link_options: LinkOptions,
     /// The names on the bus.
     pub names: Rc<Names>,
+    /// A list that is never filled: deleting it shows that a link is alive.
+    pub probe_key: Rc<str>,
     /// Where the names of the bus domains are resolved.
     pub resolver: Arc<Resolver>,
     settings: Arc<Settings>,
@@ -97,7 +99,7 @@ impl Core {
             xid_prefix: format!("{}{}.", settings.xid_prefix, options.index),
         });
         let limits = Rc::new(settings.limits());
-        let context = Context::new(limits, Rc::clone(&names), Arc::clone(&options.shared), options.index);
+        let context = Context::new(limits, Rc::clone(&names), Arc::clone(&options.shared.cores), options.index);
         let seed = options
             .address
             .bytes()
@@ -109,6 +111,7 @@ impl Core {
             pool: Pool::default(),
             links: (0..names.domains.len()).map(Link::new).collect(),
             link_options: settings.link.clone(),
+            probe_key: format!("{}:probe", names.address).into(),
             names,
             resolver: Arc::clone(&options.resolver),
             settings,
@@ -158,6 +161,11 @@ impl Core {
         });
         each(&output.resume, &|_, connection| connection.resume.notify());
         decided
+    }
+
+    /// Milliseconds since the process began.
+    pub fn now_ms(&self) -> u64 {
+        self.shared.now_ms()
     }
 
     /// Bytes of the messages that wait for their links.

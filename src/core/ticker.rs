@@ -96,6 +96,9 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
             stage => stage,
         };
     }
+    if let Ok(mut oldest) = core.published().oldest.try_lock() {
+        *oldest = None;
+    }
     end_links(core).await;
 }
 

@@ -35,7 +35,7 @@ fn a_gap_shorter_than_the_quiet_time_is_not_closed_and_uses_no_turn() {
 #[test]
 fn the_pace_is_kept() {
     let mut drain = drain(10_000, 120, 2_000.0);
-    assert_eq!(drain.rate(), Some(2_000.0));
+    assert_eq!(drain.rate(START_MS), Some(2_000.0));
     let closed = closed_within(&mut drain, START_MS, 1_000, 10_000);
     assert!((1_999..=2_001).contains(&closed), "{closed}");
 }
@@ -43,7 +43,11 @@ fn the_pace_is_kept() {
 #[test]
 fn the_pace_is_raised_until_half_of_the_time_suffices() {
     let mut drain = drain(1_000_000, 120, 2_000.0);
-    assert!(drain.rate().is_some_and(|rate| (16_700.0..16_800.0).contains(&rate)), "{:?}", drain.rate());
+    assert!(
+        drain.rate(START_MS).is_some_and(|rate| (16_700.0..16_800.0).contains(&rate)),
+        "{:?}",
+        drain.rate(START_MS)
+    );
     assert_eq!(closed_within(&mut drain, START_MS + 250, 60_000 - 250, 1_000_000), 1_000_000);
 }
 
@@ -64,13 +68,13 @@ fn a_slow_pace_still_closes_one_at_a_time() {
 #[test]
 fn without_a_limit_there_is_no_pace() {
     let mut drain = drain(100_000, 120, 0.0);
-    assert_eq!((drain.rate(), closed_within(&mut drain, START_MS, 20, 100_000)), (None, 100_000));
+    assert_eq!((drain.rate(START_MS), closed_within(&mut drain, START_MS, 20, 100_000)), (None, 100_000));
 }
 
 #[test]
 fn a_drain_without_time_is_no_division_by_zero() {
     let drain = drain(100, 0, 2_000.0);
-    assert!(drain.rate().is_some_and(f64::is_finite));
+    assert!(drain.rate(START_MS).is_some_and(f64::is_finite));
     assert_eq!(drain.deadline_ms(), START_MS);
 }
 

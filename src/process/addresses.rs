@@ -21,21 +21,24 @@ pub fn make(config: &Config, cores: usize) -> Result<Vec<String>, String> {
         .collect()
 }
 
-/// Records the addresses, so that a later start can delete their lists if this process does not.
-pub fn record(config: &Config, addresses: &[String]) -> Result<Option<AddressFile>, String> {
-    // None in the options means off: neither systemd's directory nor the usual one is tried.
-    let Some(directory) = &config.state_dir else { return Ok(None) };
-    let (mut file, warning) = address_file::open(Some(directory), None)?;
-    if let Some(warning) = warning {
-        tracing::warn!("{warning}");
-    }
-    if let Some(file) = &mut file {
-        for address in addresses {
-            file.record(&config.domain, address)
-                .map_err(|error| format!("{} cannot be written: {error}", file.path().display()))?;
+/// Records the addresses, so that a later start can delete their lists if this process does not. Where that cannot be
+/// done, it is off, with a warning.
+pub fn record(config: &Config, addresses: &[String]) -> Option<AddressFile> {
+    let directory = config.state_dir.as_ref()?;
+    let recorded = AddressFile::create(directory).and_then(|mut file| {
+        addresses.iter().try_for_each(|address| file.record(&config.domain, address))?;
+        Ok(file)
+    });
+    match recorded {
+        Ok(file) => Some(file),
+        Err(error) => {
+            tracing::warn!(
+                "state_dir {} cannot be used: {error}; should this process crash, its lists stay in Redis",
+                directory.display()
+            );
+            None
         }
     }
-    Ok(file)
 }
 
 /// Deletes the lists that dead processes left, now and again when no reply can come any more, on a thread of its own.

@@ -1,5 +1,7 @@
 //! `demo`: the gateway with a bus, a router and services of its own, to which it connects as to any other.
 
+use std::net::SocketAddr;
+
 use super::Exit;
 use super::serve;
 use super::signals::{self, Signals};
@@ -21,14 +23,15 @@ pub fn run(mut loaded: Loaded, keepalive_seconds: u64, signals: &Signals) -> Exi
     Demo::ROUTER_NAME.clone_into(&mut config.router_name);
     config.passwd = Secret::new(demo.gateway_password());
     config.bus_domain_address.insert(config.domain.clone(), demo.address().to_string());
-    println!("{}", greeting(&loaded));
-    let exit = serve::run(&loaded, signals);
+    // Its bus ends with the process, and the lists with it.
+    config.state_dir = None;
+    let exit = serve::run(&loaded, signals, |listen| println!("{}", greeting(&loaded, listen)));
     drop(demo);
     exit
 }
 
-fn greeting(loaded: &Loaded) -> String {
-    let url = format!("ws://{}/osrf-websocket-translator", loaded.config.listen);
+fn greeting(loaded: &Loaded, listen: SocketAddr) -> String {
+    let url = format!("ws://{listen}/osrf-websocket-translator");
     let admin = loaded.config.admin.map_or_else(String::new, |admin| format!("\nStatus: http://{admin}/"));
     format!(
         "evergate demo: a gateway with a bus and services of its own.\n\

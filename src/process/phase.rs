@@ -1,5 +1,6 @@
 //! Where the process stands in its life. Readiness, systemd, `/status` and the logs derive from it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 use std::time::Instant;
 
@@ -38,8 +39,10 @@ pub struct Shared {
     pub drain_start_ms: AtomicU64,
     /// The WebSocket close code of a stop: 1001, or 1011 when a core failed.
     pub stop_code: AtomicU64,
+    /// When a core last said that the process is out of descriptors, ms; 0 = never.
+    pub exhausted_said_ms: AtomicU64,
     /// One entry a core.
-    pub cores: Vec<counters::Core>,
+    pub cores: Arc<[counters::Core]>,
 }
 
 impl Shared {
@@ -51,6 +54,7 @@ impl Shared {
             drain_deadline_ms: AtomicU64::new(0),
             drain_start_ms: AtomicU64::new(0),
             stop_code: AtomicU64::new(1001),
+            exhausted_said_ms: AtomicU64::new(0),
             cores: cpus.iter().map(|&cpu| counters::Core::new(cpu)).collect(),
         }
     }

@@ -16,6 +16,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct Resolver {
     /// `host:port` of each domain, and its addresses when they were last resolved.
     domains: Vec<(String, RwLock<Vec<SocketAddr>>)>,
+    /// The last round's error of each domain: the same one is not said again.
+    errors: Mutex<BTreeMap<String, String>>,
     asked: AtomicBool,
     thread: Mutex<Option<Thread>>,
 }
@@ -26,6 +28,7 @@ impl Resolver {
         let place = |domain: &String| overrides.get(domain).cloned().unwrap_or_else(|| format!("{domain}:{port}"));
         let resolver = Arc::new(Self {
             domains: domains.iter().map(|domain| (place(domain), RwLock::default())).collect(),
+            errors: Mutex::default(),
             asked: AtomicBool::new(false),
             thread: Mutex::default(),
         });
@@ -62,9 +65,11 @@ impl Resolver {
     }
 
     fn resolve(&self) {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         for (place, known) in &self.domains {
             match place.to_socket_addrs() {
                 Ok(addresses) => {
+                    errors.remove(place);
                     let mut addresses: Vec<SocketAddr> = addresses.collect();
                     // Redis usually listens on IPv4 only; localhost names resolve to ::1 first.
                     addresses.sort_by_key(|address| (address.is_ipv6(), *address));
@@ -72,7 +77,13 @@ impl Resolver {
                         *known.write().unwrap_or_else(PoisonError::into_inner) = addresses;
                     }
                 }
-                Err(error) => tracing::warn!("bus: {place} cannot be resolved: {error}"),
+                Err(error) => {
+                    let error = error.to_string();
+                    if errors.get(place) != Some(&error) {
+                        tracing::warn!("bus: {place} cannot be resolved: {error}");
+                        errors.insert(place.clone(), error);
+                    }
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! `serve`: from the options to the exit code.
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -29,8 +30,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long the other cores may take to close their clients after one has failed.
 const FAILED_MAX: Duration = Duration::from_secs(3);
 
-/// Serves until a signal ends it.
-pub fn run(loaded: &Loaded, signals: &Signals) -> Exit {
+/// Serves until a signal ends it; tells `listening` the address once clients can connect.
+pub fn run(loaded: &Loaded, signals: &Signals, listening: impl FnOnce(SocketAddr)) -> Exit {
     let config = &loaded.config;
     let logs = match signals::blocked(|| start_logs(config)) {
         Ok(logs) => logs,
@@ -43,7 +44,10 @@ pub fn run(loaded: &Loaded, signals: &Signals) -> Exit {
         tracing::warn!("{warning}");
     }
     let exit = match Running::start(config, &logs) {
-        Ok(running) => running.watch(loaded, signals, &logs),
+        Ok(running) => {
+            listening(running.listen);
+            running.watch(loaded, signals, &logs)
+        }
         Err(error) => {
             tracing::error!("{error}");
             Exit::Host
@@ -75,6 +79,7 @@ fn level(level: config::Level) -> logs::Level {
 
 /// A process whose cores have been started.
 struct Running {
+    listen: SocketAddr,
     shared: Arc<Shared>,
     settings: Arc<Settings>,
     threads: Vec<thread::JoinHandle<()>>,
@@ -97,7 +102,7 @@ impl Running {
         let settings = Arc::new(Settings::new(config, started)?);
         let shared = Arc::new(Shared::new(&config.cores));
         let addresses = addresses::make(config, config.cores.len())?;
-        let address_file = addresses::record(config, &addresses)?;
+        let address_file = addresses::record(config, &addresses);
         let failed = Arc::new(AtomicBool::new(false));
         let listen = listeners[0].local_addr().map_or(config.listen, |address| address);
         let threads = signals::blocked(|| -> Result<_, String> {
@@ -147,7 +152,7 @@ impl Running {
             config.cores.len(),
             config.domain
         );
-        Ok(Self { shared, settings, threads, failed, address_file })
+        Ok(Self { listen, shared, settings, threads, failed, address_file })
     }
 
     /// Follows the signals and the cores until all cores have ended.
@@ -262,7 +267,7 @@ impl Running {
         if self.failed.load(SeqCst) {
             return Exit::CoreFailed;
         }
-        let cut: u64 = self.shared.cores.iter().map(|core| core.counts.closed_at_deadline.load(SeqCst)).sum();
+        let cut: u64 = self.shared.cores.iter().map(|core| core.counts.cut.load(SeqCst)).sum();
         if self.shared.drain_start_ms.load(SeqCst) > 0 {
             drain_log::write(&self.shared);
             let at_gap: u64 = self.shared.cores.iter().map(|core| core.counts.closed_at_gap.load(SeqCst)).sum();

@@ -379,9 +379,18 @@ impl Client {
         slow
     }
 
+    /// The kernel has taken some of what was handed out: the peer has acknowledged what came before. A slow link is
+    /// no dead one, though its pong is far behind.
+    pub(super) fn progressed(&mut self, cx: &Context) {
+        if self.times.ping_since_ms > 0 {
+            self.times.ping_since_ms = cx.now_ms;
+        }
+    }
+
     /// The kernel has taken the chunk that was handed out.
     pub(super) fn sent(&mut self, cx: &mut Context) {
         self.outbound.sent();
+        self.progressed(cx);
         if self.outbound.is_empty() && std::mem::take(&mut self.reply_unsent) {
             self.times.activity_ms = cx.now_ms;
         }
@@ -404,7 +413,7 @@ impl Client {
     pub(super) fn class(&self) -> Option<Class> {
         if !matches!(self.stage, Stage::Open) {
             None
-        } else if !self.outbound.is_empty() {
+        } else if self.reply_unsent {
             Some(Class::Sending)
         } else if self.book.pending() > 0 || !self.book.backlog().is_empty() {
             Some(Class::Waiting)
@@ -418,10 +427,5 @@ impl Client {
     /// Since when the client has been at an idle gap; `None` while it is not.
     pub(super) fn gap_since_ms(&self) -> Option<u64> {
         (self.class() == Some(Class::Idle) && self.decoder.is_clean()).then_some(self.times.activity_ms)
-    }
-
-    /// Whether closing now would cut something off: pending, a session, unsent bytes.
-    pub(super) fn would_be_cut(&self) -> bool {
-        self.class().is_some_and(|class| class != Class::Idle)
     }
 }

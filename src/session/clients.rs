@@ -107,6 +107,11 @@ impl Clients {
         self.slots[slot as usize].client.as_mut().filter(|client| client.outbound.is_ready())?.outbound.take()
     }
 
+    /// The kernel has taken a part of the chunk.
+    pub fn progressed(&mut self, slot: SlotIndex) {
+        self.with(slot, |client, cx| client.progressed(cx));
+    }
+
     /// The kernel has taken the chunk.
     pub fn sent(&mut self, slot: SlotIndex) {
         self.with(slot, |client, cx| client.sent(cx));

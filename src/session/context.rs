@@ -10,7 +10,6 @@ use crate::counters::{self, Counts, Limit};
 use crate::drain::Drain;
 use crate::opensrf::envelope::Scratch;
 use crate::opensrf::transport;
-use crate::process::phase::Shared;
 
 /// Lent to every decision about a client.
 pub struct Context {
@@ -36,15 +35,15 @@ pub struct Context {
     pub bus_bytes: u64,
     /// The number of the next made-up `log_xid`.
     next_xid: u64,
-    /// What all threads can see.
-    shared: Arc<Shared>,
+    /// What all cores publish.
+    cores: Arc<[counters::Core]>,
     /// Which core this is.
     core: usize,
 }
 
 impl Context {
     /// A context at the beginning of the core's life.
-    pub fn new(limits: Rc<Limits>, names: Rc<Names>, shared: Arc<Shared>, core: usize) -> Self {
+    pub fn new(limits: Rc<Limits>, names: Rc<Names>, cores: Arc<[counters::Core]>, core: usize) -> Self {
         Self {
             now_ms: 0,
             limits,
@@ -57,14 +56,14 @@ impl Context {
             core_bytes: 0,
             bus_bytes: 0,
             next_xid: 0,
-            shared,
+            cores,
             core,
         }
     }
 
     /// What this core publishes.
     pub fn core(&self) -> &counters::Core {
-        &self.shared.cores[self.core]
+        &self.cores[self.core]
     }
 
     /// This core's gauges and counts.

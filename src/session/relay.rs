@@ -32,6 +32,14 @@ struct Refused {
     text: String,
 }
 
+/// Bytes of a method's name that the books keep for the logs.
+const METHOD_KEPT_BYTES: usize = 256;
+
+/// The beginning of a method's name: a client may make it megabytes long.
+fn head(method: &str) -> &str {
+    &method[..method.floor_char_boundary(METHOD_KEPT_BYTES)]
+}
+
 impl Client {
     /// One data message of the client's.
     pub(super) fn message(&mut self, cx: &mut Context, text: &[u8]) {
@@ -243,7 +251,7 @@ impl Client {
                 kind: message.kind,
                 since_ms: cx.now_ms,
                 push,
-                method: message.method.as_deref().unwrap_or_default().into(),
+                method: head(message.method.as_deref().unwrap_or_default()).into(),
                 lost_at_ms: 0,
             };
             self.book.add(n, pending);

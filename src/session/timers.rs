@@ -29,11 +29,10 @@ impl Client {
                     due = due.min(times.message_since_ms + limits.message_timeout_ms);
                 }
                 if let Some(since_ms) = self.gap_since_ms() {
-                    if limits.idle_timeout_ms > 0 {
-                        due = due.min(since_ms + limits.idle_timeout_ms);
-                    }
                     if let Some(drain) = &cx.drain {
                         due = due.min(drain.next_look_ms(since_ms, cx.now_ms));
+                    } else if limits.idle_timeout_ms > 0 {
+                        due = due.min(since_ms + limits.idle_timeout_ms);
                     }
                 }
                 due
@@ -95,12 +94,12 @@ impl Client {
                     self.close(cx, CloseCode::RESTART, "this gateway is being drained; reconnect");
                     return;
                 }
+                None if cx.limits.idle_timeout_ms > 0 && now_ms >= since_ms + cx.limits.idle_timeout_ms => {
+                    cx.hit(Limit::idle_timeout_seconds);
+                    self.close(cx, CloseCode::IDLE, "idle for too long (idle_timeout_seconds)");
+                    return;
+                }
                 Some(Verdict::Wait) | None => {}
-            }
-            if cx.limits.idle_timeout_ms > 0 && now_ms >= since_ms + cx.limits.idle_timeout_ms {
-                cx.hit(Limit::idle_timeout_seconds);
-                self.close(cx, CloseCode::IDLE, "idle for too long (idle_timeout_seconds)");
-                return;
             }
         }
         if self.paused {
@@ -125,12 +124,10 @@ impl Client {
         if !matches!(self.stage, Stage::Open) {
             return;
         }
-        if self.would_be_cut() {
-            counters::add(&cx.counts().closed_at_deadline, 1);
-            let line = format!("drain: client {} was cut off at the deadline: {}", self.address, self.holds(cx.now_ms));
-            cx.output.log(Level::Warn, line);
-        } else {
+        if self.gap_since_ms().is_some() {
             counters::add(&cx.counts().closed_at_gap, 1);
+        } else {
+            self.count_cut(cx, "at the deadline");
         }
         self.close(cx, CloseCode::RESTART, "this gateway is being drained; reconnect");
     }
@@ -139,11 +136,8 @@ impl Client {
     pub(super) fn stop(&mut self, cx: &mut Context, code: u16, draining: bool) {
         match &self.stage {
             Stage::Open => {
-                if draining && self.would_be_cut() {
-                    counters::add(&cx.counts().closed_at_deadline, 1);
-                    let line =
-                        format!("drain: client {} was cut off by a stop: {}", self.address, self.holds(cx.now_ms));
-                    cx.output.log(Level::Warn, line);
+                if draining && self.gap_since_ms().is_none() {
+                    self.count_cut(cx, "by a stop");
                 }
                 let reason = if code == CloseCode::INTERNAL { "the gateway failed" } else { "the gateway is stopping" };
                 self.close(cx, code, reason);
@@ -156,13 +150,22 @@ impl Client {
         }
     }
 
+    /// The client is closed during a drain, and not at a gap.
+    fn count_cut(&self, cx: &mut Context, when: &str) {
+        counters::add(&cx.counts().closed_at_deadline, 1);
+        counters::add(&cx.counts().cut, u64::from(self.is_busy()));
+        let line = format!("drain: client {} was cut off {when}: {}", self.address, self.holds(cx.now_ms));
+        cx.output.log(Level::Warn, line);
+    }
+
     /// What the client still holds, for the log: its oldest request or session, unsent bytes.
     fn holds(&self, now_ms: u64) -> String {
         match self.oldest(now_ms) {
             Some((service, method, age_ms)) => {
                 format!("{} {} for {age_ms} ms", service.escape_debug(), method.escape_debug())
             }
-            None => format!("{} bytes not sent", self.outbound.bytes()),
+            None if self.is_busy() => format!("{} bytes not sent", self.outbound.bytes()),
+            None => "half a message".to_owned(),
         }
     }
 

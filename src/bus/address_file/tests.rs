@@ -38,25 +38,18 @@ fn the_start_time_is_read_behind_any_command_name() {
 #[test]
 fn the_file_is_named_after_the_process_and_its_start() {
     let dir = Dir::new();
-    let (file, warning) = open(Some(&dir.0), None).unwrap();
+    let file = AddressFile::create(&dir.0).unwrap();
     let start = process_start(&fs::read_to_string("/proc/self/stat").unwrap()).unwrap();
     let name = format!("{}-{start}.addresses", std::process::id());
-    let file = file.unwrap();
     assert_eq!(file.path(), dir.0.join(name));
     assert_eq!(file.dir(), dir.0);
-    assert_eq!(warning, None);
 }
 
 #[test]
-fn the_option_stands_before_systemds_directory_and_must_work() {
-    let (option, systemd) = (Dir::new(), Dir::new());
-    let (file, _) = open(Some(&option.0), Some(systemd.0.as_os_str())).unwrap();
-    assert_eq!(file.unwrap().dir(), option.0);
-    let mut list = systemd.0.join("made").into_os_string();
-    list.push(":/nowhere");
-    let (file, warning) = open(None, Some(&list)).unwrap();
-    assert_eq!((file.unwrap().dir(), warning), (&*systemd.0.join("made"), None), "the first of the list, created");
-    assert!(open(Some(Path::new("/proc/nowhere")), None).unwrap_err().contains("state_dir /proc/nowhere"));
+fn a_directory_is_made_where_it_can_be_and_an_error_where_not() {
+    let dir = Dir::new();
+    assert_eq!(AddressFile::create(&dir.0.join("made")).unwrap().dir(), dir.0.join("made"));
+    assert!(AddressFile::create(Path::new("/proc/nowhere")).is_err());
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl World {
             xid_prefix: "made-up-".to_owned(),
         };
         let shared = Arc::new(Shared::new(&[0]));
-        let mut context = Context::new(Rc::new(limits), Rc::new(names), Arc::clone(&shared), 0);
+        let mut context = Context::new(Rc::new(limits), Rc::new(names), Arc::clone(&shared.cores), 0);
         context.now_ms = 1_000_000;
         context.bus_ever_up = true;
         Self {

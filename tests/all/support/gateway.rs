@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::process::{Process, binary};
+use super::process::{Process, binary, binary_with_descriptors};
 use super::redis::Redis;
 use super::{Folder, eventually, free_port, until};
 
@@ -308,11 +308,7 @@ fn spawn(setup: &Setup, listen: u16, admin: u16) -> Process {
         writeln!(toml, "bus_domain_address = {{ {} }}", pairs.join(", ")).expect("a String takes all");
     }
     let path = setup.folder.write("evergate.toml", &toml);
-    let mut command = binary();
-    if let Some(most) = setup.descriptors {
-        let gateway = std::mem::replace(&mut command, std::process::Command::new("sh"));
-        command.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]).arg(gateway.get_program());
-    }
+    let mut command = setup.descriptors.map_or_else(binary, binary_with_descriptors);
     command.arg(setup.command).arg("--config").arg(path);
     command.args(["--listen", &format!("127.0.0.1:{listen}"), "--admin", &format!("127.0.0.1:{admin}")]);
     command.args(&setup.flags).current_dir(setup.folder.path());

@@ -8,11 +8,21 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-/// The binary under test: `EVERGATE_BIN`, else the one that cargo built with these tests. It inherits none of the variables that would
-/// configure it, these tests' own among them.
+/// The binary under test: `EVERGATE_BIN`, else the one that cargo built with these tests.
 pub fn binary() -> Command {
     let path = std::env::var_os("EVERGATE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_evergate").into(), PathBuf::from);
-    let mut command = Command::new(path);
+    unconfigured(Command::new(path))
+}
+
+/// The same in a shell that has lowered the limit of open descriptors, soft and hard.
+pub fn binary_with_descriptors(most: u32) -> Command {
+    let mut shell = unconfigured(Command::new("sh"));
+    shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]).arg(binary().get_program());
+    shell
+}
+
+/// A command that inherits none of the variables that would configure a gateway, these tests' own among them.
+fn unconfigured(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"EVERGATE_")) {
         command.env_remove(name);
     }

@@ -33,7 +33,7 @@ impl Services {
         ]);
         command.arg("--router-password-file").arg(password("router"));
         command.arg("--service-password-file").arg(password("opensrf"));
-        command.args(flags).args(["--workers", "512"]);
+        command.args(flags);
         let mut process = Process::start("evergate-demo-services", &mut command, folder.path());
         eventually("demo-services print their line", Duration::from_secs(20), || {
             assert_eq!(process.exited(), None, "demo-services ended:\n{}{}", process.output(), process.log());

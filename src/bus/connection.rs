@@ -1,0 +1,116 @@
+//! One connection to Redis on a core's ring: how it begins, and what it receives.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use monoio::buf::IoBufMut;
+
+use super::link::LinkOptions;
+use super::resp::{self, Token};
+use crate::core::stream::Stream;
+
+/// Bytes that a link reads at once; more for a message that is known to be larger. It also bounds a turn: what one
+/// read brought is handed to clients, then their sends have their turn before the next read.
+const READ_BYTES: usize = 32 * 1024;
+
+/// A connection whose account is accepted.
+#[derive(Debug)]
+pub struct Greeted {
+    /// The connection.
+    pub stream: Rc<Stream>,
+    /// What it received behind the greeting.
+    pub input: Input,
+    /// The number that Redis gave the connection.
+    pub id: i64,
+}
+
+/// Received bytes and how far they have been read.
+#[derive(Debug, Default)]
+pub struct Input {
+    buffer: Vec<u8>,
+    at: usize,
+}
+
+impl Input {
+    /// Reads more from `stream` behind what is there.
+    pub async fn fill(&mut self, stream: &Stream) -> io::Result<()> {
+        if self.at == self.buffer.len() {
+            self.buffer.clear();
+            self.at = 0;
+            if self.buffer.capacity() > 16 * READ_BYTES {
+                self.buffer = Vec::new();
+            }
+        }
+        let wanted = resp::wanted(&self.buffer, self.at);
+        let have = self.buffer.len() - self.at;
+        if self.at > 0 && self.buffer.capacity() < self.at + wanted.max(have + READ_BYTES / 4) {
+            self.buffer.drain(..self.at);
+            self.at = 0;
+        }
+        self.buffer.reserve(wanted.saturating_sub(have).max(READ_BYTES / 4).max(if have == 0 {
+            READ_BYTES
+        } else {
+            0
+        }));
+        let filled = self.buffer.len();
+        let (result, slice) = stream.read(std::mem::take(&mut self.buffer).slice_mut(filled..)).await;
+        self.buffer = slice.into_inner();
+        match result? {
+            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "Redis closed the connection")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next token, or `None` when it is not all here.
+    pub fn next(&mut self) -> io::Result<Option<Token<'_>>> {
+        resp::next(&self.buffer, &mut self.at)
+            .map_err(|resp::Malformed| io::Error::new(io::ErrorKind::InvalidData, "Redis sent what is not RESP"))
+    }
+}
+
+/// Connects to `address`, logs in, and has Redis carry out `probe`, so that an account or a server that refuses what the
+/// link is for is found out before the link counts as up.
+pub async fn greet(address: SocketAddr, options: &LinkOptions, probe: &[&[u8]]) -> io::Result<Greeted> {
+    let stream = Stream::connect(address).await?;
+    stream.set_nodelay()?;
+    stream.set_dead_after(options.dead)?;
+    let mut commands = Vec::new();
+    let hello: [&[u8]; 5] = [b"HELLO", b"2", b"AUTH", options.username.as_bytes(), options.passwd.as_bytes()];
+    resp::write_command(&mut commands, &hello);
+    resp::write_command(&mut commands, probe);
+    stream.write_all(commands).await.0?;
+    let mut input = Input::default();
+    let (mut id, mut is_id) = (0, false);
+    reply(&mut input, &stream, "the account", |token| {
+        if let (Token::Integer(n), true) = (token, is_id) {
+            id = *n;
+        }
+        is_id = *token == Token::Bulk(b"id");
+    })
+    .await?;
+    reply(&mut input, &stream, &String::from_utf8_lossy(probe[0]), |_| ()).await?;
+    Ok(Greeted { stream: Rc::new(stream), input, id })
+}
+
+/// Reads one whole reply and shows its tokens to `visit`; an error of Redis' is an error that names `what`.
+async fn reply(input: &mut Input, stream: &Stream, what: &str, mut visit: impl FnMut(&Token<'_>)) -> io::Result<()> {
+    let mut left = 1_usize;
+    while left > 0 {
+        let Some(token) = input.next()? else {
+            input.fill(stream).await?;
+            continue;
+        };
+        left -= 1;
+        match token {
+            Token::Error(text) => {
+                let text = format!("Redis refused {what}: {}", String::from_utf8_lossy(text));
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+            }
+            Token::Array(n) => left += n,
+            _ => {}
+        }
+        visit(&token);
+    }
+    Ok(())
+}
