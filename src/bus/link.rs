@@ -21,6 +21,8 @@ use crate::counters::{self, LinkState};
 
 /// The first wait between two attempts to connect, ms; doubles up to `bus_backoff_max_ms`.
 const BACKOFF_MS: u64 = 50;
+/// How long a link whose pops were refused before must go without another refusal to count as up.
+const REFUSAL_WAIT: Duration = Duration::from_millis(500);
 
 /// What every link must know.
 #[derive(Clone, Debug)]
@@ -56,6 +58,8 @@ pub struct Link {
     started: Cell<bool>,
     /// The highest connection number that this Redis has given us: a lower one means that it restarted.
     redis_id: Cell<i64>,
+    /// How often this Redis was seen to have restarted.
+    restarts: Cell<u32>,
     /// The next batches are the last: the core ends.
     ending: Cell<bool>,
 }
@@ -71,6 +75,7 @@ impl Link {
             pop: Cell::new(if domain == 0 { LinkState::Connecting } else { LinkState::Up }),
             started: Cell::new(false),
             redis_id: Cell::new(0),
+            restarts: Cell::new(0),
             ending: Cell::new(false),
         }
     }
@@ -143,8 +148,8 @@ async fn greet(core: &Core, domain: usize, half: Half, attempt: u32) -> io::Resu
     }
 }
 
-/// Connects until it works; the bus counts as away as soon as an attempt has failed.
-async fn connect(core: &Rc<Core>, domain: usize, half: Half) -> Option<Greeted> {
+/// Connects until it works; the bus counts as away as soon as an attempt has failed, and as up again where `is_up`.
+async fn connect(core: &Rc<Core>, domain: usize, half: Half, is_up: bool) -> Option<Greeted> {
     let link = &core.links[domain];
     let mut backoff_ms = BACKOFF_MS;
     let mut failures = 0_u32;
@@ -152,7 +157,7 @@ async fn connect(core: &Rc<Core>, domain: usize, half: Half) -> Option<Greeted> 
         if link.ending.get() {
             return None;
         }
-        let known_id = link.redis_id.get();
+        let (known_id, known_restarts) = (link.redis_id.get(), link.restarts.get());
         let attempt = timeout(core.link_options.connect_timeout, greet(core, domain, half, failures)).await;
         let error = match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(greeted) => {
@@ -162,13 +167,16 @@ async fn connect(core: &Rc<Core>, domain: usize, half: Half) -> Option<Greeted> 
                 }
                 // The two links of a domain connect side by side: their numbers are compared with what was known before
                 // the attempt, and a restart that the other has found is not found twice.
-                let emptied = id < known_id && id < link.redis_id.get();
+                let emptied = id < known_id && link.restarts.get() == known_restarts;
                 link.redis_id.set(if emptied { id } else { link.redis_id.get().max(id) });
                 if emptied {
+                    link.restarts.set(known_restarts.wrapping_add(1));
                     tracing::warn!("bus: {} was restarted; what was pending is over", core.domain_name(domain));
                     core.clients(|clients| clients.bus_emptied(domain));
                 }
-                set_state(core, domain, half, LinkState::Up);
+                if is_up {
+                    set_state(core, domain, half, LinkState::Up);
+                }
                 return Some(greeted);
             }
             Err(error) => error,
@@ -201,10 +209,13 @@ fn set_state(core: &Rc<Core>, domain: usize, half: Half, state: LinkState) {
     core.link_changed(domain);
 }
 
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData)
+}
+
 /// A link ended. One that did so at once, or by a refusal, is given a pause, and the bus counts as away meanwhile.
 async fn ended(core: &Rc<Core>, domain: usize, half: Half, began_ms: u64, error: &io::Error) {
-    let refused = matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData);
-    if refused {
+    if is_refusal(error) {
         set_state(core, domain, half, LinkState::Away);
         sleep(Duration::from_millis(core.link_options.backoff_max_ms)).await;
     } else {
@@ -217,7 +228,7 @@ async fn ended(core: &Rc<Core>, domain: usize, half: Half, began_ms: u64, error:
 
 /// The link that pushes, for the life of the core.
 async fn push_loop(core: Rc<Core>, domain: usize) {
-    while let Some(greeted) = connect(&core, domain, Half::Push).await {
+    while let Some(greeted) = connect(&core, domain, Half::Push, true).await {
         let began_ms = core.now_ms();
         let error = push(&core, domain, greeted).await;
         let link = &core.links[domain];
@@ -271,6 +282,7 @@ async fn push(core: &Rc<Core>, domain: usize, greeted: Greeted) -> io::Error {
         if let (Err(error), _) = stream.write_all(batch).await {
             broken.borrow_mut().get_or_insert(error);
         }
+        link.outbox.borrow_mut().written();
     }
     stream.shutdown(Shutdown::Both);
     reader.await;
@@ -306,13 +318,13 @@ async fn confirm(core: &Rc<Core>, domain: usize, stream: &Stream, mut input: Inp
 
 /// The link that pops the core's list, for the life of the core.
 async fn pop_loop(core: Rc<Core>) {
-    let mut lost = false;
-    while let Some(greeted) = connect(&core, 0, Half::Pop).await {
+    let (mut lost, mut refused) = (false, false);
+    while let Some(greeted) = connect(&core, 0, Half::Pop, !refused).await {
         if lost {
             core.clients(crate::session::clients::Clients::pops_back);
         }
         let began_ms = core.now_ms();
-        let error = pop(&core, greeted).await;
+        let error = pop(&core, greeted, &mut refused).await;
         lost = true;
         let link = &core.links[0];
         link.pop.set(LinkState::Connecting);
@@ -322,12 +334,15 @@ async fn pop_loop(core: Rc<Core>) {
         core.clients(crate::session::clients::Clients::pops_lost);
         tracing::warn!("bus: the link that pops from {} broke: {error}", core.domain_name(0));
         counters::add(&core.counts().bus_links_lost, 1);
+        // An account that may log in and not pop (an ACL, a replica, a key of another type) is refused again at once.
+        refused = is_refusal(&error);
         ended(&core, 0, Half::Pop, began_ms, &error).await;
     }
 }
 
-/// Pops until the connection breaks, which it returns the reason of.
-async fn pop(core: &Rc<Core>, greeted: Greeted) -> io::Error {
+/// Pops until the connection breaks, which it returns the reason of. After a refusal (`refused`, cleared here) the link
+/// is up only when its first pops were not refused for a while.
+async fn pop(core: &Rc<Core>, greeted: Greeted, refused: &mut bool) -> io::Error {
     let Greeted { stream, mut input, .. } = greeted;
     let mut inbox = Inbox::new(&core.names.address);
     loop {
@@ -342,6 +357,11 @@ async fn pop(core: &Rc<Core>, greeted: Greeted) -> io::Error {
             if let (Err(error), _) = stream.write_all(commands).await {
                 return error;
             }
+        }
+        if *refused && timeout(REFUSAL_WAIT, stream.readable()).await.is_err() {
+            *refused = false;
+            set_state(core, 0, Half::Pop, LinkState::Up);
+            tracing::info!("bus: {} lets the gateway pop again", core.domain_name(0));
         }
         if let Err(error) = input.fill(&stream).await {
             return error;

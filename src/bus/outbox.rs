@@ -58,6 +58,8 @@ pub struct Outbox {
     waiting: Vec<Push>,
     /// Bytes of the messages in `waiting`.
     waiting_bytes: usize,
+    /// Bytes of the messages in the batch that is being written.
+    writing_bytes: usize,
     /// Keys to delete with the next batch.
     deletes: Vec<Rc<str>>,
     /// Written, not answered, in order.
@@ -93,9 +95,14 @@ impl Outbox {
         self.sent.is_empty()
     }
 
-    /// Bytes of the messages that wait.
+    /// Bytes of the messages that wait or are being written.
     pub fn bytes(&self) -> usize {
-        self.waiting_bytes
+        self.waiting_bytes + self.writing_bytes
+    }
+
+    /// The kernel has taken the batch, or its link broke.
+    pub fn written(&mut self) {
+        self.writing_bytes = 0;
     }
 
     /// Appends the batch to `out`: one RPUSH a list, the messages of a list in their order; returns the commands.
@@ -127,7 +134,7 @@ impl Outbox {
         }
         self.keys.clear();
         self.waiting.clear();
-        self.waiting_bytes = 0;
+        self.writing_bytes = std::mem::take(&mut self.waiting_bytes);
         commands
     }
 

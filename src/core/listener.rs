@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use monoio::io::Canceller;
 use monoio::net::{TcpListener, TcpStream};
 use monoio::time::timeout;
+use socket2::SockRef;
 
 use super::connection;
 use super::stream::Stream;
@@ -80,8 +81,9 @@ async fn accept(core: Rc<Core>, share: Rc<Share>, listener: TcpListener, twin: s
             Err(_) => {}
         }
     }
-    if let Err(error) = take_established(&core, &twin) {
-        tracing::warn!("host: connections that were established may be lost: {error}");
+    match take_established(&twin) {
+        Ok(established) => established.into_iter().for_each(|(stream, peer)| take(&core, stream, peer)),
+        Err(error) => tracing::warn!("host: connections that were established may be lost: {error}"),
     }
     drop(twin);
     drop(listener);
@@ -90,21 +92,29 @@ async fn accept(core: Rc<Core>, share: Rc<Share>, listener: TcpListener, twin: s
     share.done.notify();
 }
 
-/// Accepts what the kernel has queued.
-fn take_established(core: &Rc<Core>, twin: &std::net::TcpListener) -> io::Result<()> {
+/// Accepts what the kernel has queued, then has it stop listening at once: dropping the listener does so only when the
+/// ring gets to it, and whatever is established meanwhile is reset. A filter that drops every packet before the last
+/// accept leaves fewer resets still, but has a connect in that window wait a second for its refusal.
+fn take_established(twin: &std::net::TcpListener) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
     twin.set_nonblocking(true)?;
+    let mut established = Vec::new();
     loop {
         match twin.accept() {
-            Ok((stream, peer)) => {
-                // The ring's operations expect a blocking descriptor.
-                stream.set_nonblocking(false)?;
-                take(core, TcpStream::from_std(stream)?, peer);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Ok((stream, peer)) => established.push((stream, peer)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if is_exhausted(&error) => return Err(error),
             Err(_) => {}
         }
     }
+    SockRef::from(twin).shutdown(Shutdown::Read)?;
+    established
+        .into_iter()
+        .map(|(stream, peer)| {
+            // The ring's operations expect a blocking descriptor.
+            stream.set_nonblocking(false)?;
+            Ok((TcpStream::from_std(stream)?, peer))
+        })
+        .collect()
 }
 
 fn take(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr) {

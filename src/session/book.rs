@@ -88,6 +88,8 @@ pub struct Book {
     backlog: VecDeque<Waiting>,
     /// Bytes of their texts.
     backlog_bytes: usize,
+    /// Those of them that are not counted: DISCONNECTs alone.
+    backlog_uncounted: usize,
     /// REQUESTs and CONNECTs pending, over all conversations.
     pending: usize,
     /// CONNECTs among them.
@@ -120,6 +122,11 @@ impl Book {
     /// Bytes of the envelopes that wait.
     pub fn backlog_bytes(&self) -> usize {
         self.backlog_bytes
+    }
+
+    /// Whether an envelope that holds DISCONNECTs alone waits.
+    pub fn is_disconnect_waiting(&self) -> bool {
+        self.backlog_uncounted > 0
     }
 
     /// The conversations, in the order of their numbers.
@@ -257,6 +264,7 @@ impl Book {
     /// Puts an envelope at the end of the backlog.
     pub fn wait(&mut self, waiting: Waiting) {
         self.backlog_bytes += waiting.text.len();
+        self.backlog_uncounted += usize::from(waiting.counted == 0);
         self.backlog.push_back(waiting);
     }
 
@@ -264,6 +272,7 @@ impl Book {
     pub fn unwait(&mut self, at: usize) -> Option<Waiting> {
         let waiting = self.backlog.remove(at)?;
         self.backlog_bytes -= waiting.text.len();
+        self.backlog_uncounted -= usize::from(waiting.counted == 0);
         if self.backlog.is_empty() {
             self.backlog = VecDeque::new();
         }

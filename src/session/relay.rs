@@ -112,20 +112,24 @@ impl Client {
 
     /// Relays what waited and need not wait any longer, in order.
     pub(super) fn relay_backlog(&mut self, cx: &mut Context) {
-        let mut at = 0;
+        // Threads of which an envelope in front still waits.
+        let mut blocked: Vec<Box<str>> = Vec::new();
         let mut parallel_full = false;
-        while let Some(waiting) = self.book.backlog().get(at) {
-            if !matches!(self.stage, Stage::Open) {
-                return;
-            }
-            let blocked = self.book.is_connecting(&waiting.thread)
-                || self.book.backlog().iter().take(at).any(|earlier| earlier.thread == waiting.thread);
-            if !blocked && waiting.counted > 0 {
+        let mut at = 0;
+        while let Some(waiting) = self.book.backlog().get(at)
+            && matches!(self.stage, Stage::Open)
+        {
+            let in_order = !blocked.contains(&waiting.thread) && !self.book.is_connecting(&waiting.thread);
+            // What is not counted, a DISCONNECT, passes what waits for others to end, though never its own thread.
+            if in_order && waiting.counted > 0 {
                 parallel_full = parallel_full || self.is_parallel_full(cx, waiting.counted);
             }
-            if blocked || (parallel_full && waiting.counted > 0) {
-                if parallel_full && self.book.backlog().iter().skip(at).all(|later| later.counted > 0) {
+            if !in_order || (parallel_full && waiting.counted > 0) {
+                if parallel_full && !self.book.is_disconnect_waiting() {
                     return;
+                }
+                if !blocked.contains(&waiting.thread) {
+                    blocked.push(waiting.thread.clone());
                 }
                 at += 1;
                 continue;

@@ -42,6 +42,7 @@ impl Client {
             let named = |pending: &&Pending| reply.messages.iter().any(|m| m.trace == Some(pending.trace.value));
             conversation.pending.iter().filter(named).map(|pending| pending.trace).collect()
         };
+        let pending_before = self.book.pending();
         let mut done = Consequences::default();
         for (at, message) in reply.messages.iter().enumerate() {
             if message.kind == ReplyKind::Status {
@@ -91,7 +92,9 @@ impl Client {
             }
         }
         self.book.forget_if_over(n);
-        self.relay_backlog(cx);
+        if self.book.pending() < pending_before {
+            self.relay_backlog(cx);
+        }
         true
     }
 

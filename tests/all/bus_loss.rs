@@ -263,3 +263,25 @@ fn a_push_without_its_confirmation_is_told_that_it_may_or_may_not_have_been_carr
     assert!(told.transport_error() && part.code == 503 && part.trace == "3", "{}", told.text);
     assert!(part.status.contains("may or may not"), "{}", part.status);
 }
+
+#[test]
+fn an_account_that_may_no_longer_pop_is_away_not_in_a_storm_of_connections_and_comes_back() {
+    let redis = Redis::start();
+    let gateway = Gateway::serve(&redis, &["--cores", "0"]);
+    let mut client = Client::connect(&gateway);
+    redis.command::<()>(&["ACL", "SETUSER", "gateway", "-blpop"]);
+    redis.command::<i64>(&["CLIENT", "KILL", "USER", "gateway"]);
+    std::thread::sleep(Duration::from_secs(2));
+    let connections = redis.command::<String>(&["INFO", "stats"]);
+    let received = connections.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+    assert!(received.expect("the count").trim().parse::<u64>().expect("a number") < 100, "{received:?} connections");
+    client.request("s", "t", 1, "m", "[]");
+    assert!(client.recv_within(PATIENCE).has_status(503));
+    redis.command::<()>(&["ACL", "SETUSER", "gateway", "+blpop"]);
+    let mut bus = Responder::new(&redis);
+    until("pops are taken again", PATIENCE, || gateway.log().contains("lets the gateway pop again"));
+    client.request("s", "t", 2, "m", "[]");
+    let arrived = bus.next();
+    bus.complete(&arrived, "1");
+    client.until_status(205);
+}

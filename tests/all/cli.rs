@@ -1,6 +1,7 @@
 //! The command line and its configuration: one table behind every face, errors that a user can act on, passwords that nobody sees.
 
 use crate::support::Folder;
+use crate::support::free_port;
 use crate::support::process::{Ended, evergate};
 use crate::support::redis::Redis;
 
@@ -273,7 +274,8 @@ fn a_password_comes_from_file_or_environment_and_shows_nowhere() {
     let redis = Redis::start();
     let folder = Folder::new();
     let toml = format!(
-        "domain = \"public.localhost\"\nusername = \"gateway\"\npasswd = \"gateway-test\"\nbus_domain_address = {{ \"public.localhost\" = \"{}\" }}\n",
+        "listen = \"127.0.0.1:{}\"\ndomain = \"public.localhost\"\nusername = \"gateway\"\npasswd = \"gateway-test\"\nbus_domain_address = {{ \"public.localhost\" = \"{}\" }}\n",
+        free_port(),
         redis.address()
     );
     let path = folder.write("evergate.toml", &toml).display().to_string();

@@ -173,3 +173,16 @@ fn another_domain_that_came_back_empty_ends_what_went_to_its_workers() {
     assert_eq!(world.heard_one(slot)["thread"], "s");
     assert_eq!(world.state(slot).book.pending(), 2);
 }
+
+#[test]
+fn a_methods_name_of_megabytes_is_not_kept_while_it_is_pending() {
+    let mut world = World::new();
+    let slot = world.client();
+    let name = "é".repeat(500_000);
+    world.say(
+        slot,
+        envelope("t", &[message("REQUEST", 1, json!({"__c": "osrfMethod", "__p": {"method": name, "params": []}}))]),
+    );
+    assert!(world.pushed_one().ticket.is_some(), "relayed");
+    assert!(world.state(slot).book.conversations()[0].pending[0].method.len() <= 256);
+}
