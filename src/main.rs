@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use evergate::config::cli::{self, Action, Failure, Show};
 use evergate::process::signals::Signals;
 use evergate::process::{Exit, demo, serve};
-use evergate::{bus, check, config};
+use evergate::{check, config};
 
 fn main() -> ExitCode {
     // A signal that comes while the options are read is kept; the other commands end by it as any program does.
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
             demo::run(*loaded, keepalive_seconds, &signals).into()
         }
         (Action::Serve(_) | Action::Demo { .. }, None) => fail(Exit::Host, "host: the arguments cannot be read"),
-        (Action::DemoServices(options), _) => match bus::embedded::serve_services(demo::services(*options)) {
+        (Action::DemoServices(options), _) => match demo::run_services(*options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(Exit::Host, &error),
         },

@@ -187,26 +187,37 @@ fn port(option: &str, address: SocketAddr, share: bool) -> Finding {
         }
         socket.bind(&address.into())
     };
-    let Err(why) = bind() else { return Finding::ok(format!("{option} {address} is free")) };
-    let remedy = match why.kind() {
+    match bind() {
+        Ok(()) => Finding::ok(format!("{option} {address} is free")),
+        Err(why) => {
+            Finding::fail(format!("{option} {address} cannot be used: {why}"), remedy(option, address, share, &why))
+        }
+    }
+}
+
+/// Why `serve` cannot listen there, and what to do.
+pub fn cannot_bind(option: &str, address: SocketAddr, share: bool, why: &io::Error) -> String {
+    format!("{option} {address} cannot be used: {why}; {}", remedy(option, address, share, why))
+}
+
+fn remedy(option: &str, address: SocketAddr, share: bool, why: &io::Error) -> String {
+    match why.kind() {
         io::ErrorKind::AddrInUse if share => {
             "whoever listens there does not share the port, or runs under another account: stop it, or choose another \
              port"
                 .to_owned()
         }
-        io::ErrorKind::AddrInUse if option == "listen" => {
-            format!("stop whoever listens there (ss -ltnp 'sport = :{}'), choose another port, or --share-port", {
-                address.port()
-            })
+        io::ErrorKind::AddrInUse => {
+            let sharing = if option == "listen" { ", or give both --share-port" } else { "" };
+            let port = address.port();
+            format!("stop whoever listens there (ss -ltnp 'sport = :{port}'), or choose another port{sharing}")
         }
-        io::ErrorKind::AddrInUse => "stop whoever listens there, or choose another port".to_owned(),
         io::ErrorKind::PermissionDenied => {
             "a port below 1024 needs CAP_NET_BIND_SERVICE (AmbientCapabilities= in the unit)".to_owned()
         }
         io::ErrorKind::AddrNotAvailable => "this host has no such address: correct it (ip addr lists them)".to_owned(),
         _ => "choose another address".to_owned(),
-    };
-    Finding::fail(format!("{option} {address} cannot be used: {why}"), remedy)
+    }
 }
 
 pub(super) fn backlog() -> Finding {

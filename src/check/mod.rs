@@ -1,12 +1,13 @@
 //! `evergate check`: can this host and this bus serve? A line for each thing looked at, and a remedy for each that
 //! fails.
 //!
-//! May use: blocking calls, each with a time limit; one random key of its own on the bus. May never: touch the router's
+//! May use: blocking calls, each with a time limit; files that it deletes again; one random key of its own on the bus. May never: touch the router's
 //! key or a client's, listen on the port that it tests (with `share_port` it would be given clients), or print a
 //! password. `serve` uses [`host_usable`] at its start.
 #![forbid(unsafe_code)]
 
 mod bus;
+mod files;
 mod host;
 
 #[cfg(test)]
@@ -16,7 +17,7 @@ use std::io::Write;
 
 use crate::config::{Config, Origins};
 
-pub use host::host_usable;
+pub use host::{cannot_bind, host_usable};
 
 /// What one look found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +79,7 @@ pub fn run(config: &Config, out: &mut impl Write) -> bool {
     report(vec![host::descriptors(config), host::cores(config)]);
     report(host::ports(config));
     report(vec![host::backlog()]);
+    report(files::logfile(config).into_iter().chain(files::state_dir(config)).collect());
     for domain in &config.domains {
         report(bus::domain(config, domain));
     }

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use super::Exit;
+use super::logs::{self, Activity, Destination, LogOptions};
 use super::serve;
 use super::signals::{self, Signals};
-use crate::bus::embedded::{Demo, ServiceOptions};
+use crate::bus::embedded::{self, Demo, ServiceOptions};
 use crate::config::cli::DemoServices;
 use crate::config::{Loaded, Secret};
 
@@ -46,8 +47,20 @@ fn greeting(loaded: &Loaded, listen: SocketAddr) -> String {
     )
 }
 
+/// `demo-services`: router and services on a real bus, until the process is ended. What goes wrong there is said on
+/// stderr, also before the bus has been reached: nobody else could tell why a call gets no answer.
+pub fn run_services(options: DemoServices) -> Result<(), String> {
+    let _logs = logs::start(&LogOptions {
+        level: logs::Level::Info,
+        destination: Destination::Stderr,
+        activity: Activity::SameAsDestination,
+        tag: String::new(),
+    })?;
+    embedded::serve_services(services(options))
+}
+
 /// The options of `demo-services` as the services take them.
-pub fn services(options: DemoServices) -> ServiceOptions {
+fn services(options: DemoServices) -> ServiceOptions {
     ServiceOptions {
         redis: options.redis,
         domain: options.domain,

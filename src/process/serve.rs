@@ -90,26 +90,16 @@ struct Running {
 impl Running {
     fn start(config: &Config, logs: &Logs) -> Result<Self, String> {
         check::host_usable().map_err(|error| format!("host: {error}"))?;
-        let listeners = listeners::bind(config.listen, config.cores.len(), config.share_port).map_err(|error| {
-            let remedy = if error.kind() == std::io::ErrorKind::AddrInUse {
-                "another process has it; end that, listen elsewhere, or give both --share-port"
-            } else {
-                "see `listen`"
-            };
-            format!("host: {} cannot be listened on: {error}; {remedy}", config.listen)
-        })?;
+        let listeners = listeners::bind(config.listen, config.cores.len(), config.share_port)
+            .map_err(|error| format!("host: {}", check::cannot_bind("listen", config.listen, false, &error)))?;
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let settings = Arc::new(Settings::new(config, started)?);
         let shared = Arc::new(Shared::new(&config.cores));
         let addresses = addresses::make(config, config.cores.len())?;
-        let address_file = addresses::record(config, &addresses);
         let failed = Arc::new(AtomicBool::new(false));
         let listen = listeners[0].local_addr().map_or(config.listen, |address| address);
-        let threads = signals::blocked(|| -> Result<_, String> {
+        let (threads, address_file) = signals::blocked(|| -> Result<_, String> {
             let host = |what: &str, error: std::io::Error| format!("host: {what}: {error}");
-            if let Some(file) = &address_file {
-                addresses::clean_up(config, file).map_err(|error| host("no thread can be started", error))?;
-            }
             let resolver = Resolver::start(&config.domains, config.port, &config.bus_domain_address)
                 .map_err(|error| host("no thread can be started", error))?;
             if let Some(address) = config.admin {
@@ -121,8 +111,14 @@ impl Running {
                     log_lines_dropped: Some(Box::new(logs.drops())),
                 };
                 let admin = admin::start(address, Arc::clone(&shared), options)
-                    .map_err(|error| host(&format!("admin {address} cannot be listened on"), error))?;
+                    .map_err(|error| format!("host: {}", check::cannot_bind("admin", address, false, &error)))?;
                 tracing::info!("admin on http://{}/", admin.addr());
+            }
+            // Only now that every port is bound: a start that fails leaves no file. And before any core has an address
+            // on the bus.
+            let address_file = addresses::record(config, &addresses);
+            if let Some(file) = &address_file {
+                addresses::clean_up(config, file).map_err(|error| host("no thread can be started", error))?;
             }
             let mut threads = Vec::new();
             for (index, (listener, address)) in listeners.into_iter().zip(addresses).enumerate() {
@@ -142,7 +138,7 @@ impl Running {
                     .map_err(|error| host("no thread can be started", error))?;
                 threads.push(thread);
             }
-            Ok(threads)
+            Ok((threads, address_file))
         })?;
         shared.enter(Phase::Serving);
         let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::MainPid(std::process::id())]);

@@ -224,26 +224,33 @@ pub(super) struct Listener {
     popper: Option<Popper>,
     /// Told once, when the first login has succeeded.
     ready: Option<mpsc::UnboundedSender<()>>,
+    /// The error that was logged last, until Redis answers again: the same one is not said again.
+    said: Option<String>,
 }
 
 impl Listener {
     /// A listener that connects when first asked for messages.
     pub(super) fn new(key: String, pusher: Arc<Pusher>, ready: mpsc::UnboundedSender<()>) -> Self {
-        Self { key, pusher, popper: None, ready: Some(ready) }
+        Self { key, pusher, popper: None, ready: Some(ready), said: None }
     }
 
     /// Waits for at least one message; returns at most `count`.
     pub(super) async fn messages(&mut self, count: usize) -> Vec<Vec<u8>> {
         let mut backoff = BACKOFF;
-        let mut complained = false;
         loop {
-            match self.attempt(count).await {
+            let result = self.attempt(count).await;
+            if result.is_ok() && self.said.take().is_some() {
+                tracing::info!("{:?} reads {} again", self.pusher.account(), self.key);
+            }
+            match result {
                 Ok(messages) if messages.is_empty() => {}
                 Ok(messages) => return messages,
                 Err(error) => {
-                    if !complained {
-                        tracing::warn!(account = ?self.pusher.account(), list = self.key, %error, "Redis is away");
-                        complained = true;
+                    let error = error.to_string();
+                    if self.said.as_ref() != Some(&error) {
+                        let account = self.pusher.account();
+                        tracing::warn!("{account:?} cannot read {}: {error}; trying again", self.key);
+                        self.said = Some(error);
                     }
                     self.popper = None;
                     self.pusher.forget().await;
