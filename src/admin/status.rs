@@ -1,4 +1,4 @@
-//! `/status`: the JSON document of `behaviour.md`, section Admin, with exactly its keys.
+//! `/status`: one JSON document, with exactly the keys of [`Status`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;

@@ -49,7 +49,7 @@ impl Share {
 
     /// Closes the share: what is established is taken and served. Returns when the port is given up.
     ///
-    /// The order matters (design.md, Closing a listener share): a close with an accept in flight does not close the
+    /// The order matters (ARCHITECTURE.md, Decisions, "monoio's traps"): a close with an accept in flight does not close the
     /// port, so that is cancelled first; what still completes is taken, and what the kernel has queued.
     pub async fn close(&self) {
         if !self.closing.replace(true)

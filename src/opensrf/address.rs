@@ -1,4 +1,4 @@
-//! Bus addresses and bus threads (README, "Bus side"; behaviour, "Conversations").
+//! Bus addresses and bus threads (ARCHITECTURE.md, "OpenSRF on the wire" and "How one message travels").
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ pub fn service_address(service: &str) -> String {
     format!("opensrf:service:_:_:{service}")
 }
 
-/// An address of our own. `random` makes it nobody else's (README quirk 7); a colon in a part would shift the parts
+/// An address of our own. `random` makes it nobody else's (quirk 7); a colon in a part would shift the parts
 /// behind it, so it becomes `_`.
 pub fn client_address(user: &str, domain: &str, host: &str, pid: u32, random: [u8; 16]) -> String {
     let part = |text: &str| text.replace(':', "_");

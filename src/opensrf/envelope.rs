@@ -20,9 +20,9 @@ const INGRESS: &[u8] = b"\"ingress\":";
 pub struct Limits {
     /// Levels of brackets, the envelope's own included.
     pub json_depth_max: usize,
-    /// Messages in one `osrf_msg`. A C worker reads 256 (README quirk 2).
+    /// Messages in one `osrf_msg`. A C worker reads 256 (quirk 2).
     pub messages_per_envelope_max: usize,
-    /// Bytes of the whole bus message after the router's escaping (README quirk 8). Here it is compared with the
+    /// Bytes of the whole bus message after the router's escaping (quirk 8). Here it is compared with the
     /// messages alone; the caller compares the whole, addresses included, with [`super::transport::escaped_len`].
     pub bus_message_bytes_max: usize,
 }

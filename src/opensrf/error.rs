@@ -1,4 +1,4 @@
-//! The errors that the gateway itself makes, in a class that the browser client knows (README quirk 10).
+//! The errors that the gateway itself makes, in a class that the browser client knows (quirk 10 of ARCHITECTURE.md).
 
 use super::envelope::Trace;
 use super::escape::push_inside;

@@ -7,9 +7,9 @@ use super::scan::{hex4, low_surrogate, quote_or_backslash};
 /// What the pass found.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Findings {
-    /// Nested deeper than the limit. The C router's parser recurses and dies of it (README quirk 8).
+    /// Nested deeper than the limit. The C router's parser recurses and dies of it (quirk 8).
     pub too_deep: bool,
-    /// `\u0000` in some string: the C router drops such a message in silence (README quirk 12).
+    /// `\u0000` in some string: the C router drops such a message in silence (quirk 12).
     pub nul: bool,
     /// Half a surrogate pair written as an escape: no text, and no UTF-8 can spell it.
     pub lone_surrogate: bool,

@@ -73,7 +73,7 @@ pub(super) fn write_opening(out: &mut Vec<u8>, thread_spelled: &[u8], xid: &[u8]
 }
 
 /// Appends the client's message for the router's "Service Not Found": the router's own message once for each pending
-/// request, with that request's `threadTrace`, and `transport_error` (README quirk 1). Without any, once and unchanged.
+/// request, with that request's `threadTrace`, and `transport_error` (quirk 1). Without any, once and unchanged.
 pub fn write_router_404(
     out: &mut Vec<u8>,
     thread_spelled: &[u8],

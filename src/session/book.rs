@@ -1,6 +1,6 @@
 //! The books of one client: its conversations, what is pending in each, and its backlog.
 //!
-//! A conversation is one envelope sent to the router and all that follows from it (`behaviour.md`, Conversations).
+//! A conversation is one envelope sent to the router and all that follows from it (ARCHITECTURE.md, "How one message travels").
 
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -98,7 +98,7 @@ impl Client {
         true
     }
 
-    /// One STATUS (`opensrf/README.md`, Messages).
+    /// One STATUS, by its code (ARCHITECTURE.md, "OpenSRF on the wire").
     fn status(
         &mut self,
         cx: &mut Context,

@@ -247,7 +247,7 @@ impl World {
         self.bus(&message);
     }
 
-    /// The router knows no such service: always threadTrace "1" and no `osrf_xid` (README quirk 1).
+    /// The router knows no such service: always threadTrace "1" and no `osrf_xid` (quirk 1).
     fn answer_no_service(&mut self, push: &Pushed) {
         let not_found = json!({"__c": "osrfMessage", "__p": {"threadTrace": "1", "locale": "en-US", "type": "STATUS",
             "payload": {"__c": "osrfServiceException", "__p": {"status": "Service Not Found", "statusCode": "404"}}}});

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::*;
 
-/// Where ours differs (`+` ours alone, `-` stdio alone), and by which quirk of README or rule of `behaviour.md`.
+/// Where ours differs (`+` ours alone, `-` stdio alone), and by which quirk of ARCHITECTURE.md or which rule of ours (tested in `opensrf::tests::refusals`).
 const DIFFERENCES: &[(&str, &str, &[&str])] = &[
     ("close_with_session_open", "quirk 6: the worker is not left waiting", &["+bus t-open worker: DISCONNECT 0"]),
     (
@@ -31,7 +31,7 @@ const DIFFERENCES: &[(&str, &str, &[&str])] = &[
     ),
     (
         "log_xid",
-        "From the client: over 64 bytes is 400, not silence",
+        "rule: over 64 bytes is 400, not silence",
         &["+client t-xid65: STATUS 0 400", "+client t-xid256: STATUS 0 400", "+client t-xid257: STATUS 0 400"],
     ),
     (
@@ -64,10 +64,10 @@ const DIFFERENCES: &[(&str, &str, &[&str])] = &[
         "quirk 9: a bare message is taken, and the client lives on",
         &["+bus t-obj router: REQUEST 0", "+bus t-alive router: REQUEST 0"],
     ),
-    ("no_service", "From the client: no service is 400, not silence", &["+client t-nosvc: STATUS 0 400"]),
+    ("no_service", "rule: no service is 400, not silence", &["+client t-nosvc: STATUS 0 400"]),
     (
         "private_only_service",
-        "From the client: the router itself may not be called",
+        "rule: the router itself may not be called",
         &[
             "-bus t-router router: REQUEST 0",
             "-client t-router: RESULT 0 0",
@@ -77,7 +77,7 @@ const DIFFERENCES: &[(&str, &str, &[&str])] = &[
     ),
     (
         "service_odd",
-        "From the client: a colon, no byte, a control character, over 256 bytes are 400; quirk 1 for the others",
+        "rule: a colon, no byte, a control character, over 256 bytes are 400; quirk 1 for the others",
         &[
             "-bus t-odd router: REQUEST 0",
             "-client t-odd: STATUS 1 404",
@@ -112,7 +112,7 @@ const DIFFERENCES: &[(&str, &str, &[&str])] = &[
     ),
     (
         "thread_types",
-        "From the client: a thread that is true, an array or an object is 400, not the empty thread",
+        "rule: a thread that is true, an array or an object is 400, not the empty thread",
         &[
             "-bus  router: REQUEST 0",
             "-client : RESULT 0 200 STATUS 0 205",
