@@ -38,10 +38,12 @@ pub(super) fn render(view: &View, now_ms: u64) -> String {
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"2\">\
          <meta name=\"viewport\" content=\"width=device-width\">",
     );
-    let _ = write!(out, "<title>evergate: {}</title><style>{STYLE}</style></head><body>", status.phase);
+    // "serving" alone would contradict the line below it.
+    let but = if status.phase == "serving" && !ready.good { ", not ready" } else { "" };
+    let _ = write!(out, "<title>evergate: {}{but}</title><style>{STYLE}</style></head><body>", status.phase);
     let _ = write!(
         out,
-        "<h1>evergate: {}</h1><p>{} {}, process {}, up for {}.</p>",
+        "<h1>evergate: {}{but}</h1><p>{} {}, process {}, up for {}.</p>",
         status.phase,
         Escaped(status.version),
         Escaped(status.commit),

@@ -135,6 +135,16 @@ enum Half {
     Pop,
 }
 
+impl Half {
+    /// What it does, for the log.
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Push => "pushes to",
+            Self::Pop => "pops from",
+        }
+    }
+}
+
 async fn greet(core: &Core, domain: usize, half: Half, attempt: u32) -> io::Result<Greeted> {
     let address = core
         .resolver
@@ -162,8 +172,8 @@ async fn connect(core: &Rc<Core>, domain: usize, half: Half, is_up: bool) -> Opt
         let error = match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(greeted) => {
                 let id = greeted.id;
-                if failures > 0 {
-                    tracing::info!("bus: {} is back", core.domain_name(domain));
+                if let Some(word) = core.shared().bus_opened(core.domain_name(domain)) {
+                    tracing::info!("bus: {} is {word}", core.domain_name(domain));
                 }
                 // The two links of a domain connect side by side: their numbers are compared with what was known before
                 // the attempt, and a restart that the other has found is not found twice.
@@ -183,7 +193,16 @@ async fn connect(core: &Rc<Core>, domain: usize, half: Half, is_up: bool) -> Opt
         };
         if failures == 0 {
             counters::add(&core.counts().bus_links_lost, 1);
-            tracing::warn!("bus: {} cannot be reached: {error}; trying again", core.domain_name(domain));
+        }
+        let name = core.domain_name(domain);
+        let text = error.to_string();
+        let text = text.trim_end_matches('.');
+        if core.shared().bus_failed(name, text) {
+            if is_refusal(&error) {
+                tracing::warn!("bus: the link that {} {name} cannot be opened: {text}; trying again", half.verb());
+            } else {
+                tracing::warn!("bus: {name} cannot be reached: {text}; trying again");
+            }
         }
         failures = failures.saturating_add(1);
         core.resolver.resolve_again();
@@ -238,11 +257,14 @@ async fn push_loop(core: Rc<Core>, domain: usize) {
             return;
         }
         if unconfirmed.is_empty() {
-            tracing::debug!("bus: the idle link to {} ended: {error}", core.domain_name(domain));
+            tracing::debug!("bus: the idle link that pushes to {} ended: {error}", core.domain_name(domain));
         } else {
             counters::add(&core.counts().bus_links_lost, 1);
             let name = core.domain_name(domain);
-            tracing::warn!("bus: the link to {name} broke with {} pushes unconfirmed: {error}", unconfirmed.len());
+            tracing::warn!(
+                "bus: the link that pushes to {name} broke with {} pushes unconfirmed: {error}",
+                unconfirmed.len()
+            );
             let text = format!("the link to the bus broke ({error}); this may or may not have been carried out");
             core.clients(|clients| unconfirmed.into_iter().for_each(|ticket| clients.push_failed(ticket, &text)));
         }
@@ -307,6 +329,7 @@ async fn confirm(core: &Rc<Core>, domain: usize, stream: &Stream, mut input: Inp
         }
         for (tickets, text) in refused {
             tracing::warn!("bus: {} refused a push: {text}", core.domain_name(domain));
+            let text = text.trim_end_matches('.');
             let text = format!("the bus (Redis) refused the message: {text}; it may or may not have been carried out");
             core.clients(|clients| tickets.into_iter().for_each(|ticket| clients.push_failed(ticket, &text)));
         }

@@ -10,16 +10,10 @@ use nix::sys::resource::{Resource, getrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Finding, Outcome};
-use crate::config::{Config, Host};
+use crate::config::{Config, Host, descriptors_besides_clients};
 
 /// `SINGLE_ISSUER` and `DEFER_TASKRUN` together: Linux 6.1.
 const KERNEL_MIN: (u32, u32) = (6, 1);
-
-/// Descriptors besides the clients': rings, listeners, logs, the admin page, standard streams.
-const DESCRIPTORS_RESERVE: u64 = 64;
-
-/// Links of a core to its own Redis, one that sends and one that receives.
-const LINKS_PER_CORE: u64 = 2;
 
 /// Connections that may wait to be accepted; a smaller `net.core.somaxconn` cuts what a listener asks for.
 const BACKLOG: u64 = 4_096;
@@ -145,8 +139,7 @@ pub(super) fn descriptors(config: &Config) -> Finding {
 }
 
 fn descriptors_suffice(config: &Config, soft: u64, hard: u64) -> Finding {
-    let links = LINKS_PER_CORE + config.domains.len().saturating_sub(1) as u64;
-    let needed = config.clients_max as u64 + config.cores.len() as u64 * links + DESCRIPTORS_RESERVE;
+    let needed = config.clients_max as u64 + descriptors_besides_clients(config.cores.len(), config.domains.len());
     // serve raises the soft limit to the hard one.
     let limit = soft.max(hard);
     let text = format!("descriptors: {needed} needed for clients_max {}, {limit} allowed", config.clients_max);

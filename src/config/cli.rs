@@ -87,25 +87,31 @@ pub struct DemoServices {
     pub workers: usize,
 }
 
+/// What can be called on the demo's services.
+const METHODS: &str = "Services to call:\n  \
+    opensrf.math: add, sub, mult, div [a, b]\n  \
+    opensrf.demo: opensrf.demo.echo [any], .sleep [seconds], .count [n, pause_seconds], .bundled [n],\n    \
+    .big [bytes], .chunked [bytes], .fail [code, text], .never [], .pid [], .counter [] (per session)";
+
 /// The command with its subcommands. A usage error ends the process with 2.
 pub fn command() -> Command {
     let serve = with_table(
-        Command::new("serve")
-            .about("Serve browsers: relay between WebSocket and the OpenSRF bus")
-            .after_help(
-                "Examples:\n  evergate serve --opensrf-core /openils/conf/opensrf_core.xml\n  \
+        Command::new("serve").about("Serve browsers: relay between WebSocket and the OpenSRF bus").after_help(
+            "Examples:\n  evergate serve --opensrf-core /openils/conf/opensrf_core.xml\n  \
                  EVERGATE_PASSWD=… evergate serve --domain public.localhost --username gateway\n\n\
-                 Signals: USR1 drains (nobody loses a reply), TERM and INT stop fast, HUP reopens the logs and reads\n\
-                 log level, origins, log_protect and trusted_proxies again.\n\
-                 Exit codes: 0 drained or stopped; 1 host unusable; 2 configuration; 3 a drain's deadline cut somebody\n\
+                 Signals: USR1 drains (nobody loses a reply), TERM and INT stop fast, HUP reopens the logs and reads \
+                 log level, origins, log_protect and trusted_proxies again.\n\n\
+                 Exit codes: 0 drained or stopped; 1 host unusable; 2 configuration; 3 a drain's deadline cut somebody \
                  off; 70 a core failed.",
-            ),
+        ),
     );
     let demo = with_table(
         Command::new("demo")
             .about("Serve browsers on a bus and services of its own, for a first look; no Redis needed")
             .arg(keepalive())
-            .after_help("Example:\n  evergate demo --listen 127.0.0.1:7682\n\nThe admin page is at 127.0.0.1:7683."),
+            .after_help(format!(
+                "Example:\n  evergate demo --listen 127.0.0.1:7682\n\nThe admin page is at 127.0.0.1:7683.\n\n{METHODS}"
+            )),
     );
     let check = with_table(Command::new("check").about("Test the host and the bus, line by line").after_help(
         "Example:\n  evergate check --opensrf-core /openils/conf/opensrf_core.xml\n\nExit code 1 if anything failed. \
@@ -141,6 +147,9 @@ pub fn command() -> Command {
         .subcommands([serve, demo, demo_services(), check, config])
 }
 
+/// The global flags, by their name here and on the command line.
+const NOT_OF_SERVICES: [(&str, &str); 2] = [("config_file", "config"), ("opensrf_core", "opensrf-core")];
+
 fn demo_services() -> Command {
     let text = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)
@@ -157,6 +166,8 @@ fn demo_services() -> Command {
         .arg(text("service-user", "USER", "Account of the services; the gateway's may not touch them").required(true))
         .arg(text("service-password-file", "FILE", "File with its password, on the first line").required(true))
         .arg(keepalive())
+        // The global flags mean nothing here: they are neither listed nor taken in silence.
+        .args(NOT_OF_SERVICES.map(|(id, flag)| Arg::new(id).long(flag).value_name("FILE").hide(true)))
         .arg(
             Arg::new("workers")
                 .long("workers")
@@ -165,11 +176,11 @@ fn demo_services() -> Command {
                 .default_value("512")
                 .help("Workers of each service"),
         )
-        .after_help(
+        .after_help(format!(
             "Example:\n  evergate demo-services --redis 127.0.0.1:6379 --domain public.localhost \
              --router-user router \\\n    --router-password-file router.pw --service-user opensrf \
-             --service-password-file opensrf.pw",
-        )
+             --service-password-file opensrf.pw\n\n{METHODS}",
+        ))
 }
 
 fn keepalive() -> Arg {
@@ -207,7 +218,11 @@ fn with_table(command: Command) -> Command {
         })
     });
     let flags: Vec<Arg> = flags.collect();
-    command.args(flags)
+    let more = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    command.args(flags).after_help(format!(
+        "Each option can also be set as EVERGATE_NAME (--drain-quiet-ms: EVERGATE_DRAIN_QUIET_MS), the password as \
+         EVERGATE_PASSWD, or in the TOML file.\n\n{more}"
+    ))
 }
 
 /// What the process's arguments ask for, with the environment and the host as they are. `Err(Failure::Usage)` prints
@@ -254,7 +269,8 @@ pub fn action(
     env: BTreeMap<String, String>,
     host: Host,
 ) -> Result<Action, Failure> {
-    let matches = command().try_get_matches_from(arguments).map_err(Failure::Usage)?;
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let matches = command().try_get_matches_from(&arguments).map_err(|error| refused(error, &arguments))?;
     let Some((name, given)) = matches.subcommand() else {
         return Err(Failure::Usage(command().error(clap::error::ErrorKind::MissingSubcommand, "name a subcommand")));
     };
@@ -271,6 +287,20 @@ pub fn action(
         _ if given.get_flag("markdown") => Action::Config(Show::Markdown, None),
         _ => Action::Config(Show::Effective, Some(loaded(Purpose::Config)?)),
     })
+}
+
+/// A password as a flag is what many will try first: it is told where to go.
+fn refused(error: clap::Error, arguments: &[OsString]) -> Failure {
+    let is_password = |word: &OsString| word == "--passwd" || word.as_encoded_bytes().starts_with(b"--passwd=");
+    let of_services = arguments.iter().any(|word| word == "demo-services");
+    if error.kind() == clap::error::ErrorKind::UnknownArgument && arguments.iter().any(is_password) && !of_services {
+        return Failure::Config(Error::new(
+            "flag --passwd",
+            "a password is no flag, since every user of a host can read its command lines",
+            "set EVERGATE_PASSWD, or passwd in the TOML file (--config) or in opensrf_core.xml",
+        ));
+    }
+    Failure::Usage(error)
 }
 
 fn inputs(purpose: Purpose, given: &ArgMatches, env: BTreeMap<String, String>, host: Host) -> Inputs {
@@ -295,6 +325,12 @@ fn services(given: &ArgMatches) -> Result<DemoServices, Error> {
     };
     let required = |name: &str, check| text(name, check).map(Option::unwrap_or_default);
     let passwd = |name: &str| password(name, given.get_one::<String>(name).map_or("", String::as_str));
+    for (id, flag) in NOT_OF_SERVICES {
+        if given.value_source(id).is_some() {
+            let remedy = "leave it out; `evergate demo-services --help` lists its flags";
+            return Err(Error::new(format_args!("flag --{flag}"), "demo-services reads no configuration", remedy));
+        }
+    }
     let (redis, domain) = (required("redis", text::host_port)?, required("domain", text::domain)?);
     Ok(DemoServices {
         service_redis: text("service-redis", text::host_port)?.unwrap_or_else(|| redis.clone()),

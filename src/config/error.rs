@@ -25,7 +25,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.place, self.problem, self.remedy)
+        // What others have written often ends as a sentence does.
+        write!(f, "{}: {}; {}", self.place, self.problem.trim_end_matches('.'), self.remedy)
     }
 }
 

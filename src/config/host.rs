@@ -26,6 +26,19 @@ impl Host {
     }
 }
 
+/// Descriptors besides the clients', their links' and the cores': listeners, logs, the admin page, standard streams.
+const DESCRIPTORS_RESERVE: u64 = 64;
+
+/// Links of a core to its own Redis, one that sends and one that receives.
+const LINKS_PER_CORE: u64 = 2;
+
+/// Descriptors that a process needs beside one for each client: each core has two links to the first domain, and one to
+/// each other.
+pub fn descriptors_besides_clients(cores: usize, domains: usize) -> u64 {
+    let links = LINKS_PER_CORE + domains.saturating_sub(1) as u64;
+    cores as u64 * links + DESCRIPTORS_RESERVE
+}
+
 /// Raises the soft limit of open descriptors to the hard one and returns what then holds. Call it before `load`, which
 /// derives `clients_max` from the soft limit.
 pub fn raise_nofile() -> u64 {

@@ -72,7 +72,11 @@ pub(super) fn toml(path: &Path, text: &str) -> Result<Layer, Error> {
             return Err(Error::new(source, problem, remedy));
         };
         let parsed = toml_value(option, value.get_ref());
-        let given = || text.get(value.span()).unwrap_or_default();
+        let given = || match value.get_ref() {
+            // The error quotes it: its own quotes would come on top.
+            DeValue::String(text) => text,
+            _ => text.get(value.span()).unwrap_or_default(),
+        };
         let value = parsed.map_err(|expected| option.error(&source, given(), &expected))?;
         layer.push(Setting { name: option.name, value, source });
     }

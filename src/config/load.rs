@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use super::host::Host;
+use super::host::{self, Host};
 use super::kind::{Kind, text};
 use super::layers;
 use super::opensrf_core::{self, OpensrfCore};
@@ -134,12 +134,12 @@ pub fn load(inputs: Inputs) -> Result<Loaded, Error> {
     }
 
     let mut warnings = Vec::new();
-    resolve_host(&mut values, &inputs, &mut warnings)?;
+    let domains = allowed_domains(&values, domains);
+    resolve_host(&mut values, &inputs, domains.len(), &mut warnings)?;
     resolve_origins(&mut values, cross_origin.as_deref(), &mut warnings)?;
     if matches!(inputs.purpose, Purpose::Serve | Purpose::Check) {
         require_account(&values)?;
     }
-    let domains = allowed_domains(&values, domains);
     let config = Config::from_values(&values, domains)?;
     check_admin(&values, &config)?;
     warn(&config, &mut warnings);
@@ -172,7 +172,7 @@ fn read(path: &Path, named_by: &str) -> Result<String, Error> {
 }
 
 /// What depends on the host: `cores`, `clients_max`, `state_dir`.
-fn resolve_host(values: &mut Values, inputs: &Inputs, warnings: &mut Vec<String>) -> Result<(), Error> {
+fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, warnings: &mut Vec<String>) -> Result<(), Error> {
     let host = &inputs.host;
     let allowed: Vec<String> = host.cpus.iter().map(usize::to_string).collect();
     match &values.get("cores").value {
@@ -194,7 +194,9 @@ fn resolve_host(values: &mut Values, inputs: &Inputs, warnings: &mut Vec<String>
     }
     if let Value::Text(_) = values.get("clients_max").value {
         let nine_tenths = host.nofile / 10 * 9 + host.nofile % 10 * 9 / 10;
-        values.get_mut("clients_max").value = Value::Integer(nine_tenths.clamp(1, CLIENTS_MAX_LIMIT));
+        let cores = if let Value::List(cores) = &values.get("cores").value { cores.len() } else { 1 };
+        let left = host.nofile.saturating_sub(host::descriptors_besides_clients(cores, domains));
+        values.get_mut("clients_max").value = Value::Integer(nine_tenths.min(left).clamp(1, CLIENTS_MAX_LIMIT));
     }
     if values.text("state_dir") == "auto" {
         // systemd separates several directories by colons; ours is the first.

@@ -22,7 +22,7 @@ mod values;
 mod tests;
 
 pub use error::Error;
-pub use host::{Host, raise_nofile};
+pub use host::{Host, descriptors_besides_clients, raise_nofile};
 pub use kind::Kind;
 pub use load::{Inputs, Loaded, Purpose, Reloaded, load, reload};
 pub use print::{effective, markdown, sample};

@@ -130,7 +130,8 @@ options! {
         path: Option<String> = Kind::Text(text::path), "";
         /// The CPUs to run on, a pinned thread for each: `0`, `0-3`, `0,2,4-5`, or `all` that the process may use.
         cores: Vec<usize> = Kind::Cpus, "all";
-        /// Clients of the whole process; more are refused with 503. `auto`: 90 % of `RLIMIT_NOFILE`.
+        /// Clients of the whole process; more are refused with 503. `auto`: 90 % of `RLIMIT_NOFILE`, less
+        /// where links, logs and listeners need more than the rest.
         clients_max: usize = Kind::IntegerOrAuto { min: 1, max: CLIENTS_MAX_LIMIT }, "auto", unit "clients";
         /// Handshakes under way per core; when it is reached, accepting pauses.
         handshakes_max: usize = COUNT, "4096", unit "handshakes per core";

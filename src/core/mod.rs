@@ -199,6 +199,11 @@ impl Core {
         &self.shared.cores[self.index]
     }
 
+    /// What all threads can see.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// The name of a bus domain.
     pub fn domain_name(&self, domain: usize) -> &str {
         &self.names.domains[domain]

@@ -31,6 +31,14 @@ pub fn run(mut loaded: Loaded, keepalive_seconds: u64, signals: &Signals) -> Exi
     exit
 }
 
+/// A client's line that calls a method, as it can be pasted into any WebSocket client.
+fn call(thread: u8, service: &str, method: &str, params: &str) -> String {
+    format!(
+        "{{\"service\":\"{service}\",\"thread\":\"{thread}\",\"osrf_msg\":[{{\"__c\":\"osrfMessage\",\"__p\":{{\"threadTrace\":1,\
+         \"type\":\"REQUEST\",\"payload\":{{\"__c\":\"osrfMethod\",\"__p\":{{\"method\":\"{method}\",\"params\":{params}}}}}}}}}]}}"
+    )
+}
+
 fn greeting(loaded: &Loaded, listen: SocketAddr) -> String {
     let url = format!("ws://{listen}/osrf-websocket-translator");
     let admin = loaded.config.admin.map_or_else(String::new, |admin| format!("\nStatus: http://{admin}/"));
@@ -39,10 +47,11 @@ fn greeting(loaded: &Loaded, listen: SocketAddr) -> String {
          WebSocket: {url}{admin}\n\
          Try, with `pip install websockets`:\n  \
          python3 -m websockets {url}\n\
-         and enter\n  \
-         {{\"service\":\"opensrf.math\",\"thread\":\"1\",\"osrf_msg\":[{{\"__c\":\"osrfMessage\",\"__p\":{{\"threadTrace\":1,\
-         \"type\":\"REQUEST\",\"payload\":{{\"__c\":\"osrfMethod\",\"__p\":{{\"method\":\"add\",\"params\":[1,2]}}}}}}}}]}}\n\
+         and enter\n  {}\n\
+         or, to see a drain wait for a reply, this, which takes 4 s\n  {}\n\
          Drain it with: kill -USR1 {}",
+        call(1, "opensrf.math", "add", "[1,2]"),
+        call(2, "opensrf.demo", "opensrf.demo.sleep", "[4]"),
         std::process::id()
     )
 }

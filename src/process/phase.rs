@@ -1,7 +1,8 @@
 //! Where the process stands in its life. Readiness, systemd, `/status` and the logs derive from it.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::counters;
@@ -27,6 +28,19 @@ impl Phase {
     }
 }
 
+/// Reasons that are said for one domain before one of its links has been opened.
+const BUS_ERRORS_MAX: usize = 16;
+
+/// What the log was told last of the links to one bus domain, for all cores together.
+#[derive(Debug, Default)]
+struct BusSaid {
+    /// A link has been up.
+    reached: bool,
+    /// Why one could not be opened, each reason once, since the last one that could. Several, for a name may have several
+    /// addresses, and the two links of a core do not ask for the same.
+    errors: BTreeSet<String>,
+}
+
 /// What every thread of the process can see.
 #[derive(Debug)]
 pub struct Shared {
@@ -41,6 +55,8 @@ pub struct Shared {
     pub stop_code: AtomicU64,
     /// When a core last said that the process is out of descriptors, ms; 0 = never.
     pub exhausted_said_ms: AtomicU64,
+    /// What the log was told last of each bus domain's links.
+    bus_said: Mutex<BTreeMap<String, BusSaid>>,
     /// One entry a core.
     pub cores: Arc<[counters::Core]>,
 }
@@ -55,6 +71,7 @@ impl Shared {
             drain_start_ms: AtomicU64::new(0),
             stop_code: AtomicU64::new(1001),
             exhausted_said_ms: AtomicU64::new(0),
+            bus_said: Mutex::default(),
             cores: cpus.iter().map(|&cpu| counters::Core::new(cpu)).collect(),
         }
     }
@@ -62,6 +79,23 @@ impl Shared {
     /// Milliseconds since the process began.
     pub fn now_ms(&self) -> u64 {
         self.began.elapsed().as_millis() as u64
+    }
+
+    /// A link to `domain` cannot be opened. Says whether the log should hear of it: every link of every core finds the
+    /// same, again and again.
+    pub fn bus_failed(&self, domain: &str, error: &str) -> bool {
+        let mut said = self.bus_said.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = said.entry(domain.to_owned()).or_default();
+        said.errors.len() < BUS_ERRORS_MAX && !said.errors.contains(error) && said.errors.insert(error.to_owned())
+    }
+
+    /// A link to `domain` is open. What the log should hear of it, if anything.
+    pub fn bus_opened(&self, domain: &str) -> Option<&'static str> {
+        let mut said = self.bus_said.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = said.entry(domain.to_owned()).or_default();
+        let word = if said.reached { "back" } else { "reached" };
+        said.reached = true;
+        (!std::mem::take(&mut said.errors).is_empty()).then_some(word)
     }
 
     /// Where the process stands.
@@ -72,5 +106,22 @@ impl Shared {
     /// Moves on to `phase`; never back. Says whether that was a change.
     pub fn enter(&self, phase: Phase) -> bool {
         self.phase.fetch_max(phase as u8, SeqCst) < phase as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_hears_of_a_bus_once_for_all_links_and_again_when_the_error_changes() {
+        let shared = Shared::new(&[0, 1]);
+        assert_eq!(shared.bus_opened("a"), None, "nothing was said, so nothing is taken back");
+        assert!(shared.bus_failed("b", "refused") && !shared.bus_failed("b", "refused"));
+        assert!(shared.bus_failed("a", "refused"), "each domain has its own");
+        assert!(shared.bus_failed("b", "WRONGPASS") && !shared.bus_failed("b", "refused"));
+        assert_eq!((shared.bus_opened("b"), shared.bus_opened("b")), (Some("reached"), None));
+        assert!(shared.bus_failed("b", "refused"));
+        assert_eq!((shared.bus_opened("b"), shared.bus_opened("a")), (Some("back"), Some("back")));
     }
 }

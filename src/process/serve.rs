@@ -267,7 +267,8 @@ impl Running {
         if self.shared.drain_start_ms.load(SeqCst) > 0 {
             drain_log::write(&self.shared);
             let at_gap: u64 = self.shared.cores.iter().map(|core| core.counts.closed_at_gap.load(SeqCst)).sum();
-            tracing::info!("drain: over; {at_gap} clients closed at a gap, {cut} cut off");
+            let clients = if at_gap == 1 { "client" } else { "clients" };
+            tracing::info!("drain: over; {at_gap} {clients} closed at a gap, {cut} cut off");
         }
         // A list that a late reply makes again is deleted by the next start: it finds it in the file.
         let quiet = self.shared.cores.iter().all(|core| core.counts.pending.load(SeqCst) == 0) && cut == 0;

@@ -43,6 +43,22 @@ fn a_process_records_the_addresses_that_it_opens_under_its_pid() {
 }
 
 #[test]
+fn a_start_that_fails_for_its_admin_port_names_the_remedy_and_leaves_no_file() {
+    let redis = Redis::start();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut setup = Setup::serve(&redis);
+    let marker = setup.file("marker", "");
+    let state = std::path::Path::new(&marker).with_file_name("fresh-state").display().to_string();
+    let admin = taken.local_addr().expect("its address").to_string();
+    setup = setup.flags(&["--state-dir", &state, "--admin", &admin]);
+    let mut gateway = setup.start_unready();
+    assert_eq!(gateway.wait_exit(PATIENCE), 1);
+    let log = gateway.log();
+    assert!(log.contains(&format!("admin {admin} cannot be used")) && log.contains("choose another port"), "{log}");
+    assert!(!std::path::Path::new(&state).exists(), "nothing was recorded");
+}
+
+#[test]
 fn the_queues_of_a_crashed_process_are_deleted_by_the_next_start() {
     let redis = Redis::start();
     let mut gateway = Gateway::serve(&redis, &["--cores", "0"]);

@@ -4,6 +4,8 @@ use crate::support::Folder;
 use crate::support::free_port;
 use crate::support::process::{Ended, evergate};
 use crate::support::redis::Redis;
+use crate::support::services::Services;
+use crate::support::{PATIENCE, until};
 
 /// Every option of the contract's own table and text.
 const OPTIONS: &[&str] = &[
@@ -281,6 +283,30 @@ fn a_password_comes_from_file_or_environment_and_shows_nowhere() {
     let path = folder.write("evergate.toml", &toml).display().to_string();
     let ended = evergate(&["check", "--config", &path], &[]);
     assert!(ended.code == 0 && !ended.text().contains("gateway-test"), "{}", ended.text());
+}
+
+#[test]
+fn demo_services_say_once_on_stderr_why_they_are_not_ready_and_go_on_trying() {
+    let mut redis = Redis::start();
+    let (process, _folder) = Services::spawn(&redis.address(), "wrong", &[]);
+    until("each of three links has said it", PATIENCE, || process.log().matches("cannot read").count() >= 3);
+    assert!(
+        process.log().contains("router@127.0.0.1:") && !process.log().contains("router-wrong"),
+        "{}",
+        process.log()
+    );
+    redis.kill();
+    until("the error has changed", PATIENCE, || process.log().matches("refused").count() >= 3);
+    redis.restart();
+    redis.command::<()>(&["ACL", "SETUSER", "router", ">router-wrong"]);
+    redis.command::<()>(&["ACL", "SETUSER", "opensrf", ">opensrf-wrong"]);
+    until("they are ready", PATIENCE, || process.output().contains("ready"));
+    let refused = evergate(&["demo-services", "--config", "x", "--help"], &[]);
+    assert!(
+        !refused.stdout.contains("--opensrf-core") && refused.stdout.contains("opensrf.demo.echo"),
+        "{}",
+        refused.stdout
+    );
 }
 
 #[test]

@@ -249,7 +249,8 @@ impl Listener {
                     let error = error.to_string();
                     if self.said.as_ref() != Some(&error) {
                         let account = self.pusher.account();
-                        tracing::warn!("{account:?} cannot read {}: {error}; trying again", self.key);
+                        let text = error.trim_end_matches('.');
+                        tracing::warn!("{account:?} cannot read {}: {text}; trying again", self.key);
                         self.said = Some(error);
                     }
                     self.popper = None;

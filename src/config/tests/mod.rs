@@ -152,7 +152,10 @@ fn every_flag_stands_in_the_help_and_a_password_has_none() {
             );
         }
     }
-    assert!(matches!(run_with(&["serve", "--passwd", "x"], &[]), Err(Failure::Usage(_))));
+    for passwd in [&["--passwd", "hush"][..], &["--passwd=hush"]] {
+        let refused = error(&[&["serve"][..], passwd].concat(), &[]);
+        assert!(refused.contains("EVERGATE_PASSWD") && !refused.contains("hush"), "{refused}");
+    }
 }
 
 #[test]
@@ -244,6 +247,12 @@ fn cores_and_clients_max_are_resolved_against_the_host() {
     assert!(error(&["demo", "--cores", "0,7"], &[]).contains("may not run on CPU 7"));
     assert_eq!(loaded(&["config", "--cores", "0,7"], &[]).config.cores, [0, 7], "left for `check` to report");
     assert_eq!(loaded(&["demo", "--clients-max", "30000"], &[]).config.clients_max, 30_000);
+    let few = Inputs { host: Host { cpus: vec![0, 1], nofile: 256 }, ..Inputs::none(Purpose::Demo) };
+    assert_eq!(
+        load(few).expect("a low limit").config.clients_max,
+        256 - 64 - 2 * 2,
+        "what `check` asks for is kept free"
+    );
     let inputs = Inputs { host: Host { cpus: vec![0], nofile: u64::MAX }, ..Inputs::none(Purpose::Demo) };
     assert_eq!(load(inputs).expect("no limit of descriptors").config.clients_max, 16_777_216);
 }

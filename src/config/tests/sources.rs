@@ -29,7 +29,7 @@ fn errors_name_the_place_the_problem_and_the_remedy() {
     let cases: [(&str, &[&str]); 8] = [
         ("# a\nport = 1\ndrain_quite_ms = 5\n", &[":3:", "drain_quite_ms", "did you mean drain_quiet_ms?"]),
         ("\nnosuch_option_at_all = 5\n", &[":2:", "nosuch_option_at_all", "--sample"]),
-        ("port = 1\nlisten = \"x\"\n", &[":2:", "listen cannot be", "127.0.0.1:7682"]),
+        ("port = 1\nlisten = \"x\"\n", &[":2:", "listen cannot be \"x\"", "127.0.0.1:7682"]),
         ("garbage_max = -1\n", &[":1:", "a whole number from 1 to"]),
         ("cores = []\n", &[":1:", "CPU numbers and ranges"]),
         ("port = 1\nport = 2\n", &[":2:", "TOML"]),

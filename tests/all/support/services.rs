@@ -17,13 +17,23 @@ pub struct Services {
 impl Services {
     /// Router and services on one domain.
     pub fn start(redis: &Redis, flags: &[&str]) -> Self {
+        let (mut process, folder) = Self::spawn(&redis.address(), "test", flags);
+        eventually("demo-services print their line", Duration::from_secs(20), || {
+            assert_eq!(process.exited(), None, "demo-services ended:\n{}{}", process.output(), process.log());
+            process.output().contains('\n').then_some(())
+        });
+        Self { _process: process, _folder: folder }
+    }
+
+    /// The process alone, with passwords that end in `secret`; waits for nothing.
+    pub fn spawn(redis: &str, secret: &str, flags: &[&str]) -> (Process, Folder) {
         let folder = Folder::new();
-        let password = |account: &str| folder.write(account, &format!("{account}-test\n"));
+        let password = |account: &str| folder.write(account, &format!("{account}-{secret}\n"));
         let mut command = binary();
         command.args([
             "demo-services",
             "--redis",
-            &redis.address(),
+            redis,
             "--domain",
             DOMAIN,
             "--router-user",
@@ -34,11 +44,6 @@ impl Services {
         command.arg("--router-password-file").arg(password("router"));
         command.arg("--service-password-file").arg(password("opensrf"));
         command.args(flags);
-        let mut process = Process::start("evergate-demo-services", &mut command, folder.path());
-        eventually("demo-services print their line", Duration::from_secs(20), || {
-            assert_eq!(process.exited(), None, "demo-services ended:\n{}{}", process.output(), process.log());
-            process.output().contains('\n').then_some(())
-        });
-        Self { _process: process, _folder: folder }
+        (Process::start("evergate-demo-services", &mut command, folder.path()), folder)
     }
 }
