@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use crate::support::Folder;
 use crate::support::PATIENCE;
 use crate::support::bus::Responder;
 use crate::support::client::Client;
 use crate::support::gateway::{Gateway, Setup};
+use crate::support::process::evergate;
 use crate::support::redis::Redis;
 use crate::support::until;
 
@@ -44,18 +46,17 @@ fn a_process_records_the_addresses_that_it_opens_under_its_pid() {
 
 #[test]
 fn a_start_that_fails_for_its_admin_port_names_the_remedy_and_leaves_no_file() {
-    let redis = Redis::start();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let mut setup = Setup::serve(&redis);
-    let marker = setup.file("marker", "");
-    let state = std::path::Path::new(&marker).with_file_name("fresh-state").display().to_string();
     let admin = taken.local_addr().expect("its address").to_string();
-    setup = setup.flags(&["--state-dir", &state, "--admin", &admin]);
-    let mut gateway = setup.start_unready();
-    assert_eq!(gateway.wait_exit(PATIENCE), 1);
-    let log = gateway.log();
-    assert!(log.contains(&format!("admin {admin} cannot be used")) && log.contains("choose another port"), "{log}");
-    assert!(!std::path::Path::new(&state).exists(), "nothing was recorded");
+    let folder = Folder::new();
+    let state = folder.path().join("state");
+    let account = ["--domain", "public.localhost", "--username", "gateway"];
+    let places = ["--listen", "127.0.0.1:0", "--admin", &admin, "--state-dir", &state.display().to_string()];
+    let ended = evergate(&[&["serve"][..], &account, &places].concat(), &[("EVERGATE_PASSWD", "x")]);
+    assert_eq!(ended.code, 1, "{}", ended.text());
+    assert!(ended.stderr.contains(&format!("admin {admin} cannot be used")), "{}", ended.stderr);
+    assert!(ended.stderr.contains("or choose another port"), "{}", ended.stderr);
+    assert!(!state.exists(), "nothing was recorded");
 }
 
 #[test]
