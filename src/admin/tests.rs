@@ -205,6 +205,14 @@ fn status_sums_up_and_escapes_what_clients_wrote() {
 }
 
 #[test]
+fn the_page_does_not_call_itself_serving_alone_while_the_bus_has_not_been_reached() {
+    let shared = Arc::new(Shared::new(&[0]));
+    shared.enter(Phase::Serving);
+    let (_, page) = get(&listen(&shared), "/");
+    assert!(page.contains("<h1>evergate: serving, not ready</h1>"), "{page}");
+}
+
+#[test]
 fn metrics_are_open_metrics_with_units_and_labels() {
     let shared = Arc::new(serving());
     set(&shared.cores[1].counts.requests, 12);

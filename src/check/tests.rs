@@ -77,6 +77,7 @@ fn the_stock_acl_passes_and_nothing_is_left_behind() {
     let report = text(&findings);
     assert!(findings.iter().all(|finding| finding.outcome == Outcome::Ok), "{report}");
     assert!(report.contains("RPUSH, BLPOP, LPOP, LPOP with a count, DEL"), "{report}");
+    assert!(!report.contains(" is 127.0.0.1"), "a numeric address is not resolved: {report}");
     assert!(redis.ask("DBSIZE").starts_with(":0"), "a key is left");
     assert!(redis.ask("ACL LOG").starts_with("*0"), "something was refused on the way");
 }
