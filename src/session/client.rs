@@ -170,7 +170,7 @@ impl Client {
             }
             Progress::Accepted(accepted) => {
                 self.address = accepted.client;
-                self.outbound.frame(accepted.response.len(), |out| out.extend_from_slice(&accepted.response));
+                self.outbound.answer(&accepted.response);
                 self.stage = Stage::Open;
                 self.times.activity_ms = cx.now_ms;
                 cx.output.log(Level::Activity, format!("[{}] [] connect", self.address));
@@ -186,7 +186,7 @@ impl Client {
         counters::add(&cx.counts().handshakes_refused, 1);
         self.reason = Cow::Owned(format!("handshake refused with {status}"));
         cx.output.log(Level::Debug, format!("client {}: {}", self.address, self.reason));
-        self.outbound.frame(response.len(), |out| out.extend_from_slice(response));
+        self.outbound.answer(response);
         self.stage = Stage::Closing { since_ms: cx.now_ms, awaits_close: false, half_closed: false };
     }
 

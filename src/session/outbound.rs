@@ -16,6 +16,8 @@ pub struct Outbound {
     queued_bytes: usize,
     /// Bytes of the chunk that the shell is sending; 0 = none.
     in_flight: usize,
+    /// Bytes at the front of the queue that are no frame but the answer to the handshake: they are never dropped.
+    answer_bytes: usize,
 }
 
 impl Outbound {
@@ -36,6 +38,13 @@ impl Outbound {
                 chunk.truncate(chunk.len() - gap);
             }
         });
+    }
+
+    /// Puts the answer to the handshake first.
+    pub fn answer(&mut self, response: &[u8]) {
+        debug_assert!(self.is_empty(), "nothing is sent before it");
+        self.frame(response.len(), |out| out.extend_from_slice(response));
+        self.answer_bytes = response.len();
     }
 
     /// Appends bytes that `write` appends, as one unit that is never split by [`Self::drop_queued`].
@@ -71,6 +80,7 @@ impl Outbound {
         let chunk = self.queue.pop_front()?;
         self.queued_bytes -= chunk.len();
         self.in_flight = chunk.len();
+        self.answer_bytes = 0;
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
@@ -90,7 +100,13 @@ impl Outbound {
 
     /// Forgets every frame that has not been handed to the shell.
     pub fn drop_queued(&mut self) {
-        self.queue = VecDeque::new();
-        self.queued_bytes = 0;
+        // Behind the answer to the handshake, if that still waits: without it the Close would be taken for one.
+        self.queue.truncate(usize::from(self.answer_bytes > 0));
+        if let Some(answer) = self.queue.front_mut() {
+            answer.truncate(self.answer_bytes);
+        } else {
+            self.queue = VecDeque::new();
+        }
+        self.queued_bytes = self.answer_bytes;
     }
 }
