@@ -86,6 +86,10 @@ impl Client {
         let now_ms = cx.now_ms;
         if now_ms >= self.times.requests_due_ms {
             self.give_up(cx);
+            // Telling a slow consumer closes it: nothing may follow the Close, no ping and no second reason.
+            if !matches!(self.stage, Stage::Open) {
+                return;
+            }
         }
         if let Some(since_ms) = self.gap_since_ms() {
             match cx.drain.as_mut().map(|drain| drain.judge(since_ms, now_ms)) {
