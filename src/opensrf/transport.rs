@@ -72,43 +72,34 @@ pub(super) fn write_opening(out: &mut Vec<u8>, thread_spelled: &[u8], xid: &[u8]
     out.extend_from_slice(b",\"osrf_msg\":");
 }
 
-/// Appends the client's message for the router's "Service Not Found": the router's own message once for each pending
-/// request, with that request's `threadTrace`, and `transport_error` (quirk 1). Without any, once and unchanged.
+/// Appends the client's message for the router's "Service Not Found": the router's own message with the `threadTrace` of
+/// the request that it ends, and `transport_error` (quirk 1).
 pub fn write_router_404(
     out: &mut Vec<u8>,
-    thread_spelled: &[u8],
-    xid: &[u8],
+    (thread_spelled, xid): (&[u8], &[u8]),
     reply_text: &[u8],
     message: &ReplyMessage,
-    traces: &[Trace],
+    trace: &Trace,
 ) {
     let part = |start: usize, end: usize| reply_text.get(start..end).unwrap_or_default();
     let (start, end) = (message.span.start, message.span.end);
     write_opening(out, thread_spelled, xid);
     out.push(b'[');
-    if traces.is_empty() {
-        out.extend_from_slice(part(start, end));
-    }
-    for (index, trace) in traces.iter().enumerate() {
-        if index > 0 {
+    if let Some(span) = &message.trace_span {
+        out.extend_from_slice(part(start, span.start));
+        out.extend_from_slice(trace.spelled());
+        out.extend_from_slice(part(span.end, end));
+    } else if let Some(at) = message.parameters_at {
+        let rest = part(at, end);
+        out.extend_from_slice(part(start, at));
+        out.extend_from_slice(b"\"threadTrace\":");
+        out.extend_from_slice(trace.spelled());
+        if rest.trim_ascii_start().first() != Some(&b'}') {
             out.push(b',');
         }
-        if let Some(span) = &message.trace_span {
-            out.extend_from_slice(part(start, span.start));
-            out.extend_from_slice(trace.spelled());
-            out.extend_from_slice(part(span.end, end));
-        } else if let Some(at) = message.parameters_at {
-            let rest = part(at, end);
-            out.extend_from_slice(part(start, at));
-            out.extend_from_slice(b"\"threadTrace\":");
-            out.extend_from_slice(trace.spelled());
-            if rest.trim_ascii_start().first() != Some(&b'}') {
-                out.push(b',');
-            }
-            out.extend_from_slice(rest);
-        } else {
-            out.extend_from_slice(part(start, end));
-        }
+        out.extend_from_slice(rest);
+    } else {
+        out.extend_from_slice(part(start, end));
     }
     out.extend_from_slice(b"],\"transport_error\":true}");
 }

@@ -342,15 +342,7 @@ impl Client {
         for trace in traces {
             counters::add(&cx.counts().errors_made, 1);
             self.send_text(cx, 256 + text.len(), |out| {
-                error::write_error(
-                    out,
-                    thread_spelled,
-                    xid,
-                    std::slice::from_ref(trace),
-                    status,
-                    text,
-                    transport_error,
-                );
+                error::write_error(out, (thread_spelled, xid), trace, (status, transport_error), text);
             });
         }
     }

@@ -57,9 +57,8 @@ impl Client {
         } else if let Some((at, ended)) = &done.no_service {
             // An envelope for each, since the browser client reads only the first message of one.
             for pending in ended {
-                let trace = std::slice::from_ref(&pending.trace);
                 self.send_text(cx, 512, |out| {
-                    transport::write_router_404(out, &spelled, &xid, text, &reply.messages[*at], trace);
+                    transport::write_router_404(out, (&spelled, &xid), text, &reply.messages[*at], &pending.trace);
                 });
             }
         } else if done.foreign.is_empty() || reply.messages.len() > 1 {

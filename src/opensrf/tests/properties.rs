@@ -103,12 +103,10 @@ fn check_against_the_validator(text: &[u8]) {
             let xid = refusal.xid.as_deref().unwrap_or(b"\"x\"");
             super::super::error::write_error(
                 &mut out,
-                &refusal.thread_spelled,
-                xid,
-                &refusal.traces,
-                400,
+                (&refusal.thread_spelled, xid),
+                refusal.traces.first().unwrap_or(&super::super::envelope::Trace::UNREADABLE),
+                (400, false),
                 &refusal.reason,
-                false,
             );
             json(&out);
         }
@@ -194,7 +192,7 @@ proptest! {
             if let Ok(reply) = parse_reply(text, Vec::new()) {
                 for message in &reply.messages {
                     prop_assert!(message.span.end <= text.len());
-                    write_router_404(&mut Vec::new(), b"\"t\"", b"\"x\"", text, message, &[]);
+                    write_router_404(&mut Vec::new(), (b"\"t\"", b"\"x\""), text, message, &super::super::envelope::Trace::UNREADABLE);
                 }
             }
         }

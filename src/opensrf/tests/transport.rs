@@ -87,19 +87,14 @@ fn the_routers_404_is_recognised_and_told_to_each_pending_request_in_its_own_spe
     let text =
         envelope_of(&format!("[{},{}]", request("0", r#"{"method":"m"}"#), request("\"7\"", r#"{"method":"m"}"#)));
     let traces: Vec<Trace> = read(&text).messages.iter().map(|message| message.trace).collect();
-    let mut out = Vec::new();
-    write_router_404(&mut out, b"\"t\"", b"\"x\"", ROUTER_404.as_bytes(), &reply.messages[0], &traces);
-    let message = |trace: &str| {
-        format!(
-            r#"{{"__c":"osrfMessage","__p":{{"threadTrace":{trace},"locale":"en-US","api_level":1,"type":"STATUS","payload":{{"__c":"osrfServiceException","__p":{{"status":"Service Not Found","statusCode":"404"}}}}}}}}"#
-        )
-    };
-    let expected = format!(
-        r#"{{"thread":"t","log_xid":"x","osrf_msg":[{},{}],"transport_error":true}}"#,
-        message("0"),
-        message("\"7\"")
-    );
-    assert_eq!(String::from_utf8(out).unwrap(), expected);
+    for (trace, spelled) in traces.iter().zip(["0", "\"7\""]) {
+        let mut out = Vec::new();
+        write_router_404(&mut out, (b"\"t\"", b"\"x\""), ROUTER_404.as_bytes(), &reply.messages[0], trace);
+        let expected = format!(
+            r#"{{"thread":"t","log_xid":"x","osrf_msg":[{{"__c":"osrfMessage","__p":{{"threadTrace":{spelled},"locale":"en-US","api_level":1,"type":"STATUS","payload":{{"__c":"osrfServiceException","__p":{{"status":"Service Not Found","statusCode":"404"}}}}}}}}],"transport_error":true}}"#
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
 }
 
 #[test]
@@ -108,7 +103,7 @@ fn a_404_without_a_thread_trace_gets_one() {
         let text = format!(r#"{{"thread":"t","body":[{{"__c":"c","__p":{parameters}}}]}}"#);
         let reply = parsed(&text);
         let mut out = Vec::new();
-        write_router_404(&mut out, b"\"t\"", b"\"x\"", text.as_bytes(), &reply.messages[0], &[Trace::UNREADABLE]);
+        write_router_404(&mut out, (b"\"t\"", b"\"x\""), text.as_bytes(), &reply.messages[0], &Trace::UNREADABLE);
         assert!(String::from_utf8(out).unwrap().contains(expected));
     }
 }
@@ -141,21 +136,19 @@ fn a_used_vector_of_messages_is_filled_anew() {
 #[test]
 fn an_error_has_the_exact_shape() {
     let mut out = Vec::new();
-    write_error(&mut out, b"\"t\"", b"\"x\"", &[], 400, "say \"hello\";\n\\", false);
+    write_error(&mut out, (b"\"t\"", b"\"x\""), &Trace::UNREADABLE, (400, false), "say \"hello\";\n\\");
     let expected = r#"{"thread":"t","log_xid":"x","osrf_msg":[{"__c":"osrfMessage","__p":{"threadTrace":0,"locale":"en-US","type":"STATUS","payload":{"__c":"osrfMethodException","__p":{"status":"evergate: say \"hello\";\n\\","statusCode":400}}}}]}"#;
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
 
 #[test]
-fn an_error_for_several_requests_has_a_message_for_each() {
-    let text =
-        envelope_of(&format!("[{},{}]", request("1", r#"{"method":"m"}"#), request("\"2\"", r#"{"method":"m"}"#)));
-    let refusal = read(&text).refusal(503, None, "the bus is away; try again");
+fn an_error_has_the_trace_as_its_client_spelled_it() {
+    let refusal =
+        read(&envelope_of(&request("\"2\"", r#"{"method":"m"}"#))).refusal(503, None, "the bus is away; try again");
     let mut out = Vec::new();
-    write_error(&mut out, b"\"t\"", b"\"x\"", &refusal.traces, 503, &refusal.reason, true);
+    write_error(&mut out, (b"\"t\"", b"\"x\""), &refusal.traces[0], (503, true), &refusal.reason);
     let written = json(&out);
-    assert_eq!(written["osrf_msg"][0]["__p"]["threadTrace"], 1);
-    assert_eq!(written["osrf_msg"][1]["__p"]["threadTrace"], "2");
+    assert_eq!(written["osrf_msg"][0]["__p"]["threadTrace"], "2");
     assert_eq!(written["transport_error"], true);
     assert!(String::from_utf8(out).unwrap().starts_with("{\"thread\""));
 }
