@@ -280,7 +280,7 @@ impl Book {
     }
 
     /// Whether there is a heap buffer, for the tests.
-    #[cfg(test)]
+    #[cfg(any(test, simulator))]
     pub(super) fn owns_heap(&self) -> bool {
         self.conversations.capacity() > 0 || self.backlog.capacity() > 0
     }

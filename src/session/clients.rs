@@ -289,13 +289,13 @@ impl Clients {
     }
 
     /// Slots, used or free, for the tests.
-    #[cfg(test)]
+    #[cfg(any(test, simulator))]
     pub(super) fn slots_len(&self) -> SlotIndex {
         self.slots.len() as SlotIndex
     }
 
     /// The client in `slot`, for the tests.
-    #[cfg(test)]
+    #[cfg(any(test, simulator))]
     pub(super) fn client(&self, slot: SlotIndex) -> Option<&Client> {
         self.slots[slot as usize].client.as_deref()
     }

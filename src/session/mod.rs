@@ -13,6 +13,9 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(simulator)]
+#[path = "../../tests/simulator/src/audit.rs"]
+pub mod audit;
 pub mod book;
 pub mod client;
 pub mod clients;

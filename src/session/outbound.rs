@@ -93,7 +93,7 @@ impl Outbound {
     }
 
     /// Whether there is a heap buffer, for the tests.
-    #[cfg(test)]
+    #[cfg(any(test, simulator))]
     pub(super) fn owns_heap(&self) -> bool {
         self.queue.capacity() > 0
     }

@@ -1,0 +1,65 @@
+//! A recount of what a core holds, taken from the clients themselves and not from what was counted. Compiled into
+//! `session` for the simulator only.
+
+use super::client::Stage;
+use super::clients::Clients;
+
+/// What one client holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// 0 handshake, 1 open, 2 closing, 3 gone.
+    pub stage: u8,
+    pub generation: u32,
+    pub outbound_bytes: usize,
+    pub backlog: usize,
+    pub backlog_bytes: usize,
+    pub decoder_bytes: usize,
+    pub header_bytes: usize,
+    pub pending: usize,
+    pub sessions: usize,
+    pub conversations: usize,
+    /// The counts that the book keeps agree with the book.
+    pub book_agrees: bool,
+    /// The book or the queue of frames owns memory.
+    pub owns_heap: bool,
+}
+
+impl Audit {
+    /// All bytes.
+    pub fn bytes(&self) -> usize {
+        self.outbound_bytes + self.backlog_bytes + self.decoder_bytes + self.header_bytes
+    }
+}
+
+/// Counts what is held for the client in `slot`.
+pub fn audit(clients: &Clients, slot: u32) -> Option<Audit> {
+    if slot >= clients.slots_len() {
+        return None;
+    }
+    let client = clients.client(slot)?;
+    let conversations = client.book.conversations();
+    let pending = conversations.iter().map(|c| c.pending.len()).sum();
+    let sessions = conversations.iter().filter(|c| c.connected).count();
+    let backlog_bytes = client.book.backlog().iter().map(|w| w.text.len()).sum();
+    Some(Audit {
+        stage: match &client.stage {
+            Stage::Handshake(_) => 0,
+            Stage::Open => 1,
+            Stage::Closing { .. } => 2,
+            Stage::Gone => 3,
+        },
+        generation: client.generation,
+        outbound_bytes: client.outbound.bytes(),
+        backlog: client.book.backlog().len(),
+        backlog_bytes,
+        decoder_bytes: client.decoder.bytes_held(),
+        header_bytes: if let Stage::Handshake(header) = &client.stage { header.len() } else { 0 },
+        pending,
+        sessions,
+        conversations: conversations.len(),
+        book_agrees: client.book.pending() == pending
+            && client.book.sessions() == sessions
+            && client.book.backlog_bytes() == backlog_bytes,
+        owns_heap: client.book.owns_heap() || client.outbound.owns_heap(),
+    })
+}

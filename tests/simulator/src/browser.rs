@@ -1,0 +1,458 @@
+//! A client: what it says, encoded by its own encoder, and what it has been sent.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::random::Random;
+
+/// What the gateway may count on: the limits that a browser oversteps now and then.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub message_bytes: usize,
+    pub bus_bytes: usize,
+    pub per_envelope: usize,
+    pub depth: usize,
+}
+
+/// The `ingress` of the simulated gateway, as JSON.
+pub const INGRESS: &str = "\"sim\\u002d1\"";
+
+/// What a message asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Connect,
+    Request,
+    Disconnect,
+}
+
+/// One message of an envelope.
+#[derive(Debug, Clone)]
+pub struct Msg {
+    pub kind: Kind,
+    pub trace: i64,
+    pub spelled: String,
+    /// Its bytes on the bus.
+    pub relayed: String,
+}
+
+/// An envelope as its writer knows it.
+#[derive(Debug, Clone)]
+pub struct Env {
+    /// As it must stand in the bus thread, behind the colon.
+    pub thread: String,
+    /// As the client gets it back.
+    pub spelled: String,
+    /// `log_xid` as it must stand on the bus; none = made up by the gateway.
+    pub xid: Option<String>,
+    pub service: Option<String>,
+    pub msgs: Vec<Msg>,
+    pub text_len: usize,
+}
+
+/// Length once the C router has escaped what is not ASCII.
+pub fn escaped(text: &str) -> usize {
+    text.chars()
+        .map(|c| match u32::from(c) {
+            0x7f | 0x80..=0xffff => 6,
+            0..=0x7e => 1,
+            _ => 12,
+        })
+        .sum()
+}
+
+impl Env {
+    pub fn counted(&self) -> usize {
+        self.msgs.iter().filter(|m| m.kind != Kind::Disconnect).count()
+    }
+    pub fn asks(&self) -> Vec<String> {
+        self.msgs.iter().filter(|m| m.kind != Kind::Disconnect).map(|m| m.spelled.clone()).collect()
+    }
+    pub fn has(&self, kind: Kind) -> bool {
+        self.msgs.iter().any(|m| m.kind == kind)
+    }
+    pub fn body(&self) -> String {
+        let all: Vec<&str> = self.msgs.iter().map(|m| m.relayed.as_str()).collect();
+        format!("[{}]", all.join(","))
+    }
+    /// Refused for its size before it is looked at any further.
+    pub fn is_too_large(&self, bounds: &Bounds) -> bool {
+        self.text_len * 6 > bounds.bus_bytes
+            && escaped(&self.body()) - self.msgs.len() * INGRESS.len() > bounds.bus_bytes
+    }
+}
+
+/// A whole data message.
+#[derive(Debug)]
+pub enum Said {
+    Good(Rc<Env>),
+    /// To be refused with 400: the thread as given back, the xid, the traces to be answered.
+    Bad { spelled: String, xid: Option<String>, traces: Vec<String>, silent: bool },
+}
+
+/// What is complete at some byte of a client's stream.
+#[derive(Clone, Debug)]
+pub enum Ev {
+    Handshake,
+    BadHandshake(u16),
+    Message(Rc<Said>),
+    Ping(Vec<u8>),
+    Pong,
+    Close(Option<u16>),
+    Violation(u16),
+}
+
+/// Threads: as written in the envelope, as given back, as on the bus.
+const THREADS: &[(&str, &str, &str)] = &[
+    ("", "\"\"", ""),
+    ("\"thread\":\"a\",", "\"a\"", "a"),
+    ("\"thread\":\"q\\\"\\\\:\",", "\"q\\\"\\\\:\"", "q\\\"\\\\:"),
+    ("\"thread\":5,", "\"5\"", "5"),
+    ("\"thread\":\"x\\u00e9\",", "\"x\\u00e9\"", "x\u{e9}"),
+];
+
+/// One client.
+pub struct Browser {
+    /// Its number in the run; every payload of its carries it.
+    pub id: usize,
+    /// Encoded and not yet in the network.
+    pub unsent: VecDeque<u8>,
+    /// Bytes encoded in all.
+    encoded: u64,
+    /// Bytes that the gateway has read.
+    pub read: u64,
+    /// What is complete at which byte.
+    pub events: VecDeque<(u64, Ev)>,
+    /// The bytes at which nothing is unfinished.
+    pub clean: VecDeque<u64>,
+    pub is_clean: bool,
+    pub shaken: bool,
+    pub close_sent: bool,
+    pub close_got: bool,
+    /// It says nothing more.
+    pub silent: bool,
+    pub reading: bool,
+    /// Bytes that its kernel still takes while it does not read.
+    pub window: usize,
+    received: Vec<u8>,
+    next_trace: i64,
+    threads: usize,
+}
+
+impl Browser {
+    pub fn new(id: usize, random: &mut Random) -> Self {
+        Self {
+            id,
+            unsent: VecDeque::new(),
+            encoded: 0,
+            read: 0,
+            events: VecDeque::new(),
+            clean: VecDeque::new(),
+            is_clean: true,
+            shaken: false,
+            close_sent: false,
+            close_got: false,
+            silent: false,
+            reading: true,
+            window: 0,
+            received: Vec::new(),
+            next_trace: i64::from(random.percent(50)),
+            threads: 1 + random.below(THREADS.len()),
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.unsent.extend(bytes);
+        self.encoded += bytes.len() as u64;
+    }
+
+    fn done(&mut self, event: Ev) {
+        self.events.push_back((self.encoded, event));
+        self.clean.push_back(self.encoded);
+    }
+
+    pub fn shake_hands(&mut self, random: &mut Random) {
+        self.shaken = true;
+        if random.percent(7) {
+            self.put(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+            self.done(Ev::BadHandshake(426));
+        } else {
+            self.put(
+                b"GET /x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            );
+            self.done(Ev::Handshake);
+        }
+    }
+
+    fn header(&mut self, random: &mut Random, first: u8, len: usize) -> [u8; 4] {
+        let mask = (random.next() as u32).to_be_bytes();
+        let mut bytes = vec![first];
+        if len < 126 {
+            bytes.push(0x80 | len as u8);
+        } else {
+            bytes.push(0x80 | 126);
+            bytes.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        bytes.extend_from_slice(&mask);
+        self.put(&bytes);
+        mask
+    }
+
+    fn frame(&mut self, random: &mut Random, first: u8, payload: &[u8]) {
+        let mask = self.header(random, first, payload.len());
+        let masked: Vec<u8> = payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]).collect();
+        self.put(&masked);
+    }
+
+    /// A data message, in one frame or several, perhaps with pings between them. Says into how many.
+    pub fn message(&mut self, random: &mut Random, text: &[u8], event: Ev) -> usize {
+        let opcode = if random.percent(10) { 2 } else { 1 };
+        if text.len() < 4 || !random.percent(12) {
+            self.frame(random, 0x80 | opcode, text);
+            self.done(event);
+            return 1;
+        }
+        let pieces = 2 + random.below(2);
+        let mut from = 0;
+        for piece in 0..pieces {
+            let last = piece == pieces - 1;
+            let to = if last { text.len() } else { from + random.below(text.len() - from) };
+            let first = if piece == 0 { opcode } else { 0 } | if last { 0x80 } else { 0 };
+            self.frame(random, first, &text[from..to]);
+            from = to;
+            if !last && random.percent(30) {
+                let payload = vec![b'p'; random.below(9)];
+                self.frame(random, 0x89, &payload);
+                self.events.push_back((self.encoded, Ev::Ping(payload)));
+            }
+        }
+        self.done(event);
+        pieces
+    }
+
+    pub fn ping(&mut self, random: &mut Random) {
+        let payload = vec![b'z'; random.below(126)];
+        self.frame(random, 0x89, &payload);
+        self.done(Ev::Ping(payload));
+    }
+
+    pub fn pong(&mut self, random: &mut Random) {
+        self.frame(random, 0x8a, b"");
+        self.done(Ev::Pong);
+    }
+
+    pub fn close(&mut self, random: &mut Random) {
+        let code = [None, Some(1000_u16), Some(1001), Some(3000)][random.below(4)];
+        let payload = code.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default();
+        self.frame(random, 0x88, &payload);
+        self.done(Ev::Close(code));
+        self.close_sent = true;
+    }
+
+    /// Breaks RFC 6455. The verdict must come at the byte that shows it.
+    pub fn violate(&mut self, random: &mut Random, bounds: &Bounds) {
+        let start = self.encoded;
+        let (at, code) = match random.below(6) {
+            0 => {
+                self.put(&[0x81, 0x05, b'h', b'e', b'l', b'l', b'o']);
+                (2, 1002)
+            }
+            1 => {
+                self.put(&[0xc1, 0x80, 1, 2, 3, 4]);
+                (1, 1002)
+            }
+            2 => {
+                self.put(&[0x83, 0x80, 1, 2, 3, 4]);
+                (1, 1002)
+            }
+            3 => {
+                self.put(&[0x80, 0x80, 1, 2, 3, 4]);
+                (1, 1002)
+            }
+            4 => {
+                let len = (bounds.message_bytes + 1) as u16;
+                self.put(&[0x81, 0x80 | 126, (len >> 8) as u8, len as u8, 1, 2, 3, 4, 5]);
+                (4, 1009)
+            }
+            _ => {
+                self.frame(random, 0x81, b"\xff{}");
+                (self.encoded - start, 1007)
+            }
+        };
+        self.events.push_back((start + at, Ev::Violation(code)));
+        self.close_sent = true;
+    }
+
+    /// A frame that is never finished.
+    pub fn half(&mut self, random: &mut Random) {
+        let mut whole = Self::new(0, random);
+        whole.frame(random, 0x81, b"a message that will not end");
+        let keep = 1 + random.below(whole.unsent.len() - 1);
+        let bytes: Vec<u8> = whole.unsent.into_iter().take(keep).collect();
+        self.put(&bytes);
+        self.close_sent = true;
+    }
+
+    fn trace(&mut self, random: &mut Random) -> (i64, String) {
+        if random.percent(93) || self.next_trace == 0 {
+            self.next_trace += 1;
+        }
+        let trace = self.next_trace - 1;
+        (trace, if random.percent(20) { format!("\"{trace}\"") } else { trace.to_string() })
+    }
+
+    fn msg(&mut self, random: &mut Random, kind: Kind, fat: usize) -> (String, Msg) {
+        let (trace, spelled) = self.trace(random);
+        let name = ["CONNECT", "REQUEST", "DISCONNECT"][kind as usize];
+        let own = if random.percent(15) { ",\"ingress\":[\"mine\",{\"a\":1}]" } else { "" };
+        let payload = if kind == Kind::Request {
+            let fill: String = (0..fat).map(|at| ['\u{e9}', 'x', '\u{1f600}', '\u{7f}', '\u{20ac}'][at % 5]).collect();
+            format!(
+                "{{\"__c\":\"osrfMethod\",\"__p\":{{\"method\":\"m\",\"params\":[\"<c{}>\",100000000000000000000001,\"{fill}\"]}}}}",
+                self.id
+            )
+        } else {
+            "\"null\"".to_owned()
+        };
+        let rest = |own: &str| format!("\"threadTrace\":{spelled}{own},\"type\":\"{name}\",\"payload\":{payload}}}}}");
+        let text = format!("{{\"__c\":\"osrfMessage\",\"__p\":{{{}", rest(own));
+        let relayed = format!("{{\"__c\":\"osrfMessage\",\"__p\":{{\"ingress\":{INGRESS},{}", rest(""));
+        (text, Msg { kind, trace, spelled, relayed })
+    }
+
+    /// Says an envelope of these kinds.
+    pub fn say(&mut self, random: &mut Random, kinds: &[Kind], fat: usize) -> Rc<Said> {
+        let thread = random.below(self.threads);
+        self.say_on(random, thread, kinds, fat)
+    }
+
+    pub fn say_on(&mut self, random: &mut Random, thread: usize, kinds: &[Kind], fat: usize) -> Rc<Said> {
+        let (written, spelled, bus) = THREADS[thread];
+        let service = match random.below(40) {
+            0 => None,
+            1 => Some("router"),
+            2 | 3 => Some("no.such"),
+            _ => Some("opensrf.math"),
+        };
+        let (texts, msgs): (Vec<String>, Vec<Msg>) = kinds.iter().map(|kind| self.msg(random, *kind, fat)).unzip();
+        let xid = (fat > 0 || !random.percent(10)).then(|| format!("\"x{}.{}\"", self.id, self.next_trace));
+        let xid_text = xid.as_ref().map(|xid| format!("\"log_xid\":{xid},")).unwrap_or_default();
+        let service_text = service.map(|service| format!("\"service\":\"{service}\",")).unwrap_or_default();
+        let osrf = if texts.len() == 1 && random.percent(20) { texts[0].clone() } else { format!("[{}]", texts.join(",")) };
+        let text = format!("{{{service_text}{written}{xid_text}\"api_ver\":1,\"osrf_msg\":{osrf}}}");
+        let env = Env {
+            thread: bus.to_owned(),
+            spelled: spelled.to_owned(),
+            xid,
+            service: service.map(str::to_owned),
+            msgs,
+            text_len: text.len(),
+        };
+        let said = Rc::new(Said::Good(Rc::new(env)));
+        self.message(random, text.as_bytes(), Ev::Message(Rc::clone(&said)));
+        said
+    }
+
+    /// Says something that must be refused with 400.
+    pub fn say_badly(&mut self, random: &mut Random, bounds: &Bounds) {
+        let id = self.id;
+        let one = |trace: &str, kind: &str| {
+            format!(
+                "{{\"__c\":\"osrfMessage\",\"__p\":{{\"threadTrace\":{trace},\"type\":\"{kind}\",\"payload\":{{\"__c\":\"osrfMethod\",\"__p\":{{\"method\":\"m\",\"params\":[\"<c{id}>\"]}}}}}}}}"
+            )
+        };
+        let envelope = |messages: &str| {
+            format!("{{\"thread\":\"a\",\"log_xid\":\"b{id}\",\"service\":\"s\",\"osrf_msg\":[{messages}]}}")
+        };
+        let (text, addressed, traces): (String, bool, Vec<&str>) = match random.below(8) {
+            0 => ("{".to_owned(), false, vec![]),
+            1 => ("nonsense".to_owned(), false, vec![]),
+            2 => (envelope("null"), true, vec![]),
+            3 => (envelope(&one("7", "NONSENSE")), true, vec!["7"]),
+            4 => {
+                let many = vec![one("8", "REQUEST"); bounds.per_envelope + 1];
+                (envelope(&many.join(",")), true, vec!["8"; bounds.per_envelope + 1])
+            }
+            5 => (envelope(&one("9", "REQUEST").replace("\"m\"", "\"m\\u0000\"")), true, vec!["9"]),
+            6 => {
+                let deep = format!("{}1{}", "[".repeat(bounds.depth), "]".repeat(bounds.depth));
+                (envelope(&one("\"4\"", "REQUEST").replace("\"m\"", &deep)), true, vec!["\"4\""])
+            }
+            _ => (envelope(&one("3", "REQUEST").replace("\"payload\"", "\"type\":\"REQUEST\",\"payload\"")), true, vec!["3"]),
+        };
+        let said = Said::Bad {
+            spelled: if addressed { "\"a\"" } else { "\"\"" }.to_owned(),
+            xid: addressed.then(|| format!("\"b{id}\"")),
+            traces: traces.into_iter().map(str::to_owned).collect(),
+            silent: false,
+        };
+        self.message(random, text.as_bytes(), Ev::Message(Rc::new(said)));
+    }
+
+    /// The gateway has read `n` bytes more: what that completed.
+    pub fn complete(&mut self, n: usize) -> Vec<Ev> {
+        self.read += n as u64;
+        let mut complete = Vec::new();
+        while self.events.front().is_some_and(|(end, _)| *end <= self.read) {
+            complete.extend(self.events.pop_front().map(|(_, event)| event));
+        }
+        self.is_clean = false;
+        while self.clean.front().is_some_and(|end| *end <= self.read) {
+            self.is_clean = self.clean.pop_front() == Some(self.read);
+        }
+        complete
+    }
+
+    /// Bytes arrive: the frames that they complete.
+    pub fn receive(&mut self, bytes: &[u8]) -> Vec<Frame> {
+        self.received.extend_from_slice(bytes);
+        let mut at = 0;
+        let mut frames = Vec::new();
+        while let Some((frame, used)) = unframe(&self.received[at..]) {
+            at += used;
+            frames.push(frame);
+        }
+        self.received.drain(..at);
+        frames
+    }
+}
+
+/// What a server sends.
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub enum Frame {
+    Http(u16),
+    Text(Vec<u8>),
+    Ping,
+    Pong(Vec<u8>),
+    Close(Option<u16>),
+    Nonsense(u8),
+}
+
+/// The first whole frame (or HTTP response) and its length.
+pub fn unframe(bytes: &[u8]) -> Option<(Frame, usize)> {
+    if bytes.first() == Some(&b'H') {
+        let text = String::from_utf8_lossy(bytes);
+        let end = text.find("\r\n\r\n")? + 4;
+        let status = text.get(9..12)?.parse().ok()?;
+        let body = text.find("Content-Length: ").filter(|at| *at < end).and_then(|at| {
+            text[at + 16..].split('\r').next()?.parse::<usize>().ok()
+        });
+        let whole = end + body.unwrap_or(0);
+        return (bytes.len() >= whole).then_some((Frame::Http(status), whole));
+    }
+    let second = *bytes.get(1)?;
+    let (header, length) = match second {
+        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),
+        short => (2, usize::from(short)),
+    };
+    let payload = bytes.get(header..header + length)?;
+    let frame = match bytes[0] {
+        0x81 => Frame::Text(payload.to_vec()),
+        0x88 => Frame::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))),
+        0x89 => Frame::Ping,
+        0x8a => Frame::Pong(payload.to_vec()),
+        other => Frame::Nonsense(other),
+    };
+    Some((frame, header + length))
+}

@@ -1,0 +1,50 @@
+//! What happened, counted: so that one sees that what should be common was.
+
+macro_rules! happenings {
+    ($($name:ident),+ $(,)?) => {
+        /// Something that happened in a run.
+        #[derive(Clone, Copy)]
+        #[allow(non_camel_case_types)]
+        pub enum What { $($name),+ }
+        /// Their names.
+        pub const NAMES: &[&str] = &[$(stringify!($name)),+];
+    };
+}
+
+happenings! {
+    accepted, handshake_bad, handshake_done, slot_reused, envelope_said, envelope_with_several, envelope_bad, garbage_close,
+    ping_said, frame_cut, violation, close_by_client, vanished, half_closed_by_client, silent_client,
+    stopped_reading, slow_consumer, backlog_wait, backlog_left, read_paused, read_resumed, crossed_close, relayed,
+    refused_400, refused_403, refused_413, refused_429, refused_503_away, router_404, session_made, session_refused_foreign,
+    session_ended_by_408, session_redirected_307, session_broken_417, method_error, unwanted_200_disconnected,
+    disconnect_for_client_gone, reply_streamed, reply_delivered, reply_late, reply_duplicate, reply_undeliverable,
+    reply_stale_generation, reply_not_utf8, reply_bus_garbage, reply_bare_body, reply_lost_between_pop_and_read,
+    push_unconfirmed, push_unsent, push_refused, resp_cut, batch_of_several, push_link_lost, pop_link_lost,
+    redis_restarted_empty, bus_away, connect_refused, maybe_lost_503, given_up_504, emptied_503, ping_sent, pong_timeout,
+    message_timeout, handshake_timeout, idle_closed, close_timeout, core_bytes_cut, tick_late, drain, drain_with_requests,
+    closed_at_gap, closed_at_deadline, drain_ended_early, stop, stop_in_drain, ended_quietly,
+}
+
+/// How often what happened.
+#[derive(Clone)]
+pub struct Tally(pub Vec<u64>);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self(vec![0; NAMES.len()])
+    }
+}
+
+impl Tally {
+    pub fn add(&mut self, what: What, n: usize) {
+        self.0[what as usize] += n as u64;
+    }
+    pub fn one(&mut self, what: What) {
+        self.add(what, 1);
+    }
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine += theirs;
+        }
+    }
+}
