@@ -335,7 +335,7 @@ impl Browser {
             _ => Some("opensrf.math"),
         };
         let (texts, msgs): (Vec<String>, Vec<Msg>) = kinds.iter().map(|kind| self.msg(random, *kind, fat)).unzip();
-        let xid = (fat > 0 || !random.percent(10)).then(|| format!("\"x{}.{}\"", self.id, self.next_trace));
+        let xid = (fat > 0 || !random.percent(10)).then(|| format!("\"x{}.{}\"", self.id, self.encoded));
         let xid_text = xid.as_ref().map(|xid| format!("\"log_xid\":{xid},")).unwrap_or_default();
         let service_text = service.map(|service| format!("\"service\":\"{service}\",")).unwrap_or_default();
         let osrf = if texts.len() == 1 && random.percent(20) { texts[0].clone() } else { format!("[{}]", texts.join(",")) };

@@ -313,6 +313,7 @@ impl World {
             slow: core.limit_hits(Limit::outbound_bytes_max),
             closed_at_gap: core.counts.closed_at_gap.load(Relaxed),
             cut_largest: core.limit_hits(Limit::core_bytes_max),
+            texts: core.counts.messages_out.load(Relaxed),
         }
     }
 
@@ -326,7 +327,14 @@ impl World {
             slow: seen.slow - self.before.slow,
             closed_at_gap: seen.closed_at_gap - self.before.closed_at_gap,
             cut_largest: seen.cut_largest - self.before.cut_largest,
+            texts: seen.texts - self.before.texts,
         };
+        self.oracle.one_client = true;
+        self.oracle.stages.clear();
+        for slot in 0..self.conns.len() as u32 {
+            let stage = self.audit(slot).map_or(9, |audit| audit.stage);
+            self.oracle.stages.push(stage);
+        }
         decided
     }
 
@@ -430,9 +438,8 @@ impl World {
 
     fn tick(&mut self) {
         self.call(Clients::tick);
-        let stages: Vec<u8> =
-            (0..self.conns.len() as u32).map(|slot| self.audit(slot).map_or(9, |audit| audit.stage)).collect();
-        self.oracle.tick(&stages);
+        self.oracle.one_client = false;
+        self.oracle.tick();
         self.settle();
         self.clients.context.bus_bytes = self.bus_bytes();
         match self.phase {
@@ -729,12 +736,11 @@ impl World {
 
     fn fail_pushes(&mut self, tickets: Vec<Ticket>, text: &str) {
         note!(self, "pushes fail ({text}): {tickets:?}");
-        // One call of the product for all, as in the shell.
-        self.call(|clients| tickets.iter().for_each(|ticket| clients.push_failed(*ticket, text)));
         for ticket in tickets {
+            self.call(|clients| clients.push_failed(ticket, text));
             self.oracle.push_failed((ticket.slot, ticket.generation, ticket.n, ticket.push));
+            self.settle();
         }
-        self.settle();
     }
 
     fn connect_push(&mut self, domain: usize) {
@@ -780,6 +786,7 @@ impl World {
             note!(self, "Redis of {domain} came back empty");
             self.tally.one(What::redis_restarted_empty);
             self.call(|clients| clients.bus_emptied(domain));
+            self.oracle.one_client = false;
             self.oracle.emptied(domain);
             self.settle();
         }
@@ -826,12 +833,11 @@ impl World {
             }
             for message in seen {
                 // A DISCONNECT of ours answers each 200 that nobody waits for; all else is pushed once.
-                let ours = message.windows(19).any(|part| part == b"\"threadTrace\":\"0\",\"l");
+                let mark = b"\"body\":[{\"__c\":\"osrfMessage\",\"__p\":{\"threadTrace\":\"0\",\"locale\"";
+                let ours = message.windows(mark.len()).any(|part| part == mark);
                 if !ours && !self.executed.insert(message.clone()) {
                     let text = String::from_utf8_lossy(&message);
-                    if !text.contains("DISCONNECT") {
-                        violated!("a push was sent twice: {text}");
-                    }
+                    violated!("a push was sent twice: {text}");
                 }
             }
         }
