@@ -82,11 +82,22 @@ impl Env {
 }
 
 /// A whole data message.
-#[derive(Debug)]
 pub enum Said {
     Good(Rc<Env>),
     /// To be refused with 400: the thread as given back, the xid, the traces to be answered.
     Bad { spelled: String, xid: Option<String>, traces: Vec<String>, silent: bool },
+}
+
+impl std::fmt::Debug for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Said::Bad { traces, .. } => write!(f, "bad {traces:?}"),
+            Said::Good(env) => {
+                write!(f, "{:?} {:?}:", env.thread, env.service)?;
+                env.msgs.iter().try_for_each(|m| write!(f, " {:?} {}", m.kind, m.spelled))
+            }
+        }
+    }
 }
 
 /// What is complete at some byte of a client's stream.

@@ -367,7 +367,7 @@ impl Oracle {
             c.message_since = c.message_since.map(|_| now);
             std::mem::take(&mut c.paused)
         });
-        if was != Some(true) {
+        if was == Some(false) {
             self.wrong(format!("slot {slot} resumed that was not paused"));
         }
     }
@@ -930,6 +930,7 @@ impl Oracle {
     }
 
     pub fn emptied(&mut self, domain: usize) {
+        self.one_client = self.clients.iter().flatten().filter(|c| c.pending() > 0).count() <= 1;
         for slot in 0..self.clients.len() as u32 {
             self.with(slot, |o, c| {
                 let failed = o.fail(c, 503, |v, _| {
@@ -944,6 +945,12 @@ impl Oracle {
 
     pub fn tick(&mut self) {
         let stages = self.stages.clone();
+        let (now, rules) = (self.now, self.rules.clone());
+        let due = |p: &Pending| {
+            p.lost_at.is_some_and(|at| at <= now) || p.since + rules.connect_ms.min(rules.request_ms) <= now
+        };
+        let told = |c: &&Client| c.conversations.iter().flat_map(|v| &v.pending).any(due);
+        self.one_client = self.clients.iter().flatten().filter(told).count() <= 1;
         self.tick_all(&stages);
     }
 

@@ -438,7 +438,6 @@ impl World {
 
     fn tick(&mut self) {
         self.call(Clients::tick);
-        self.oracle.one_client = false;
         self.oracle.tick();
         self.settle();
         self.clients.context.bus_bytes = self.bus_bytes();
@@ -786,7 +785,6 @@ impl World {
             note!(self, "Redis of {domain} came back empty");
             self.tally.one(What::redis_restarted_empty);
             self.call(|clients| clients.bus_emptied(domain));
-            self.oracle.one_client = false;
             self.oracle.emptied(domain);
             self.settle();
         }
