@@ -167,6 +167,11 @@ pub struct Oracle {
     pub one_client: bool,
     /// The stage of each client in the product, after the call.
     pub stages: Vec<u8>,
+    /// The call is about all clients.
+    pub many_clients: bool,
+    /// In such a call a client was taken for slow at a point that cannot be told from outside, since the length of an
+    /// error is the product's own: what follows in this call cannot be judged.
+    pub ambiguous: bool,
     pub crossed: u64,
     pub closed_at_gap: u64,
     pub closed_at_deadline: u64,
@@ -253,6 +258,8 @@ impl Oracle {
             seen: Seen::default(),
             one_client: true,
             stages: Vec::new(),
+            many_clients: false,
+            ambiguous: false,
             crossed: 0,
             closed_at_gap: 0,
             closed_at_deadline: 0,
@@ -403,6 +410,8 @@ impl Oracle {
                 && self.seen.slow > 0
                 && self.stages.get(c.slot as usize) != Some(&1)
                 && (self.seen.texts == 0 || !self.one_client));
+        let unsure = self.seen.slow > 0 && c.unsent.0 <= max && c.unsent.1 > max;
+        self.ambiguous |= unsure && self.many_clients;
         if slow {
             if self.seen.slow == 0 {
                 self.wrong(format!("slot {} is a slow consumer and was not taken for one", c.slot));
@@ -930,6 +939,7 @@ impl Oracle {
     }
 
     pub fn emptied(&mut self, domain: usize) {
+        self.many_clients = true;
         self.one_client = self.clients.iter().flatten().filter(|c| c.pending() > 0).count() <= 1;
         for slot in 0..self.clients.len() as u32 {
             self.with(slot, |o, c| {
@@ -950,6 +960,7 @@ impl Oracle {
             p.lost_at.is_some_and(|at| at <= now) || p.since + rules.connect_ms.min(rules.request_ms) <= now
         };
         let told = |c: &&Client| c.conversations.iter().flat_map(|v| &v.pending).any(due);
+        self.many_clients = true;
         self.one_client = self.clients.iter().flatten().filter(told).count() <= 1;
         self.tick_all(&stages);
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::enumerate;
-use crate::tally::{NAMES, Tally};
+use crate::tally::{NAMES, Tally, What};
 use crate::world::{ACTIONS, Violation, World};
 
 /// What the command line says.
@@ -94,9 +94,15 @@ fn once(seed: u64, steps: usize, without: u32, verbose: bool) -> Ran {
             format!("panic: {}", text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
         }
     });
+    let mut tally = world.happened();
+    let violation = violation.filter(|text| {
+        let unsure = world.is_ambiguous() && !text.starts_with("panic");
+        tally.add(What::given_up_ambiguous, usize::from(unsure));
+        !unsure
+    });
     Ran {
         steps: world.step,
-        tally: world.happened(),
+        tally,
         limits: world.limits(),
         violation,
         trace: world.trace.take().unwrap_or_default().into(),

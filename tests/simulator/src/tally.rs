@@ -22,7 +22,7 @@ happenings! {
     push_unconfirmed, push_unsent, push_refused, resp_cut, batch_of_several, push_link_lost, pop_link_lost,
     redis_restarted_empty, bus_away, connect_refused, maybe_lost_503, given_up_504, emptied_503, ping_sent, pong_timeout,
     message_timeout, handshake_timeout, idle_closed, close_timeout, core_bytes_cut, tick_late, drain, drain_with_requests,
-    closed_at_gap, closed_at_deadline, drain_ended_early, stop, stop_in_drain, ended_quietly,
+    closed_at_gap, closed_at_deadline, drain_ended_early, stop, stop_in_drain, ended_quietly, given_up_ambiguous,
 }
 
 /// How often what happened.

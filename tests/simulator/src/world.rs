@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::browser::{Bounds, Browser, Frame, INGRESS, Kind, unframe};
+use crate::browser::{Bounds, Browser, Ev, Frame, INGRESS, Kind, unframe};
 use crate::bus::inbox::Inbox;
 use crate::bus::outbox::{Answer, Outbox, Ticket};
 use crate::bus::resp;
@@ -330,6 +330,7 @@ impl World {
             texts: seen.texts - self.before.texts,
         };
         self.oracle.one_client = true;
+        (self.oracle.many_clients, self.oracle.ambiguous) = (false, false);
         self.oracle.stages.clear();
         for slot in 0..self.conns.len() as u32 {
             let stage = self.audit(slot).map_or(9, |audit| audit.stage);
@@ -565,7 +566,11 @@ impl World {
         }
         note!(self, "slot {slot}: {n} bytes read, which complete {events:?}");
         self.call(|clients| clients.input(slot, &mut bytes));
+        self.oracle.many_clients = events.iter().any(|event| matches!(event, Ev::Ping(_)));
         self.oracle.input(slot, &events, clean);
+        if self.oracle.ambiguous {
+            self.oracle.crossed = self.oracle.crossed.min(self.cores[0].counts.crossed_close.load(Relaxed));
+        }
         self.settle();
     }
 
@@ -1293,9 +1298,13 @@ impl World {
         }
         self.conns.iter_mut().flatten().for_each(|conn| conn.browser.reading = true);
         // What is under way is given the time to end, unless the end has been told already.
-        let patience = self.now + self.oracle.rules.request_ms + self.oracle.rules.connect_ms + 3_000;
+        let patience = self.now + 120_000;
         while self.phase == Phase::Serving && self.now < patience {
             self.settle_down();
+            let waits = |audit: Audit| audit.pending > 0 || audit.backlog > 0;
+            if !(0..self.conns.len() as u32).any(|slot| self.audit(slot).is_some_and(waits)) {
+                break;
+            }
         }
         if self.phase == Phase::Serving {
             for slot in 0..self.conns.len() as u32 {
@@ -1359,6 +1368,11 @@ impl World {
     fn end(&mut self) {
         note!(self, "the core ends");
         self.phase = Phase::Ended;
+    }
+
+    /// What happened last cannot be judged from outside.
+    pub fn is_ambiguous(&self) -> bool {
+        self.oracle.ambiguous
     }
 
     /// The limits that were hit, by name.
