@@ -14,6 +14,7 @@ mod browser;
 pub mod bus;
 mod enumerate;
 mod oracle;
+mod planted;
 mod random;
 mod redis;
 mod run;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::enumerate;
+use crate::planted::{PLANTED, plant};
 use crate::tally::{NAMES, Tally, What};
 use crate::world::{ACTIONS, Violation, World};
 
@@ -28,7 +29,8 @@ struct Options {
 const USAGE: &str = "simulator [--seeds N] [--steps M] [--seconds S] [--first SEED | --fresh] [--threads T]
 simulator --seed X [--steps M] [--without MASK]   replays one, and tells what happened
 simulator --replay FILE                           replays each `seed steps mask` of a file
-simulator --enumerate                             all small histories";
+simulator --enumerate                             all small histories
+simulator --planted | --plant NAME ROOT           the bugs that can be planted; plants one in a copy of the source";
 
 fn options(args: Vec<String>) -> Result<Options, String> {
     let mut options = Options {
@@ -43,6 +45,18 @@ fn options(args: Vec<String>) -> Result<Options, String> {
         enumerate: false,
         brief: false,
     };
+    if args.first().is_some_and(|arg| arg == "--planted") {
+        for bug in PLANTED {
+            println!("{}\t{}\t{}", bug.name, bug.file, bug.what);
+        }
+        std::process::exit(0);
+    }
+    if let [command, name, root] = &args[..]
+        && command == "--plant"
+    {
+        plant(name, root)?;
+        std::process::exit(0);
+    }
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         if arg == "--enumerate" {

@@ -28,7 +28,9 @@ pub struct Job {
     asks: Vec<(u8, i64)>,
     tag: String,
     worker: String,
-    /// It is a session's: a later 408 of this worker's ends it.
+    /// It came by the router.
+    is_routed: bool,
+    /// Messages dealt with.
     step: usize,
 }
 
@@ -64,6 +66,7 @@ impl Job {
             asks,
             tag: if text.contains("<c") { format!("<c{}>", between(&text, "<c", ">")) } else { String::new() },
             worker: String::new(),
+            is_routed: false,
             step: 0,
         }
     }
@@ -82,6 +85,7 @@ pub struct Workers {
 impl Workers {
     pub fn routed(&mut self, mut job: Job, random: &mut Random) {
         job.worker = if job.service == "no.such" { ROUTER } else { WORKERS[random.below(WORKERS.len())] }.to_owned();
+        job.is_routed = true;
         self.open.push(job);
     }
 
@@ -196,6 +200,8 @@ impl Workers {
         let code = match (odd, random.below(12)) {
             (true, 0) => 307,
             (true, 1) => 417,
+            // In a session.
+            (_, 2) if !job.is_routed => [307, 417, 408, 500][random.below(4)],
             (true, 2 | 3) => 500,
             (true, 4) => 404,
             (true, 5) => 408,

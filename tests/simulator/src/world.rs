@@ -38,7 +38,7 @@ pub const ACTIONS: &[&str] = &[
 
 /// How often each is tried, where a seed does not say otherwise.
 const WEIGHTS: &[u64] =
-    &[30, 90, 5, 5, 2, 4, 4, 4, 6, 2, 110, 140, 40, 3, 3, 1, 2, 2, 1, 1, 6, 2, 4, 2, 1, 1];
+    &[30, 90, 5, 5, 2, 4, 4, 4, 6, 2, 110, 140, 40, 3, 3, 1, 2, 2, 1, 1, 6, 1, 4, 2, 1, 1];
 
 /// What went wrong.
 pub struct Violation(pub String);
@@ -151,7 +151,7 @@ impl World {
         let mut random = Random::new(seed);
         let r = &mut random;
         let rules = Rules {
-            handshake_ms: r.from_to(100, 400),
+            handshake_ms: r.from_to(300, 1200),
             message_ms: r.from_to(100, 500),
             ping_ms: r.from_to(150, 600),
             pong_ms: r.from_to(100, 300),
@@ -292,7 +292,7 @@ impl World {
 
     fn one_step(&mut self) {
         self.step += 1;
-        let ms = self.random.from_to(0, 3);
+        let ms = if self.random.percent(50) { 0 } else { self.random.from_to(0, 3) };
         self.advance(ms);
         if self.phase == Phase::Ended {
             return;
@@ -992,7 +992,11 @@ impl World {
             "accept" => self.accept(),
             "say" => self.some_browser(|random, conn, tally| {
                 let kinds: Vec<Kind> = (0..1 + random.below(6) / 3 + random.below(9) / 8)
-                    .map(|_| [Kind::Request, Kind::Request, Kind::Request, Kind::Connect, Kind::Disconnect][random.below(5)])
+                    .map(|_| match random.below(20) {
+                        0..5 => Kind::Connect,
+                        5 | 6 => Kind::Disconnect,
+                        _ => Kind::Request,
+                    })
                     .collect();
                 tally.one(What::envelope_said);
                 tally.add(What::envelope_with_several, usize::from(kinds.len() > 1));
@@ -1088,12 +1092,12 @@ impl World {
                 self.redis[domain].stalled ^= true;
             }
             "drain" => {
-                if self.random.percent(30) {
+                if self.random.percent(60) {
                     self.drain();
                 }
             }
             "stop" => {
-                if self.random.percent(10) {
+                if self.random.percent(30) {
                     self.stop();
                 }
             }

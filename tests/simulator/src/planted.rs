@@ -1,0 +1,93 @@
+//! Bugs to plant, one at a time, in a copy of the source: the simulator must notice each (`tests/simulator/plant`).
+
+/// A bug: its name, what it is, where, the text to find (once) and what stands there instead.
+pub struct Planted {
+    pub name: &'static str,
+    pub what: &'static str,
+    pub file: &'static str,
+    pub find: &'static str,
+    pub replace: &'static str,
+}
+
+macro_rules! planted {
+    ($($name:literal: $what:literal, $file:literal, $find:literal => $replace:literal;)+) => {
+        pub const PLANTED: &[Planted] =
+            &[$(Planted { name: $name, what: $what, file: $file, find: $find, replace: $replace }),+];
+    };
+}
+
+planted! {
+    "first-complete-ends-all": "the old gateway: a thread is counted, not its requests, so the first COMPLETE makes it idle",
+        "src/session/reply.rs", "self.book.end(n, trace);" => "self.book.end_where(n, |_| true);";
+    "disconnect-leaves-busy": "the old gateway: CONNECT then DISCONNECT leaves the thread busy for ever",
+        "src/session/book.rs", "let was = std::mem::take(&mut conversation.connected);" => "let was = false;";
+    "session-counts-as-idle": "the old gateway: a session between two requests is idle",
+        "src/session/client.rs", "} else if self.book.sessions() > 0 {" => "} else if self.book.sessions() > 99 {";
+    "stale-generation": "a reply for the slot's last client is delivered to the one that has the slot now",
+        "src/session/clients.rs", "slot.generation == to.generation\n                    && " => "true\n                    && ";
+    "generation-stands-still": "a slot's next client has the same generation",
+        "src/session/clients.rs", "place.generation = place.generation.wrapping_add(1);" => "";
+    "relay-after-close": "a request that comes after our Close is relayed",
+        "src/session/client.rs", "if matches!(self.stage, Stage::Open) {\n                        self.message(cx, text);"
+        => "if true {\n                        self.message(cx, text);";
+    "partial-frame-lost": "half a frame is forgotten while something is pending",
+        "src/session/client.rs", "self.decoder = decoder;" => "self.decoder = if self.book.pending() > 0 { Decoder::new() } else { decoder };";
+    "mask-not-turned": "a payload cut in two is unmasked from the mask's first byte again",
+        "src/websocket/decoder.rs", "frame.mask.rotate_left(chunk.len() % 4);" => "";
+    "double-complete": "a COMPLETE ends two requests of one threadTrace",
+        "src/session/reply.rs", "self.book.end(n, trace);" => "self.book.end(n, trace);\n                    self.book.end(n, trace);";
+    "404-wrong-conversation": "the router's 404 ends the oldest conversation",
+        "src/session/reply.rs", "let ended = self.book.end_where(n, |_| true);\n                if"
+        => "let n = self.book.conversations().first().map_or(n, |c| c.n);\n                let ended = self.book.end_where(n, |_| true);\n                if";
+    "session-lost-on-error": "a method error ends the session",
+        "src/session/reply.rs", "if matches!(code, 307 | 417) && of_session(self)" => "if matches!(code, 307 | 400..) && of_session(self)";
+    "408-leaves-requests": "requests of a session whose keep-alive ran out stay pending",
+        "src/session/reply.rs", "done.unanswered.extend(self.book.end_where(n, |_| true));" => "";
+    "backlog-overtakes": "an envelope of the backlog goes before an earlier one of its thread",
+        "src/session/relay.rs", "|| self.book.backlog().iter().take(at).any(|earlier| earlier.thread == waiting.thread);" => ";";
+    "newcomer-overtakes": "an envelope goes past those of its thread that wait",
+        "src/session/relay.rs", "|| backlog.iter().any(|waiting| *waiting.thread == *thread)" => "";
+    "disconnect-not-sent": "a worker is not told that its session's client is gone",
+        "src/session/client.rs", "self.disconnect_worker(cx, conversation);" => "let _ = conversation;";
+    "drain-closes-unsent": "the drain closes a client with reply bytes that the kernel has not taken",
+        "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean())"
+        => "((self.class() == Some(Class::Idle) || (self.class() == Some(Class::Sending) && self.book.is_idle())) && self.decoder.is_clean())";
+    "drain-cuts-half-frames": "half a message is no reason to wait",
+        "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean())" => "(self.class() == Some(Class::Idle))";
+    "pace-cuts-idle": "the drain's pace is never raised, so that idle clients are cut at the deadline",
+        "src/drain.rs", "self.options.closes_per_second.max(self.left as f64 / seconds)" => "{ let _ = seconds; self.options.closes_per_second }";
+    "push-sent-twice": "messages written while others are unconfirmed are written again",
+        "src/bus/outbox.rs", "        self.waiting.clear();\n        self.waiting_bytes = 0;\n        commands"
+        => "        if self.sent.len() < 4 {\n            self.waiting.clear();\n        }\n        self.waiting_bytes = 0;\n        commands";
+    "unconfirmed-told-twice": "what was not confirmed when a link broke is told again at its next loss",
+        "src/bus/outbox.rs", ".drain(..)\n            .flat_map(|sent| match sent {\n                Sent::Push(tickets) => tickets,"
+        => ".iter()\n            .flat_map(|sent| match sent {\n                Sent::Push(tickets) => tickets.clone(),";
+    "escaped-size": "a character of four bytes counts nine, not twelve",
+        "src/opensrf/escape.rs", "0xF0.. => 8," => "0xF0.. => 5,";
+    "lost-reply-not-told": "a request in doubt after the loss of a link is looked at only when it is old",
+        "src/session/failing.rs", "due_ms = due_ms.min(give_up_ms);" => "";
+    "emptied-spares-sessions": "a Redis that came back empty ends only what has no worker",
+        "src/session/failing.rs", ".filter(|conversation| domain != 0 && conversation.worker_domain != domain)"
+        => ".filter(|conversation| conversation.worker.is_some() || domain != 0 && conversation.worker_domain != domain)";
+    "bytes-leak": "half a message that came after our Close is counted for ever",
+        "src/session/clients.rs", "            client.decoder = Decoder::new();\n        });\n        let place" => "        });\n        let place";
+    "slots-last-first": "the slot that was freed last is used first",
+        "src/session/clients.rs", "self.free.push_back(slot);" => "self.free.push_front(slot);";
+    "ping-after-close": "found by this simulator: a ping follows the Close of a client that a tick found slow",
+        "src/session/timers.rs", "if !matches!(self.stage, Stage::Open) {\n                return;\n            }\n        }\n        if let Some(since_ms)"
+        => "}\n        if let Some(since_ms)";
+    "answer-dropped": "found by this simulator: a slow consumer's Close takes the place of the answer to its handshake",
+        "src/session/outbound.rs", "self.answer_bytes = response.len();" => "";
+}
+
+/// Plants `name` in the copy at `root`.
+pub fn plant(name: &str, root: &str) -> Result<(), String> {
+    let bug = PLANTED.iter().find(|bug| bug.name == name).ok_or("no such bug")?;
+    let path = format!("{root}/{}", bug.file);
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    let found = text.matches(bug.find).count();
+    if found != 1 {
+        return Err(format!("{name}: the text to replace stands {found} times in {}", bug.file));
+    }
+    std::fs::write(&path, text.replacen(bug.find, bug.replace, 1)).map_err(|error| format!("{path}: {error}"))
+}
