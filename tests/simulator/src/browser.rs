@@ -53,7 +53,7 @@ pub struct Env {
 pub fn escaped(text: &str) -> usize {
     text.chars()
         .map(|c| match u32::from(c) {
-            0x7f | 0x80..=0xffff => 6,
+            0x7f..=0xffff => 6,
             0..=0x7e => 1,
             _ => 12,
         })
@@ -85,7 +85,12 @@ impl Env {
 pub enum Said {
     Good(Rc<Env>),
     /// To be refused with 400: the thread as given back, the xid, the traces to be answered.
-    Bad { spelled: String, xid: Option<String>, traces: Vec<String>, silent: bool },
+    Bad {
+        spelled: String,
+        xid: Option<String>,
+        traces: Vec<String>,
+        silent: bool,
+    },
 }
 
 impl std::fmt::Debug for Said {
@@ -187,12 +192,17 @@ impl Browser {
             self.put(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
             self.done(Ev::BadHandshake(426));
         } else {
-            self.put(
-                b"GET /x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            );
-            self.done(Ev::Handshake);
+            self.shake_well();
         }
+    }
+
+    /// A handshake that must be accepted.
+    pub fn shake_well(&mut self) {
+        self.put(
+            b"GET /x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        );
+        self.done(Ev::Handshake);
     }
 
     fn header(&mut self, random: &mut Random, first: u8, len: usize) -> [u8; 4] {
@@ -349,7 +359,8 @@ impl Browser {
         let xid = (fat > 0 || !random.percent(10)).then(|| format!("\"x{}.{}\"", self.id, self.encoded));
         let xid_text = xid.as_ref().map(|xid| format!("\"log_xid\":{xid},")).unwrap_or_default();
         let service_text = service.map(|service| format!("\"service\":\"{service}\",")).unwrap_or_default();
-        let osrf = if texts.len() == 1 && random.percent(20) { texts[0].clone() } else { format!("[{}]", texts.join(",")) };
+        let osrf =
+            if texts.len() == 1 && random.percent(20) { texts[0].clone() } else { format!("[{}]", texts.join(",")) };
         let text = format!("{{{service_text}{written}{xid_text}\"api_ver\":1,\"osrf_msg\":{osrf}}}");
         let env = Env {
             thread: bus.to_owned(),
@@ -389,7 +400,11 @@ impl Browser {
                 let deep = format!("{}1{}", "[".repeat(bounds.depth), "]".repeat(bounds.depth));
                 (envelope(&one("\"4\"", "REQUEST").replace("\"m\"", &deep)), true, vec!["\"4\""])
             }
-            _ => (envelope(&one("3", "REQUEST").replace("\"payload\"", "\"type\":\"REQUEST\",\"payload\"")), true, vec!["3"]),
+            _ => (
+                envelope(&one("3", "REQUEST").replace("\"payload\"", "\"type\":\"REQUEST\",\"payload\"")),
+                true,
+                vec!["3"],
+            ),
         };
         let said = Said::Bad {
             spelled: if addressed { "\"a\"" } else { "\"\"" }.to_owned(),
@@ -445,9 +460,10 @@ pub fn unframe(bytes: &[u8]) -> Option<(Frame, usize)> {
         let text = String::from_utf8_lossy(bytes);
         let end = text.find("\r\n\r\n")? + 4;
         let status = text.get(9..12)?.parse().ok()?;
-        let body = text.find("Content-Length: ").filter(|at| *at < end).and_then(|at| {
-            text[at + 16..].split('\r').next()?.parse::<usize>().ok()
-        });
+        let body = text
+            .find("Content-Length: ")
+            .filter(|at| *at < end)
+            .and_then(|at| text[at + 16..].split('\r').next()?.parse::<usize>().ok());
         let whole = end + body.unwrap_or(0);
         return (bytes.len() >= whole).then_some((Frame::Http(status), whole));
     }

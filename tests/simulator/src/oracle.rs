@@ -439,7 +439,15 @@ impl Oracle {
         self.put(c, expect);
     }
 
-    fn errors(&mut self, c: &mut Client, spelled: &str, xid: &Option<String>, traces: &[String], status: u16, transport: bool) {
+    fn errors(
+        &mut self,
+        c: &mut Client,
+        spelled: &str,
+        xid: &Option<String>,
+        traces: &[String],
+        status: u16,
+        transport: bool,
+    ) {
         let none = ["0".to_owned()];
         for trace in if traces.is_empty() { &none } else { traces } {
             self.text(c, Expect::Error(spelled.to_owned(), xid.clone(), trace.clone(), status, transport));
@@ -493,7 +501,8 @@ impl Oracle {
         self.with(slot, |o, c| {
             c.received = now;
             c.ping_since = None;
-            let reads = |c: &Client| matches!(c.stage, Stage::Open | Stage::Closing { awaits: true, .. } | Stage::Handshake);
+            let reads =
+                |c: &Client| matches!(c.stage, Stage::Open | Stage::Closing { awaits: true, .. } | Stage::Handshake);
             let heard = reads(c);
             for event in events {
                 if !reads(c) {
@@ -673,15 +682,16 @@ impl Oracle {
         if connects > 0 && session.is_none() && c.sessions() + c.connecting() + connects > self.rules.sessions {
             return Err((429, false));
         }
-        let (key, to, domain) = if let Some((worker, domain)) = session.and_then(|at| c.conversations[at].worker.clone()) {
-            (worker.clone(), worker, domain)
-        } else {
-            match env.service.as_deref() {
-                None => return Err((400, false)),
-                Some("router") => return Err((403, false)),
-                Some(service) => (ROUTER_KEY.to_owned(), format!("opensrf:service:_:_:{service}"), 0),
-            }
-        };
+        let (key, to, domain) =
+            if let Some((worker, domain)) = session.and_then(|at| c.conversations[at].worker.clone()) {
+                (worker.clone(), worker, domain)
+            } else {
+                match env.service.as_deref() {
+                    None => return Err((400, false)),
+                    Some("router") => return Err((403, false)),
+                    Some(service) => (ROUTER_KEY.to_owned(), format!("opensrf:service:_:_:{service}"), 0),
+                }
+            };
         if !self.accepting[domain] {
             return Err((503, true));
         }
@@ -743,13 +753,36 @@ impl Oracle {
         Ok(())
     }
 
+    /// A message is pushed: it must be the next that is to be.
+    pub fn pushed(
+        &mut self,
+        domain: usize,
+        key: &str,
+        text: &str,
+        ticket: Option<(u32, u32, u64, u32)>,
+    ) -> Result<(), String> {
+        let Some(expected) = self.pushes.pop_front() else {
+            return Err(format!("a push that nothing calls for: {text}"));
+        };
+        let xid = text.strip_prefix(&expected.before).and_then(|rest| rest.strip_suffix(&expected.after));
+        let right = xid.is_some_and(|xid| match &expected.xid {
+            Some(expected) => expected == xid,
+            None => xid.starts_with("\"sim."),
+        });
+        if !right || domain != expected.domain || *key != expected.key || ticket != expected.ticket {
+            return Err(format!("pushed is {ticket:?} to {key} of {domain}: {text}\n  must be {expected:?}"));
+        }
+        if let (Some(ticket), Some(xid), None) = (ticket, xid, &expected.xid) {
+            self.learn(ticket, xid);
+        }
+        Ok(())
+    }
+
     /// A made-up xid was seen on the bus.
-    pub fn learn(&mut self, ticket: (u32, u32, u64, u32), xid: &str) {
+    fn learn(&mut self, ticket: (u32, u32, u64, u32), xid: &str) {
         self.with(ticket.0, |_, c| {
-            if let Some(conversation) = c.find(ticket.2) {
-                if conversation.pushes == ticket.3 + 1 {
-                    conversation.xid = Some(xid.to_owned());
-                }
+            if let Some(conversation) = c.find(ticket.2).filter(|v| v.pushes == ticket.3 + 1) {
+                conversation.xid = Some(xid.to_owned());
             }
         });
     }
@@ -801,9 +834,7 @@ impl Oracle {
         for (at, message) in reply.msgs.iter().enumerate() {
             let Some(code) = message.status else { continue };
             let of_worker = v.worker.as_ref().is_some_and(|(worker, _)| *worker == reply.from);
-            let oldest = |connect: bool| {
-                move |p: &Pending| Some(p.trace) == message.trace && (p.connect || !connect)
-            };
+            let oldest = |connect: bool| move |p: &Pending| Some(p.trace) == message.trace && (p.connect || !connect);
             match code {
                 200 => {
                     let at = v.pending.iter().position(oldest(true));
@@ -841,7 +872,11 @@ impl Oracle {
                         v.pending.remove(at);
                     }
                     if of_worker && (code == 307 || code == 417) {
-                        self.tally.one(if code == 307 { What::session_redirected_307 } else { What::session_broken_417 });
+                        self.tally.one(if code == 307 {
+                            What::session_redirected_307
+                        } else {
+                            What::session_broken_417
+                        });
                         v.connected = false;
                         v.left = true;
                     } else if code >= 400 {
@@ -889,14 +924,17 @@ impl Oracle {
     fn fail(&mut self, c: &mut Client, status: u16, ends: impl Fn(&Conversation, &Pending) -> bool) -> usize {
         let mut told = Vec::new();
         for v in &mut c.conversations {
-            let (ended, kept): (Vec<Pending>, Vec<Pending>) =
-                std::mem::take(&mut v.pending).into_iter().map(|p| (ends(v, &p), p)).fold(
-                    (Vec::new(), Vec::new()),
-                    |(mut ended, mut kept), (ends, p)| {
-                        if ends { ended.push(p) } else { kept.push(p) }
-                        (ended, kept)
-                    },
-                );
+            let (ended, kept): (Vec<Pending>, Vec<Pending>) = std::mem::take(&mut v.pending)
+                .into_iter()
+                .map(|p| (ends(v, &p), p))
+                .fold((Vec::new(), Vec::new()), |(mut ended, mut kept), (ends, p)| {
+                    if ends {
+                        ended.push(p)
+                    } else {
+                        kept.push(p)
+                    }
+                    (ended, kept)
+                });
             v.pending = kept;
             let traces: Vec<String> = ended.into_iter().map(|p| p.spelled).collect();
             if !traces.is_empty() {
@@ -943,9 +981,8 @@ impl Oracle {
         self.one_client = self.clients.iter().flatten().filter(|c| c.pending() > 0).count() <= 1;
         for slot in 0..self.clients.len() as u32 {
             self.with(slot, |o, c| {
-                let failed = o.fail(c, 503, |v, _| {
-                    domain == 0 || v.worker.as_ref().map_or(0, |(_, domain)| *domain) == domain
-                });
+                let failed =
+                    o.fail(c, 503, |v, _| domain == 0 || v.worker.as_ref().map_or(0, |(_, domain)| *domain) == domain);
                 o.tally.add(What::emptied_503, failed);
             });
         }
@@ -995,9 +1032,11 @@ impl Oracle {
         }
         if self.seen.cut_largest > 0 {
             self.seen.cut_largest -= 1;
-            let cut = self.clients.iter().flatten().find(|c| {
-                c.stage == Stage::Open && stages.get(c.slot as usize) == Some(&2)
-            });
+            let cut = self
+                .clients
+                .iter()
+                .flatten()
+                .find(|c| c.stage == Stage::Open && stages.get(c.slot as usize) == Some(&2));
             let Some(slot) = cut.map(|c| c.slot) else { return };
             self.tally.one(What::core_bytes_cut);
             self.with(slot, |o, c| {
@@ -1025,9 +1064,10 @@ impl Oracle {
                 let lost = self.fail(c, 503, |_, p| p.lost_at.is_some_and(|at| at <= now));
                 self.tally.add(What::maybe_lost_503, lost);
                 let old = self.fail(c, 504, |_, p| p.connect && p.since + rules.connect_ms <= now);
-                let old = old + self.fail(c, 504, |_, p| {
-                    p.since + if p.connect { rules.connect_ms } else { rules.request_ms } <= now
-                });
+                let old = old
+                    + self.fail(c, 504, |_, p| {
+                        p.since + if p.connect { rules.connect_ms } else { rules.request_ms } <= now
+                    });
                 self.tally.add(What::given_up_504, old);
                 if c.stage != Stage::Open {
                     return;
@@ -1043,7 +1083,10 @@ impl Oracle {
                                 return;
                             }
                             if c.idle_at_drain && now > half + 200 && !late {
-                                self.wrong(format!("slot {} was idle at the signal and is open after half of the drain", c.slot));
+                                self.wrong(format!(
+                                    "slot {} was idle at the signal and is open after half of the drain",
+                                    c.slot
+                                ));
                             }
                         }
                         None if rules.idle_ms > 0 && now >= since + rules.idle_ms => {
@@ -1155,9 +1198,15 @@ impl Oracle {
         }
         c.in_flight = true;
         for frame in frames {
-            let Some(expect) = c.expect.pop_front() else { return Err(format!("nothing more was to be sent, but {frame:?}")) };
+            let Some(expect) = c.expect.pop_front() else {
+                return Err(format!("nothing more was to be sent, but {frame:?}"));
+            };
             if !expect.is(frame) {
-                let shown = if let Frame::Text(text) = frame { String::from_utf8_lossy(text).into_owned() } else { format!("{frame:?}") };
+                let shown = if let Frame::Text(text) = frame {
+                    String::from_utf8_lossy(text).into_owned()
+                } else {
+                    format!("{frame:?}")
+                };
                 return Err(format!("must be sent {expect:?}, is sent {shown}"));
             }
         }
@@ -1181,7 +1230,10 @@ impl Expect {
                     ",\"osrf_msg\":[{{\"__c\":\"osrfMessage\",\"__p\":{{\"threadTrace\":{trace},\"locale\":\"en-US\",\
                      \"type\":\"STATUS\",\"payload\":{{\"__c\":\"osrfMethodException\",\"__p\":{{\"status\":\"evergate: "
                 );
-                let end = format!("\",\"statusCode\":{status}}}}}}}}}]{}}}", if *transport { ",\"transport_error\":true" } else { "" });
+                let end = format!(
+                    "\",\"statusCode\":{status}}}}}}}}}]{}}}",
+                    if *transport { ",\"transport_error\":true" } else { "" }
+                );
                 text.strip_prefix(&before).and_then(|rest| rest.strip_suffix(&end)).is_some_and(|rest| {
                     rest.split_once(&message).is_some_and(|(is, reason)| {
                         xid.as_ref().map_or(is.starts_with("\"sim."), |xid| xid == is) && !reason.is_empty()

@@ -18,7 +18,7 @@ impl Random {
 
     /// A number below `n`.
     pub fn below(&mut self, n: usize) -> usize {
-        ((self.next() >> 32) * n.max(1) as u64 >> 32) as usize
+        (((self.next() >> 32) * n.max(1) as u64) >> 32) as usize
     }
 
     /// True `percent` times of a hundred.
@@ -27,7 +27,7 @@ impl Random {
     }
 
     /// A number from `from` to `to`, both included.
-    pub fn from_to(&mut self, from: u64, to: u64) -> u64 {
+    pub fn between(&mut self, from: u64, to: u64) -> u64 {
         from + self.below((to - from + 1) as usize) as u64
     }
 }

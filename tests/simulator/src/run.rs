@@ -105,7 +105,10 @@ fn once(seed: u64, steps: usize, without: u32, verbose: bool) -> Ran {
         Ok(violation) => violation.0,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
-            format!("panic: {}", text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
+            format!(
+                "panic: {}",
+                text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
+            )
         }
     });
     let mut tally = world.happened();
@@ -146,7 +149,9 @@ fn shrink(seed: u64, steps: usize, without: u32) -> (usize, u32) {
         }
         let mut cut = steps / 2;
         while cut > 0 {
-            while steps > cut && let Some(fewer) = fails(steps - cut, without) {
+            while steps > cut
+                && let Some(fewer) = fails(steps - cut, without)
+            {
                 steps = fewer.min(steps - cut);
             }
             cut /= 2;
@@ -278,7 +283,9 @@ fn many(options: &Options) -> ExitCode {
     let seconds = began.elapsed().as_secs_f64();
     let (seeds, steps, tally, limits) = all.into_inner().expect("no panic under the lock");
     let failure = first_failure.into_inner().expect("no panic under the lock");
-    if options.brief && let Some((seed, ran)) = &failure {
+    if options.brief
+        && let Some((seed, ran)) = &failure
+    {
         println!("CAUGHT {seed} {} {}", ran.steps, ran.violation.as_deref().unwrap_or_default().replace('\n', " "));
         return ExitCode::FAILURE;
     }

@@ -31,14 +31,36 @@ const TICK_MS: u64 = 20;
 
 /// The kinds of actions that a mask can leave out, in the order of its bits.
 pub const ACTIONS: &[&str] = &[
-    "accept", "say", "say-badly", "ping", "violate", "close", "vanish", "stop-reading", "flood", "half-frame", "router",
-    "worker", "worker-odd", "break-push", "break-pop", "redis-restart", "redis-full", "redis-stall", "drain", "stop",
-    "jump", "late-tick", "fat", "half-close", "silent", "redis-down",
+    "accept",
+    "say",
+    "say-badly",
+    "ping",
+    "violate",
+    "close",
+    "vanish",
+    "stop-reading",
+    "flood",
+    "half-frame",
+    "router",
+    "worker",
+    "worker-odd",
+    "break-push",
+    "break-pop",
+    "redis-restart",
+    "redis-full",
+    "redis-stall",
+    "drain",
+    "stop",
+    "jump",
+    "late-tick",
+    "fat",
+    "half-close",
+    "silent",
+    "redis-down",
 ];
 
 /// How often each is tried, where a seed does not say otherwise.
-const WEIGHTS: &[u64] =
-    &[30, 90, 5, 5, 2, 4, 4, 4, 6, 2, 110, 140, 40, 3, 3, 1, 2, 2, 1, 1, 6, 1, 4, 2, 1, 1];
+const WEIGHTS: &[u64] = &[30, 90, 5, 5, 2, 4, 4, 4, 6, 2, 110, 140, 40, 3, 3, 1, 2, 2, 1, 1, 6, 1, 4, 2, 1, 1];
 
 /// What went wrong.
 pub struct Violation(pub String);
@@ -137,6 +159,52 @@ pub struct World {
     drain_max_ms: u64,
 }
 
+/// A core's context under these rules.
+pub fn context(rules: &Rules, cores: &Arc<[counters::Core]>) -> Context {
+    let limits = Limits {
+        handshake_timeout_ms: rules.handshake_ms,
+        message_timeout_ms: rules.message_ms,
+        ping_ms: rules.ping_ms,
+        pong_timeout_ms: rules.pong_ms,
+        idle_timeout_ms: rules.idle_ms,
+        request_max_ms: rules.request_ms,
+        connect_max_ms: rules.connect_ms,
+        close_timeout_ms: rules.close_ms,
+        bus_lost_reply_ms: rules.bus_lost_ms,
+        message_bytes_max: rules.bounds.message_bytes,
+        envelope: envelope::Limits {
+            json_depth_max: rules.bounds.depth,
+            messages_per_envelope_max: rules.bounds.per_envelope,
+            bus_message_bytes_max: rules.bounds.bus_bytes,
+        },
+        parallel_max: rules.parallel,
+        backlog_max: rules.backlog,
+        backlog_bytes_max: rules.backlog_bytes,
+        sessions_max: rules.sessions,
+        outbound_bytes_max: rules.outbound,
+        core_bytes_max: rules.core_bytes,
+        garbage_max: rules.garbage,
+        ingress: INGRESS.as_bytes().to_vec(),
+        allow_router_calls: false,
+        log_protect: Vec::new(),
+        activity_bytes_max: 200,
+        policy: Policy {
+            path: None,
+            origins: Origins::Any,
+            require_origin: false,
+            same_origin: false,
+            trusted_proxies: Vec::new(),
+        },
+    };
+    let names = Names {
+        address: ADDRESS.to_owned(),
+        router: ROUTER_KEY.into(),
+        domains: DOMAINS.iter().map(|domain| (*domain).to_owned()).collect(),
+        xid_prefix: "sim.".to_owned(),
+    };
+    Context::new(Rc::new(limits), Rc::new(names), Arc::clone(cores), 0)
+}
+
 macro_rules! note {
     ($world:expr, $($text:tt)*) => {
         if let Some(trace) = &mut $world.trace {
@@ -151,23 +219,28 @@ impl World {
         let mut random = Random::new(seed);
         let r = &mut random;
         let rules = Rules {
-            handshake_ms: r.from_to(300, 1200),
-            message_ms: r.from_to(100, 500),
-            ping_ms: r.from_to(150, 600),
-            pong_ms: r.from_to(100, 300),
-            idle_ms: if r.percent(50) { 0 } else { r.from_to(500, 2500) },
-            request_ms: r.from_to(1000, 4000),
-            connect_ms: r.from_to(300, 1200),
-            close_ms: r.from_to(60, 200),
-            bus_lost_ms: r.from_to(100, 500),
-            parallel: r.from_to(2, 6) as usize,
-            backlog: r.from_to(2, 5) as usize,
-            backlog_bytes: r.from_to(800, 3000) as usize,
-            sessions: r.from_to(1, 3) as usize,
-            outbound: r.from_to(1200, 6000) as usize,
-            core_bytes: if r.percent(40) { r.from_to(3000, 12000) } else { 1 << 30 },
-            garbage: r.from_to(2, 4) as u32,
-            bounds: Bounds { message_bytes: 2600, bus_bytes: r.from_to(1500, 2500) as usize, per_envelope: 4, depth: 14 },
+            handshake_ms: r.between(300, 1200),
+            message_ms: r.between(100, 500),
+            ping_ms: r.between(150, 600),
+            pong_ms: r.between(100, 300),
+            idle_ms: if r.percent(50) { 0 } else { r.between(500, 2500) },
+            request_ms: r.between(1000, 4000),
+            connect_ms: r.between(300, 1200),
+            close_ms: r.between(60, 200),
+            bus_lost_ms: r.between(100, 500),
+            parallel: r.between(2, 6) as usize,
+            backlog: r.between(2, 5) as usize,
+            backlog_bytes: r.between(800, 3000) as usize,
+            sessions: r.between(1, 3) as usize,
+            outbound: r.between(1200, 6000) as usize,
+            core_bytes: if r.percent(40) { r.between(3000, 12000) } else { 1 << 30 },
+            garbage: r.between(2, 4) as u32,
+            bounds: Bounds {
+                message_bytes: 2600,
+                bus_bytes: r.between(1500, 2500) as usize,
+                per_envelope: 4,
+                depth: 14,
+            },
         };
         let mut weights = WEIGHTS.to_vec();
         // Each seed has habits of its own: some things it never does, some often.
@@ -184,54 +257,13 @@ impl World {
             }
         }
         let total = weights.iter().sum();
-        let clients_max = r.from_to(2, 7) as usize;
-        let quiet_ms = r.from_to(20, 80);
+        let clients_max = r.between(2, 7) as usize;
+        let quiet_ms = r.between(20, 80);
         let closes_per_second = [0.0, 2.0, 10.0, 200.0][r.below(4)];
-        let drain_max_ms = r.from_to(600, 4000);
+        let drain_max_ms = r.between(600, 4000);
         let drain_at_end = r.percent(70);
-        let limits = Limits {
-            handshake_timeout_ms: rules.handshake_ms,
-            message_timeout_ms: rules.message_ms,
-            ping_ms: rules.ping_ms,
-            pong_timeout_ms: rules.pong_ms,
-            idle_timeout_ms: rules.idle_ms,
-            request_max_ms: rules.request_ms,
-            connect_max_ms: rules.connect_ms,
-            close_timeout_ms: rules.close_ms,
-            bus_lost_reply_ms: rules.bus_lost_ms,
-            message_bytes_max: rules.bounds.message_bytes,
-            envelope: envelope::Limits {
-                json_depth_max: rules.bounds.depth,
-                messages_per_envelope_max: rules.bounds.per_envelope,
-                bus_message_bytes_max: rules.bounds.bus_bytes,
-            },
-            parallel_max: rules.parallel,
-            backlog_max: rules.backlog,
-            backlog_bytes_max: rules.backlog_bytes,
-            sessions_max: rules.sessions,
-            outbound_bytes_max: rules.outbound,
-            core_bytes_max: rules.core_bytes,
-            garbage_max: rules.garbage,
-            ingress: INGRESS.as_bytes().to_vec(),
-            allow_router_calls: false,
-            log_protect: Vec::new(),
-            activity_bytes_max: 200,
-            policy: Policy {
-                path: None,
-                origins: Origins::Any,
-                require_origin: false,
-                same_origin: false,
-                trusted_proxies: Vec::new(),
-            },
-        };
-        let names = Names {
-            address: ADDRESS.to_owned(),
-            router: ROUTER_KEY.into(),
-            domains: DOMAINS.iter().map(|domain| (*domain).to_owned()).collect(),
-            xid_prefix: "sim.".to_owned(),
-        };
         let cores: Arc<[counters::Core]> = vec![counters::Core::new(0)].into();
-        let context = Context::new(Rc::new(limits), Rc::new(names), Arc::clone(&cores), 0);
+        let context = context(&rules, &cores);
         let push = || PushLink {
             outbox: Outbox::default(),
             started: false,
@@ -292,7 +324,7 @@ impl World {
 
     fn one_step(&mut self) {
         self.step += 1;
-        let ms = if self.random.percent(50) { 0 } else { self.random.from_to(0, 3) };
+        let ms = if self.random.percent(50) { 0 } else { self.random.between(0, 3) };
         self.advance(ms);
         if self.phase == Phase::Ended {
             return;
@@ -358,20 +390,9 @@ impl World {
         for (domain, push) in pushes {
             let text = String::from_utf8_lossy(&push.message).into_owned();
             note!(self, "push {} {text}", push.key);
-            let Some(expected) = self.oracle.pushes.pop_front() else {
-                violated!("a push that nothing calls for: {text}");
-            };
-            let middle = text.strip_prefix(&expected.before).and_then(|rest| rest.strip_suffix(&expected.after));
-            let right = middle.is_some_and(|xid| match &expected.xid {
-                Some(expected) => expected == xid,
-                None => xid.starts_with("\"sim."),
-            });
             let ticket = push.ticket.map(|t| (t.slot, t.generation, t.n, t.push));
-            if !right || domain != expected.domain || *push.key != expected.key || ticket != expected.ticket {
-                violated!("pushed is {ticket:?} to {} of {domain}: {text}\n  must be {expected:?}", push.key);
-            }
-            if let (Some(ticket), Some(xid), None) = (ticket, middle, &expected.xid) {
-                self.oracle.learn(ticket, xid);
+            if let Err(wrong) = self.oracle.pushed(domain, &push.key, &text, ticket) {
+                violated!("{wrong}");
             }
             let link = &mut self.push[domain];
             link.started = true;
@@ -493,7 +514,8 @@ impl World {
             return;
         }
         let at = self.random.below(here);
-        let slot = self.conns.iter().enumerate().filter(|(_, conn)| conn.is_some()).nth(at).map(|(slot, _)| slot as u32);
+        let slot =
+            self.conns.iter().enumerate().filter(|(_, conn)| conn.is_some()).nth(at).map(|(slot, _)| slot as u32);
         if let Some(slot) = slot {
             act(self, slot);
         }
@@ -501,7 +523,8 @@ impl World {
 
     /// Bytes travel from the client to the gateway's kernel.
     fn arrive(&mut self, slot: u32) {
-        let n = self.some_bytes(|world| world.conns[slot as usize].as_ref().map_or(0, |conn| conn.browser.unsent.len()));
+        let n =
+            self.some_bytes(|world| world.conns[slot as usize].as_ref().map_or(0, |conn| conn.browser.unsent.len()));
         let Some(conn) = self.conn(slot) else { return };
         if !conn.broken {
             let bytes: Vec<u8> = conn.browser.unsent.drain(..n).collect();
@@ -1107,7 +1130,7 @@ impl World {
             }
             _ => {
                 // The core stands still: no tick meanwhile.
-                self.now += 1_001 + self.random.from_to(0, 400);
+                self.now += 1_001 + self.random.between(0, 400);
             }
         }
     }
@@ -1201,11 +1224,8 @@ impl World {
         }
         note!(self, "SIGUSR1");
         let deadline = self.now + self.drain_max_ms;
-        let options = DrainOptions {
-            quiet_ms: self.quiet_ms,
-            deadline_ms: deadline,
-            closes_per_second: self.closes_per_second,
-        };
+        let options =
+            DrainOptions { quiet_ms: self.quiet_ms, deadline_ms: deadline, closes_per_second: self.closes_per_second };
         self.call(|clients| clients.begin_drain(options));
         self.oracle.begin_drain(self.quiet_ms, deadline);
         self.settle();
@@ -1248,10 +1268,19 @@ impl World {
             }
             let books = (audit.pending, audit.sessions, audit.conversations, audit.backlog, audit.backlog_bytes);
             if books != client.books() || !audit.book_agrees {
-                violated!("slot {slot}: pending, sessions, conversations, backlog are {books:?}, must be {:?}", client.books());
+                violated!(
+                    "slot {slot}: pending, sessions, conversations, backlog are {books:?}, must be {:?}",
+                    client.books()
+                );
             }
             if (stage == 1 || stage == 2) && client.is_clean() && !client.desynced && audit.decoder_bytes > 0 {
-                violated!("slot {slot} holds {} bytes of nothing unfinished: {:?}, sends {} {}", audit.decoder_bytes, client.stage, client.expect.len(), client.in_flight);
+                violated!(
+                    "slot {slot} holds {} bytes of nothing unfinished: {:?}, sends {} {}",
+                    audit.decoder_bytes,
+                    client.stage,
+                    client.expect.len(),
+                    client.in_flight
+                );
             }
             let quiet = books == (0, 0, 0, 0, 0) && client.expect.is_empty();
             if quiet && audit.owns_heap {
@@ -1390,5 +1419,4 @@ impl World {
         all.merge(&self.oracle.tally);
         all
     }
-
 }
