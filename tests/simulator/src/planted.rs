@@ -44,7 +44,7 @@ planted! {
     "408-leaves-requests": "requests of a session whose keep-alive ran out stay pending",
         "src/session/reply.rs", "done.unanswered.extend(self.book.end_where(n, |_| true));" => "";
     "backlog-overtakes": "an envelope of the backlog goes before an earlier one of its thread",
-        "src/session/relay.rs", "|| self.book.backlog().iter().take(at).any(|earlier| earlier.thread == waiting.thread);" => ";";
+        "src/session/relay.rs", "blocked.push(waiting.thread.clone());" => "";
     "newcomer-overtakes": "an envelope goes past those of its thread that wait",
         "src/session/relay.rs", "|| backlog.iter().any(|waiting| *waiting.thread == *thread)" => "";
     "disconnect-not-sent": "a worker is not told that its session's client is gone",
@@ -57,8 +57,8 @@ planted! {
     "pace-cuts-idle": "the drain's pace is never raised, so that idle clients are cut at the deadline",
         "src/drain.rs", "self.options.closes_per_second.max(self.left as f64 / seconds)" => "{ let _ = seconds; self.options.closes_per_second }";
     "push-sent-twice": "messages written while others are unconfirmed are written again",
-        "src/bus/outbox.rs", "        self.waiting.clear();\n        self.waiting_bytes = 0;\n        commands"
-        => "        if self.sent.len() < 4 {\n            self.waiting.clear();\n        }\n        self.waiting_bytes = 0;\n        commands";
+        "src/bus/outbox.rs", "        self.waiting.clear();\n        self.writing_bytes"
+        => "        if self.sent.len() < 4 {\n            self.waiting.clear();\n        }\n        self.writing_bytes";
     "unconfirmed-told-twice": "what was not confirmed when a link broke is told again at its next loss",
         "src/bus/outbox.rs", ".drain(..)\n            .flat_map(|sent| match sent {\n                Sent::Push(tickets) => tickets,"
         => ".iter()\n            .flat_map(|sent| match sent {\n                Sent::Push(tickets) => tickets.clone(),";
