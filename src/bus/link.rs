@@ -209,10 +209,7 @@ async fn connect(core: &Rc<Core>, domain: usize, half: Half, is_up: bool) -> Opt
         set_state(core, domain, half, LinkState::Away);
         if half == Half::Push {
             let unsent = link.outbox.borrow_mut().take_unsent();
-            let text = format!(
-                "the bus (Redis of {}) is away; nothing was carried out; try again shortly",
-                core.domain_name(domain)
-            );
+            let text = core.names.away(domain);
             core.clients(|clients| unsent.into_iter().for_each(|ticket| clients.push_failed(ticket, &text)));
         }
         // Jitter: the cores of all gateways of a site must not come back in step.

@@ -257,9 +257,7 @@ impl Client {
 
     /// A message that arrived after our Close: discarded, counted, named in the log.
     fn crossed(&mut self, cx: &mut Context, text: &[u8]) {
-        let limits = std::rc::Rc::clone(&cx.limits);
-        let mut scratch = std::mem::take(&mut cx.scratch);
-        if let Ok(envelope) = envelope::parse(text, &limits.envelope, &mut scratch) {
+        if let Ok(envelope) = cx.read(text) {
             for message in envelope.messages.iter().filter(|m| m.kind == envelope::Kind::Request) {
                 counters::add(&cx.counts().crossed_close, 1);
                 let line = format!(
@@ -271,7 +269,6 @@ impl Client {
                 cx.output.log(Level::Warn, line);
             }
         }
-        cx.scratch = scratch;
     }
 
     /// Sends a Close frame and ends the client's conversations; what the client still sends is discarded.

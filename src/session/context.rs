@@ -8,7 +8,7 @@ use super::output::Output;
 use crate::bus::outbox::{Push, Ticket};
 use crate::counters::{self, Counts, Limit};
 use crate::drain::Drain;
-use crate::opensrf::envelope::Scratch;
+use crate::opensrf::envelope::{self, Envelope, Refusal, Scratch};
 use crate::opensrf::transport;
 
 /// Lent to every decision about a client.
@@ -26,7 +26,7 @@ pub struct Context {
     /// Decisions that the shell has not taken yet.
     pub output: Output,
     /// Reused between envelopes.
-    pub scratch: Scratch,
+    scratch: Scratch,
     /// The drain, once it has begun.
     pub drain: Option<Drain>,
     /// Bytes held for all clients.
@@ -74,6 +74,11 @@ impl Context {
     /// Counts a limit that was hit.
     pub fn hit(&self, limit: Limit) {
         self.core().limit_hit(limit);
+    }
+
+    /// Reads a client's message.
+    pub fn read<'a>(&mut self, text: &'a [u8]) -> Result<Envelope<'a>, Refusal> {
+        envelope::parse(text, &self.limits.envelope, &mut self.scratch)
     }
 
     /// Whether all clients together hold more than they may.

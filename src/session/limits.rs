@@ -68,3 +68,11 @@ pub struct Names {
     /// What a made-up `log_xid` begins with: unique to the process and core.
     pub xid_prefix: String,
 }
+
+impl Names {
+    /// What a client is told whose message was not sent because the bus of `domain` is away.
+    pub fn away(&self, domain: usize) -> String {
+        let name = &self.domains[domain];
+        format!("the bus (Redis of {name}) is away; nothing was carried out; try again shortly")
+    }
+}

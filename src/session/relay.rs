@@ -43,9 +43,7 @@ fn head(method: &str) -> &str {
 impl Client {
     /// One data message of the client's.
     pub(super) fn message(&mut self, cx: &mut Context, text: &[u8]) {
-        let limits = Rc::clone(&cx.limits);
-        let mut scratch = std::mem::take(&mut cx.scratch);
-        match envelope::parse(text, &limits.envelope, &mut scratch) {
+        match cx.read(text) {
             Ok(envelope) => self.admit(cx, &envelope, text),
             Err(refusal) => {
                 if let Some(limit) = refusal.limit {
@@ -63,7 +61,6 @@ impl Client {
                 self.count_garbage(cx);
             }
         }
-        cx.scratch = scratch;
     }
 
     fn count_garbage(&mut self, cx: &mut Context) {
@@ -135,12 +132,9 @@ impl Client {
                 continue;
             }
             let Some(waiting) = self.book.unwait(at) else { return };
-            let limits = Rc::clone(&cx.limits);
-            let mut scratch = std::mem::take(&mut cx.scratch);
-            if let Ok(envelope) = envelope::parse(&waiting.text, &limits.envelope, &mut scratch) {
+            if let Ok(envelope) = cx.read(&waiting.text) {
                 self.relay(cx, &envelope);
             }
-            cx.scratch = scratch;
         }
     }
 
@@ -193,9 +187,7 @@ impl Client {
             Route { session: None, domain: 0, key: Rc::clone(&cx.names.router), to }
         };
         if !cx.accepting[route.domain] {
-            let domain = &cx.names.domains[route.domain];
-            let text = format!("the bus (Redis of {domain}) is away; nothing was carried out; try again shortly");
-            return Err(Refused { status: 503, transport_error: true, text });
+            return Err(Refused { status: 503, transport_error: true, text: cx.names.away(route.domain) });
         }
         Ok(route)
     }

@@ -4,6 +4,7 @@ use crate::support::bus::Responder;
 use crate::support::client::{Client, envelope, request};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::redis::Redis;
+use crate::support::trio;
 
 /// Sends one request and gives the line that it left.
 fn logged(
@@ -19,13 +20,6 @@ fn logged(
     bus.complete(&arrived, "1");
     client.until_status(205);
     gateway.until_logged(find)
-}
-
-fn trio(flags: &[&str]) -> (Redis, Gateway, Client, Responder) {
-    let redis = Redis::start();
-    let gateway = Gateway::serve(&redis, flags);
-    let (client, bus) = (Client::connect(&gateway), Responder::new(&redis));
-    (redis, gateway, client, bus)
 }
 
 #[test]

@@ -8,12 +8,9 @@ use crate::support::{PATIENCE, until};
 
 /// A gateway that never loses patience with garbage, a client and the bus.
 fn trio(flags: &[&str]) -> (Redis, Gateway, Client, Responder) {
-    let redis = Redis::start();
     let mut all = vec!["--garbage-max", "100000"];
     all.extend_from_slice(flags);
-    let gateway = Gateway::serve(&redis, &all);
-    let (client, bus) = (Client::connect(&gateway), Responder::new(&redis));
-    (redis, gateway, client, bus)
+    crate::support::trio(&all)
 }
 
 /// Sends `text`, expects one error of `code` for each of `traces`, and then nothing of it on the bus: the next thing there is what is sent next.

@@ -1,10 +1,9 @@
 //! Payload bytes are sacred: what one side wrote is compared as text with what the other side got, both ways.
 
-use crate::support::bus::{Responder, status};
+use crate::support::bus::status;
 use crate::support::client::{Client, connect, envelope, request};
-use crate::support::gateway::Gateway;
-use crate::support::redis::Redis;
 use crate::support::site::Site;
+use crate::support::trio;
 
 /// JSON texts that a rebuilt message would change.
 const TEXTS: &[&str] = &[
@@ -27,13 +26,6 @@ const TEXTS: &[&str] = &[
     r#"[[],{},[{}],"",null,false]"#,
     r#""{\"to\":\"x\"}""#,
 ];
-
-fn trio(flags: &[&str]) -> (Redis, Gateway, Client, Responder) {
-    let redis = Redis::start();
-    let gateway = Gateway::serve(&redis, flags);
-    let (client, bus) = (Client::connect(&gateway), Responder::new(&redis));
-    (redis, gateway, client, bus)
-}
 
 #[test]
 fn params_arrive_on_the_bus_as_the_text_that_the_client_wrote() {

@@ -1,18 +1,9 @@
 //! Every queue has a named limit, a counter that says when it was hit, and somebody who is told.
 
-use crate::support::bus::Responder;
 use crate::support::client::{Client, connect, contents, envelope, request};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::raw::Raw;
-use crate::support::redis::Redis;
-use crate::support::{PATIENCE, until};
-
-fn trio(flags: &[&str]) -> (Redis, Gateway, Client, Responder) {
-    let redis = Redis::start();
-    let gateway = Gateway::serve(&redis, flags);
-    let (client, bus) = (Client::connect(&gateway), Responder::new(&redis));
-    (redis, gateway, client, bus)
-}
+use crate::support::{PATIENCE, trio, until};
 
 #[test]
 fn above_parallel_max_requests_wait_in_order_and_nobody_is_refused() {

@@ -9,18 +9,11 @@ use crate::support::client::{Client, connect, contents, disconnect, envelope, re
 use crate::support::gateway::Gateway;
 use crate::support::redis::Redis;
 use crate::support::site::Site;
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, trio, until};
 
 const DEMO: &str = "opensrf.demo";
 
 /// A gateway with a client and a worker of the test's own.
-fn trio(flags: &[&str]) -> (Redis, Gateway, Client, Responder) {
-    let redis = Redis::start();
-    let gateway = Gateway::serve(&redis, flags);
-    let (client, bus) = (Client::connect(&gateway), Responder::new(&redis));
-    (redis, gateway, client, bus)
-}
-
 /// A trio whose client has a session with the worker on thread `t`; the CONNECT's bus thread comes with it.
 fn in_session(flags: &[&str]) -> (Redis, Gateway, Client, Responder, String) {
     let (redis, gateway, mut client, mut bus) = trio(flags);

@@ -36,6 +36,14 @@ pub fn until(what: &str, bound: Duration, mut holds: impl FnMut() -> bool) {
     eventually(what, bound, || holds().then_some(()));
 }
 
+/// A Redis, a gateway on it, a client of that, and a worker of the test's own.
+pub fn trio(flags: &[&str]) -> (redis::Redis, gateway::Gateway, client::Client, bus::Responder) {
+    let redis = redis::Redis::start();
+    let gateway = gateway::Gateway::serve(&redis, flags);
+    let (client, bus) = (client::Client::connect(&gateway), bus::Responder::new(&redis));
+    (redis, gateway, client, bus)
+}
+
 /// A number that no other call in this process returned, for names.
 pub fn unique() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
