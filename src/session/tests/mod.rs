@@ -26,11 +26,10 @@ use super::context::Context;
 use super::limits::{Limits, Names};
 use super::output::{Level, SlotIndex};
 use crate::bus::outbox::Ticket;
-use crate::config::{Inputs, Purpose, load};
-use crate::counters::{Counts, Limit};
-use crate::process::phase::Shared;
-use crate::process::settings::Settings;
+use crate::counters::{self, Counts, Limit};
+use crate::opensrf::envelope;
 use crate::websocket::frame::{self, OpCode};
+use crate::websocket::handshake::{Origins, Policy};
 
 const OUR_ADDRESS: &str = "opensrf:client:gateway:public.localhost:vm:7:00ff";
 const ROUTER_KEY: &str = "opensrf:router:router:public.localhost";
@@ -76,7 +75,7 @@ impl Pushed {
 /// A core without its ring.
 struct World {
     clients: Clients,
-    shared: Arc<Shared>,
+    cores: Arc<[counters::Core]>,
     pushes: Vec<Pushed>,
     /// Bytes that the kernel has taken for a client and that make no whole frame yet.
     received: HashMap<SlotIndex, Vec<u8>>,
@@ -91,9 +90,43 @@ struct World {
     log: Vec<(Level, String)>,
 }
 
+/// The defaults of the options table.
 fn default_limits() -> Limits {
-    let loaded = load(Inputs::none(Purpose::Demo)).expect("the defaults are valid");
-    Settings::new(&loaded.config, 1).expect("the defaults are valid").limits()
+    Limits {
+        handshake_timeout_ms: 10_000,
+        message_timeout_ms: 30_000,
+        ping_ms: 30_000,
+        pong_timeout_ms: 20_000,
+        idle_timeout_ms: 180_000,
+        request_max_ms: 600_000,
+        connect_max_ms: 30_000,
+        close_timeout_ms: 2_000,
+        bus_lost_reply_ms: 30_000,
+        message_bytes_max: 10 << 20,
+        envelope: envelope::Limits {
+            json_depth_max: 1_000,
+            messages_per_envelope_max: 256,
+            bus_message_bytes_max: 8 << 20,
+        },
+        parallel_max: 100,
+        backlog_max: 1_000,
+        backlog_bytes_max: 16 << 20,
+        sessions_max: 64,
+        outbound_bytes_max: 16 << 20,
+        core_bytes_max: 1 << 30,
+        garbage_max: 10,
+        ingress: b"\"ws-translator-v2\"".to_vec(),
+        allow_router_calls: false,
+        log_protect: Vec::new(),
+        activity_bytes_max: 1_536,
+        policy: Policy {
+            path: None,
+            origins: Origins::Any,
+            require_origin: false,
+            same_origin: false,
+            trusted_proxies: Vec::new(),
+        },
+    }
 }
 
 impl World {
@@ -111,13 +144,13 @@ impl World {
             domains: vec!["public.localhost".to_owned(), "private.localhost".to_owned()],
             xid_prefix: "made-up-".to_owned(),
         };
-        let shared = Arc::new(Shared::new(&[0]));
-        let mut context = Context::new(Rc::new(limits), Rc::new(names), Arc::clone(&shared.cores), 0);
+        let cores: Arc<[_]> = Arc::new([counters::Core::new(0)]);
+        let mut context = Context::new(Rc::new(limits), Rc::new(names), Arc::clone(&cores), 0);
         context.now_ms = 1_000_000;
         context.bus_ever_up = true;
         Self {
             clients: Clients::new(context),
-            shared,
+            cores,
             pushes: Vec::new(),
             received: HashMap::new(),
             heard: HashMap::new(),
@@ -349,11 +382,11 @@ impl World {
     }
 
     fn counts(&self) -> &Counts {
-        &self.shared.cores[0].counts
+        &self.cores[0].counts
     }
 
     fn hits(&self, limit: Limit) -> u64 {
-        self.shared.cores[0].limit_hits(limit)
+        self.cores[0].limit_hits(limit)
     }
 
     /// Whether every gauge says what a count of the books says.

@@ -72,7 +72,6 @@ macro_rules! violated {
 /// A client's connection, as the shell and the two kernels know it.
 struct Conn {
     browser: Browser,
-    generation: u32,
     /// Bytes in the gateway's kernel.
     arrived: Vec<u8>,
     /// The client has ended its side.
@@ -1171,7 +1170,6 @@ impl World {
         }
         self.conns[slot as usize] = Some(Conn {
             browser,
-            generation,
             arrived: Vec::new(),
             fin: false,
             broken: false,
@@ -1206,11 +1204,7 @@ impl World {
     }
 
     fn work(&mut self, odd: bool) {
-        let conns = &self.conns;
-        let alive = |slot: u32, generation: u32| {
-            conns.get(slot as usize).and_then(|conn| conn.as_ref()).is_some_and(|conn| conn.generation == generation)
-        };
-        let replies = self.workers.work(odd, &mut self.random, &mut self.tally, alive);
+        let replies = self.workers.work(odd, &mut self.random, &mut self.tally);
         for reply in replies {
             if !self.redis[0].down {
                 self.redis[0].push(ADDRESS.as_bytes(), reply);
