@@ -2,6 +2,7 @@
 
 mod activity;
 mod address;
+mod edges;
 mod envelope;
 mod properties;
 mod refusals;
