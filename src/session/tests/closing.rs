@@ -321,3 +321,42 @@ fn a_stall_of_ours_is_not_held_against_those_who_owed_something() {
     assert!(!world.is_open(pinged) && !world.is_open(writing));
     world.check_gauges();
 }
+
+#[test]
+fn a_slow_consumers_close_never_takes_the_place_of_the_answer_to_its_handshake() {
+    let mut world = World::with(|limits| limits.outbound_bytes_max = 1_000);
+    let slot = world.connection();
+    world.stalled.insert(slot);
+    let mut bytes = HANDSHAKE.to_vec();
+    for _ in 0..20 {
+        bytes.extend(masked(OpCode::Ping, &[b'p'; 125]));
+    }
+    world.input(slot, &bytes);
+    assert!(!world.is_open(slot));
+    world.stalled.clear();
+    world.drain_outbound(slot);
+    let received = world.received.remove(&slot).expect("an answer");
+    let end = received.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole header") + 4;
+    assert!(received.starts_with(b"HTTP/1.1 101 "));
+    assert_eq!(unframe(&received[end..]).expect("a frame").0, Heard::Close(Some(1008)));
+}
+
+#[test]
+fn no_ping_follows_the_close_of_a_client_that_a_tick_finds_slow() {
+    let mut world = World::with(|limits| {
+        limits.outbound_bytes_max = 1_000;
+        (limits.request_max_ms, limits.ping_ms) = (30_000, 30_000);
+    });
+    let slot = world.client();
+    world.say(slot, envelope("t", &[request(0)]));
+    let push = world.pushed_one();
+    world.stalled.insert(slot);
+    let mut big = result(0);
+    big["__p"]["payload"]["__p"]["content"] = "z".repeat(2_000).into();
+    world.answer(&push, WORKER, &[big]);
+    world.pass(30_000);
+    assert!(!world.is_open(slot), "the error that gives the request up finds it slow");
+    world.stalled.clear();
+    world.drain_outbound(slot);
+    assert_eq!(world.control(slot), [Heard::Close(Some(1008))]);
+}
