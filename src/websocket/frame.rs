@@ -33,19 +33,9 @@ pub fn header(opcode: OpCode, payload_bytes: usize) -> ([u8; HEADER_BYTES_MAX], 
 }
 
 /// Appends the header of a whole message whose `payload_bytes` the caller appends next.
-pub fn write_header(out: &mut Vec<u8>, opcode: OpCode, payload_bytes: usize) {
+fn write_header(out: &mut Vec<u8>, opcode: OpCode, payload_bytes: usize) {
     let (header, used) = header(opcode, payload_bytes);
     out.extend_from_slice(&header[..used]);
-}
-
-/// Appends one text frame whose payload is `payload`, its pieces joined. The caller answers for UTF-8.
-pub fn text(out: &mut Vec<u8>, payload: &[&[u8]]) {
-    let payload_bytes = payload.iter().map(|piece| piece.len()).sum();
-    out.reserve(HEADER_BYTES_MAX + payload_bytes);
-    write_header(out, OpCode::Text, payload_bytes);
-    for piece in payload {
-        out.extend_from_slice(piece);
-    }
 }
 
 /// Appends a Close with `code` (see [`super::CloseCode`]) and as much of `reason` as fits, cut between characters.

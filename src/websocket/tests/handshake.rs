@@ -223,7 +223,9 @@ fn host_is_demanded_and_judged() {
     for good in ["a", "a:80", "[::1]:7682", "upstream_name", "", "A.Example.:"] {
         assert_eq!(changed(&[&format!("Host: {good}")]), 101, "{good}");
     }
-    for bad in ["a b", "a:b", "a:99999", "a/b", "u@a", "[::1", "[x]", "::1", "a,b", ":80", "ä"] {
+    for bad in
+        ["a b", "a:b", "a:99999", "a/b", "u@a", "[::1", "[x]", "::1", "a,b", ":80", "ä", "[::1]x", "a:+8", "a:8 0"]
+    {
         assert_eq!(changed(&[&format!("Host: {bad}")]), 400, "{bad}");
     }
 }
@@ -242,6 +244,16 @@ fn a_malformed_request_is_400_as_soon_as_it_shows() {
     ] {
         assert_eq!(status(bad, &policy()), 400, "{bad:?}");
     }
+}
+
+#[test]
+fn tls_on_the_plain_port_is_told_so_and_nothing_else_is() {
+    let reason = |bytes: &str| match progress(bytes, &policy(), PEER) {
+        Progress::Refused(refused) => String::from_utf8(refused.response).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert!(reason("\x16\x03\x01").contains("TLS"));
+    assert!(!reason("\0").contains("TLS"));
 }
 
 #[test]
@@ -336,6 +348,12 @@ fn same_origin_compares_with_host() {
     assert_eq!(with(&policy, "a.example", "https://b.example"), 101, "the list adds to the own host");
     assert_eq!(with(&policy, "a.example", "https://a.example"), 101);
     assert_eq!(with(&policy, "a.example", "https://c.example"), 403);
+    policy.origins = origins(&["*"]);
+    assert_eq!(with(&policy, "a.example", "https://b.example"), 403, "same_origin narrows every host to the own");
+    assert_eq!(with(&policy, "a.example", "https://a.example"), 101);
+    policy.same_origin = false;
+    assert_eq!(with(&policy, "a.example", "https://b.example"), 101);
+    assert_eq!(with(&policy, "a.example", "null"), 403);
 }
 
 #[test]
@@ -421,10 +439,23 @@ fn a_net_holds_its_addresses_and_no_others() {
 
 #[test]
 fn every_refusal_has_a_status_line_and_one_line_of_text() {
-    for status in [400, 403, 404, 405, 408, 426, 431, 503, 505, 599] {
+    // The phrases of RFC 9110 section 15 and RFC 6585; 599 has none.
+    for (status, phrase) in [
+        (400, "Bad Request"),
+        (403, "Forbidden"),
+        (404, "Not Found"),
+        (405, "Method Not Allowed"),
+        (408, "Request Timeout"),
+        (426, "Upgrade Required"),
+        (431, "Request Header Fields Too Large"),
+        (503, "Service Unavailable"),
+        (505, "HTTP Version Not Supported"),
+        (599, "Refused"),
+    ] {
         let text = String::from_utf8(refuse(status, "why")).unwrap();
         assert!(
-            text.starts_with(&format!("HTTP/1.1 {status} ")) && text.ends_with("\r\nContent-Length: 4\r\n\r\nwhy\n")
+            text.starts_with(&format!("HTTP/1.1 {status} {phrase}\r\n"))
+                && text.ends_with("\r\nContent-Length: 4\r\n\r\nwhy\n")
         );
     }
 }
