@@ -134,8 +134,9 @@ impl Book {
         &self.conversations
     }
 
-    /// Nothing pending, no session, nothing waiting.
-    pub fn is_idle(&self) -> bool {
+    /// Nothing pending, no session, nothing waiting; for the tests.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
         self.conversations.is_empty() && self.backlog.is_empty()
     }
 
