@@ -7,6 +7,7 @@ mod backlog;
 mod closing;
 mod conversations;
 mod draining;
+mod edges;
 mod limits;
 mod losses;
 mod random;

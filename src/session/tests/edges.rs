@@ -1,0 +1,219 @@
+//! The exact edges of what the other tests promise, each of which a mutant once moved unnoticed.
+
+use super::*;
+
+#[test]
+fn frames_behind_a_long_handshake_are_read_though_they_do_not_fit_beside_it() {
+    let padding = format!("X-Padding: {}\r\n\r\n", "x".repeat(7_900));
+    let header = String::from_utf8(HANDSHAKE.to_vec()).unwrap().replacen("\r\n\r\n", &format!("\r\n{padding}"), 1);
+    let mut bytes = header.into_bytes();
+    for thread in ["a", "b", "c", "d", "e"] {
+        bytes.extend(masked(OpCode::Text, envelope(thread, &[request(0)]).to_string().as_bytes()));
+    }
+    for cut in [1, 4_000, 8_000] {
+        let mut world = World::new();
+        let slot = world.connection();
+        world.input(slot, &bytes[..cut]);
+        assert_eq!(world.counts().core_bytes.load(Relaxed), cut as u64, "half a header is counted");
+        world.input(slot, &bytes[cut..]);
+        assert!(world.is_open(slot));
+        assert_eq!(world.pushed().len(), 5, "cut at {cut}");
+        world.check_gauges();
+    }
+}
+
+#[test]
+fn only_a_message_that_is_too_large_counts_as_one() {
+    let mut world = World::with(|limits| limits.message_bytes_max = 1_000);
+    let (large, unmasked) = (world.client(), world.client());
+    world.frame(large, OpCode::Text, &[b'x'; 1_001]);
+    assert_eq!((world.closed_with(large), world.hits(Limit::message_bytes_max)), (Some(1009), 1));
+    world.input(unmasked, b"\x81\x01x");
+    assert_eq!((world.closed_with(unmasked), world.hits(Limit::message_bytes_max)), (Some(1002), 1));
+}
+
+#[test]
+fn a_peer_that_ends_while_it_is_owed_our_close_keeps_its_connection_until_that_is_sent() {
+    let mut world = World::new();
+    let slot = world.client();
+    world.stalled.insert(slot);
+    world.clients.stop(1001, false);
+    world.settle();
+    world.clients.ended(slot, "the client ended the connection".into());
+    world.settle();
+    assert!(world.hung_up.is_empty() && matches!(world.state(slot).stage, Stage::Closing { .. }));
+    world.stalled.clear();
+    world.drain_outbound(slot);
+    assert_eq!(world.closed_with(slot), Some(1001));
+    world.clients.ended(slot, "the client ended the connection".into());
+    world.settle();
+    assert_eq!(world.hung_up, [slot], "with nothing owed it is hung up at once");
+    assert!(world.clients.is_empty());
+}
+
+#[test]
+fn an_end_that_the_shell_reports_ends_the_client() {
+    let mut world = World::new();
+    let slot = world.client();
+    assert!(!world.clients.is_empty());
+    world.clients.ended(slot, "the connection broke".into());
+    world.settle();
+    assert_eq!(world.hung_up, [slot]);
+}
+
+#[test]
+fn a_refused_connection_gets_the_response_and_is_counted() {
+    let mut world = World::new();
+    let slot = world.connection();
+    world.clients.refuse(slot, 503, b"HTTP/1.1 503 Busy\r\n\r\n");
+    world.settle();
+    assert!(world.received[&slot].starts_with(b"HTTP/1.1 503 "));
+    assert_eq!((world.counts().handshakes_refused.load(Relaxed), &*world.half_closed), (1, &[slot][..]));
+}
+
+#[test]
+fn a_slow_link_that_still_moves_is_no_dead_one() {
+    let mut world = World::with(|limits| limits.idle_timeout_ms = 0);
+    let (moving, dead) = (world.client(), world.client());
+    for slot in [moving, dead] {
+        world.say(slot, envelope("t", &[request(0)]));
+        let push = world.pushed_one();
+        world.stalled.insert(slot);
+        world.answer(&push, WORKER, &complete(0));
+        assert!(world.take_chunk(slot));
+    }
+    // A ping is queued behind the chunk at 30 s; its pong is owed by 50 s, or 20 s after the last sign of life.
+    world.pass(45_000);
+    world.clients.progressed(moving);
+    world.pass(15_000);
+    assert!(world.is_open(moving) && !world.is_open(dead));
+    world.clients.sent(moving);
+    world.settle();
+    world.pass(15_000);
+    assert!(world.is_open(moving), "a chunk that went is a sign of life too");
+    world.pass(10_000);
+    assert!(!world.is_open(moving));
+}
+
+#[test]
+fn nothing_is_held_against_a_client_that_was_not_pinged() {
+    let mut world = World::new();
+    let slot = world.client();
+    world.clients.progressed(slot);
+    assert_eq!(world.state(slot).times.ping_since_ms, 0);
+}
+
+#[test]
+fn a_backlog_that_holds_as_many_bytes_as_it_may_is_full() {
+    let waiting = envelope("b", &[request(0)]);
+    for (room, reads) in [(0, false), (1, true)] {
+        let bytes = waiting.to_string().len();
+        let mut world = World::with(|limits| {
+            limits.parallel_max = 1;
+            limits.backlog_bytes_max = bytes + room;
+        });
+        let slot = world.client();
+        world.say(slot, envelope("a", &[request(0)]));
+        assert!(world.state(slot).book.owns_heap());
+        world.say(slot, &waiting);
+        assert_eq!(world.clients.may_read(slot), reads);
+    }
+}
+
+#[test]
+fn a_paused_client_that_ends_takes_no_other_with_it() {
+    let mut world = World::with(|limits| {
+        limits.parallel_max = 1;
+        limits.backlog_max = 1;
+    });
+    let slots = [world.client(), world.client()];
+    for slot in slots {
+        world.say(slot, envelope("a", &[request(0)]));
+        world.say(slot, envelope("b", &[request(0)]));
+        assert!(!world.clients.may_read(slot));
+    }
+    world.hang_up(slots[0]);
+    assert_eq!(world.clients.paused(), [slots[1]]);
+}
+
+#[test]
+fn limits_that_were_read_again_hold_at_once() {
+    let mut world = World::new();
+    let slot = world.client();
+    let limits = Limits { parallel_max: 1, ..default_limits() };
+    world.clients.set_limits(Rc::new(limits));
+    world.say(slot, envelope("a", &[request(0)]));
+    world.say(slot, envelope("b", &[request(0)]));
+    assert_eq!(world.pushed().len(), 1);
+}
+
+#[test]
+fn a_disconnect_that_waits_is_seen_behind_requests_that_wait() {
+    let mut world = World::with(|limits| limits.parallel_max = 2);
+    let slot = world.client();
+    world.say(slot, envelope("t", &[connect(0)]));
+    let connecting = world.pushed_one();
+    for thread in ["a", "b", "c", "d"] {
+        world.say(slot, envelope(thread, &[request(0)]));
+    }
+    world.say(slot, envelope("t", &[disconnect(1)]));
+    let first = world.pushed_one();
+    // Everything in front ends, then the backlog is worked off to its end: nothing is taken for waiting that does not.
+    world.answer(&connecting, WORKER, &[status(0, 200)]);
+    assert_eq!(world.pushed().iter().flat_map(Pushed::kinds).collect::<Vec<_>>(), ["REQUEST", "DISCONNECT"]);
+    assert!(!world.state(slot).book.is_disconnect_waiting());
+    world.answer(&first, WORKER, &complete(0));
+    assert_eq!(world.pushed().len(), 1);
+    assert_eq!(world.state(slot).book.backlog().len(), 1);
+}
+
+#[test]
+fn half_a_message_gets_its_whole_time_again_when_reading_resumes() {
+    let paused_with = |half: bool| {
+        let mut world = World::with(|limits| {
+            (limits.parallel_max, limits.backlog_max, limits.idle_timeout_ms) = (1, 1, 0);
+        });
+        let slot = world.client();
+        world.say(slot, envelope("a", &[request(0)]));
+        let first = world.pushed_one();
+        let mut bytes = masked(OpCode::Text, envelope("b", &[request(0)]).to_string().as_bytes());
+        if half {
+            bytes.extend_from_slice(&masked(OpCode::Text, b"12345678")[..9]);
+        }
+        world.input(slot, &bytes);
+        assert!(!world.clients.may_read(slot));
+        world.pass(60_000);
+        world.answer(&first, WORKER, &complete(0));
+        assert_eq!(world.resumed, [slot]);
+        (world, slot)
+    };
+    let (mut world, slot) = paused_with(true);
+    world.pass(29_000);
+    assert!(world.is_open(slot), "the time in which nothing was read does not count");
+    world.pass(1_500);
+    assert_eq!(world.closed_with(slot), Some(1008));
+    let (mut world, slot) = paused_with(false);
+    world.pass(60_000);
+    assert!(world.is_open(slot), "there is no half message");
+}
+
+#[test]
+fn what_waits_for_the_bus_counts_towards_core_bytes_max_and_the_limit_itself_is_allowed() {
+    let mut world = World::with(|limits| limits.core_bytes_max = 1_000);
+    let slot = world.client();
+    world.clients.context.bus_bytes = 1_000;
+    assert!(world.clients.may_read(slot));
+    world.clients.context.bus_bytes = 1_001;
+    assert!(!world.clients.may_read(slot));
+}
+
+#[test]
+fn every_made_up_log_xid_is_another() {
+    let mut world = World::new();
+    let slot = world.client();
+    for thread in ["a", "b", "c"] {
+        world.say(slot, json!({"service": "s", "thread": thread, "osrf_msg": [request(0)]}));
+    }
+    let xids: HashSet<String> = world.pushed().iter().map(|push| push.json["osrf_xid"].to_string()).collect();
+    assert_eq!(xids.len(), 3);
+}
