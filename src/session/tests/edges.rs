@@ -217,3 +217,75 @@ fn every_made_up_log_xid_is_another() {
     let xids: HashSet<String> = world.pushed().iter().map(|push| push.json["osrf_xid"].to_string()).collect();
     assert_eq!(xids.len(), 3);
 }
+
+#[test]
+fn each_reason_for_giving_up_is_counted_by_its_own_limit() {
+    let hits = |world: &World| {
+        [Limit::request_max_seconds, Limit::connect_max_seconds, Limit::bus_lost_reply_seconds]
+            .map(|limit| world.hits(limit))
+    };
+    let given_up = |message: Value, lost: bool| {
+        let mut world = World::with(|limits| limits.idle_timeout_ms = 0);
+        let slot = world.client();
+        world.say(slot, envelope("a", &[message]));
+        if lost {
+            world.clients.pops_lost();
+            world.clients.pops_back();
+        }
+        world.pass(600_000);
+        assert_eq!(world.told(slot).1.len(), 1);
+        hits(&world)
+    };
+    assert_eq!(given_up(request(0), false), [1, 0, 0]);
+    assert_eq!(given_up(connect(0), false), [0, 1, 0]);
+    assert_eq!(given_up(request(0), true), [0, 0, 1]);
+}
+
+#[test]
+fn what_is_in_doubt_is_given_up_in_time_though_something_older_was_given_up_before() {
+    let mut world = World::with(|limits| limits.idle_timeout_ms = 0);
+    let slot = world.client();
+    world.say(slot, envelope("old", &[request(0)]));
+    world.pass(590_000);
+    world.say(slot, envelope("young", &[request(0)]));
+    world.clients.pops_lost();
+    world.clients.pops_back();
+    world.pass(10_000);
+    assert_eq!(world.told(slot).0, 504);
+    world.pass(19_000);
+    assert!(world.heard(slot).is_empty());
+    world.pass(1_500);
+    assert_eq!(world.told(slot).0, 503);
+}
+
+#[test]
+fn small_frames_travel_together_up_to_16_kib_and_every_byte_is_counted() {
+    let mut outbound = Outbound::default();
+    let mut queued = 0;
+    for n in 0..100 {
+        outbound.text(300, |out| out.extend_from_slice(&[b'x'; 296]));
+        queued += 300;
+        assert_eq!(outbound.bytes(), queued, "after {n}");
+    }
+    let mut chunks = Vec::new();
+    while let Some(chunk) = outbound.take() {
+        assert_eq!(outbound.bytes(), queued, "what is being sent is still held");
+        queued -= chunk.len();
+        chunks.push(chunk.len());
+        outbound.sent();
+    }
+    assert_eq!((queued, outbound.bytes()), (0, 0));
+    assert_eq!(chunks.len(), 2, "30,000 bytes: {chunks:?}");
+    assert!(chunks[0] > 15_000 && chunks[0] <= 16 * 1024);
+    assert!(outbound.is_empty() && !outbound.owns_heap());
+}
+
+#[test]
+fn a_bus_that_is_away_is_named() {
+    let mut world = World::new();
+    let slot = world.client();
+    world.clients.context.accepting[0] = false;
+    world.say(slot, envelope("t", &[request(0)]));
+    let text = world.heard_one(slot)["osrf_msg"][0]["__p"]["payload"]["__p"]["status"].to_string();
+    assert!(text.contains("public.localhost") && text.contains("away"), "{text}");
+}

@@ -25,6 +25,7 @@ use super::client::{Class, Client, Stage};
 use super::clients::Clients;
 use super::context::Context;
 use super::limits::{Limits, Names};
+use super::outbound::Outbound;
 use super::output::{Level, SlotIndex};
 use crate::bus::outbox::Ticket;
 use crate::counters::{self, Counts, Limit};
