@@ -268,7 +268,9 @@ fn small_frames_travel_together_up_to_16_kib_and_every_byte_is_counted() {
         assert_eq!(outbound.bytes(), queued, "after {n}");
     }
     let mut chunks = Vec::new();
+    assert!(outbound.is_ready() && outbound.owns_heap());
     while let Some(chunk) = outbound.take() {
+        assert!(!outbound.is_ready(), "one send at a time");
         assert_eq!(outbound.bytes(), queued, "what is being sent is still held");
         queued -= chunk.len();
         chunks.push(chunk.len());
@@ -277,6 +279,9 @@ fn small_frames_travel_together_up_to_16_kib_and_every_byte_is_counted() {
     assert_eq!((queued, outbound.bytes()), (0, 0));
     assert_eq!(chunks.len(), 2, "30,000 bytes: {chunks:?}");
     assert!(chunks[0] > 15_000 && chunks[0] <= 16 * 1024);
+    assert!(outbound.is_empty() && !outbound.is_ready() && !outbound.owns_heap());
+    outbound.text(300, |out| out.push(b'x'));
+    outbound.drop_queued();
     assert!(outbound.is_empty() && !outbound.owns_heap());
 }
 
