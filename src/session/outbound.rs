@@ -18,6 +18,9 @@ pub struct Outbound {
     in_flight: usize,
     /// Bytes at the front of the queue that are no frame but the answer to the handshake: they are never dropped.
     answer_bytes: usize,
+    /// The bytes of each frame ever queued: the simulator's oracle cannot know how long our own texts are.
+    #[cfg(simulator)]
+    frames_queued: Vec<usize>,
 }
 
 impl Outbound {
@@ -56,6 +59,8 @@ impl Outbound {
             let before = tail.len();
             write(tail);
             self.queued_bytes += tail.len() - before;
+            #[cfg(simulator)]
+            self.frames_queued.push(tail.len() - before);
         }
     }
 
@@ -96,6 +101,12 @@ impl Outbound {
     #[cfg(any(test, simulator))]
     pub(super) fn owns_heap(&self) -> bool {
         self.queue.capacity() > 0
+    }
+
+    /// What the simulator's oracle is told.
+    #[cfg(simulator)]
+    pub(super) fn frames_queued(&self) -> &[usize] {
+        &self.frames_queued
     }
 
     /// Forgets every frame that has not been handed to the shell.

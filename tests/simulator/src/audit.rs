@@ -63,3 +63,11 @@ pub fn audit(clients: &Clients, slot: u32) -> Option<Audit> {
         owns_heap: client.book.owns_heap() || client.outbound.owns_heap(),
     })
 }
+
+/// The bytes of each frame that was ever queued for the client in `slot`.
+pub fn queued(clients: &Clients, slot: u32) -> &[usize] {
+    if slot >= clients.slots_len() {
+        return &[];
+    }
+    clients.client(slot).map_or(&[], |client| client.outbound.frames_queued())
+}

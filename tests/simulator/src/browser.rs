@@ -67,8 +67,8 @@ impl Env {
     pub fn asks(&self) -> Vec<String> {
         self.msgs.iter().filter(|m| m.kind != Kind::Disconnect).map(|m| m.spelled.clone()).collect()
     }
-    pub fn has(&self, kind: Kind) -> bool {
-        self.msgs.iter().any(|m| m.kind == kind)
+    pub fn requests(&self) -> usize {
+        self.msgs.iter().filter(|m| m.kind == Kind::Request).count()
     }
     pub fn body(&self) -> String {
         let all: Vec<&str> = self.msgs.iter().map(|m| m.relayed.as_str()).collect();
@@ -89,7 +89,6 @@ pub enum Said {
         spelled: String,
         xid: Option<String>,
         traces: Vec<String>,
-        silent: bool,
     },
 }
 
@@ -410,7 +409,6 @@ impl Browser {
             spelled: if addressed { "\"a\"" } else { "\"\"" }.to_owned(),
             xid: addressed.then(|| format!("\"b{id}\"")),
             traces: traces.into_iter().map(str::to_owned).collect(),
-            silent: false,
         };
         self.message(random, text.as_bytes(), Ev::Message(Rc::new(said)));
     }
@@ -432,13 +430,8 @@ impl Browser {
     /// Bytes arrive: the frames that they complete.
     pub fn receive(&mut self, bytes: &[u8]) -> Vec<Frame> {
         self.received.extend_from_slice(bytes);
-        let mut at = 0;
-        let mut frames = Vec::new();
-        while let Some((frame, used)) = unframe(&self.received[at..]) {
-            at += used;
-            frames.push(frame);
-        }
-        self.received.drain(..at);
+        let (frames, used) = unframe_all(&self.received);
+        self.received.drain(..used);
         frames
     }
 }
@@ -454,8 +447,18 @@ pub enum Frame {
     Nonsense(u8),
 }
 
+/// The whole frames at the beginning, and how many bytes they are.
+pub fn unframe_all(bytes: &[u8]) -> (Vec<Frame>, usize) {
+    let (mut at, mut frames) = (0, Vec::new());
+    while let Some((frame, used)) = unframe(&bytes[at..]) {
+        at += used;
+        frames.push(frame);
+    }
+    (frames, at)
+}
+
 /// The first whole frame (or HTTP response) and its length.
-pub fn unframe(bytes: &[u8]) -> Option<(Frame, usize)> {
+fn unframe(bytes: &[u8]) -> Option<(Frame, usize)> {
     if bytes.first() == Some(&b'H') {
         let text = String::from_utf8_lossy(bytes);
         let end = text.find("\r\n\r\n")? + 4;

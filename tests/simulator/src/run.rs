@@ -9,8 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::enumerate;
 use crate::planted::{PLANTED, plant};
-use crate::tally::{NAMES, Tally, What};
-use crate::world::{ACTIONS, Violation, World};
+use crate::tally::{NAMES, Tally};
+use crate::world::actions::ACTIONS;
+use crate::world::{Violation, World};
 
 /// What the command line says.
 struct Options {
@@ -111,15 +112,9 @@ fn once(seed: u64, steps: usize, without: u32, verbose: bool) -> Ran {
             )
         }
     });
-    let mut tally = world.happened();
-    let violation = violation.filter(|text| {
-        let unsure = world.is_ambiguous() && !text.starts_with("panic");
-        tally.add(What::given_up_ambiguous, usize::from(unsure));
-        !unsure
-    });
     Ran {
         steps: world.step,
-        tally,
+        tally: world.happened(),
         limits: world.limits(),
         violation,
         trace: world.trace.take().unwrap_or_default().into(),

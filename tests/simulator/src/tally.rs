@@ -3,7 +3,7 @@
 macro_rules! happenings {
     ($($name:ident),+ $(,)?) => {
         /// Something that happened in a run.
-        #[derive(Clone, Copy)]
+        #[derive(Clone, Copy, PartialEq, Eq)]
         #[allow(non_camel_case_types)]
         pub enum What { $($name),+ }
         /// Their names.
@@ -22,7 +22,8 @@ happenings! {
     push_unconfirmed, push_unsent, push_refused, resp_cut, batch_of_several, push_link_lost, pop_link_lost,
     redis_restarted_empty, bus_away, connect_refused, maybe_lost_503, given_up_504, emptied_503, ping_sent, pong_timeout,
     message_timeout, handshake_timeout, idle_closed, close_timeout, core_bytes_cut, tick_late, drain, drain_with_requests,
-    closed_at_gap, closed_at_deadline, drain_ended_early, stop, stop_in_drain, ended_quietly, given_up_ambiguous,
+    closed_at_gap, closed_at_deadline, drain_ended_early, cut_in_drain, stop, stop_in_drain, ended_quietly,
+    client_left, message_heard, popped, request_relayed, text_queued, error_made, desynced,
 }
 
 /// How often what happened.
@@ -41,6 +42,9 @@ impl Tally {
     }
     pub fn one(&mut self, what: What) {
         self.add(what, 1);
+    }
+    pub fn of(&self, what: What) -> u64 {
+        self.0[what as usize]
     }
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(&other.0) {

@@ -25,7 +25,7 @@ pub struct Job {
     xid: String,
     service: String,
     /// Kind's first letter, trace.
-    asks: Vec<(u8, i64)>,
+    pub asks: Vec<(u8, i64)>,
     tag: String,
     worker: String,
     /// It came by the router.

@@ -1,0 +1,184 @@
+//! What the oracle remembers of a client.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::expect::Expect;
+use crate::browser::Env;
+
+pub struct Pending {
+    pub trace: i64,
+    pub spelled: String,
+    pub connect: bool,
+    pub since: u64,
+    pub push: u32,
+    /// None: no doubt. `u64::MAX`: the link is away.
+    pub lost_at: Option<u64>,
+}
+
+pub struct Conversation {
+    pub n: u64,
+    pub thread: String,
+    pub spelled: String,
+    pub xid: Option<String>,
+    pub pending: Vec<Pending>,
+    pub worker: Option<(String, usize)>,
+    pub connected: bool,
+    pub connected_since: u64,
+    /// The client or the worker has ended its session.
+    pub left: bool,
+    pub pushes: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    Handshake,
+    Open,
+    Closing { since: u64, awaits: bool },
+    Gone,
+}
+
+pub struct Client {
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+    pub stage: Stage,
+    pub(super) accepted: u64,
+    pub(super) received: u64,
+    pub(super) activity: u64,
+    pub(super) message_since: Option<u64>,
+    pub(super) ping_since: Option<u64>,
+    pub paused: bool,
+    /// Nothing is unfinished of what it sent.
+    pub clean: bool,
+    pub(super) garbage: u32,
+    pub(super) next_n: u64,
+    pub(super) conversations: Vec<Conversation>,
+    pub(super) backlog: VecDeque<Rc<Env>>,
+    /// What waits to be sent, each with its bytes.
+    pub(super) expect: VecDeque<(Expect, usize)>,
+    /// Bytes of the chunk that is being sent; 0 = none.
+    pub(super) in_flight: usize,
+    pub(super) reply_unsent: bool,
+    /// The bytes of each frame that the product has queued, and the oracle has not called for yet; how many it was told.
+    told: VecDeque<usize>,
+    told_of: usize,
+    /// Bytes of half a message that the product holds: told, since how it buffers is its own.
+    pub half_bytes: usize,
+    /// The core took its half message away: what it sends cannot be read any more.
+    pub desynced: bool,
+    /// Idle since the drain began, and never anything else: must be gone by half of its time.
+    pub(super) idle_at_drain: bool,
+}
+
+impl Client {
+    pub(super) fn new(slot: u32, generation: u32, now: u64) -> Self {
+        Self {
+            slot,
+            generation,
+            stage: Stage::Handshake,
+            accepted: now,
+            received: now,
+            activity: now,
+            message_since: None,
+            ping_since: None,
+            paused: false,
+            clean: true,
+            garbage: 0,
+            next_n: 0,
+            conversations: Vec::new(),
+            backlog: VecDeque::new(),
+            expect: VecDeque::new(),
+            in_flight: 0,
+            reply_unsent: false,
+            told: VecDeque::new(),
+            told_of: 0,
+            half_bytes: 0,
+            desynced: false,
+            idle_at_drain: false,
+        }
+    }
+
+    /// The bytes of all frames that the product ever queued for this client.
+    pub fn tell(&mut self, all: &[usize]) {
+        self.told.extend(all.get(self.told_of..).unwrap_or_default());
+        self.told_of = self.told_of.max(all.len());
+    }
+
+    pub(super) fn next_told(&mut self) -> Option<usize> {
+        self.told.pop_front()
+    }
+
+    /// Frames that the product has queued and nothing called for.
+    pub fn untold_for(&self) -> usize {
+        self.told.len()
+    }
+
+    pub(super) fn pending(&self) -> usize {
+        self.conversations.iter().map(|c| c.pending.len()).sum()
+    }
+    pub(super) fn connecting(&self) -> usize {
+        self.conversations.iter().flat_map(|c| &c.pending).filter(|p| p.connect).count()
+    }
+    pub(super) fn sessions(&self) -> usize {
+        self.conversations.iter().filter(|c| c.connected).count()
+    }
+    pub(super) fn is_connecting(&self, thread: &str) -> bool {
+        self.conversations.iter().any(|c| c.thread == thread && c.pending.iter().any(|p| p.connect))
+    }
+    pub(super) fn find(&mut self, n: u64) -> Option<&mut Conversation> {
+        self.conversations.iter_mut().find(|c| c.n == n)
+    }
+    pub(super) fn session(&mut self, thread: &str) -> Option<&mut Conversation> {
+        self.conversations.iter_mut().find(|v| v.connected && v.thread == thread)
+    }
+    pub(super) fn forget(&mut self) {
+        self.conversations.retain(|c| c.connected || !c.pending.is_empty());
+    }
+
+    /// Pending, sessions, conversations, backlog, its bytes.
+    pub fn books(&self) -> (usize, usize, usize, usize, usize) {
+        let bytes = self.backlog.iter().map(|env| env.text_len).sum();
+        (self.pending(), self.sessions(), self.conversations.len(), self.backlog.len(), bytes)
+    }
+
+    pub fn unsent(&self) -> usize {
+        self.in_flight + self.expect.iter().map(|(_, bytes)| bytes).sum::<usize>()
+    }
+    pub fn is_all_sent(&self) -> bool {
+        self.expect.is_empty() && self.in_flight == 0
+    }
+    /// Bytes held for an open client.
+    pub(super) fn held(&self) -> usize {
+        self.unsent() + self.books().4 + self.half_bytes
+    }
+
+    /// 0 handshake, 1 open, 2 closing, 3 gone.
+    pub fn stage_number(&self) -> u8 {
+        match self.stage {
+            Stage::Handshake => 0,
+            Stage::Open => 1,
+            Stage::Closing { .. } => 2,
+            Stage::Gone => 3,
+        }
+    }
+    /// 0 sending, 1 waiting, 2 session, 3 idle.
+    pub fn class(&self) -> Option<usize> {
+        (self.stage == Stage::Open).then(|| match () {
+            () if self.reply_unsent => 0,
+            () if self.pending() > 0 || !self.backlog.is_empty() => 1,
+            () if self.sessions() > 0 => 2,
+            () => 3,
+        })
+    }
+    /// Since when it is at an idle gap, if it is (the quiet time apart).
+    pub(super) fn gap_since(&self) -> Option<u64> {
+        let reply = |e: &(Expect, usize)| matches!(e.0, Expect::Error(..) | Expect::Text(..));
+        (self.class() == Some(3) && self.clean && !self.expect.iter().any(reply)).then_some(self.activity)
+    }
+    /// Since when it has waited for the oldest thing that keeps a drain waiting.
+    pub fn oldest(&self) -> Option<u64> {
+        let pending = self.conversations.iter().flat_map(|v| &v.pending).map(|p| p.since).min();
+        let sessions = || self.conversations.iter().filter(|v| v.connected).map(|v| v.connected_since).min();
+        self.class().filter(|class| *class < 3).and_then(|_| pending.or_else(sessions))
+    }
+}

@@ -1,0 +1,223 @@
+//! What a client says: its handshake, its frames, its envelopes; which wait, which are refused, what is relayed.
+
+use std::rc::Rc;
+
+use super::client::{Client, Conversation, Pending, Stage};
+use super::expect::Expect;
+use super::{ADDRESS, Oracle, Push, ROUTER_KEY};
+use crate::browser::{Env, Ev, Frame, Kind, Said, escaped};
+use crate::tally::What;
+
+/// Whether its bytes mean anything.
+fn is_heard(c: &Client) -> bool {
+    matches!(c.stage, Stage::Handshake | Stage::Open | Stage::Closing { awaits: true, .. })
+}
+
+impl Oracle {
+    pub fn input(&mut self, slot: u32, events: &[Ev], clean: bool) {
+        let now = self.now;
+        self.with(slot, |o, c| {
+            c.received = now;
+            c.ping_since = None;
+            if c.desynced || !is_heard(c) {
+                return;
+            }
+            for event in events {
+                if is_heard(c) {
+                    o.heard(c, event);
+                }
+            }
+            c.clean = clean || !is_heard(c) || c.stage == Stage::Handshake;
+            c.message_since = if c.clean { None } else { c.message_since.or(Some(now)) };
+        });
+    }
+
+    fn heard(&mut self, c: &mut Client, event: &Ev) {
+        let open = c.stage == Stage::Open;
+        match event {
+            Ev::BadHandshake(status) => self.refuse(c, *status),
+            Ev::Handshake if !self.ever_up => self.refuse(c, 503),
+            Ev::Handshake => {
+                self.tally.one(What::handshake_done);
+                self.put(c, Expect::Exactly(Frame::Http(101)));
+                c.stage = Stage::Open;
+                c.activity = self.now;
+            }
+            Ev::Message(said) => {
+                self.tally.one(What::message_heard);
+                c.message_since = None;
+                c.activity = self.now;
+                c.idle_at_drain = false;
+                if open {
+                    self.said(c, said);
+                } else if let Said::Good(env) = &**said
+                    && !env.is_too_large(&self.rules.bounds)
+                {
+                    self.tally.add(What::crossed_close, env.requests());
+                }
+            }
+            Ev::Ping(payload) if open => {
+                self.put(c, Expect::Exactly(Frame::Pong(payload.clone())));
+                self.is_slow(c);
+            }
+            Ev::Ping(_) | Ev::Pong => {}
+            Ev::Close(code) if open => {
+                self.tally.one(What::close_by_client);
+                c.stage = Stage::Closing { since: self.now, awaits: false };
+                self.leave(c);
+                self.put(c, Expect::Exactly(Frame::Close(*code)));
+            }
+            Ev::Close(_) | Ev::Violation(_) => {
+                if let Ev::Violation(code) = event {
+                    self.tally.one(What::violation);
+                    self.close(c, *code);
+                }
+                if let Stage::Closing { awaits, .. } = &mut c.stage {
+                    *awaits = false;
+                }
+            }
+        }
+    }
+
+    fn garbage(&mut self, c: &mut Client) {
+        c.garbage += 1;
+        if c.garbage >= self.rules.garbage {
+            self.tally.one(What::garbage_close);
+            self.close(c, 1008);
+        }
+    }
+
+    fn said(&mut self, c: &mut Client, said: &Said) {
+        match said {
+            Said::Bad { spelled, xid, traces } => {
+                self.tally.one(What::refused_400);
+                self.errors(c, (spelled, xid), traces, (400, false));
+                self.garbage(c);
+            }
+            Said::Good(env) if env.is_too_large(&self.rules.bounds) => self.refuse_envelope(c, env, (413, false)),
+            Said::Good(env) if self.must_wait(c, env, c.backlog.len()) => {
+                self.tally.one(What::backlog_wait);
+                c.garbage = 0;
+                c.backlog.push_back(Rc::clone(env));
+            }
+            Said::Good(env) => self.relay(c, env),
+        }
+    }
+
+    /// Whether an envelope must wait behind the first `ahead` of the backlog: its own thread's come first; while its
+    /// CONNECT is pending a thread waits; requests wait for room, and for those that wait for room already.
+    fn must_wait(&self, c: &Client, env: &Env, ahead: usize) -> bool {
+        let mut ahead = c.backlog.iter().take(ahead);
+        let waits_for_room = |other: &Rc<Env>| other.counted() > 0 && !c.is_connecting(&other.thread);
+        c.is_connecting(&env.thread)
+            || ahead.clone().any(|other| other.thread == env.thread)
+            || (env.counted() > 0
+                && ((c.pending() > 0 && c.pending() + env.counted() > self.rules.parallel)
+                    || ahead.any(waits_for_room)))
+    }
+
+    pub(super) fn relay_backlog(&mut self, c: &mut Client) {
+        let mut at = 0;
+        while at < c.backlog.len() && c.stage == Stage::Open {
+            let env = Rc::clone(&c.backlog[at]);
+            if self.must_wait(c, &env, at) {
+                at += 1;
+            } else {
+                c.backlog.remove(at);
+                self.relay(c, &env);
+            }
+        }
+    }
+
+    fn relay(&mut self, c: &mut Client, env: &Env) {
+        if let Err(refused) = self.dispatch(c, env) {
+            self.refuse_envelope(c, env, refused);
+        }
+    }
+
+    fn refuse_envelope(&mut self, c: &mut Client, env: &Env, (status, transport): (u16, bool)) {
+        self.tally.one(match status {
+            400 => What::refused_400,
+            403 => What::refused_403,
+            413 => What::refused_413,
+            429 => What::refused_429,
+            _ => What::refused_503_away,
+        });
+        if env.counted() > 0 {
+            self.errors(c, (&env.spelled, &env.xid), &env.asks(), (status, transport));
+        }
+        if status == 400 || status == 413 {
+            self.garbage(c);
+        }
+        // A DISCONNECT is not answered: whoever sent it takes its session for ended.
+        if transport && env.msgs.iter().any(|m| m.kind == Kind::Disconnect) {
+            if let Some(session) = c.session(&env.thread) {
+                (session.connected, session.left) = (false, true);
+            }
+            c.forget();
+        }
+    }
+
+    fn dispatch(&mut self, c: &mut Client, env: &Env) -> Result<(), (u16, bool)> {
+        let session = c.session(&env.thread).map(|v| (v.n, v.worker.clone()));
+        let connects = env.msgs.iter().filter(|m| m.kind == Kind::Connect).count();
+        if connects > 0 && session.is_none() && c.sessions() + c.connecting() + connects > self.rules.sessions {
+            return Err((429, false));
+        }
+        let (key, to, domain) = match (&session, env.service.as_deref()) {
+            (Some((_, Some((worker, domain)))), _) => (worker.clone(), worker.clone(), *domain),
+            (_, None) => return Err((400, false)),
+            (_, Some("router")) => return Err((403, false)),
+            (_, Some(service)) => (ROUTER_KEY.to_owned(), format!("opensrf:service:_:_:{service}"), 0),
+        };
+        if !self.accepting[domain] {
+            return Err((503, true));
+        }
+        let n = session.as_ref().map_or(c.next_n, |(n, _)| *n);
+        c.next_n += u64::from(session.is_none());
+        let thread = format!("{}.{}.{n}:{}", c.slot, c.generation, env.thread);
+        let before = format!("{{\"to\":\"{to}\",\"from\":\"{ADDRESS}\",\"thread\":\"{thread}\",\"osrf_xid\":");
+        let after = format!(",\"body\":{}}}", env.body());
+        // How long a made-up xid is, is the gateway's own: what is fat, and near the limit, has one.
+        let xid_len = env.xid.as_ref().map_or(12, |xid| escaped(xid));
+        if escaped(&before) + xid_len + escaped(&after) > self.rules.bounds.bus_bytes {
+            return Err((413, false));
+        }
+        if session.is_none() {
+            c.conversations.push(Conversation {
+                n,
+                thread: env.thread.clone(),
+                spelled: env.spelled.clone(),
+                xid: None,
+                pending: Vec::new(),
+                worker: None,
+                connected: false,
+                connected_since: 0,
+                left: false,
+                pushes: 0,
+            });
+        }
+        let (slot, generation) = (c.slot, c.generation);
+        let conversation = c.find(n).expect("it is there or was just opened");
+        let push = conversation.pushes;
+        conversation.pushes += 1;
+        conversation.xid.clone_from(&env.xid);
+        for message in &env.msgs {
+            let connect = message.kind == Kind::Connect;
+            if message.kind == Kind::Disconnect {
+                (conversation.connected, conversation.left) = (false, true);
+                continue;
+            }
+            conversation.left &= !connect;
+            let (trace, spelled) = (message.trace, message.spelled.clone());
+            conversation.pending.push(Pending { trace, spelled, connect, since: self.now, push, lost_at: None });
+        }
+        self.tally.one(What::relayed);
+        self.tally.add(What::request_relayed, env.requests());
+        let ticket = Some((slot, generation, n, push));
+        self.pushes.push_back(Push { domain, key, before, xid: env.xid.clone(), after, ticket });
+        c.garbage = 0;
+        c.forget();
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! What a client is sent: replies and errors, slow consumers, the Close that ends all.
+
+use super::client::{Client, Conversation, Stage};
+use super::expect::Expect;
+use super::{ADDRESS, Oracle, Push};
+use crate::browser::{Frame, INGRESS};
+use crate::tally::What;
+
+impl Oracle {
+    pub(super) fn put(&mut self, c: &mut Client, expect: Expect) {
+        let (bytes, may_be) = (c.next_told(), expect.bytes());
+        if !bytes.is_some_and(|bytes| may_be.contains(&bytes)) {
+            self.wrong(format!("slot {}: to be queued is {expect:?}, in {may_be:?} bytes: {bytes:?}", c.slot));
+        }
+        c.expect.push_back((expect, bytes.unwrap_or(0)));
+    }
+
+    /// Whether the client is a slow consumer; if so it is closed.
+    pub(super) fn is_slow(&mut self, c: &mut Client) -> bool {
+        let slow = c.unsent() > self.rules.outbound;
+        if slow {
+            self.tally.one(What::slow_consumer);
+            self.drop_queued(c);
+            self.close(c, 1008);
+        }
+        slow
+    }
+
+    /// The answer to the handshake stands, or the Close would be taken for it.
+    pub(super) fn drop_queued(&mut self, c: &mut Client) {
+        c.expect.retain(|(expect, _)| matches!(expect, Expect::Exactly(Frame::Http(_))));
+    }
+
+    pub(super) fn text(&mut self, c: &mut Client, expect: Expect) {
+        if c.stage == Stage::Open && !self.is_slow(c) {
+            c.reply_unsent = true;
+            self.tally.one(What::text_queued);
+            self.put(c, expect);
+        }
+    }
+
+    /// One envelope for each trace; one with 0 where none could be read.
+    pub(super) fn errors(
+        &mut self,
+        c: &mut Client,
+        (spelled, xid): (&str, &Option<String>),
+        traces: &[String],
+        (status, transport): (u16, bool),
+    ) {
+        let none = ["0".to_owned()];
+        for trace in if traces.is_empty() { &none } else { traces } {
+            self.tally.one(What::error_made);
+            self.text(c, Expect::Error(spelled.to_owned(), xid.clone(), trace.clone(), status, transport));
+        }
+    }
+
+    pub(super) fn close(&mut self, c: &mut Client, code: u16) {
+        if c.stage == Stage::Open {
+            self.put(c, Expect::Close(code));
+            c.stage = Stage::Closing { since: self.now, awaits: true };
+            self.leave(c);
+        }
+    }
+
+    pub(super) fn refuse(&mut self, c: &mut Client, status: u16) {
+        self.tally.one(What::handshake_bad);
+        self.put(c, Expect::Exactly(Frame::Http(status)));
+        c.stage = Stage::Closing { since: self.now, awaits: false };
+    }
+
+    /// Its conversations are over: workers with a session are told.
+    pub(super) fn leave(&mut self, c: &mut Client) {
+        self.tally.one(What::client_left);
+        for Conversation { n, thread, xid, worker, connected, .. } in std::mem::take(&mut c.conversations) {
+            if let Some((worker, domain)) = worker.filter(|_| connected) {
+                self.tally.one(What::disconnect_for_client_gone);
+                let thread = format!("{}.{}.{n}:{thread}", c.slot, c.generation);
+                self.push_disconnect(domain, &worker, &thread, xid);
+            }
+        }
+        self.tally.add(What::backlog_left, c.backlog.len());
+        c.backlog.clear();
+        c.message_since = None;
+    }
+
+    pub(super) fn push_disconnect(&mut self, domain: usize, worker: &str, thread: &str, xid: Option<String>) {
+        self.pushes.push_back(Push {
+            domain,
+            key: worker.to_owned(),
+            before: format!("{{\"to\":\"{worker}\",\"from\":\"{ADDRESS}\",\"thread\":\"{thread}\",\"osrf_xid\":"),
+            xid,
+            after: format!(
+                ",\"body\":[{{\"__c\":\"osrfMessage\",\"__p\":{{\"threadTrace\":\"0\",\"locale\":\"en-US\",\
+                 \"ingress\":{INGRESS},\"api_level\":1,\"type\":\"DISCONNECT\"}}}}]}}"
+            ),
+            ticket: None,
+        });
+    }
+
+    /// The connection is over. What is owed by then (the Close) is still sent.
+    pub(super) fn gone(&mut self, c: &mut Client) {
+        match &mut c.stage {
+            Stage::Closing { awaits, .. } if !(c.expect.is_empty() && c.in_flight == 0) => {
+                *awaits = false;
+                return;
+            }
+            Stage::Open => self.leave(c),
+            _ => {}
+        }
+        c.stage = Stage::Gone;
+        c.clean = true;
+    }
+
+    pub fn ended(&mut self, slot: u32) {
+        self.with(slot, |o, c| o.gone(c));
+    }
+
+    /// A chunk of whole frames is taken by the shell: each must be the next that this client is to be sent.
+    pub fn taken(&mut self, slot: u32, chunk: usize, frames: &[Frame]) -> Result<(), String> {
+        let Some(Some(c)) = self.clients.get_mut(slot as usize) else { return Err("bytes for nobody".to_owned()) };
+        if c.in_flight > 0 {
+            return Err("two sends at a time".to_owned());
+        }
+        for frame in frames {
+            let Some((expect, bytes)) = c.expect.pop_front() else {
+                return Err(format!("nothing more was to be sent, but {frame:?}"));
+            };
+            if !expect.is(frame) {
+                let text = if let Frame::Text(text) = frame { String::from_utf8_lossy(text) } else { "".into() };
+                return Err(format!("must be sent {expect:?}, is sent {text} {frame:?}"));
+            }
+            c.in_flight += bytes;
+        }
+        if c.in_flight == chunk { Ok(()) } else { Err(format!("a chunk is {chunk} bytes, must be {}", c.in_flight)) }
+    }
+
+    /// The kernel has taken the chunk.
+    pub fn sent(&mut self, slot: u32) {
+        self.progressed(slot);
+        let now = self.now;
+        self.with(slot, |_, c| {
+            c.in_flight = 0;
+            if c.expect.is_empty() && std::mem::take(&mut c.reply_unsent) {
+                c.activity = now;
+            }
+        });
+    }
+
+    pub fn progressed(&mut self, slot: u32) {
+        let now = self.now;
+        self.with(slot, |_, c| c.ping_since = c.ping_since.map(|_| now));
+    }
+}

@@ -1,0 +1,270 @@
+//! What the actors may do at any time.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::conn::Conn;
+use super::{Phase, World};
+use crate::browser::{Browser, Kind};
+use crate::drain::DrainOptions;
+use crate::oracle::{ADDRESS, ROUTER_KEY};
+use crate::random::Random;
+use crate::tally::{Tally, What};
+use crate::workers::Job;
+
+/// The kinds of actions that a mask can leave out, in the order of its bits.
+pub const ACTIONS: &[&str] = &[
+    "accept",
+    "say",
+    "say-badly",
+    "ping",
+    "violate",
+    "close",
+    "vanish",
+    "stop-reading",
+    "flood",
+    "half-frame",
+    "router",
+    "worker",
+    "worker-odd",
+    "break-push",
+    "break-pop",
+    "redis-restart",
+    "redis-full",
+    "redis-stall",
+    "drain",
+    "stop",
+    "jump",
+    "late-tick",
+    "fat",
+    "half-close",
+    "silent",
+    "redis-down",
+];
+
+/// How often each is tried, where a seed does not say otherwise.
+pub(super) const WEIGHTS: &[u64] =
+    &[30, 90, 5, 5, 2, 4, 4, 4, 6, 2, 110, 140, 40, 3, 3, 1, 2, 2, 1, 1, 6, 1, 4, 2, 1, 1];
+
+impl World {
+    pub(super) fn act(&mut self) {
+        let mut at = self.random.next() % self.total;
+        let mut action = 0;
+        while at >= self.weights[action] {
+            at -= self.weights[action];
+            action += 1;
+        }
+        match ACTIONS[action] {
+            "accept" => self.accept(),
+            "say" => self.some_browser(|random, conn, tally| {
+                let kinds: Vec<Kind> = (0..1 + random.below(6) / 3 + random.below(9) / 8)
+                    .map(|_| match random.below(20) {
+                        0..5 => Kind::Connect,
+                        5 | 6 => Kind::Disconnect,
+                        _ => Kind::Request,
+                    })
+                    .collect();
+                tally.one(What::envelope_said);
+                tally.add(What::envelope_with_several, usize::from(kinds.len() > 1));
+                conn.browser.say(random, &kinds, 0);
+            }),
+            "fat" => self.some_browser(|random, conn, tally| {
+                tally.one(What::envelope_said);
+                let fat = 60 + random.below(400);
+                conn.browser.say(random, &[Kind::Request], fat);
+            }),
+            "say-badly" => {
+                let bounds = self.oracle.rules.bounds;
+                self.some_browser(|random, conn, tally| {
+                    tally.one(What::envelope_bad);
+                    for _ in 0..1 + random.below(3) {
+                        conn.browser.say_badly(random, &bounds);
+                    }
+                });
+            }
+            "ping" => self.some_browser(|random, conn, tally| {
+                tally.one(What::ping_said);
+                conn.browser.ping(random);
+            }),
+            "violate" => {
+                let bounds = self.oracle.rules.bounds;
+                self.some_browser(|random, conn, _| conn.browser.violate(random, &bounds));
+            }
+            "close" => self.some_browser(|random, conn, _| conn.browser.close(random)),
+            "half-frame" => self.some_browser(|random, conn, _| conn.browser.half(random)),
+            "vanish" => self.some_browser(|_, conn, tally| {
+                tally.one(What::vanished);
+                conn.broken = true;
+            }),
+            "half-close" => self.some_browser(|_, conn, tally| {
+                tally.one(What::half_closed_by_client);
+                conn.fin = true;
+                conn.browser.close_sent = true;
+            }),
+            "silent" => self.some_browser(|_, conn, tally| {
+                tally.one(What::silent_client);
+                conn.browser.silent = true;
+            }),
+            "stop-reading" => {
+                if self.random.percent(40) {
+                    self.conns.iter_mut().flatten().for_each(|conn| conn.browser.reading = true);
+                } else {
+                    self.some_browser(|random, conn, tally| {
+                        tally.one(What::stopped_reading);
+                        conn.browser.reading = false;
+                        conn.browser.window = random.below(400);
+                    });
+                }
+            }
+            "flood" => self.some_browser(|random, conn, tally| {
+                for _ in 0..3 + random.below(10) {
+                    let kind = if random.percent(85) { Kind::Request } else { Kind::Connect };
+                    tally.one(What::envelope_said);
+                    conn.browser.say(random, &[kind], 0);
+                }
+            }),
+            "router" => self.route(),
+            "worker" => self.work(false),
+            "worker-odd" => self.work(true),
+            "break-push" => {
+                let domain = usize::from(self.random.percent(30));
+                self.break_push(domain);
+            }
+            "break-pop" => self.break_pop(),
+            "redis-restart" => {
+                let domain = usize::from(self.random.percent(30));
+                self.redis[domain].restart();
+                if domain == 0 {
+                    self.break_pop();
+                }
+                self.break_push(domain);
+            }
+            "redis-down" => {
+                let domain = usize::from(self.random.percent(30));
+                self.redis[domain].down ^= true;
+                if self.redis[domain].down {
+                    if domain == 0 {
+                        self.break_pop();
+                    }
+                    self.break_push(domain);
+                }
+            }
+            "redis-full" => {
+                let domain = usize::from(self.random.percent(30));
+                self.redis[domain].full ^= true;
+            }
+            "redis-stall" => {
+                let domain = usize::from(self.random.percent(30));
+                self.redis[domain].stalled ^= true;
+            }
+            "drain" => {
+                if self.random.percent(60) {
+                    self.drain();
+                }
+            }
+            "stop" => {
+                if self.random.percent(30) {
+                    self.stop();
+                }
+            }
+            "jump" => {
+                let ms = [30, 120, 400, 900][self.random.below(4)];
+                self.advance(ms);
+            }
+            _ => {
+                // The core stands still: no tick meanwhile.
+                self.now += 1_001 + self.random.between(0, 400);
+            }
+        }
+    }
+
+    pub(super) fn some_browser(&mut self, act: impl FnOnce(&mut Random, &mut Conn, &mut Tally)) {
+        let may = |conn: &&mut Conn| {
+            let browser = &conn.browser;
+            browser.shaken && !browser.silent && !browser.close_sent && !conn.fin && !conn.broken
+        };
+        let here = self.conns.iter_mut().flatten().filter(may).count();
+        if here > 0 {
+            let at = self.random.below(here);
+            if let Some(conn) = self.conns.iter_mut().flatten().filter(may).nth(at) {
+                act(&mut self.random, conn, &mut self.tally);
+            }
+        }
+    }
+
+    pub(super) fn accept(&mut self) {
+        if self.phase != Phase::Serving || self.conns.iter().flatten().count() >= self.clients_max {
+            return;
+        }
+        let slot = self.call(|clients| clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        let expected = self.oracle.accept();
+        if slot != expected {
+            violated!("a client gets slot {slot}, must get {expected}: the one freed first");
+        }
+        let mut browser = Browser::new(self.next_client, &mut self.random);
+        self.next_client += 1;
+        if self.random.percent(95) {
+            browser.shake_hands(&mut self.random);
+        }
+        let generation = self.audit(slot).map_or(0, |audit| audit.generation);
+        note!(self, "client {} in slot {slot}.{generation}", browser.id);
+        if self.conns.len() <= slot as usize {
+            self.conns.resize_with(slot as usize + 1, || None);
+        }
+        self.conns[slot as usize] = Some(Conn::new(browser));
+        self.settle();
+    }
+
+    /// The router takes a message.
+    pub(super) fn route(&mut self) {
+        if let Some(message) = self.redis[0].pop(ROUTER_KEY.as_bytes()) {
+            let job = Job::new(&message);
+            self.workers.routed(job, &mut self.random);
+            return;
+        }
+        // A worker takes one of its own list.
+        for redis in &mut self.redis {
+            let key = redis.lists.keys().find(|key| key.starts_with(b"opensrf:client:opensrf:")).cloned();
+            if let Some(key) = key
+                && let Some(message) = redis.pop(&key)
+            {
+                self.workers.taken(Job::new(&message), &String::from_utf8_lossy(&key));
+                return;
+            }
+        }
+    }
+
+    pub(super) fn work(&mut self, odd: bool) {
+        let replies = self.workers.work(odd, &mut self.random, &mut self.tally);
+        for reply in replies {
+            if !self.redis[0].down {
+                self.redis[0].push(ADDRESS.as_bytes(), reply);
+            }
+        }
+    }
+
+    pub(super) fn drain(&mut self) {
+        if self.phase != Phase::Serving {
+            return;
+        }
+        note!(self, "SIGUSR1");
+        let deadline = self.now + self.drain_max_ms;
+        let options =
+            DrainOptions { quiet_ms: self.quiet_ms, deadline_ms: deadline, closes_per_second: self.closes_per_second };
+        self.call(|clients| clients.begin_drain(options));
+        self.oracle.begin_drain(self.quiet_ms, deadline, self.closes_per_second);
+        self.settle();
+        self.phase = Phase::Draining { deadline, passed: false };
+    }
+
+    pub(super) fn stop(&mut self) {
+        if !matches!(self.phase, Phase::Serving | Phase::Draining { .. }) {
+            return;
+        }
+        note!(self, "SIGTERM");
+        let draining = matches!(self.phase, Phase::Draining { .. });
+        self.call(|clients| clients.stop(1001, draining));
+        self.oracle.stop(1001, draining);
+        self.settle();
+        self.phase = Phase::Stopping { until: self.now + 500 };
+    }
+}

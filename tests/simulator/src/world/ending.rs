@@ -1,0 +1,82 @@
+//! The end of a run.
+
+use super::{Phase, World, checks};
+use crate::session::audit::Audit;
+use crate::tally::What;
+
+impl World {
+    /// Everything that is under way goes on, nothing new begins, until all is over.
+    pub(super) fn finish(&mut self) {
+        for redis in &mut self.redis {
+            (redis.down, redis.stalled, redis.full) = (false, false, false);
+        }
+        self.conns.iter_mut().flatten().for_each(|conn| conn.browser.reading = true);
+        // What is under way is given the time to end, unless the end has been told already.
+        let patience = self.now + 120_000;
+        while self.phase == Phase::Serving && self.now < patience {
+            self.settle_down();
+            let waits = |audit: Audit| audit.pending > 0 || audit.backlog > 0;
+            if !self.slots().any(|slot| self.audit(slot).is_some_and(waits)) {
+                break;
+            }
+        }
+        if self.phase == Phase::Serving {
+            for slot in self.slots() {
+                if self.audit(slot).is_some_and(|audit| audit.pending > 0 || audit.backlog > 0) {
+                    violated!("slot {slot} still waits at the end of all time-outs");
+                }
+            }
+            if self.drain_at_end { self.drain() } else { self.stop() }
+        }
+        let mut turns = 0;
+        while self.phase != Phase::Ended {
+            self.settle_down();
+            turns += 1;
+            if turns > 20_000 {
+                violated!("the core does not end");
+            }
+        }
+        for slot in self.slots() {
+            if self.conns[slot as usize].take().is_some() {
+                self.call(|clients| clients.release(slot));
+                self.oracle.release(slot);
+                self.settle();
+            }
+        }
+        self.check();
+        checks::gauges_are_zero(&self.cores[0]);
+        if self.clients.context.core_bytes > 0 || !self.clients.is_empty() {
+            violated!("in the end something is left");
+        }
+        self.tally.one(What::ended_quietly);
+    }
+
+    /// A turn of everything that needs no decision.
+    pub(super) fn settle_down(&mut self) {
+        for slot in self.slots() {
+            for act in [Self::arrive, Self::read, Self::send, Self::hang_up_broken] {
+                if self.conns[slot as usize].is_some() {
+                    act(self, slot);
+                }
+            }
+        }
+        self.step += 1;
+        for domain in 0..2 {
+            self.connect_push(domain);
+            self.write_pushes(domain);
+            self.confirm(domain);
+        }
+        self.connect_pop();
+        self.write_pops();
+        self.serve_redis();
+        self.deliver();
+        self.route();
+        self.work(false);
+        self.advance(7);
+    }
+
+    pub(super) fn end(&mut self) {
+        note!(self, "the core ends");
+        self.phase = Phase::Ended;
+    }
+}

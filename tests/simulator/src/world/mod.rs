@@ -1,0 +1,186 @@
+//! A core without its ring: does with the pure half what `src/core` and `src/bus/link.rs` do with it, in any order that
+//! is legal, and holds all that it sees against the oracle.
+//!
+//! - `rules`: the limits of a run
+//! - `shell`: the product called as the shell calls it, the tick, what may happen next
+//! - `conn`: a client's connection
+//! - `link`: the links to Redis
+//! - [`actions`]: what the actors may do at any time
+//! - [`checks`]: what must hold after every step
+//! - `ending`: everything is brought to its end
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::counters::{self, Limit};
+use crate::oracle::Oracle;
+use crate::random::Random;
+use crate::redis::Redis;
+use crate::session::clients::Clients;
+use crate::tally::Tally;
+use crate::workers::Workers;
+use conn::Conn;
+use link::{PopLink, PushLink};
+
+/// What went wrong.
+pub struct Violation(pub String);
+
+macro_rules! violated {
+    ($($text:tt)*) => { std::panic::panic_any(crate::world::Violation(format!($($text)*))) };
+}
+pub(crate) use violated;
+
+macro_rules! note {
+    ($world:expr, $($text:tt)*) => {
+        if let Some(trace) = &mut $world.trace {
+            let line = format!("{:>6} {:>7} ms  {}", $world.step, $world.now, format!($($text)*));
+            trace.push_back(line);
+        }
+    };
+}
+
+pub mod actions;
+pub mod checks;
+mod conn;
+mod ending;
+mod link;
+mod rules;
+mod shell;
+
+pub use rules::context;
+
+/// Where the core stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Serving,
+    Draining { deadline: u64, passed: bool },
+    Stopping { until: u64 },
+    Ended,
+}
+
+pub struct World {
+    random: Random,
+    weights: Vec<u64>,
+    total: u64,
+    now: u64,
+    next_tick: u64,
+    clients: Clients,
+    cores: Arc<[counters::Core]>,
+    conns: Vec<Option<Conn>>,
+    oracle: Oracle,
+    push: [PushLink; 2],
+    pop: PopLink,
+    redis: [Redis; 2],
+    workers: Workers,
+    phase: Phase,
+    drain_at_end: bool,
+    close_ms: u64,
+    /// Lines of the activity log.
+    activity_lines: u64,
+    next_client: usize,
+    /// Messages that Redis has carried out, to see none twice.
+    executed: BTreeSet<Vec<u8>>,
+    pub tally: Tally,
+    pub trace: Option<VecDeque<String>>,
+    pub step: usize,
+    clients_max: usize,
+    quiet_ms: u64,
+    closes_per_second: f64,
+    drain_max_ms: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, without: u32, verbose: bool) -> Self {
+        let mut random = Random::new(seed);
+        let r = &mut random;
+        let rules = rules::rules(r);
+        let mut weights = actions::WEIGHTS.to_vec();
+        // Each seed has habits of its own: some things it never does, some often.
+        for weight in &mut weights {
+            match r.below(6) {
+                0 if *weight < 30 => *weight = 0,
+                1 => *weight *= 3,
+                _ => {}
+            }
+        }
+        for (at, weight) in weights.iter_mut().enumerate() {
+            if without & (1 << at) != 0 {
+                *weight = 0;
+            }
+        }
+        let total = weights.iter().sum();
+        let clients_max = r.between(2, 7) as usize;
+        let quiet_ms = r.between(20, 80);
+        let closes_per_second = [0.0, 2.0, 10.0, 200.0][r.below(4)];
+        let drain_max_ms = r.between(600, 4000);
+        let drain_at_end = r.percent(70);
+        let cores: Arc<[counters::Core]> = vec![counters::Core::new(0)].into();
+        let context = rules::context(&rules, &cores);
+        let close_ms = rules.close_ms;
+        let mut world = Self {
+            random,
+            weights,
+            total,
+            now: 1_000,
+            next_tick: 1_000,
+            clients: Clients::new(context),
+            cores,
+            conns: Vec::new(),
+            oracle: Oracle::new(rules),
+            push: [PushLink::default(), PushLink::default()],
+            pop: PopLink::new(),
+            redis: [Redis::default(), Redis::default()],
+            workers: Workers::default(),
+            phase: Phase::Serving,
+            drain_at_end,
+            close_ms,
+            activity_lines: 0,
+            next_client: 1,
+            executed: BTreeSet::new(),
+            tally: Tally::default(),
+            trace: verbose.then(VecDeque::new),
+            step: 0,
+            clients_max,
+            quiet_ms,
+            closes_per_second,
+            drain_max_ms,
+        };
+        world.push[0].started = true;
+        world
+    }
+
+    /// Runs `steps` steps, then to the end of everything.
+    pub fn run(&mut self, steps: usize) {
+        while self.step < steps && self.phase != Phase::Ended {
+            self.one_step();
+        }
+        self.finish();
+    }
+
+    fn one_step(&mut self) {
+        self.step += 1;
+        let ms = if self.random.percent(50) { 0 } else { self.random.between(0, 3) };
+        self.advance(ms);
+        if self.phase == Phase::Ended {
+            return;
+        }
+        if self.random.percent(60) || self.total == 0 {
+            self.schedule();
+        } else {
+            self.act();
+        }
+        self.check();
+    }
+
+    /// The limits that were hit, by name.
+    pub fn limits(&self) -> Vec<(&'static str, u64)> {
+        Limit::ALL.iter().map(|(limit, name)| (*name, self.cores[0].limit_hits(*limit))).collect()
+    }
+
+    /// What happened.
+    pub fn happened(&self) -> Tally {
+        let mut all = self.tally.clone();
+        all.merge(&self.oracle.tally);
+        all
+    }
+}

@@ -1,0 +1,82 @@
+//! The limits of a run, and the core's context under them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::browser::{Bounds, INGRESS};
+use crate::counters;
+use crate::opensrf::envelope;
+use crate::oracle::{ADDRESS, DOMAINS, ROUTER_KEY, Rules};
+use crate::random::Random;
+use crate::session::context::Context;
+use crate::session::limits::{Limits, Names};
+use crate::websocket::handshake::{Origins, Policy};
+
+/// Small limits, so that they are met.
+pub fn rules(r: &mut Random) -> Rules {
+    Rules {
+        handshake_ms: r.between(300, 1200),
+        message_ms: r.between(100, 500),
+        ping_ms: r.between(150, 600),
+        pong_ms: r.between(100, 300),
+        idle_ms: if r.percent(50) { 0 } else { r.between(500, 2500) },
+        request_ms: r.between(1000, 4000),
+        connect_ms: r.between(300, 1200),
+        close_ms: r.between(60, 200),
+        bus_lost_ms: r.between(100, 500),
+        parallel: r.between(2, 6) as usize,
+        backlog: r.between(2, 5) as usize,
+        backlog_bytes: r.between(800, 3000) as usize,
+        sessions: r.between(1, 3) as usize,
+        outbound: r.between(1200, 6000) as usize,
+        core_bytes: if r.percent(40) { r.between(3000, 12000) } else { 1 << 30 },
+        garbage: r.between(2, 4) as u32,
+        bounds: Bounds { message_bytes: 2600, bus_bytes: r.between(1500, 2500) as usize, per_envelope: 4, depth: 14 },
+    }
+}
+
+/// A core's context under these rules.
+pub fn context(rules: &Rules, cores: &Arc<[counters::Core]>) -> Context {
+    let limits = Limits {
+        handshake_timeout_ms: rules.handshake_ms,
+        message_timeout_ms: rules.message_ms,
+        ping_ms: rules.ping_ms,
+        pong_timeout_ms: rules.pong_ms,
+        idle_timeout_ms: rules.idle_ms,
+        request_max_ms: rules.request_ms,
+        connect_max_ms: rules.connect_ms,
+        close_timeout_ms: rules.close_ms,
+        bus_lost_reply_ms: rules.bus_lost_ms,
+        message_bytes_max: rules.bounds.message_bytes,
+        envelope: envelope::Limits {
+            json_depth_max: rules.bounds.depth,
+            messages_per_envelope_max: rules.bounds.per_envelope,
+            bus_message_bytes_max: rules.bounds.bus_bytes,
+        },
+        parallel_max: rules.parallel,
+        backlog_max: rules.backlog,
+        backlog_bytes_max: rules.backlog_bytes,
+        sessions_max: rules.sessions,
+        outbound_bytes_max: rules.outbound,
+        core_bytes_max: rules.core_bytes,
+        garbage_max: rules.garbage,
+        ingress: INGRESS.as_bytes().to_vec(),
+        allow_router_calls: false,
+        log_protect: Vec::new(),
+        activity_bytes_max: 200,
+        policy: Policy {
+            path: None,
+            origins: Origins::Any,
+            require_origin: false,
+            same_origin: false,
+            trusted_proxies: Vec::new(),
+        },
+    };
+    let names = Names {
+        address: ADDRESS.to_owned(),
+        router: ROUTER_KEY.into(),
+        domains: DOMAINS.iter().map(|domain| (*domain).to_owned()).collect(),
+        xid_prefix: "sim.".to_owned(),
+    };
+    Context::new(Rc::new(limits), Rc::new(names), Arc::clone(cores), 0)
+}

@@ -1,0 +1,179 @@
+//! The product, called as the shell calls it: time, what may happen next, what is done with its decisions.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::conn::Conn;
+use super::{Phase, World, checks};
+use crate::oracle::Stage;
+use crate::session::audit::{Audit, audit};
+use crate::session::clients::Clients;
+use crate::session::output::{Level, Output};
+use crate::tally::What;
+
+/// The core's tick, ms.
+const TICK_MS: u64 = 20;
+
+impl World {
+    pub(super) fn call<T>(&mut self, decide: impl FnOnce(&mut Clients) -> T) -> T {
+        self.clients.context.now_ms = self.now;
+        self.oracle.now = self.now;
+        let gap_closes = |world: &Self| world.cores[0].counts.closed_at_gap.load(Relaxed);
+        let before = gap_closes(self);
+        let decided = decide(&mut self.clients);
+        self.oracle.gap_closes = gap_closes(self) - before;
+        checks::tell(&mut self.oracle, &self.clients);
+        decided
+    }
+
+    pub(super) fn audit(&self, slot: u32) -> Option<Audit> {
+        audit(&self.clients, slot)
+    }
+
+    pub(super) fn slots(&self) -> std::ops::Range<u32> {
+        0..self.conns.len() as u32
+    }
+
+    /// Does what was decided, after the oracle has decided for itself.
+    pub(super) fn settle(&mut self) {
+        let Output { pushes, send, half_close, hang_up, resume, events } = self.clients.take_output();
+        self.activity_lines += events.iter().filter(|(level, _)| *level == Level::Activity).count() as u64;
+        for slot in &resume {
+            self.oracle.resume(*slot);
+        }
+        for (domain, push) in pushes {
+            let text = checks::pushed(&mut self.oracle, domain, &push);
+            note!(self, "push {} {text}", push.key);
+            let link = &mut self.push[domain];
+            link.started = true;
+            link.waiting.push((push.key.to_string(), push.ticket));
+            link.outbox.push(push);
+        }
+        checks::nothing_is_missing(&mut self.oracle);
+        self.clients.context.bus_bytes = self.bus_bytes();
+        for slot in send {
+            if let Some(conn) = self.conn(slot) {
+                conn.sending = true;
+            }
+        }
+        for slot in half_close {
+            let Some(conn) = self.conn(slot) else { continue };
+            conn.half_closed = true;
+            let Some(client) = self.oracle.client(slot) else { continue };
+            if !client.is_all_sent()
+                || !(client.desynced || matches!(client.stage, Stage::Closing { awaits: false, .. }))
+            {
+                violated!("slot {slot} was half closed too soon: {:?}", client.stage);
+            }
+        }
+        for slot in hang_up {
+            if let Some(conn) = self.conn(slot) {
+                conn.shut = true;
+                conn.waits_for_resume = false;
+            }
+        }
+        for slot in resume {
+            if let Some(conn) = self.conn(slot) {
+                conn.waits_for_resume = false;
+            }
+        }
+    }
+
+    pub(super) fn bus_bytes(&self) -> u64 {
+        self.push.iter().map(|link| link.outbox.bytes() as u64).sum()
+    }
+
+    pub(super) fn conn(&mut self, slot: u32) -> Option<&mut Conn> {
+        self.conns.get_mut(slot as usize)?.as_mut()
+    }
+
+    // ---- Time.
+
+    pub(super) fn advance(&mut self, ms: u64) {
+        let until = self.now + ms;
+        while self.next_tick <= until && self.phase != Phase::Ended {
+            self.now = self.now.max(self.next_tick);
+            self.tick();
+            self.next_tick = self.now + TICK_MS;
+        }
+        self.now = until.max(self.now);
+    }
+
+    pub(super) fn tick(&mut self) {
+        checks::tell_halves(&mut self.oracle, &self.clients);
+        self.call(Clients::tick);
+        let stages: Vec<u8> = self.slots().map(|slot| self.audit(slot).map_or(9, |audit| audit.stage)).collect();
+        let core_full = self.clients.context.is_core_full();
+        self.oracle.tick(&stages);
+        self.settle();
+        self.check_tick(core_full);
+        self.clients.context.bus_bytes = self.bus_bytes();
+        match self.phase {
+            Phase::Draining { deadline, passed } => {
+                if self.clients.is_empty() || self.now >= deadline + self.close_ms {
+                    self.tally.add(What::drain_ended_early, usize::from(self.clients.is_empty() && !passed));
+                    self.end();
+                } else if !passed && self.now >= deadline {
+                    note!(self, "the drain's deadline");
+                    self.phase = Phase::Draining { deadline, passed: true };
+                    self.call(Clients::drain_deadline);
+                    self.oracle.deadline();
+                    self.settle();
+                }
+            }
+            Phase::Stopping { until } if self.clients.is_empty() || self.now >= until => self.end(),
+            _ => {}
+        }
+        self.check();
+    }
+
+    // ---- What may happen next at any time: the scheduler's choice.
+
+    pub(super) fn schedule(&mut self) {
+        match self.random.below(12) {
+            0 | 1 => self.some_conn(Self::arrive),
+            2 | 3 => self.some_conn(Self::read),
+            4 | 5 => self.some_conn(Self::send),
+            6 => {
+                let domain = usize::from(self.random.percent(25));
+                self.write_pushes(domain);
+                self.connect_push(domain);
+            }
+            7 => {
+                let domain = usize::from(self.random.percent(25));
+                self.confirm(domain);
+            }
+            8 => self.serve_redis(),
+            9 => {
+                self.connect_pop();
+                self.write_pops();
+            }
+            10 => self.deliver(),
+            _ => self.some_conn(Self::hang_up_broken),
+        }
+    }
+
+    pub(super) fn some_conn(&mut self, act: impl FnOnce(&mut Self, u32)) {
+        let here = self.conns.iter().flatten().count();
+        if here == 0 {
+            return;
+        }
+        let at = self.random.below(here);
+        let slot =
+            self.conns.iter().enumerate().filter(|(_, conn)| conn.is_some()).nth(at).map(|(slot, _)| slot as u32);
+        if let Some(slot) = slot {
+            act(self, slot);
+        }
+    }
+
+    /// All of so many bytes, or some.
+    pub(super) fn some_bytes(&mut self, have: impl FnOnce(&Self) -> usize) -> usize {
+        let have = have(self);
+        match self.random.below(8) {
+            _ if have == 0 => 0,
+            0 => 1,
+            1 | 2 => 1 + self.random.below(have),
+            3 => 1 + self.random.below(have.min(16)),
+            _ => have,
+        }
+    }
+}
