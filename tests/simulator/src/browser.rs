@@ -89,6 +89,8 @@ pub enum Said {
         spelled: String,
         xid: Option<String>,
         traces: Vec<String>,
+        /// Not even an answer: nothing in it but DISCONNECTs.
+        silent: bool,
     },
 }
 
@@ -385,7 +387,8 @@ impl Browser {
         let envelope = |messages: &str| {
             format!("{{\"thread\":\"a\",\"log_xid\":\"b{id}\",\"service\":\"s\",\"osrf_msg\":[{messages}]}}")
         };
-        let (text, addressed, traces): (String, bool, Vec<&str>) = match random.below(8) {
+        let (which, silent) = (random.below(8), random.percent(50));
+        let (text, addressed, traces): (String, bool, Vec<&str>) = match which {
             0 => ("{".to_owned(), false, vec![]),
             1 => ("nonsense".to_owned(), false, vec![]),
             2 => (envelope("null"), true, vec![]),
@@ -394,7 +397,10 @@ impl Browser {
                 let many = vec![one("8", "REQUEST"); bounds.per_envelope + 1];
                 (envelope(&many.join(",")), true, vec!["8"; bounds.per_envelope + 1])
             }
-            5 => (envelope(&one("9", "REQUEST").replace("\"m\"", "\"m\\u0000\"")), true, vec!["9"]),
+            5 => {
+                let (kind, traces) = if silent { ("DISCONNECT", vec![]) } else { ("REQUEST", vec!["9"]) };
+                (envelope(&one("9", kind).replace("\"m\"", "\"m\\u0000\"")), true, traces)
+            }
             6 => {
                 let deep = format!("{}1{}", "[".repeat(bounds.depth), "]".repeat(bounds.depth));
                 (envelope(&one("\"4\"", "REQUEST").replace("\"m\"", &deep)), true, vec!["\"4\""])
@@ -409,6 +415,7 @@ impl Browser {
             spelled: if addressed { "\"a\"" } else { "\"\"" }.to_owned(),
             xid: addressed.then(|| format!("\"b{id}\"")),
             traces: traces.into_iter().map(str::to_owned).collect(),
+            silent: silent && which == 5,
         };
         self.message(random, text.as_bytes(), Ev::Message(Rc::new(said)));
     }

@@ -56,6 +56,22 @@ planted! {
         "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean())" => "(self.class() == Some(Class::Idle))";
     "pace-cuts-idle": "the drain's pace is never raised, so that idle clients are cut at the deadline",
         "src/drain.rs", "self.options.closes_per_second.max(self.left as f64 / seconds)" => "{ let _ = seconds; self.options.closes_per_second }";
+    "pace-not-kept": "the drain closes all that are at a gap at once",
+        "src/drain.rs", "if self.allowance < 1.0 {" => "if self.allowance < -1e9 {";
+    "drain-stands-still": "who was at no gap at the signal is closed at the deadline only",
+        "src/drain.rs", "if now_ms < gap_since_ms + self.options.quiet_ms {"
+        => "if now_ms < gap_since_ms + self.options.quiet_ms || gap_since_ms > self.half_ms - 200 {";
+    "crossed-counted-twice": "a request that crossed our Close is counted twice",
+        "src/session/client.rs", "counters::add(&cx.counts().crossed_close, 1);" => "counters::add(&cx.counts().crossed_close, 2);";
+    "cuts-smallest": "over core_bytes_max the smallest holder is closed",
+        "src/session/clients.rs", ".max_by_key(|c| c.bytes()).map(|c| c.slot);" => ".min_by_key(|c| c.bytes()).map(|c| c.slot);";
+    "slow-too-late": "a slow consumer may have ten bytes more unsent",
+        "src/session/client.rs", "let slow = self.outbound.bytes() > cx.limits.outbound_bytes_max;"
+        => "let slow = self.outbound.bytes() > cx.limits.outbound_bytes_max + 10;";
+    "half-close-forgotten": "our side is not shut down once all is said and sent",
+        "src/session/clients.rs", "cx.output.half_close.push(slot);" => "";
+    "resumed-late": "who waits for the core's bytes is not looked at again by the tick",
+        "src/session/clients.rs", "for slot in self.paused.clone() {" => "for slot in self.paused.clone().into_iter().skip(1) {";
     "push-sent-twice": "messages written while others are unconfirmed are written again",
         "src/bus/outbox.rs", "        self.waiting.clear();\n        self.writing_bytes"
         => "        if self.sent.len() < 4 {\n            self.waiting.clear();\n        }\n        self.writing_bytes";

@@ -71,7 +71,7 @@ pub fn frames() -> Result<u64, String> {
 const RULES_SMALL: Bounds = Bounds { message_bytes: 60_000, bus_bytes: 0, per_envelope: 0, depth: 0 };
 
 fn bad() -> Rc<Said> {
-    Rc::new(Said::Bad { spelled: "\"\"".to_owned(), xid: None, traces: Vec::new() })
+    Rc::new(Said::Bad { spelled: "\"\"".to_owned(), xid: None, traces: Vec::new(), silent: false })
 }
 
 /// What comes of the answers to pops that are cut there.

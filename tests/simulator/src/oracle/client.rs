@@ -16,6 +16,7 @@ pub struct Pending {
     pub lost_at: Option<u64>,
 }
 
+#[derive(Default)]
 pub struct Conversation {
     pub n: u64,
     pub thread: String,
@@ -30,14 +31,19 @@ pub struct Conversation {
     pub pushes: u32,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum Stage {
+    #[default]
     Handshake,
     Open,
-    Closing { since: u64, awaits: bool },
+    Closing {
+        since: u64,
+        awaits: bool,
+    },
     Gone,
 }
 
+#[derive(Default)]
 pub struct Client {
     pub(super) slot: u32,
     pub(super) generation: u32,
@@ -72,30 +78,8 @@ pub struct Client {
 
 impl Client {
     pub(super) fn new(slot: u32, generation: u32, now: u64) -> Self {
-        Self {
-            slot,
-            generation,
-            stage: Stage::Handshake,
-            accepted: now,
-            received: now,
-            activity: now,
-            message_since: None,
-            ping_since: None,
-            paused: false,
-            clean: true,
-            garbage: 0,
-            next_n: 0,
-            conversations: Vec::new(),
-            backlog: VecDeque::new(),
-            expect: VecDeque::new(),
-            in_flight: 0,
-            reply_unsent: false,
-            told: VecDeque::new(),
-            told_of: 0,
-            half_bytes: 0,
-            desynced: false,
-            idle_at_drain: false,
-        }
+        let (accepted, received, activity) = (now, now, now);
+        Self { slot, generation, accepted, received, activity, clean: true, ..Self::default() }
     }
 
     /// The bytes of all frames that the product ever queued for this client.
@@ -163,12 +147,8 @@ impl Client {
     }
     /// 0 sending, 1 waiting, 2 session, 3 idle.
     pub fn class(&self) -> Option<usize> {
-        (self.stage == Stage::Open).then(|| match () {
-            () if self.reply_unsent => 0,
-            () if self.pending() > 0 || !self.backlog.is_empty() => 1,
-            () if self.sessions() > 0 => 2,
-            () => 3,
-        })
+        let holds = [self.reply_unsent, self.pending() > 0 || !self.backlog.is_empty(), self.sessions() > 0, true];
+        holds.iter().position(|holds| *holds).filter(|_| self.stage == Stage::Open)
     }
     /// Since when it is at an idle gap, if it is (the quiet time apart).
     pub(super) fn gap_since(&self) -> Option<u64> {

@@ -89,9 +89,11 @@ impl Oracle {
 
     fn said(&mut self, c: &mut Client, said: &Said) {
         match said {
-            Said::Bad { spelled, xid, traces } => {
+            Said::Bad { spelled, xid, traces, silent } => {
                 self.tally.one(What::refused_400);
-                self.errors(c, (spelled, xid), traces, (400, false));
+                if !silent {
+                    self.errors(c, (spelled, xid), traces, (400, false));
+                }
                 self.garbage(c);
             }
             Said::Good(env) if env.is_too_large(&self.rules.bounds) => self.refuse_envelope(c, env, (413, false)),
@@ -184,18 +186,8 @@ impl Oracle {
             return Err((413, false));
         }
         if session.is_none() {
-            c.conversations.push(Conversation {
-                n,
-                thread: env.thread.clone(),
-                spelled: env.spelled.clone(),
-                xid: None,
-                pending: Vec::new(),
-                worker: None,
-                connected: false,
-                connected_since: 0,
-                left: false,
-                pushes: 0,
-            });
+            let (thread, spelled) = (env.thread.clone(), env.spelled.clone());
+            c.conversations.push(Conversation { n, thread, spelled, ..Conversation::default() });
         }
         let (slot, generation) = (c.slot, c.generation);
         let conversation = c.find(n).expect("it is there or was just opened");

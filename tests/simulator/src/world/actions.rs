@@ -45,6 +45,9 @@ pub const ACTIONS: &[&str] = &[
 pub(super) const WEIGHTS: &[u64] =
     &[30, 90, 5, 5, 2, 4, 4, 4, 6, 2, 110, 140, 40, 3, 3, 1, 2, 2, 1, 1, 6, 1, 4, 2, 1, 1];
 
+/// For so long after the signal connections still come, ms.
+const ACCEPTED_IN_DRAIN_MS: u64 = 40;
+
 impl World {
     pub(super) fn act(&mut self) {
         let mut at = self.random.next() % self.total;
@@ -192,9 +195,16 @@ impl World {
     }
 
     pub(super) fn accept(&mut self) {
-        if self.phase != Phase::Serving || self.conns.iter().flatten().count() >= self.clients_max {
+        // What was established before the listener share was closed is still taken.
+        let may = match self.phase {
+            Phase::Serving => true,
+            Phase::Draining { deadline, .. } => self.now + self.drain_max_ms < deadline + ACCEPTED_IN_DRAIN_MS,
+            Phase::Stopping { .. } | Phase::Ended => false,
+        };
+        if !may || self.conns.iter().flatten().count() >= self.clients_max {
             return;
         }
+        self.tally.add(What::accepted_in_drain, usize::from(self.phase != Phase::Serving));
         let slot = self.call(|clients| clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         let expected = self.oracle.accept();
         if slot != expected {
