@@ -164,7 +164,7 @@ fn report(seed: u64, steps: usize, without: u32, ran: &Ran) {
     let again = once(seed, steps, without, true);
     println!("shrunk to step {}: {}", again.steps, again.violation.as_deref().unwrap_or("(gone)"));
     let skipped: Vec<&str> =
-        ACTIONS.iter().enumerate().filter(|(at, _)| without & (1 << at) != 0).map(|(_, name)| *name).collect();
+        ACTIONS.iter().enumerate().filter(|(at, _)| without & (1 << at) != 0).map(|(_, (name, _))| *name).collect();
     println!("without: {}", skipped.join(" "));
     println!("the last events:");
     for line in again.trace.iter().rev().take(30).rev() {

@@ -93,7 +93,7 @@ impl Client {
     }
 
     /// Frames that the product has queued and nothing called for.
-    pub fn untold_for(&self) -> usize {
+    pub fn uncalled_for(&self) -> usize {
         self.told.len()
     }
 

@@ -48,7 +48,7 @@ pub enum Expect {
     /// An error of the gateway's: thread, xid where the client gave one, trace, status, `transport_error`.
     Error(String, Option<String>, String, u16, bool),
     /// What is before the xid, the xid, what is behind it.
-    Text(String, Option<String>, Vec<u8>),
+    Text(String, Option<String>, String),
 }
 
 /// Whether this is the xid, or one that the gateway made up where there is none.
@@ -86,8 +86,9 @@ impl Expect {
             (Self::Exactly(expected), frame) => expected == frame,
             (Self::Close(code), Frame::Close(Some(is))) => code == is,
             (Self::Text(before, xid, after), Frame::Text(text)) => {
-                let middle = text.strip_prefix(before.as_bytes()).and_then(|rest| rest.strip_suffix(&after[..]));
-                middle.is_some_and(|middle| is_xid(xid.as_ref(), &String::from_utf8_lossy(middle)))
+                let text = String::from_utf8_lossy(text);
+                let middle = text.strip_prefix(&**before).and_then(|rest| rest.strip_suffix(&**after));
+                middle.is_some_and(|middle| is_xid(xid.as_ref(), middle))
             }
             (Self::Error(spelled, xid, trace, status, transport), Frame::Text(text)) => {
                 let text = String::from_utf8_lossy(text);

@@ -1,7 +1,8 @@
 //! An independent model of the gateway, written from the contract and not from the product: it sees what happens at the
 //! edges (what clients completed, what was popped, confirmed, lost, the time) and says what each client must be sent,
-//! what must be pushed, and who is at an idle gap. It shares no code with the product, and is told two things only: how
-//! many bytes each frame took (the texts of errors are the product's own) and whom the drain's pace let go first.
+//! what must be pushed, and who is at an idle gap. It shares no code with the product, and is told three things only:
+//! how many bytes each frame took (the texts of errors are the product's own), how many half a message takes in its
+//! buffer, and whom the drain's pace let go first.
 //!
 //! - [`client`]: what it remembers of a client
 //! - [`expect`]: what must come out, and whether it is that

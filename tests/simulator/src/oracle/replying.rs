@@ -123,11 +123,11 @@ impl Oracle {
             let (pre, post) = &reply.msgs[at].around_trace;
             for pending in ended {
                 let after = format!(",\"osrf_msg\":[{pre}{}{post}],\"transport_error\":true}}", pending.spelled);
-                self.text(c, Expect::Text(before.clone(), xid.clone(), after.into_bytes()));
+                self.text(c, Expect::Text(before.clone(), xid.clone(), after));
             }
         } else if foreign.is_empty() || reply.msgs.len() > 1 {
-            let (open, close): (&[u8], &[u8]) = if reply.is_array { (b"", b"}") } else { (b"[", b"]}") };
-            let after = [b",\"osrf_msg\":", open, &reply.body, close].concat();
+            let (open, close) = if reply.is_array { ("", "") } else { ("[", "]") };
+            let after = format!(",\"osrf_msg\":{open}{}{close}}}", String::from_utf8_lossy(&reply.body));
             self.text(c, Expect::Text(before, xid.clone(), after));
         }
         self.tally.add(What::session_refused_foreign, usize::from(!foreign.is_empty()));

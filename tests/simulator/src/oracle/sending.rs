@@ -126,8 +126,11 @@ impl Oracle {
                 return Err(format!("nothing more was to be sent, but {frame:?}"));
             };
             if !expect.is(frame) {
-                let text = if let Frame::Text(text) = frame { String::from_utf8_lossy(text) } else { "".into() };
-                return Err(format!("must be sent {expect:?}, is sent {text} {frame:?}"));
+                let is = match frame {
+                    Frame::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                    other => format!("{other:?}"),
+                };
+                return Err(format!("must be sent {expect:?}, is sent {is}"));
             }
             c.in_flight += bytes;
         }

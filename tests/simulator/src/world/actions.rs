@@ -11,39 +11,36 @@ use crate::random::Random;
 use crate::tally::{Tally, What};
 use crate::workers::Job;
 
-/// The kinds of actions that a mask can leave out, in the order of its bits.
-pub const ACTIONS: &[&str] = &[
-    "accept",
-    "say",
-    "say-badly",
-    "ping",
-    "violate",
-    "close",
-    "vanish",
-    "stop-reading",
-    "flood",
-    "half-frame",
-    "router",
-    "worker",
-    "worker-odd",
-    "break-push",
-    "break-pop",
-    "redis-restart",
-    "redis-full",
-    "redis-stall",
-    "drain",
-    "stop",
-    "jump",
-    "late-tick",
-    "fat",
-    "half-close",
-    "silent",
-    "redis-down",
+/// The kinds of actions that a mask can leave out, in the order of its bits; how often each is tried, where a seed does
+/// not say otherwise.
+pub const ACTIONS: &[(&str, u64)] = &[
+    ("accept", 30),
+    ("say", 90),
+    ("say-badly", 5),
+    ("ping", 5),
+    ("violate", 2),
+    ("close", 4),
+    ("vanish", 4),
+    ("stop-reading", 4),
+    ("flood", 6),
+    ("half-frame", 2),
+    ("router", 110),
+    ("worker", 140),
+    ("worker-odd", 40),
+    ("break-push", 3),
+    ("break-pop", 3),
+    ("redis-restart", 1),
+    ("redis-full", 2),
+    ("redis-stall", 2),
+    ("drain", 1),
+    ("stop", 1),
+    ("jump", 6),
+    ("late-tick", 1),
+    ("fat", 4),
+    ("half-close", 2),
+    ("silent", 1),
+    ("redis-down", 1),
 ];
-
-/// How often each is tried, where a seed does not say otherwise.
-pub(super) const WEIGHTS: &[u64] =
-    &[30, 90, 5, 5, 2, 4, 4, 4, 6, 2, 110, 140, 40, 3, 3, 1, 2, 2, 1, 1, 6, 1, 4, 2, 1, 1];
 
 /// For so long after the signal connections still come, ms.
 const ACCEPTED_IN_DRAIN_MS: u64 = 40;
@@ -56,7 +53,7 @@ impl World {
             at -= self.weights[action];
             action += 1;
         }
-        match ACTIONS[action] {
+        match ACTIONS[action].0 {
             "accept" => self.accept(),
             "say" => self.some_browser(|random, conn, tally| {
                 let kinds: Vec<Kind> = (0..1 + random.below(6) / 3 + random.below(9) / 8)

@@ -58,8 +58,8 @@ pub fn client(slot: u32, audit: &Audit, client: &Client) {
         let expected = client.books();
         violated!("slot {slot}: pending, sessions, conversations, backlog are {books:?}, must be {expected:?}");
     }
-    if audit.outbound_bytes != client.unsent() || client.untold_for() > 0 {
-        let (bytes, expected, more) = (audit.outbound_bytes, client.unsent(), client.untold_for());
+    if audit.outbound_bytes != client.unsent() || client.uncalled_for() > 0 {
+        let (bytes, expected, more) = (audit.outbound_bytes, client.unsent(), client.uncalled_for());
         violated!("slot {slot} has {bytes} unsent bytes, must have {expected}; {more} frames nothing calls for");
     }
     let reads = matches!(client.stage, Stage::Open | Stage::Closing { .. });

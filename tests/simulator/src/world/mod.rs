@@ -94,7 +94,7 @@ impl World {
         let mut random = Random::new(seed);
         let r = &mut random;
         let rules = rules::rules(r);
-        let mut weights = actions::WEIGHTS.to_vec();
+        let mut weights: Vec<u64> = actions::ACTIONS.iter().map(|(_, weight)| *weight).collect();
         // Each seed has habits of its own: some things it never does, some often.
         for weight in &mut weights {
             match r.below(6) {

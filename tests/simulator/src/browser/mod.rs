@@ -1,122 +1,14 @@
 //! A client: what it says, encoded by its own encoder, and what it has been sent.
 
+mod envelope;
+mod frame;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::random::Random;
-
-/// What the gateway may count on: the limits that a browser oversteps now and then.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    pub message_bytes: usize,
-    pub bus_bytes: usize,
-    pub per_envelope: usize,
-    pub depth: usize,
-}
-
-/// The `ingress` of the simulated gateway, as JSON.
-pub const INGRESS: &str = "\"sim\\u002d1\"";
-
-/// What a message asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    Connect,
-    Request,
-    Disconnect,
-}
-
-/// One message of an envelope.
-#[derive(Debug, Clone)]
-pub struct Msg {
-    pub kind: Kind,
-    pub trace: i64,
-    pub spelled: String,
-    /// Its bytes on the bus.
-    pub relayed: String,
-}
-
-/// An envelope as its writer knows it.
-#[derive(Debug, Clone)]
-pub struct Env {
-    /// As it must stand in the bus thread, behind the colon.
-    pub thread: String,
-    /// As the client gets it back.
-    pub spelled: String,
-    /// `log_xid` as it must stand on the bus; none = made up by the gateway.
-    pub xid: Option<String>,
-    pub service: Option<String>,
-    pub msgs: Vec<Msg>,
-    pub text_len: usize,
-}
-
-/// Length once the C router has escaped what is not ASCII.
-pub fn escaped(text: &str) -> usize {
-    text.chars()
-        .map(|c| match u32::from(c) {
-            0x7f..=0xffff => 6,
-            0..=0x7e => 1,
-            _ => 12,
-        })
-        .sum()
-}
-
-impl Env {
-    pub fn counted(&self) -> usize {
-        self.msgs.iter().filter(|m| m.kind != Kind::Disconnect).count()
-    }
-    pub fn asks(&self) -> Vec<String> {
-        self.msgs.iter().filter(|m| m.kind != Kind::Disconnect).map(|m| m.spelled.clone()).collect()
-    }
-    pub fn requests(&self) -> usize {
-        self.msgs.iter().filter(|m| m.kind == Kind::Request).count()
-    }
-    pub fn body(&self) -> String {
-        let all: Vec<&str> = self.msgs.iter().map(|m| m.relayed.as_str()).collect();
-        format!("[{}]", all.join(","))
-    }
-    /// Refused for its size before it is looked at any further.
-    pub fn is_too_large(&self, bounds: &Bounds) -> bool {
-        self.text_len * 6 > bounds.bus_bytes
-            && escaped(&self.body()) - self.msgs.len() * INGRESS.len() > bounds.bus_bytes
-    }
-}
-
-/// A whole data message.
-pub enum Said {
-    Good(Rc<Env>),
-    /// To be refused with 400: the thread as given back, the xid, the traces to be answered.
-    Bad {
-        spelled: String,
-        xid: Option<String>,
-        traces: Vec<String>,
-        /// Not even an answer: nothing in it but DISCONNECTs.
-        silent: bool,
-    },
-}
-
-impl std::fmt::Debug for Said {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Said::Bad { traces, .. } => write!(f, "bad {traces:?}"),
-            Said::Good(env) => {
-                write!(f, "{:?} {:?}:", env.thread, env.service)?;
-                env.msgs.iter().try_for_each(|m| write!(f, " {:?} {}", m.kind, m.spelled))
-            }
-        }
-    }
-}
-
-/// What is complete at some byte of a client's stream.
-#[derive(Clone, Debug)]
-pub enum Ev {
-    Handshake,
-    BadHandshake(u16),
-    Message(Rc<Said>),
-    Ping(Vec<u8>),
-    Pong,
-    Close(Option<u16>),
-    Violation(u16),
-}
+pub use envelope::{Bounds, Env, Ev, INGRESS, Kind, Msg, Said, escaped};
+pub use frame::{Frame, unframe_all};
 
 /// Threads: as written in the envelope, as given back, as on the bus.
 const THREADS: &[(&str, &str, &str)] = &[
@@ -441,55 +333,4 @@ impl Browser {
         self.received.drain(..used);
         frames
     }
-}
-
-/// What a server sends.
-#[derive(Debug, PartialEq, Eq, Clone)]
-pub enum Frame {
-    Http(u16),
-    Text(Vec<u8>),
-    Ping,
-    Pong(Vec<u8>),
-    Close(Option<u16>),
-    Nonsense(u8),
-}
-
-/// The whole frames at the beginning, and how many bytes they are.
-pub fn unframe_all(bytes: &[u8]) -> (Vec<Frame>, usize) {
-    let (mut at, mut frames) = (0, Vec::new());
-    while let Some((frame, used)) = unframe(&bytes[at..]) {
-        at += used;
-        frames.push(frame);
-    }
-    (frames, at)
-}
-
-/// The first whole frame (or HTTP response) and its length.
-fn unframe(bytes: &[u8]) -> Option<(Frame, usize)> {
-    if bytes.first() == Some(&b'H') {
-        let text = String::from_utf8_lossy(bytes);
-        let end = text.find("\r\n\r\n")? + 4;
-        let status = text.get(9..12)?.parse().ok()?;
-        let body = text
-            .find("Content-Length: ")
-            .filter(|at| *at < end)
-            .and_then(|at| text[at + 16..].split('\r').next()?.parse::<usize>().ok());
-        let whole = end + body.unwrap_or(0);
-        return (bytes.len() >= whole).then_some((Frame::Http(status), whole));
-    }
-    let second = *bytes.get(1)?;
-    let (header, length) = match second {
-        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
-        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),
-        short => (2, usize::from(short)),
-    };
-    let payload = bytes.get(header..header + length)?;
-    let frame = match bytes[0] {
-        0x81 => Frame::Text(payload.to_vec()),
-        0x88 => Frame::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))),
-        0x89 => Frame::Ping,
-        0x8a => Frame::Pong(payload.to_vec()),
-        other => Frame::Nonsense(other),
-    };
-    Some((frame, header + length))
 }
