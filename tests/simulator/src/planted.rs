@@ -51,7 +51,7 @@ planted! {
         "src/session/client.rs", "self.disconnect_worker(cx, conversation);" => "let _ = conversation;";
     "drain-closes-unsent": "the drain closes a client with reply bytes that the kernel has not taken",
         "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean())"
-        => "((self.class() == Some(Class::Idle) || (self.class() == Some(Class::Sending) && self.book.is_idle())) && self.decoder.is_clean())";
+        => "((self.class() == Some(Class::Idle) || (self.class() == Some(Class::Sending) && self.book.conversations().is_empty())) && self.decoder.is_clean())";
     "drain-cuts-half-frames": "half a message is no reason to wait",
         "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean())" => "(self.class() == Some(Class::Idle))";
     "pace-cuts-idle": "the drain's pace is never raised, so that idle clients are cut at the deadline",
