@@ -294,3 +294,31 @@ fn a_bus_that_is_away_is_named() {
     let text = world.heard_one(slot)["osrf_msg"][0]["__p"]["payload"]["__p"]["status"].to_string();
     assert!(text.contains("public.localhost") && text.contains("away"), "{text}");
 }
+
+#[test]
+fn a_disconnect_never_passes_a_request_of_its_own_thread_that_waits_for_room() {
+    let mut world = World::with(|limits| limits.parallel_max = 2);
+    let slot = world.client();
+    world.session(slot, "t", WORKER);
+    for thread in ["a", "b"] {
+        world.say(slot, envelope(thread, &[request(0)]));
+    }
+    let busy = world.pushed();
+    world.say(slot, envelope("t", &[request(1), request(2)]));
+    world.say(slot, envelope("t", &[disconnect(3)]));
+    world.answer(&busy[0], WORKER, &complete(0));
+    assert_eq!(world.pushed().len(), 0, "there is room for one, not for two");
+    world.answer(&busy[1], WORKER, &complete(0));
+    let kinds: Vec<_> = world.pushed().iter().map(|push| push.kinds().len()).collect();
+    assert_eq!(kinds, [2, 1]);
+}
+
+#[test]
+fn a_backlog_counts_as_full_when_it_is_and_not_before() {
+    let mut world = World::with(|limits| (limits.parallel_max, limits.backlog_max) = (1, 3));
+    let slot = world.client();
+    for (thread, hits) in [("a", 0), ("b", 0), ("c", 0), ("d", 1)] {
+        world.say(slot, envelope(thread, &[request(0)]));
+        assert_eq!(world.hits(Limit::backlog_max), hits, "{thread}");
+    }
+}
