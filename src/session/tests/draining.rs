@@ -217,3 +217,44 @@ fn the_oldest_thing_waited_for_is_named() {
     assert_eq!((&*oldest.service, &*oldest.method, oldest.age_ms), ("opensrf.math", "add", 4_000));
     assert_eq!(oldest.client, "127.0.0.1");
 }
+
+#[test]
+fn what_a_client_that_was_cut_still_held_is_named_and_only_what_it_lost_counts_as_cut() {
+    let mut world = World::new();
+    let (half, unsent, busy) = (world.client(), world.client(), world.client());
+    world.input(half, &masked(OpCode::Text, b"12345678")[..9]);
+    world.say(unsent, envelope("t", &[request(0)]));
+    let push = world.pushed_one();
+    world.stalled.insert(unsent);
+    world.answer(&push, WORKER, &complete(0));
+    world.say(busy, envelope("t", &[request(0)]));
+    world.clients.context.now_ms += 5_000;
+    world.say(busy, envelope("u", &[request(0)]));
+    world.clients.context.now_ms += 1_000;
+    let bytes = world.state(unsent).outbound.bytes();
+    let oldest = world.clients.oldest().expect("somebody waits");
+    assert_eq!((&*oldest.service, &*oldest.method, oldest.age_ms), ("opensrf.math", "add", 6_000));
+    world.drain(120, 2_000.0);
+    world.clients.drain_deadline();
+    world.settle();
+    assert_eq!(world.drained(), (0, 3));
+    assert_eq!(world.counts().cut.load(Relaxed), 2, "half a message is no loss");
+    for line in ["half a message", &format!("{bytes} bytes not sent"), "opensrf.math add for 6000 ms"] {
+        let named =
+            world.log.iter().filter(|(_, text)| text.contains("cut off at the deadline") && text.contains(line));
+        assert_eq!(named.count(), 1, "{line}");
+    }
+}
+
+#[test]
+fn a_stop_without_a_drain_counts_nobody_as_cut_and_says_why_it_closes() {
+    for (code, word) in [(1001, "stopping"), (1011, "failed")] {
+        let mut world = World::new();
+        let slot = world.client();
+        world.say(slot, envelope("t", &[request(0)]));
+        world.clients.stop(code, false);
+        world.settle();
+        assert_eq!((world.drained(), world.closed_with(slot)), ((0, 0), Some(code)));
+        assert!(world.log.iter().any(|(_, text)| text.contains("disconnect after") && text.contains(word)));
+    }
+}

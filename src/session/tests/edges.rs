@@ -322,3 +322,104 @@ fn a_backlog_counts_as_full_when_it_is_and_not_before() {
         assert_eq!(world.hits(Limit::backlog_max), hits, "{thread}");
     }
 }
+
+#[test]
+fn a_client_is_looked_at_when_its_next_timer_runs_out_and_not_before() {
+    let due_in = |world: &World, slot| world.state(slot).due_ms(&world.clients.context) - world.now_ms();
+    let mut world = World::with(|limits| limits.idle_timeout_ms = 25_000);
+    let slot = world.connection();
+    assert_eq!(due_in(&world, slot), 10_000, "the handshake");
+    world.input(slot, HANDSHAKE);
+    assert_eq!(due_in(&world, slot), 25_000, "the idle gap");
+    world.say(slot, envelope("t", &[connect(0)]));
+    assert_eq!(due_in(&world, slot), 30_000, "the CONNECT, and the ping");
+    let push = world.pushed_one();
+    world.mute.insert(slot);
+    world.clients.context.now_ms += 5_000;
+    world.answer(&push, WORKER, &[status(0, 200)]);
+    assert_eq!(due_in(&world, slot), 25_000, "the ping: a session is no gap");
+    let other = world.client();
+    world.say(other, envelope("t", &[request(1)]));
+    assert_eq!(world.state(other).times.requests_due_ms, world.now_ms() + 600_000);
+    world.pass(25_000);
+    assert_eq!(due_in(&world, slot), 20_000, "the pong");
+    world.input(slot, &masked(OpCode::Text, b"12345678")[..9]);
+    assert_eq!(due_in(&world, slot), 30_000, "the half message, and the ping");
+    world.clients.context.now_ms += 1_000;
+    world.input(slot, b"x");
+    assert_eq!(due_in(&world, slot), 29_000, "the half message");
+    world.clients.stop(1001, false);
+    assert_eq!(due_in(&world, slot), 2_000, "the peer's Close");
+    world.clients.ended(slot, "x".into());
+    assert!(world.state(slot).due_ms(&world.clients.context) > world.now_ms());
+}
+
+#[test]
+fn a_404_ends_a_conversation_only_when_the_router_says_that_the_service_is_unknown() {
+    let mut world = World::new();
+    let slot = world.client();
+    let not_found =
+        |class: &str| message("STATUS", 0, json!({"__c": class, "__p": {"status": "not here", "statusCode": 404}}));
+    for (from, class) in [(WORKER, "osrfServiceException"), (ROUTER, "osrfMethodException")] {
+        world.say(slot, envelope("t", &[request(0), request(1)]));
+        let push = world.pushed_one();
+        world.answer(&push, from, &[not_found(class)]);
+        assert_eq!(traces(&world.heard_one(slot)), [json!(0)]);
+        assert_eq!(world.state(slot).book.pending(), 1, "{from} {class}");
+        world.answer(&push, WORKER, &complete(1));
+        world.heard(slot);
+    }
+}
+
+#[test]
+fn only_the_sessions_own_worker_can_end_it_by_its_keep_alive() {
+    let mut world = World::new();
+    let slot = world.client();
+    let push = world.session(slot, "t", WORKER);
+    world.answer(&push, OTHER_WORKER, &[status(0, 408)]);
+    assert_eq!(world.state(slot).book.sessions(), 1);
+    world.answer(&push, WORKER, &[status(0, 408)]);
+    assert_eq!(world.state(slot).book.sessions(), 0);
+}
+
+#[test]
+fn a_200_said_twice_is_nothing_new_but_another_workers_is_sent_away() {
+    let mut world = World::new();
+    let slot = world.client();
+    let push = world.session(slot, "t", WORKER);
+    world.answer(&push, WORKER, &[status(0, 200)]);
+    assert_eq!(world.pushed().len(), 0);
+    world.answer(&push, OTHER_WORKER, &[status(0, 200)]);
+    let disconnect = world.pushed_one();
+    assert_eq!((&*disconnect.key, disconnect.kinds()), (OTHER_WORKER, vec!["DISCONNECT"]));
+    world.say(slot, envelope("t", &[request(1)]));
+    assert_eq!(world.pushed_one().key, WORKER);
+}
+
+#[test]
+fn a_sign_of_life_takes_the_doubt_from_its_own_request_alone() {
+    let mut world = World::with(|limits| limits.idle_timeout_ms = 0);
+    let slot = world.client();
+    world.say(slot, envelope("t", &[request(0), request(1)]));
+    let push = world.pushed_one();
+    world.clients.pops_lost();
+    world.clients.pops_back();
+    world.answer(&push, WORKER, &[message("RESULT", 1, json!({"__c": "osrfResult", "__p": {"statusCode": 206}}))]);
+    world.heard(slot);
+    world.pass(31_000);
+    assert_eq!(world.told(slot), (503, vec![json!(0)], true));
+    assert_eq!(world.state(slot).book.pending(), 1);
+}
+
+#[test]
+fn what_comes_with_a_foreign_workers_200_is_forwarded() {
+    let mut world = World::new();
+    let slot = world.client();
+    world.say(slot, envelope("t", &[connect(0), request(1)]));
+    let push = world.pushed_one();
+    world.answer(&push, FOREIGN_WORKER, &[status(0, 200), result(1)]);
+    let heard = world.heard(slot);
+    assert_eq!(heard.len(), 2);
+    assert_eq!(traces(&heard[0]), [json!(0), json!(1)]);
+    assert_eq!(error_in(&heard[1]), Some((503, json!(0), true)));
+}
