@@ -45,6 +45,7 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
         counters::set(&core.counts().heartbeat_ms, now_ms);
         core.clients(Clients::tick);
         core.clients.borrow_mut().context.bus_bytes = core.bus_bytes();
+        crate::process::logs::flush();
         if core.settings.version() != settings_seen {
             settings_seen = core.settings.version();
             let limits = Rc::new(core.settings.limits());

@@ -23,15 +23,15 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGua
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt;
 
-use line::Lines;
+use line::{Lines, Queue};
 use sink::{LogFile, Output, Sink, Syslog};
 
 /// The target of activity lines: `tracing::info!(target: ACTIVITY, "{line}")`.
 pub const ACTIVITY: &str = "activity";
 
-/// Lines that wait for the writer at most: 0.6 s of 50,000 requests a second, 6 MB at 200 bytes a line, 128 MB if
-/// every line had its greatest length. The next line is dropped and counted.
-const QUEUE_LINES_MAX: usize = 32_768;
+/// What waits for the writer at most: messages, and lines of activity gathered to 12 KiB, which are 100 MB or 8 s of 50,000
+/// requests a second. What comes next is dropped and counted.
+const QUEUE_MAX: usize = 8_192;
 
 /// Which messages are printed; activity lines are, whatever the level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,7 +144,7 @@ fn build(options: &LogOptions) -> Result<(Logs, Dispatch), String> {
         Activity::SameAsDestination => None,
         Activity::Syslog { facility } => Some(syslog(*facility)),
     };
-    assemble(options.level, main, activity, file, colour, QUEUE_LINES_MAX)
+    assemble(options.level, main, activity, file, colour, QUEUE_MAX)
 }
 
 /// Puts the parts together; tests bring their own outputs.
@@ -154,7 +154,7 @@ fn assemble(
     activity: Option<Output>,
     file: Option<LogFile>,
     colour: bool,
-    lines_max: usize,
+    queue_max: usize,
 ) -> Result<(Logs, Dispatch), String> {
     let lost = Arc::new(AtomicU64::new(0));
     let sink = Sink::new(main, activity, Arc::clone(&lost));
@@ -162,11 +162,11 @@ fn assemble(
     let masked = |error| format!("signals cannot be masked for the log thread: {error}");
     let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(masked)?;
     let (queue, guard) =
-        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(lines_max).thread_name("log").finish(sink);
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(queue_max).thread_name("log").finish(sink);
     mask.thread_set_mask().map_err(masked)?;
     let level = Arc::new(AtomicU8::new(level as u8));
     let refused = queue.error_counter();
-    let lines = Lines::new(Arc::clone(&level), queue, colour);
+    let lines = Lines::new(Arc::clone(&level), Queue::new(queue, Arc::clone(&lost)), colour);
     let logs = Logs { level, file, refused, lost, _guard: guard };
     Ok((logs, Dispatch::new(Registry::default().with(lines))))
 }
@@ -196,6 +196,11 @@ impl Logs {
         self.level.store(level as u8, Relaxed);
         tracing::callsite::rebuild_interest_cache();
     }
+}
+
+/// Queues the lines of activity that the calling thread has gathered; a core does it once a tick.
+pub fn flush() {
+    line::flush();
 }
 
 /// As tracing spells it.

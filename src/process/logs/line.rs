@@ -2,11 +2,11 @@
 //!
 //! `2026-01-31T23:59:59.999Z INFO  core: message name=value`, behind one byte that tells the writer what it is.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt::{self, Debug, Write as _};
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -24,27 +24,96 @@ use super::{ACTIVITY, filter};
 /// syslog datagram should hold it.
 pub(super) const LINE_BYTES_MAX: usize = 4096;
 
-/// The first byte of a queued line: `@` for a message, `A` for activity, then the severity's number in the second.
+/// The first byte of what is queued: `@` for a message, `A` for lines of activity, then the severity's number in the second.
 pub(super) const MESSAGE: u8 = b'@';
 /// See [`MESSAGE`].
-pub(super) const ACTIVITY_LINE: u8 = b'A';
+pub(super) const ACTIVITY_LINES: u8 = b'A';
+/// These two bytes.
+const KIND_BYTES: usize = 2;
+
+/// Lines of activity that a thread gathers before it queues them, bytes: a queued line costs an allocation and may
+/// wake the writer, which is more than all the rest of it.
+pub(super) const GATHERED_BYTES_MAX: usize = 12 * 1024;
 
 thread_local! {
     /// The line under construction, kept for its capacity. Taken while in use: a field's `Debug` may log as well.
     static LINE: Cell<String> = const { Cell::new(String::new()) };
+    /// Lines of activity that wait for [`flush`], or for more.
+    static GATHERED: RefCell<Gathered> = const { RefCell::new(Gathered { lines: String::new(), count: 0, queue: None }) };
+}
+
+/// Lines of activity of one thread, behind the two bytes that tell the writer what they are.
+struct Gathered {
+    lines: String,
+    count: usize,
+    /// Where they go: that of the line that came first.
+    queue: Option<Queue>,
+}
+
+impl Gathered {
+    fn flush(&mut self) {
+        if self.count > 0
+            && let Some(queue) = self.queue.take()
+        {
+            queue.send(self.lines.as_bytes(), self.count);
+        }
+        self.lines.clear();
+        self.count = 0;
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// Queues the lines of activity that this thread has gathered. A thread that logs activity calls it every few
+/// milliseconds; its end does it, too.
+pub(super) fn flush() {
+    let _ = GATHERED.try_with(|gathered| {
+        if let Ok(mut gathered) = gathered.try_borrow_mut() {
+            gathered.flush();
+        }
+    });
+}
+
+/// The way to the writer thread.
+#[derive(Clone, Debug)]
+pub(super) struct Queue {
+    /// Full: what comes is dropped, and counted as one.
+    writer: NonBlocking,
+    /// Lines dropped besides those that `writer` counts.
+    lost: Arc<AtomicU64>,
+}
+
+impl Queue {
+    pub(super) fn new(writer: NonBlocking, lost: Arc<AtomicU64>) -> Self {
+        Self { writer, lost }
+    }
+
+    fn send(&self, lines: &[u8], count: usize) {
+        let dropped = || self.writer.error_counter().dropped_lines();
+        let before = dropped();
+        // It cannot fail: a full queue counts one and says Ok.
+        let _ = self.writer.make_writer().write_all(lines);
+        if count > 1 && dropped() > before {
+            self.lost.fetch_add(count as u64 - 1, Relaxed);
+        }
+    }
 }
 
 /// The layer that prints.
 pub(super) struct Lines {
     /// A [`super::Level`], set by the main thread.
     level: Arc<AtomicU8>,
-    queue: NonBlocking,
+    queue: Queue,
     /// Whether the level is coloured.
     colour: bool,
 }
 
 impl Lines {
-    pub(super) fn new(level: Arc<AtomicU8>, queue: NonBlocking, colour: bool) -> Self {
+    pub(super) fn new(level: Arc<AtomicU8>, queue: Queue, colour: bool) -> Self {
         Self { level, queue, colour }
     }
 
@@ -76,13 +145,36 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut line = LINE.try_with(Cell::take).unwrap_or_default();
         line.clear();
         self.print(event, &mut line);
-        // It cannot fail: a full queue counts the line and says Ok.
-        let _ = self.queue.make_writer().write_all(line.as_bytes());
+        if is_activity(event.metadata()) {
+            self.gather(&line);
+        } else {
+            // What the thread logged before stays before.
+            flush();
+            self.queue.send(line.as_bytes(), 1);
+        }
         let _ = LINE.try_with(|kept| kept.set(line));
     }
 }
 
 impl Lines {
+    /// Puts a line of activity to those that this thread has gathered.
+    fn gather(&self, line: &str) {
+        let gathered = GATHERED.try_with(|gathered| {
+            let Ok(mut gathered) = gathered.try_borrow_mut() else { return false };
+            if gathered.lines.len() + line.len() > GATHERED_BYTES_MAX {
+                gathered.flush();
+            }
+            let from = if gathered.lines.is_empty() { 0 } else { KIND_BYTES };
+            gathered.lines.push_str(&line[from..]);
+            gathered.count += 1;
+            gathered.queue.get_or_insert_with(|| self.queue.clone());
+            true
+        });
+        if gathered != Ok(true) {
+            self.queue.send(line.as_bytes(), 1);
+        }
+    }
+
     fn print(&self, event: &Event<'_>, line: &mut String) {
         let metadata = event.metadata();
         let (severity, name, colour) = match *metadata.level() {
@@ -92,7 +184,7 @@ impl Lines {
             Level::DEBUG => ('7', "DEBUG", "\x1b[34m"),
             Level::TRACE => ('7', "TRACE", "\x1b[35m"),
         };
-        line.push(char::from(if is_activity(metadata) { ACTIVITY_LINE } else { MESSAGE }));
+        line.push(char::from(if is_activity(metadata) { ACTIVITY_LINES } else { MESSAGE }));
         line.push(severity);
         // It prints microseconds; milliseconds are read more easily and sort as well.
         if SystemTime.format_time(&mut Writer::new(line)).is_ok() && line.ends_with('Z') {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use syslog::{Facility, Formatter3164, LogFormat, Logger, LoggerBackend, Severity};
 
-use super::line::ACTIVITY_LINE;
+use super::line::ACTIVITY_LINES;
 
 /// Bytes gathered before they are written; a batch of the queue ends with a write in any case.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -42,11 +42,16 @@ impl Output {
         Self::Stream(BufWriter::with_capacity(BUFFER_BYTES, stream))
     }
 
-    fn write(&mut self, severity: u8, line: &str) -> io::Result<()> {
+    /// Writes whole lines; the error, and how many lines it cost.
+    fn write(&mut self, severity: u8, lines: &str) -> Result<(), (io::Error, u64)> {
+        let cost = |error| (error, lines.lines().count() as u64);
         match self {
-            Self::Stream(stream) => stream.write_all(line.as_bytes()),
-            Self::File(file) => file.held().write_all(line.as_bytes()),
-            Self::Syslog(syslog) => syslog.send(severity, line),
+            Self::Stream(stream) => stream.write_all(lines.as_bytes()).map_err(cost),
+            Self::File(file) => file.held().write_all(lines.as_bytes()).map_err(cost),
+            Self::Syslog(syslog) => {
+                let failed = lines.lines().filter_map(|line| syslog.send(severity, line).err()).map(|error| (error, 1));
+                failed.reduce(|(_, lost), (error, more)| (error, lost + more)).map_or(Ok(()), Err)
+            }
         }
     }
 
@@ -59,7 +64,7 @@ impl Output {
     }
 }
 
-/// What the writer thread writes to: a line a call, as [`super::line`] made it.
+/// What the writer thread writes to: a message or some lines of activity a call, as [`super::line`] made them.
 pub(super) struct Sink {
     main: Output,
     /// Where it is not `main`.
@@ -86,15 +91,15 @@ impl Sink {
 
 impl Write for Sink {
     fn write(&mut self, queued: &[u8]) -> io::Result<usize> {
-        if let [kind, severity, line @ ..] = queued
-            && let Ok(line) = str::from_utf8(line)
+        if let [kind, severity, lines @ ..] = queued
+            && let Ok(lines) = str::from_utf8(lines)
         {
             let output = match &mut self.activity {
-                Some(activity) if *kind == ACTIVITY_LINE => activity,
+                Some(activity) if *kind == ACTIVITY_LINES => activity,
                 _ => &mut self.main,
             };
-            if let Err(error) = output.write(*severity, line) {
-                self.lost.fetch_add(1, Relaxed);
+            if let Err((error, lost)) = output.write(*severity, lines) {
+                self.lost.fetch_add(lost, Relaxed);
                 self.complain(&error);
             }
         }
@@ -205,7 +210,7 @@ impl Syslog {
 
     /// Sends `line` without its time, which syslog adds; to stderr, whole, where that is not possible.
     fn send(&mut self, severity: u8, line: &str) -> io::Result<()> {
-        let text = line.trim_end_matches('\n').split_once(' ').map_or(line, |(_, text)| text);
+        let text = line.split_once(' ').map_or(line, |(_, text)| text);
         // A daemon that was restarted has another socket: the first failure only shows that.
         for _ in 0..2 {
             if self.logger.is_none() && Instant::now() >= self.retry_at {
@@ -217,7 +222,7 @@ impl Syslog {
             }
             self.logger = None;
         }
-        io::stderr().write_all(line.as_bytes())
+        writeln!(io::stderr(), "{line}")
     }
 }
 

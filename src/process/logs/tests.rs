@@ -42,6 +42,7 @@ fn printed(level: Level, log: impl FnOnce(&Logs)) -> String {
     let path = dir.0.join("log");
     let (logs, dispatch) = to_file(&path, level);
     tracing::dispatcher::with_default(&dispatch, || log(&logs));
+    flush();
     drop(logs);
     fs::read_to_string(&path).unwrap()
 }
@@ -202,8 +203,7 @@ impl io::Write for Full {
 
 #[test]
 fn lines_that_cannot_be_written_are_counted() {
-    let (logs, dispatch) =
-        assemble(Level::Info, Output::stream(Box::new(Full)), None, None, false, QUEUE_LINES_MAX).unwrap();
+    let (logs, dispatch) = assemble(Level::Info, Output::stream(Box::new(Full)), None, None, false, QUEUE_MAX).unwrap();
     tracing::dispatcher::with_default(&dispatch, || {
         for _ in 0..100 {
             tracing::info!("{}", "x".repeat(4000));
@@ -231,7 +231,7 @@ fn syslog_gets_each_line_under_its_facility_and_survives_a_restart_of_the_daemon
     let mut socket = listen();
     let output = |facility| Output::Syslog(Syslog::new(facility, "ever gate:", Some(path.clone())));
     let (main, activity) = (output(Facility::LOG_LOCAL0), output(Facility::LOG_LOCAL1));
-    let (logs, dispatch) = assemble(Level::Info, main, Some(activity), None, false, QUEUE_LINES_MAX).unwrap();
+    let (logs, dispatch) = assemble(Level::Info, main, Some(activity), None, false, QUEUE_MAX).unwrap();
     tracing::dispatcher::with_default(&dispatch, || {
         let tag = format!(" evergate[{}]: ", std::process::id());
         tracing::error!(target: "evergate::bus", "one\ntwo");
@@ -239,6 +239,7 @@ fn syslog_gets_each_line_under_its_facility_and_survives_a_restart_of_the_daemon
         // local0 is 16, local1 is 17 (RFC 3164, 4.1.1); error is 3, informational 6.
         assert!(line.starts_with("<131>") && line.ends_with(&format!("{tag}ERROR bus: one\\ntwo")), "{line}");
         tracing::info!(target: ACTIVITY, "[192.0.2.1] [] opensrf.math add 1, 2");
+        flush();
         let line = receive(&socket);
         assert!(line.starts_with("<142>"), "{line}");
         assert!(line.ends_with(&format!("{tag}INFO  activity: [192.0.2.1] [] opensrf.math add 1, 2")), "{line}");
@@ -255,7 +256,7 @@ fn syslog_gets_each_line_under_its_facility_and_survives_a_restart_of_the_daemon
 fn an_absent_syslog_counts_nothing_as_lost() {
     let dir = Dir::new();
     let main = Output::Syslog(Syslog::new(Facility::LOG_LOCAL0, "", Some(dir.0.join("absent"))));
-    let (logs, dispatch) = assemble(Level::Info, main, None, None, false, QUEUE_LINES_MAX).unwrap();
+    let (logs, dispatch) = assemble(Level::Info, main, None, None, false, QUEUE_MAX).unwrap();
     tracing::dispatcher::with_default(&dispatch, || tracing::info!("to stderr instead"));
     let drops = logs.drops();
     drop(logs);
@@ -281,4 +282,40 @@ fn many_threads_log_whole_lines() {
     });
     assert_eq!(text.lines().count(), 2000);
     assert!(text.lines().all(|line| line.contains(" INFO  t: thread ")));
+}
+
+#[test]
+fn lines_of_activity_are_gathered_and_none_is_lost_or_overtaken() {
+    let text = printed(Level::Info, |_| {
+        for n in 0..1_000 {
+            tracing::info!(target: ACTIVITY, "line {n} {}", "x".repeat(100));
+        }
+        tracing::info!("a message comes behind the activity of its thread");
+        let dispatch = tracing::dispatcher::get_default(Dispatch::clone);
+        let ending = std::thread::spawn(move || {
+            tracing::dispatcher::with_default(&dispatch, || tracing::info!(target: ACTIVITY, "the end of a thread"));
+        });
+        ending.join().unwrap();
+    });
+    let lines: Vec<&str> = text.lines().map(|line| line.split_once(": ").unwrap().1).collect();
+    assert!((0..1_000).all(|n| lines[n].starts_with(&format!("line {n} x"))));
+    assert_eq!(lines[1_000..], ["a message comes behind the activity of its thread", "the end of a thread"]);
+}
+
+#[test]
+fn lines_of_activity_that_find_the_queue_full_are_counted_one_by_one() {
+    let ((reached, at_gate), (opener, open)) = (channel(), channel());
+    let main = Output::stream(Box::new(Gate { reached, open }));
+    let (logs, dispatch) = assemble(Level::Info, main, None, None, false, 1).unwrap();
+    tracing::dispatcher::with_default(&dispatch, || {
+        tracing::info!("held by the writer");
+        at_gate.recv_timeout(Duration::from_secs(10)).unwrap();
+        for n in 0..10_000 {
+            tracing::info!(target: ACTIVITY, "line {n} {}", "x".repeat(100));
+        }
+    });
+    flush();
+    // One bufferful of some eighty lines waits in the queue.
+    assert!((9_900..9_950).contains(&logs.dropped()), "{}", logs.dropped());
+    drop(opener);
 }
