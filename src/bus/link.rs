@@ -296,6 +296,7 @@ async fn push(core: &Rc<Core>, domain: usize, greeted: Greeted) -> io::Error {
             let mut outbox = link.outbox.borrow_mut();
             (outbox.len(), outbox.write(&mut batch))
         };
+        core.clients(|clients| link.outbox.borrow_mut().take_used().for_each(|buffer| clients.recycle(buffer)));
         counters::add(&core.counts().bus_pushes, messages as u64);
         counters::add(&core.counts().bus_commands, commands as u64);
         if let (Err(error), _) = stream.write_all(batch).await {

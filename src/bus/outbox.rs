@@ -64,6 +64,8 @@ pub struct Outbox {
     deletes: Vec<Rc<str>>,
     /// Written, not answered, in order.
     sent: VecDeque<Sent>,
+    /// The buffers of messages that were written, for whoever wants them.
+    used: Vec<Vec<u8>>,
     /// Reused between batches: list -> its RPUSH of this batch.
     keys: FxHashMap<Rc<str>, usize>,
 }
@@ -133,9 +135,14 @@ impl Outbox {
             self.sent.push_back(Sent::Delete);
         }
         self.keys.clear();
-        self.waiting.clear();
+        self.used.extend(self.waiting.drain(..).map(|push| push.message));
         self.writing_bytes = std::mem::take(&mut self.waiting_bytes);
         commands
+    }
+
+    /// The buffers of the messages that were written.
+    pub fn take_used(&mut self) -> std::vec::Drain<'_, Vec<u8>> {
+        self.used.drain(..)
     }
 
     /// Takes the reply to the oldest command; `None` when no command waits for one or the reply has a wrong shape:

@@ -80,8 +80,8 @@ async fn read(core: &Rc<Core>, slot: SlotIndex, connection: &Connection) -> &'st
     }
 }
 
-/// Sends a chunk, and tells of its progress where it is long: that is how a slow link is told from a dead one.
-async fn send(core: &Rc<Core>, slot: SlotIndex, connection: &Connection, mut chunk: Vec<u8>) -> io::Result<()> {
+/// Sends a chunk and gives it back, and tells of its progress where it is long: that is how a slow link is told from a dead one.
+async fn send(core: &Rc<Core>, slot: SlotIndex, connection: &Connection, mut chunk: Vec<u8>) -> io::Result<Vec<u8>> {
     let mut from = 0;
     while chunk.len() - from > SLICE_BYTES {
         let (result, slice) = connection.stream.write_all(chunk.slice(from..from + SLICE_BYTES)).await;
@@ -90,7 +90,8 @@ async fn send(core: &Rc<Core>, slot: SlotIndex, connection: &Connection, mut chu
         from += SLICE_BYTES;
         core.clients(|clients| clients.progressed(slot));
     }
-    connection.stream.write_all(chunk.slice(from..)).await.0.map(drop)
+    let (result, slice) = connection.stream.write_all(chunk.slice(from..)).await;
+    result.map(|_| slice.into_inner())
 }
 
 /// Starts a sender unless one is at work.
@@ -101,12 +102,15 @@ pub fn start_sending(core: &Rc<Core>, slot: SlotIndex, connection: &Rc<Connectio
     let (core, connection) = (Rc::clone(core), Rc::clone(connection));
     monoio::spawn(async move {
         while let Some(chunk) = core.clients(|clients| clients.take_outbound(slot)) {
-            if send(&core, slot, &connection, chunk).await.is_err() {
+            let Ok(chunk) = send(&core, slot, &connection, chunk).await else {
                 core.clients(|clients| clients.ended(slot, "the connection broke".into()));
                 connection.stream.shutdown(Shutdown::Both);
                 break;
-            }
-            core.clients(|clients| clients.sent(slot));
+            };
+            core.clients(|clients| {
+                clients.recycle(chunk);
+                clients.sent(slot);
+            });
         }
         connection.sending.set(false);
         connection.sent.notify();

@@ -24,13 +24,14 @@ use std::sync::Arc;
 
 use crate::bus::link::{Link, LinkOptions};
 use crate::counters::{self, Counts, LinkState};
+use crate::process::logs::ACTIVITY;
 use crate::process::phase::Shared;
 use crate::process::resolver::Resolver;
 use crate::process::settings::Settings;
 use crate::session::clients::Clients;
 use crate::session::context::Context;
 use crate::session::limits::Names;
-use crate::session::output::{Level, SlotIndex};
+use crate::session::output::{Level, Output, SlotIndex};
 use connection::Connection;
 use notify::Notify;
 use pool::Pool;
@@ -57,6 +58,8 @@ pub struct Core {
     index: usize,
     clients: RefCell<Clients>,
     connections: RefCell<Vec<Option<Rc<Connection>>>>,
+    /// Memory for the next decisions.
+    spare_output: RefCell<Output>,
     /// Receive buffers.
     pub pool: Pool,
     /// One entry a bus domain; the first is the primary.
@@ -108,6 +111,7 @@ impl Core {
             index: options.index,
             clients: RefCell::new(Clients::new(context)),
             connections: RefCell::default(),
+            spare_output: RefCell::default(),
             pool: Pool::default(),
             links: (0..names.domains.len()).map(Link::new).collect(),
             link_options: settings.link.clone(),
@@ -129,18 +133,20 @@ impl Core {
         if clients.context.output.is_empty() {
             return decided;
         }
-        let output = clients.take_output();
+        let mut output = clients.take_output(self.spare_output.take());
         drop(clients);
-        for (level, line) in output.events {
+        for line in output.activity.lines() {
+            tracing::info!(target: ACTIVITY, "{line}");
+        }
+        for (level, line) in output.events.drain(..) {
             match level {
-                Level::Activity => tracing::info!(target: "activity", "{line}"),
                 Level::Warn => tracing::warn!("{line}"),
                 Level::Info => tracing::info!("{line}"),
                 Level::Debug => tracing::debug!("{line}"),
             }
         }
         if !output.pushes.is_empty() {
-            for (domain, push) in output.pushes {
+            for (domain, push) in output.pushes.drain(..) {
                 self.links[domain].push(self, push);
             }
             self.clients.borrow_mut().context.bus_bytes = self.bus_bytes();
@@ -160,6 +166,8 @@ impl Core {
             connection.resume.notify();
         });
         each(&output.resume, &|_, connection| connection.resume.notify());
+        output.clear();
+        self.spare_output.replace(output);
         decided
     }
 

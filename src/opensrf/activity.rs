@@ -1,6 +1,6 @@
 //! The activity log's line for a REQUEST: `[address] [] service method params` (README, "Activity log").
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 /// Stands for the params of a method that `log_protect` names.
 const REDACTED: &str = " **PARAMS REDACTED**";
@@ -15,7 +15,7 @@ const CUT: char = '…';
 /// A method that begins with an entry of `protect` (empty entries aside) is logged without its params.
 pub fn line(
     out: &mut String,
-    client: &str,
+    client: &impl Display,
     service: &str,
     method: &str,
     params: Option<&[u8]>,
@@ -25,7 +25,8 @@ pub fn line(
     let start = out.len();
     let end = start.saturating_add(bytes_max);
     out.push('[');
-    push(out, client, end);
+    // Writing to a String cannot fail.
+    let _ = write!(out, "{client}");
     out.push_str("] [] ");
     push(out, service, end);
     out.push(' ');

@@ -9,9 +9,16 @@ pub fn router_address(router_name: &str, domain: &str) -> String {
     format!("opensrf:router:{router_name}:{domain}")
 }
 
+const SERVICE: &str = "opensrf:service:_:_:";
+
 /// Whom a call to a service names as its receiver: any worker of it, of any domain.
 pub fn service_address(service: &str) -> String {
-    format!("opensrf:service:_:_:{service}")
+    format!("{SERVICE}{service}")
+}
+
+/// The service of such an address.
+pub fn service_of(service_address: &str) -> &str {
+    service_address.strip_prefix(SERVICE).unwrap_or(service_address)
 }
 
 /// An address of our own. `random` makes it nobody else's (quirk 7); a colon in a part would shift the parts

@@ -5,7 +5,14 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::spare::Spare;
+use crate::opensrf::address;
 use crate::opensrf::envelope::{Kind, Trace};
+
+/// Ended conversations that a book keeps for the next ones.
+const SPARE_CONVERSATIONS: usize = 4;
+/// A conversation that held more at once is not kept.
+const SPARE_PENDING: usize = 16;
 
 /// One REQUEST or CONNECT whose end has not come.
 #[derive(Debug)]
@@ -19,25 +26,25 @@ pub struct Pending {
     /// Which envelope of the conversation carried it.
     pub push: u32,
     /// The method, for the drain log; empty for a CONNECT.
-    pub method: Box<str>,
+    pub method: Rc<str>,
     /// The link that pops broke while this was pending, and nothing has come since: when it is given up, ms;
     /// `u64::MAX` until the link is back. 0 = no such doubt.
     pub lost_at_ms: u64,
 }
 
 /// One envelope sent to the router and all that follows from it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Conversation {
     /// Its number; never used again for this client.
     pub n: u64,
     /// The client's thread, unescaped.
-    pub thread: Box<str>,
+    pub thread: String,
     /// The thread as the client spelled it, quoted JSON.
-    pub thread_spelled: Box<[u8]>,
+    pub thread_spelled: Vec<u8>,
     /// `osrf_xid` of the last envelope relayed, quoted JSON.
-    pub xid: Box<[u8]>,
-    /// The service that the first envelope named.
-    pub service: Box<str>,
+    pub xid: Vec<u8>,
+    /// The address of the service that the first envelope named.
+    pub address: Rc<str>,
     /// What has not ended, oldest first.
     pub pending: Vec<Pending>,
     /// Who answered the CONNECT last. Kept after a DISCONNECT: requests relayed to it may still be pending.
@@ -55,10 +62,33 @@ pub struct Conversation {
 }
 
 impl Conversation {
+    /// The service that the first envelope named.
+    pub fn service(&self) -> &str {
+        address::service_of(&self.address)
+    }
+
     /// Takes out the oldest pending one of `trace`.
     fn take(&mut self, trace: i64, is: impl Fn(Kind) -> bool) -> Option<Pending> {
         let at = self.pending.iter().position(|pending| pending.trace.value == trace && is(pending.kind))?;
         Some(self.pending.remove(at))
+    }
+
+    /// Nothing of it but its memory.
+    fn emptied(mut self) -> Self {
+        self.thread.clear();
+        self.thread_spelled.clear();
+        self.xid.clear();
+        self.pending.clear();
+        Self {
+            n: 0,
+            worker: None,
+            worker_domain: 0,
+            connected: false,
+            connected_since_ms: 0,
+            leaving: false,
+            pushes: 0,
+            ..self
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -82,8 +112,17 @@ pub struct Waiting {
 pub struct Book {
     /// The number that the next conversation gets.
     next_n: u64,
+    /// `None` where nothing is pending, connected or waiting.
+    open: Option<Box<Open>>,
+}
+
+/// A book in which something is written. Lent by [`Spare`] and given back when the last entry has ended.
+#[derive(Debug, Default)]
+pub(super) struct Open {
     /// In the order of their numbers.
     conversations: Vec<Conversation>,
+    /// Ended ones, kept for their memory.
+    spare: Vec<Conversation>,
     /// Envelopes that wait, oldest first.
     backlog: VecDeque<Waiting>,
     /// Bytes of their texts.
@@ -98,137 +137,147 @@ pub struct Book {
     sessions: usize,
 }
 
+/// What a client has that waits for nothing.
+static NO_BACKLOG: VecDeque<Waiting> = VecDeque::new();
+
 impl Book {
+    fn sum(&self, of: impl FnOnce(&Open) -> usize) -> usize {
+        self.open.as_deref().map_or(0, of)
+    }
+
+    /// Gives the memory back where nothing is pending, connected or waiting any more.
+    pub(super) fn rest(&mut self, spare: &mut Spare) {
+        if let Some(open) = self.open.take_if(|open| open.conversations.is_empty() && open.backlog.is_empty()) {
+            spare.give_book(open);
+        }
+    }
+
     /// REQUESTs and CONNECTs pending.
     pub fn pending(&self) -> usize {
-        self.pending
+        self.sum(|open| open.pending)
     }
 
     /// CONNECTs pending.
     pub fn connecting(&self) -> usize {
-        self.connecting
+        self.sum(|open| open.connecting)
     }
 
     /// Sessions connected.
     pub fn sessions(&self) -> usize {
-        self.sessions
+        self.sum(|open| open.sessions)
     }
 
     /// The envelopes that wait, oldest first.
     pub fn backlog(&self) -> &VecDeque<Waiting> {
-        &self.backlog
+        self.open.as_deref().map_or(&NO_BACKLOG, |open| &open.backlog)
     }
 
     /// Bytes of the envelopes that wait.
     pub fn backlog_bytes(&self) -> usize {
-        self.backlog_bytes
+        self.sum(|open| open.backlog_bytes)
     }
 
     /// Whether an envelope that holds DISCONNECTs alone waits.
     pub fn is_disconnect_waiting(&self) -> bool {
-        self.backlog_uncounted > 0
+        self.sum(|open| open.backlog_uncounted) > 0
     }
 
     /// The conversations, in the order of their numbers.
     pub fn conversations(&self) -> &[Conversation] {
-        &self.conversations
+        self.open.as_deref().map_or(&[], |open| &open.conversations)
     }
 
     /// Nothing pending, no session, nothing waiting; for the tests.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        self.conversations.is_empty() && self.backlog.is_empty()
+        self.conversations().is_empty() && self.backlog().is_empty()
     }
 
     /// The conversation whose session `thread` has.
     pub fn session_of(&self, thread: &str) -> Option<u64> {
-        if self.sessions == 0 {
+        if self.sessions() == 0 {
             return None;
         }
-        self.conversations.iter().find(|c| c.connected && *c.thread == *thread).map(|c| c.n)
+        self.conversations().iter().find(|c| c.connected && *c.thread == *thread).map(|c| c.n)
     }
 
     /// Whether a CONNECT of `thread` is pending.
     pub fn is_connecting(&self, thread: &str) -> bool {
-        self.connecting > 0
+        self.connecting() > 0
             && self
-                .conversations
+                .conversations()
                 .iter()
                 .any(|c| *c.thread == *thread && c.pending.iter().any(|p| p.kind == Kind::Connect))
     }
 
-    /// Opens a conversation and says its number.
-    pub fn open(&mut self, thread: &str, thread_spelled: &[u8], service: &str) -> u64 {
+    /// Opens a conversation and says its number. `address` is that of its service.
+    pub fn open(&mut self, spare: &mut Spare, thread: &str, thread_spelled: &[u8], address: Rc<str>) -> u64 {
         let n = self.next_n;
         self.next_n += 1;
-        self.conversations.push(Conversation {
-            n,
-            thread: thread.into(),
-            thread_spelled: thread_spelled.into(),
-            xid: Box::default(),
-            service: service.into(),
-            pending: Vec::new(),
-            worker: None,
-            worker_domain: 0,
-            connected: false,
-            connected_since_ms: 0,
-            leaving: false,
-            pushes: 0,
-        });
+        let open = self.open.get_or_insert_with(|| spare.book());
+        let mut conversation = open.spare.pop().unwrap_or_default();
+        conversation.n = n;
+        conversation.thread.push_str(thread);
+        conversation.thread_spelled.extend_from_slice(thread_spelled);
+        conversation.address = address;
+        open.conversations.push(conversation);
         n
     }
 
     /// The conversation `n`, while it is remembered.
     pub fn get(&self, n: u64) -> Option<&Conversation> {
-        self.index(n).map(|at| &self.conversations[at])
+        let conversations = self.conversations();
+        conversations.binary_search_by_key(&n, |conversation| conversation.n).ok().map(|at| &conversations[at])
     }
 
     /// The conversation `n`, for what does not change a count.
     pub fn get_mut(&mut self, n: u64) -> Option<&mut Conversation> {
-        self.index(n).map(|at| &mut self.conversations[at])
+        self.open.as_deref_mut()?.find(n).map(|(_, _, conversation)| conversation)
     }
 
     /// Enters a relayed REQUEST or CONNECT.
     pub fn add(&mut self, n: u64, pending: Pending) {
-        let Some(at) = self.index(n) else { return };
-        self.pending += 1;
+        let Some((counts, _, conversation)) = self.open.as_deref_mut().and_then(|open| open.find(n)) else { return };
+        *counts.pending += 1;
         if pending.kind == Kind::Connect {
-            self.connecting += 1;
-            self.conversations[at].leaving = false;
+            *counts.connecting += 1;
+            conversation.leaving = false;
         }
-        self.conversations[at].pending.push(pending);
+        conversation.pending.push(pending);
     }
 
     /// Ends the oldest pending one of `trace`, REQUEST or CONNECT.
     pub fn end(&mut self, n: u64, trace: i64) -> Option<Pending> {
-        let at = self.index(n)?;
-        let ended = self.conversations[at].take(trace, |_| true)?;
-        self.discount(&ended);
-        Some(ended)
+        self.end_one(n, trace, |_| true)
     }
 
     /// Ends the oldest pending CONNECT of `trace`.
     pub fn end_connect(&mut self, n: u64, trace: i64) -> Option<Pending> {
-        let at = self.index(n)?;
-        let ended = self.conversations[at].take(trace, |kind| kind == Kind::Connect)?;
-        self.discount(&ended);
+        self.end_one(n, trace, |kind| kind == Kind::Connect)
+    }
+
+    fn end_one(&mut self, n: u64, trace: i64, is: impl Fn(Kind) -> bool) -> Option<Pending> {
+        let (mut counts, _, conversation) = self.open.as_deref_mut()?.find(n)?;
+        let ended = conversation.take(trace, is)?;
+        counts.discount(&ended);
         Some(ended)
     }
 
     /// Ends everything pending in `n` that `ends` picks, oldest first.
     pub fn end_where(&mut self, n: u64, mut ends: impl FnMut(&Pending) -> bool) -> Vec<Pending> {
-        let Some(at) = self.index(n) else { return Vec::new() };
-        let ended: Vec<Pending> = self.conversations[at].pending.extract_if(.., |pending| ends(pending)).collect();
+        let Some((mut counts, _, conversation)) = self.open.as_deref_mut().and_then(|open| open.find(n)) else {
+            return Vec::new();
+        };
+        let ended: Vec<Pending> = conversation.pending.extract_if(.., |pending| ends(pending)).collect();
         for pending in &ended {
-            self.discount(pending);
+            counts.discount(pending);
         }
         ended
     }
 
     /// The 200 came: `thread` of conversation `n` has a session with `worker`.
     pub fn connect(&mut self, n: u64, worker: &str, worker_domain: usize, now_ms: u64) {
-        let Some(at) = self.index(n) else { return };
-        let conversation = &mut self.conversations[at];
+        let Some((counts, _, conversation)) = self.open.as_deref_mut().and_then(|open| open.find(n)) else { return };
         if conversation.worker.as_deref() != Some(worker) {
             conversation.worker = Some(worker.into());
         }
@@ -236,46 +285,50 @@ impl Book {
         if !conversation.connected {
             conversation.connected = true;
             conversation.connected_since_ms = now_ms;
-            self.sessions += 1;
+            *counts.sessions += 1;
         }
     }
 
     /// The session of `n` is over; says whether there was one.
     pub fn disconnect(&mut self, n: u64) -> bool {
-        let Some(at) = self.index(n) else { return false };
-        let conversation = &mut self.conversations[at];
+        let Some((counts, _, conversation)) = self.open.as_deref_mut().and_then(|open| open.find(n)) else {
+            return false;
+        };
         conversation.leaving = true;
         let was = std::mem::take(&mut conversation.connected);
-        self.sessions -= usize::from(was);
+        *counts.sessions -= usize::from(was);
         was
     }
 
     /// Forgets conversation `n` if nothing is pending in it and it has no session.
     pub fn forget_if_over(&mut self, n: u64) {
-        if let Some(at) = self.index(n)
-            && self.conversations[at].is_over()
+        if let Some(open) = self.open.as_deref_mut()
+            && let Some((_, at, conversation)) = open.find(n)
+            && conversation.is_over()
         {
-            self.conversations.remove(at);
-            if self.conversations.is_empty() {
-                self.conversations = Vec::new();
+            let over = open.conversations.remove(at);
+            if open.spare.len() < SPARE_CONVERSATIONS && over.pending.capacity() <= SPARE_PENDING {
+                open.spare.push(over.emptied());
             }
         }
     }
 
     /// Puts an envelope at the end of the backlog.
-    pub fn wait(&mut self, waiting: Waiting) {
-        self.backlog_bytes += waiting.text.len();
-        self.backlog_uncounted += usize::from(waiting.counted == 0);
-        self.backlog.push_back(waiting);
+    pub fn wait(&mut self, spare: &mut Spare, waiting: Waiting) {
+        let open = self.open.get_or_insert_with(|| spare.book());
+        open.backlog_bytes += waiting.text.len();
+        open.backlog_uncounted += usize::from(waiting.counted == 0);
+        open.backlog.push_back(waiting);
     }
 
     /// Takes an envelope out of the backlog.
     pub fn unwait(&mut self, at: usize) -> Option<Waiting> {
-        let waiting = self.backlog.remove(at)?;
-        self.backlog_bytes -= waiting.text.len();
-        self.backlog_uncounted -= usize::from(waiting.counted == 0);
-        if self.backlog.is_empty() {
-            self.backlog = VecDeque::new();
+        let open = self.open.as_deref_mut()?;
+        let waiting = open.backlog.remove(at)?;
+        open.backlog_bytes -= waiting.text.len();
+        open.backlog_uncounted -= usize::from(waiting.counted == 0);
+        if open.backlog.is_empty() {
+            open.backlog = VecDeque::new();
         }
         Some(waiting)
     }
@@ -283,15 +336,29 @@ impl Book {
     /// Whether there is a heap buffer, for the tests.
     #[cfg(any(test, simulator))]
     pub(super) fn owns_heap(&self) -> bool {
-        self.conversations.capacity() > 0 || self.backlog.capacity() > 0
+        self.open.is_some()
     }
+}
 
-    fn index(&self, n: u64) -> Option<usize> {
-        self.conversations.binary_search_by_key(&n, |conversation| conversation.n).ok()
-    }
+/// The counts of a book, apart from its conversations.
+struct Counts<'a> {
+    pending: &'a mut usize,
+    connecting: &'a mut usize,
+    sessions: &'a mut usize,
+}
 
+impl Counts<'_> {
     fn discount(&mut self, ended: &Pending) {
-        self.pending -= 1;
-        self.connecting -= usize::from(ended.kind == Kind::Connect);
+        *self.pending -= 1;
+        *self.connecting -= usize::from(ended.kind == Kind::Connect);
+    }
+}
+
+impl Open {
+    /// The conversation `n`, where it stands, and the counts that its changes change.
+    fn find(&mut self, n: u64) -> Option<(Counts<'_>, usize, &mut Conversation)> {
+        let at = self.conversations.binary_search_by_key(&n, |conversation| conversation.n).ok()?;
+        let Self { pending, connecting, sessions, conversations, .. } = self;
+        Some((Counts { pending, connecting, sessions }, at, &mut conversations[at]))
     }
 }

@@ -1,6 +1,7 @@
 //! One WebSocket client: its stage, what it sent and has not finished, what it has not been sent, and its book.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::book::Book;
@@ -170,10 +171,11 @@ impl Client {
             }
             Progress::Accepted(accepted) => {
                 self.address = accepted.client;
-                self.outbound.answer(&accepted.response);
+                self.outbound.answer(&mut cx.spare, &accepted.response);
                 self.stage = Stage::Open;
                 self.times.activity_ms = cx.now_ms;
-                cx.output.log(Level::Activity, format!("[{}] [] connect", self.address));
+                // Writing to a String cannot fail.
+                let _ = writeln!(cx.output.activity, "[{}] [] connect", self.address);
                 if accepted.consumed < bytes.len() {
                     self.frames(cx, &mut bytes[accepted.consumed..]);
                 }
@@ -186,7 +188,7 @@ impl Client {
         counters::add(&cx.counts().handshakes_refused, 1);
         self.reason = Cow::Owned(format!("handshake refused with {status}"));
         cx.output.log(Level::Debug, format!("client {}: {}", self.address, self.reason));
-        self.outbound.answer(response);
+        self.outbound.answer(&mut cx.spare, response);
         self.stage = Stage::Closing { since_ms: cx.now_ms, awaits_close: false, half_closed: false };
     }
 
@@ -208,7 +210,7 @@ impl Client {
                 }
                 Ok(Some(Event::Ping(payload))) => {
                     if matches!(self.stage, Stage::Open) {
-                        self.outbound.frame(payload.len() + 4, |out| frame::pong(out, payload));
+                        self.outbound.frame(&mut cx.spare, payload.len() + 4, |out| frame::pong(out, payload));
                         self.check_slow(cx);
                     }
                 }
@@ -248,7 +250,7 @@ impl Client {
                     None => "closed by the client".to_owned(),
                 };
                 self.begin_closing(cx, Cow::Owned(reason), false);
-                self.outbound.frame(8, |out| frame::close_echo(out, code));
+                self.outbound.frame(&mut cx.spare, 8, |out| frame::close_echo(out, code));
             }
             Stage::Closing { awaits_close, .. } => *awaits_close = false,
             Stage::Handshake(_) | Stage::Gone => {}
@@ -274,7 +276,7 @@ impl Client {
     /// Sends a Close frame and ends the client's conversations; what the client still sends is discarded.
     pub(super) fn close(&mut self, cx: &mut Context, code: u16, reason: &str) {
         if matches!(self.stage, Stage::Open) {
-            self.outbound.frame(reason.len() + 8, |out| frame::close(out, code, reason));
+            self.outbound.frame(&mut cx.spare, reason.len() + 8, |out| frame::close(out, code, reason));
             self.begin_closing(cx, Cow::Owned(format!("closed with {code}: {reason}")), true);
         }
     }
@@ -314,7 +316,8 @@ impl Client {
             self.decoder = Decoder::new();
         }
         self.times.message_since_ms = 0;
-        let line = format!(
+        let _ = writeln!(
+            cx.output.activity,
             "[{}] [] disconnect after {}.{:03} s, {} requests: {}",
             self.address,
             (cx.now_ms - self.times.accepted_ms) / 1000,
@@ -322,7 +325,6 @@ impl Client {
             self.requests,
             self.reason.escape_debug(),
         );
-        cx.output.log(Level::Activity, line);
     }
 
     /// Sends our own error replies: one envelope for each of `traces`, since the browser client reads only the first
@@ -354,7 +356,7 @@ impl Client {
         }
         counters::add(&cx.counts().messages_out, 1);
         self.reply_unsent = true;
-        self.outbound.text(bytes_hint, write);
+        self.outbound.text(&mut cx.spare, bytes_hint, write);
     }
 
     /// Closes the client with 1008 if more is unsent than may be. What is queued now may always be as large as it is.

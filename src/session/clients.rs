@@ -58,9 +58,14 @@ impl Clients {
         }
     }
 
-    /// What is to be done since the last call.
-    pub fn take_output(&mut self) -> Output {
-        std::mem::take(&mut self.context.output)
+    /// What is to be done since the last call, in exchange for an empty one.
+    pub fn take_output(&mut self, empty: Output) -> Output {
+        std::mem::replace(&mut self.context.output, empty)
+    }
+
+    /// Takes a buffer back that was handed out with bytes for a client or for the bus.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        self.context.spare.give_buffer(buffer);
     }
 
     /// Connections, whatever their stage.
@@ -339,6 +344,7 @@ impl Clients {
             self.paused.retain(|paused| *paused != slot);
             cx.output.resume.push(slot);
         }
+        client.book.rest(&mut cx.spare);
         count(client, cx);
         self.due_ms[slot as usize] = client.due_ms(cx);
     }

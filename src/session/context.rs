@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::limits::{Limits, Names};
 use super::output::Output;
+use super::spare::Spare;
 use crate::bus::outbox::{Push, Ticket};
 use crate::counters::{self, Counts, Limit};
 use crate::drain::Drain;
@@ -25,6 +26,8 @@ pub struct Context {
     pub bus_ever_up: bool,
     /// Decisions that the shell has not taken yet.
     pub output: Output,
+    /// Memory for the next request.
+    pub spare: Spare,
     /// Reused between envelopes.
     scratch: Scratch,
     /// The drain, once it has begun.
@@ -51,6 +54,7 @@ impl Context {
             names,
             bus_ever_up: false,
             output: Output::default(),
+            spare: Spare::default(),
             scratch: Scratch::default(),
             drain: None,
             core_bytes: 0,
@@ -87,9 +91,9 @@ impl Context {
     }
 
     /// A `log_xid` for a client that gave none, quoted JSON.
-    pub fn make_xid(&mut self) -> Box<[u8]> {
+    pub fn make_xid(&mut self) -> Vec<u8> {
         self.next_xid += 1;
-        format!("\"{}{}\"", self.names.xid_prefix, self.next_xid).into_bytes().into()
+        format!("\"{}{}\"", self.names.xid_prefix, self.next_xid).into_bytes()
     }
 
     /// The index of a bus domain that may be dialled.
@@ -104,7 +108,7 @@ impl Context {
 
     /// Queues a DISCONNECT, so that `worker` need not wait for its keep-alive.
     pub fn push_disconnect(&mut self, domain: usize, worker: &str, bus_thread: &str, xid: &[u8]) {
-        let mut message = Vec::with_capacity(512);
+        let mut message = self.spare.buffer(512);
         let names = Rc::clone(&self.names);
         transport::write_disconnect(&mut message, worker, &names.address, bus_thread, xid, &self.limits.ingress);
         self.push(domain, worker.into(), message, None);

@@ -10,6 +10,7 @@
 //! - [`book`]: the conversations of one client
 //! - [`context`]: what all clients of a core share
 //! - [`outbound`]: frames that the kernel has not taken
+//! - [`spare`]: memory for the next request
 
 #![forbid(unsafe_code)]
 
@@ -26,6 +27,7 @@ pub mod outbound;
 pub mod output;
 mod relay;
 mod reply;
+pub mod spare;
 #[cfg(test)]
 mod tests;
 mod timers;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::spare::Spare;
 use crate::websocket::frame;
 
 /// Small frames are put together up to this size, so that a burst costs one send.
@@ -10,9 +11,11 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// Unsent bytes, in chunks of whole frames. Owns no memory when empty.
 #[derive(Debug, Default)]
 pub struct Outbound {
-    /// Chunks that wait, oldest first.
-    queue: VecDeque<Vec<u8>>,
-    /// Bytes in `queue`.
+    /// The chunk that is sent next; empty where none waits.
+    next: Vec<u8>,
+    /// Chunks behind it, oldest first.
+    more: VecDeque<Vec<u8>>,
+    /// Bytes in both.
     queued_bytes: usize,
     /// Bytes of the chunk that the shell is sending; 0 = none.
     in_flight: usize,
@@ -25,8 +28,8 @@ pub struct Outbound {
 
 impl Outbound {
     /// Appends one text frame around what `write` appends; `bytes_hint` is about how much that is.
-    pub fn text(&mut self, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        self.frame(bytes_hint + frame::HEADER_BYTES_MAX, |chunk| {
+    pub fn text(&mut self, spare: &mut Spare, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.frame(spare, bytes_hint + frame::HEADER_BYTES_MAX, |chunk| {
             // The header's size depends on the payload's, which is known only afterwards: leave room for the
             // longest header and move a small payload down, which costs less than measuring it first.
             let start = chunk.len();
@@ -44,24 +47,25 @@ impl Outbound {
     }
 
     /// Puts the answer to the handshake first.
-    pub fn answer(&mut self, response: &[u8]) {
+    pub fn answer(&mut self, spare: &mut Spare, response: &[u8]) {
         debug_assert!(self.is_empty(), "nothing is sent before it");
-        self.frame(response.len(), |out| out.extend_from_slice(response));
+        self.frame(spare, response.len(), |out| out.extend_from_slice(response));
         self.answer_bytes = response.len();
     }
 
     /// Appends bytes that `write` appends, as one unit that is never split by [`Self::drop_queued`].
-    pub fn frame(&mut self, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.queue.back().is_none_or(|tail| tail.len() + bytes_hint > CHUNK_BYTES) {
-            self.queue.push_back(Vec::with_capacity(bytes_hint));
+    pub fn frame(&mut self, spare: &mut Spare, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.next.is_empty() {
+            self.next = spare.buffer(bytes_hint);
+        } else if self.more.back().unwrap_or(&self.next).len() + bytes_hint > CHUNK_BYTES {
+            self.more.push_back(spare.buffer(bytes_hint));
         }
-        if let Some(tail) = self.queue.back_mut() {
-            let before = tail.len();
-            write(tail);
-            self.queued_bytes += tail.len() - before;
-            #[cfg(simulator)]
-            self.frames_queued.push(tail.len() - before);
-        }
+        let tail = self.more.back_mut().unwrap_or(&mut self.next);
+        let before = tail.len();
+        write(tail);
+        self.queued_bytes += tail.len() - before;
+        #[cfg(simulator)]
+        self.frames_queued.push(tail.len() - before);
     }
 
     /// Bytes that wait or are being sent.
@@ -82,12 +86,15 @@ impl Outbound {
     /// Hands the oldest chunk to the shell, which must report [`Self::sent`] before it asks again.
     pub fn take(&mut self) -> Option<Vec<u8>> {
         debug_assert_eq!(self.in_flight, 0, "one send at a time");
-        let chunk = self.queue.pop_front()?;
+        if self.next.is_empty() {
+            return None;
+        }
+        let chunk = std::mem::replace(&mut self.next, self.more.pop_front().unwrap_or_default());
         self.queued_bytes -= chunk.len();
         self.in_flight = chunk.len();
         self.answer_bytes = 0;
-        if self.queue.is_empty() {
-            self.queue = VecDeque::new();
+        if self.more.is_empty() {
+            self.more = VecDeque::new();
         }
         Some(chunk)
     }
@@ -100,7 +107,7 @@ impl Outbound {
     /// Whether there is a heap buffer, for the tests.
     #[cfg(any(test, simulator))]
     pub(super) fn owns_heap(&self) -> bool {
-        self.queue.capacity() > 0
+        self.next.capacity() + self.more.capacity() > 0
     }
 
     /// What the simulator's oracle is told.
@@ -111,12 +118,11 @@ impl Outbound {
 
     /// Forgets every frame that has not been handed to the shell.
     pub fn drop_queued(&mut self) {
+        self.more = VecDeque::new();
         // Behind the answer to the handshake, if that still waits: without it the Close would be taken for one.
-        self.queue.truncate(usize::from(self.answer_bytes > 0));
-        if let Some(answer) = self.queue.front_mut() {
-            answer.truncate(self.answer_bytes);
-        } else {
-            self.queue = VecDeque::new();
+        self.next.truncate(self.answer_bytes);
+        if self.next.is_empty() {
+            self.next = Vec::new();
         }
         self.queued_bytes = self.answer_bytes;
     }

@@ -14,8 +14,6 @@ pub enum Level {
     Info,
     /// For the one who looks for something.
     Debug,
-    /// The activity log.
-    Activity,
 }
 
 /// Decisions, in the order in which they were made.
@@ -31,14 +29,27 @@ pub struct Output {
     pub hang_up: Vec<SlotIndex>,
     /// Clients that may be read from again.
     pub resume: Vec<SlotIndex>,
-    /// Lines for the logs.
+    /// Lines for the log.
     pub events: Vec<(Level, String)>,
+    /// Lines for the activity log, each with its end of line.
+    pub activity: String,
 }
 
 impl Output {
     /// Queues a log line.
     pub fn log(&mut self, level: Level, text: String) {
         self.events.push((level, text));
+    }
+
+    /// Forgets everything but the memory.
+    pub fn clear(&mut self) {
+        let Self { pushes, send, half_close, hang_up, resume, events, activity } = self;
+        pushes.clear();
+        for slots in [send, half_close, hang_up, resume] {
+            slots.clear();
+        }
+        events.clear();
+        activity.clear();
     }
 
     /// True when there is nothing to do.
@@ -49,5 +60,6 @@ impl Output {
             && self.hang_up.is_empty()
             && self.resume.is_empty()
             && self.events.is_empty()
+            && self.activity.is_empty()
     }
 }

@@ -1,11 +1,11 @@
 //! From an envelope to the bus: what waits, what is refused, what is relayed and entered in the books.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::book::{Conversation, Pending, Waiting};
 use super::client::{Client, Stage};
 use super::context::Context;
-use super::output::Level;
 use crate::bus::outbox::Ticket;
 use crate::counters::{self, Limit};
 use crate::opensrf::address::{self, BusThread};
@@ -54,7 +54,7 @@ impl Client {
                     });
                 }
                 if !refusal.only_disconnects {
-                    let xid = refusal.xid.map_or_else(|| cx.make_xid(), Vec::into_boxed_slice);
+                    let xid = refusal.xid.unwrap_or_else(|| cx.make_xid());
                     let about = (&*refusal.thread_spelled, &*xid);
                     self.error(cx, about, &refusal.traces, (refusal.status, false), &refusal.reason);
                 }
@@ -76,7 +76,7 @@ impl Client {
         let counted = envelope.messages.iter().filter(|message| message.kind != Kind::Disconnect).count();
         if self.must_wait(cx, &envelope.thread, counted) {
             self.garbage = 0;
-            self.book.wait(Waiting { text: text.to_vec(), thread: (*envelope.thread).into(), counted });
+            self.book.wait(&mut cx.spare, Waiting { text: text.to_vec(), thread: (*envelope.thread).into(), counted });
             if self.book.backlog().len() == cx.limits.backlog_max
                 || self.book.backlog_bytes() >= cx.limits.backlog_bytes_max
             {
@@ -139,7 +139,7 @@ impl Client {
     }
 
     fn relay(&mut self, cx: &mut Context, envelope: &Envelope<'_>) {
-        let xid = envelope.xid.as_deref().map_or_else(|| cx.make_xid(), Into::into);
+        let xid = envelope.xid.as_deref().map_or_else(|| Cow::Owned(cx.make_xid()), Cow::Borrowed);
         let relayed = self.route(cx, envelope).and_then(|route| self.dispatch(cx, envelope, route, &xid));
         if let Err(refused) = relayed {
             let traces: Vec<Trace> =
@@ -162,7 +162,7 @@ impl Client {
         }
     }
 
-    fn route(&self, cx: &Context, envelope: &Envelope<'_>) -> Result<Route, Refused> {
+    fn route(&self, cx: &mut Context, envelope: &Envelope<'_>) -> Result<Route, Refused> {
         let refuse = |status, text: &str| Err(Refused { status, transport_error: false, text: text.to_owned() });
         let session = self.book.session_of(&envelope.thread);
         let connects = envelope.messages.iter().filter(|message| message.kind == Kind::Connect).count();
@@ -183,7 +183,7 @@ impl Client {
             if service == "router" && !cx.limits.allow_router_calls {
                 return refuse(403, "the service `router` is not open to clients (allow_router_calls)");
             }
-            let to = address::service_address(service).into();
+            let to = cx.spare.services.get(service, |service| address::service_address(service).into());
             Route { session: None, domain: 0, key: Rc::clone(&cx.names.router), to }
         };
         if !cx.accepting[route.domain] {
@@ -194,15 +194,16 @@ impl Client {
 
     fn dispatch(&mut self, cx: &mut Context, envelope: &Envelope<'_>, route: Route, xid: &[u8]) -> Result<(), Refused> {
         let n = route.session.unwrap_or_else(|| {
-            let service = envelope.service.as_deref().unwrap_or_default();
-            self.book.open(&envelope.thread, &envelope.thread_spelled, service)
+            self.book.open(&mut cx.spare, &envelope.thread, &envelope.thread_spelled, Rc::clone(&route.to))
         });
-        let mut bus_thread = String::new();
+        let mut bus_thread = std::mem::take(&mut cx.spare.bus_thread);
+        bus_thread.clear();
         self.bus_thread(n).write(&envelope.thread, &mut bus_thread);
         let limits = Rc::clone(&cx.limits);
-        let mut message = Vec::with_capacity(envelope.body_len(&limits.ingress) + 384);
+        let mut message = cx.spare.buffer(envelope.body_len(&limits.ingress) + 384);
         let to_whom = (&*route.to, &*cx.names.address);
         transport::write_message(&mut message, to_whom.0, to_whom.1, &bus_thread, xid, envelope, &limits.ingress);
+        cx.spare.bus_thread = bus_thread;
         let bytes_max = limits.envelope.bus_message_bytes_max;
         // One byte becomes six at most, so that a short message need not be looked at again.
         if message.len() > bytes_max / 6 && transport::escaped_len(&message) > bytes_max {
@@ -228,7 +229,8 @@ impl Client {
         let Some(conversation) = self.book.get_mut(n) else { return 0 };
         let push = conversation.pushes;
         conversation.pushes += 1;
-        conversation.xid = xid.into();
+        conversation.xid.clear();
+        conversation.xid.extend_from_slice(xid);
         for message in &envelope.messages {
             if message.kind == Kind::Disconnect {
                 self.book.disconnect(n);
@@ -247,7 +249,7 @@ impl Client {
                 kind: message.kind,
                 since_ms: cx.now_ms,
                 push,
-                method: head(message.method.as_deref().unwrap_or_default()).into(),
+                method: cx.spare.methods.get(head(message.method.as_deref().unwrap_or_default()), |name| name.into()),
                 lost_at_ms: 0,
             };
             self.book.add(n, pending);
@@ -261,17 +263,14 @@ impl Client {
             return;
         }
         // A session's envelope need not name its service: the one that the CONNECT named is the one that answers.
-        let service = self.book.get(n).map_or_else(
-            || envelope.service.as_deref().unwrap_or_default().to_owned(),
-            |conversation| conversation.service.clone().into_string(),
-        );
+        let named = envelope.service.as_deref().unwrap_or_default();
+        let service = self.book.get(n).map_or(named, |conversation| conversation.service());
         for message in envelope.messages.iter().filter(|message| message.kind == Kind::Request) {
-            let mut line = String::new();
-            let client = self.address.to_string();
             let method = message.method.as_deref().unwrap_or_default();
             let (protect, bytes_max) = (&limits.log_protect, limits.activity_bytes_max);
-            activity::line(&mut line, &client, &service, method, message.params, protect, bytes_max);
-            cx.output.log(Level::Activity, line);
+            let out = &mut cx.output.activity;
+            activity::line(out, &self.address, service, method, message.params, protect, bytes_max);
+            out.push('\n');
         }
     }
 

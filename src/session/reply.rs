@@ -1,5 +1,7 @@
 //! From a bus message to the client: what it means for the books, and what the client is sent.
 
+use std::borrow::Cow;
+
 use super::book::Pending;
 use super::client::Client;
 use super::context::Context;
@@ -32,9 +34,14 @@ impl Client {
                 pending.lost_at_ms = 0;
             }
         }
-        let spelled = conversation.thread_spelled.clone();
+        // Lent by the conversation while its book changes.
+        let spelled = std::mem::take(&mut conversation.thread_spelled);
         // The bad byte of a reply that is not UTF-8 may be in its osrf_xid.
-        let xid = reply.xid.as_deref().filter(|_| reply.utf8).unwrap_or(&conversation.xid).to_vec();
+        let xid = match reply.xid.as_deref() {
+            Some(xid) if reply.utf8 => Cow::Borrowed(xid),
+            _ => Cow::Owned(conversation.xid.clone()),
+        };
+        let xid = &*xid;
         // What a bad byte stands in for, in case this reply cannot be forwarded as it is.
         let named: Vec<Trace> = if reply.utf8 {
             Vec::new()
@@ -53,17 +60,17 @@ impl Client {
         if !reply.utf8 {
             counters::add(&cx.counts().bus_garbage, 1);
             let text = "the service's reply is not UTF-8 and cannot be delivered as text; the service is at fault";
-            self.error(cx, (&spelled, &xid), &named, (500, false), text);
+            self.error(cx, (&spelled, xid), &named, (500, false), text);
         } else if let Some((at, ended)) = &done.no_service {
             // An envelope for each, since the browser client reads only the first message of one.
             for pending in ended {
                 self.send_text(cx, 512, |out| {
-                    transport::write_router_404(out, (&spelled, &xid), text, &reply.messages[*at], &pending.trace);
+                    transport::write_router_404(out, (&spelled, xid), text, &reply.messages[*at], &pending.trace);
                 });
             }
         } else if done.foreign.is_empty() || reply.messages.len() > 1 {
             self.send_text(cx, reply.body.len() + spelled.len() + xid.len() + 64, |out| {
-                transport::write_envelope(out, &spelled, &xid, reply);
+                transport::write_envelope(out, &spelled, xid, reply);
             });
         }
         if !done.foreign.is_empty() {
@@ -77,18 +84,21 @@ impl Client {
                 ),
             );
             let text = format!("the worker's domain {domain} may not be dialled by this gateway (bus_domains)");
-            self.error(cx, (&spelled, &xid), &traces(&done.foreign), (503, true), &text);
+            self.error(cx, (&spelled, xid), &traces(&done.foreign), (503, true), &text);
         }
         if !done.unanswered.is_empty() {
             let text = "the session ended (the worker's keep-alive ran out) before this was answered; \
                         it may or may not have been carried out";
-            self.error(cx, (&spelled, &xid), &traces(&done.unanswered), (503, true), text);
+            self.error(cx, (&spelled, xid), &traces(&done.unanswered), (503, true), text);
         }
         if done.unwanted {
             let domain = address::domain_of(&reply.from).and_then(|name| cx.domain(name));
             if let Some(domain) = domain {
-                cx.push_disconnect(domain, &reply.from, &reply.thread, &xid);
+                cx.push_disconnect(domain, &reply.from, &reply.thread, xid);
             }
+        }
+        if let Some(conversation) = self.book.get_mut(n) {
+            conversation.thread_spelled = spelled;
         }
         self.book.forget_if_over(n);
         if self.book.pending() < pending_before {

@@ -119,7 +119,7 @@ impl Client {
             }
         } else if now_ms >= self.times.received_ms + cx.limits.ping_ms {
             self.times.ping_since_ms = now_ms;
-            self.outbound.frame(2, |out| frame::ping(out, b""));
+            self.outbound.frame(&mut cx.spare, 2, |out| frame::ping(out, b""));
         }
     }
 
@@ -178,13 +178,13 @@ impl Client {
         let conversations = self.book.conversations();
         let pending = conversations
             .iter()
-            .flat_map(|c| c.pending.iter().map(move |p| (&*c.service, &*p.method, now_ms - p.since_ms)))
+            .flat_map(|c| c.pending.iter().map(move |p| (c.service(), &*p.method, now_ms - p.since_ms)))
             .max_by_key(|(.., age_ms)| *age_ms);
         let session = || {
             conversations
                 .iter()
                 .filter(|c| c.connected)
-                .map(|c| (&*c.service, "", now_ms - c.connected_since_ms))
+                .map(|c| (c.service(), "", now_ms - c.connected_since_ms))
                 .max_by_key(|(.., age_ms)| *age_ms)
         };
         pending.or_else(session)

@@ -8,7 +8,7 @@ use crate::opensrf::activity;
 fn a_method_that_overruns_the_line_by_one_byte_is_marked_as_cut() {
     let logged = |method: &str, bytes_max: usize| {
         let mut out = String::new();
-        activity::line(&mut out, "c", "s", method, None, &[], bytes_max);
+        activity::line(&mut out, &"c", "s", method, None, &[], bytes_max);
         out
     };
     assert_eq!(logged("methods", "[c] [] s methods".len()), "[c] [] s methods");

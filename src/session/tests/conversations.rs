@@ -426,12 +426,11 @@ fn activity_is_logged_when_a_request_is_relayed_with_the_sessions_service() {
     let mut world = World::new();
     let slot = world.client();
     world.session(slot, "t", WORKER);
-    world.log.clear();
+    world.activity.clear();
     world.say(slot, json!({"thread": "t", "osrf_msg": [request(1)]}));
     world.say(slot, json!({"service": "router", "thread": "u", "osrf_msg": [request(1)]}));
     world.say_close(slot, 1000);
-    let lines: Vec<&str> =
-        world.log.iter().filter(|(level, _)| *level == Level::Activity).map(|(_, line)| &**line).collect();
+    let lines = &world.activity;
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert_eq!(lines[0], "[127.0.0.1] [] opensrf.math add 1, 2");
     assert!(lines[1].starts_with("[127.0.0.1] [] disconnect after 0.000 s, 1 requests: "), "{}", lines[1]);

@@ -255,6 +255,6 @@ fn a_stop_without_a_drain_counts_nobody_as_cut_and_says_why_it_closes() {
         world.clients.stop(code, false);
         world.settle();
         assert_eq!((world.drained(), world.closed_with(slot)), ((0, 0), Some(code)));
-        assert!(world.log.iter().any(|(_, text)| text.contains("disconnect after") && text.contains(word)));
+        assert!(world.activity.iter().any(|text| text.contains("disconnect after") && text.contains(word)));
     }
 }

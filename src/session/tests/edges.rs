@@ -260,10 +260,10 @@ fn what_is_in_doubt_is_given_up_in_time_though_something_older_was_given_up_befo
 
 #[test]
 fn small_frames_travel_together_up_to_16_kib_and_every_byte_is_counted() {
-    let mut outbound = Outbound::default();
+    let (mut outbound, mut spare) = (Outbound::default(), Spare::default());
     let mut queued = 0;
     for n in 0..100 {
-        outbound.text(300, |out| out.extend_from_slice(&[b'x'; 296]));
+        outbound.text(&mut spare, 300, |out| out.extend_from_slice(&[b'x'; 296]));
         queued += 300;
         assert_eq!(outbound.bytes(), queued, "after {n}");
     }
@@ -280,7 +280,7 @@ fn small_frames_travel_together_up_to_16_kib_and_every_byte_is_counted() {
     assert_eq!(chunks.len(), 2, "30,000 bytes: {chunks:?}");
     assert!(chunks[0] > 15_000 && chunks[0] <= 16 * 1024);
     assert!(outbound.is_empty() && !outbound.is_ready() && !outbound.owns_heap());
-    outbound.text(300, |out| out.push(b'x'));
+    outbound.text(&mut spare, 300, |out| out.push(b'x'));
     outbound.drop_queued();
     assert!(outbound.is_empty() && !outbound.owns_heap());
 }

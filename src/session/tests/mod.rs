@@ -26,7 +26,8 @@ use super::clients::Clients;
 use super::context::Context;
 use super::limits::{Limits, Names};
 use super::outbound::Outbound;
-use super::output::{Level, SlotIndex};
+use super::output::{Level, Output, SlotIndex};
+use super::spare::Spare;
 use crate::bus::outbox::Ticket;
 use crate::counters::{self, Counts, Limit};
 use crate::opensrf::envelope;
@@ -90,6 +91,7 @@ struct World {
     hung_up: Vec<SlotIndex>,
     resumed: Vec<SlotIndex>,
     log: Vec<(Level, String)>,
+    activity: Vec<String>,
 }
 
 /// The defaults of the options table.
@@ -162,6 +164,7 @@ impl World {
             hung_up: Vec::new(),
             resumed: Vec::new(),
             log: Vec::new(),
+            activity: Vec::new(),
         }
     }
 
@@ -317,11 +320,12 @@ impl World {
     /// Does what the shell does after each call.
     fn settle(&mut self) {
         loop {
-            let output = self.clients.take_output();
+            let output = self.clients.take_output(Output::default());
             if output.is_empty() {
                 return;
             }
             self.log.extend(output.events);
+            self.activity.extend(output.activity.lines().map(str::to_owned));
             self.resumed.extend(output.resume);
             self.half_closed.extend(output.half_close);
             for (domain, push) in output.pushes {

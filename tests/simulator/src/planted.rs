@@ -73,8 +73,8 @@ planted! {
     "resumed-late": "who waits for the core's bytes is not looked at again by the tick",
         "src/session/clients.rs", "for slot in self.paused.clone() {" => "for slot in self.paused.clone().into_iter().skip(1) {";
     "push-sent-twice": "messages written while others are unconfirmed are written again",
-        "src/bus/outbox.rs", "        self.waiting.clear();\n        self.writing_bytes"
-        => "        if self.sent.len() < 4 {\n            self.waiting.clear();\n        }\n        self.writing_bytes";
+        "src/bus/outbox.rs", "        self.used.extend(self.waiting.drain(..).map(|push| push.message));"
+        => "        if self.sent.len() < 4 {\n            self.waiting.clear();\n        }";
     "unconfirmed-told-twice": "what was not confirmed when a link broke is told again at its next loss",
         "src/bus/outbox.rs", ".drain(..)\n            .flat_map(|sent| match sent {\n                Sent::Push(tickets) => tickets,"
         => ".iter()\n            .flat_map(|sent| match sent {\n                Sent::Push(tickets) => tickets.clone(),";

@@ -11,6 +11,7 @@ use crate::oracle::{Oracle, Reply, ReplyMsg, Rules};
 use crate::random::Random;
 use crate::session::audit::audit;
 use crate::session::clients::Clients;
+use crate::session::output::Output;
 use crate::workers::{Job, address};
 use crate::world::{checks, context, violated};
 
@@ -125,7 +126,7 @@ impl Small {
     /// Compares, and lets the kernel take what is to be sent.
     fn settle(&mut self) {
         loop {
-            for (domain, push) in self.clients.take_output().pushes {
+            for (domain, push) in self.clients.take_output(Output::default()).pushes {
                 let text = checks::pushed(&mut self.oracle, domain, &push);
                 self.transcript[0].extend_from_slice(text.as_bytes());
                 if push.ticket.is_some() {
@@ -142,6 +143,7 @@ impl Small {
                 violated!("{wrong}");
             }
             self.transcript[1].extend_from_slice(&chunk);
+            self.clients.recycle(chunk);
             self.call(|clients| clients.sent(0));
             self.oracle.sent(0);
         }

@@ -187,7 +187,8 @@ impl World {
         let whole = *at == chunk.len();
         let frames = conn.browser.receive(&bytes);
         if whole {
-            conn.chunk = None;
+            let chunk = conn.chunk.take().map(|(chunk, _)| chunk).unwrap_or_default();
+            self.clients.recycle(chunk);
             self.call(|clients| clients.sent(slot));
             self.oracle.sent(slot);
         } else {

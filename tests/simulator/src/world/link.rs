@@ -129,6 +129,7 @@ impl World {
         let messages = link.outbox.len();
         let mut batch = Vec::new();
         let commands = link.outbox.write(&mut batch);
+        link.outbox.take_used().for_each(|buffer| self.clients.recycle(buffer));
         let mut lists: Vec<&str> = Vec::new();
         let mut written: BTreeMap<usize, Vec<Ticket>> = BTreeMap::new();
         for (key, ticket) in &link.waiting {

@@ -7,7 +7,7 @@ use super::{Phase, World, checks};
 use crate::oracle::Stage;
 use crate::session::audit::{Audit, audit};
 use crate::session::clients::Clients;
-use crate::session::output::{Level, Output};
+use crate::session::output::Output;
 use crate::tally::What;
 
 /// The core's tick, ms.
@@ -35,8 +35,9 @@ impl World {
 
     /// Does what was decided, after the oracle has decided for itself.
     pub(super) fn settle(&mut self) {
-        let Output { pushes, send, half_close, hang_up, resume, events } = self.clients.take_output();
-        self.activity_lines += events.iter().filter(|(level, _)| *level == Level::Activity).count() as u64;
+        let Output { pushes, send, half_close, hang_up, resume, activity, .. } =
+            self.clients.take_output(Output::default());
+        self.activity_lines += activity.lines().count() as u64;
         for slot in &resume {
             self.oracle.resume(*slot);
         }
