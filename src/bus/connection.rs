@@ -62,6 +62,20 @@ impl Input {
         }
     }
 
+    /// Takes what has been received already, without waiting; says whether that was anything.
+    pub fn try_fill(&mut self, stream: &Stream) -> io::Result<bool> {
+        if self.at == self.buffer.len() {
+            self.buffer.clear();
+            self.at = 0;
+        }
+        match stream.try_read(&mut self.buffer) {
+            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "Redis closed the connection")),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The next token, or `None` when it is not all here.
     pub fn next(&mut self) -> io::Result<Option<Token<'_>>> {
         resp::next(&self.buffer, &mut self.at)

@@ -5,18 +5,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
 
 use monoio::time::{sleep, timeout};
 
+use super::acks::{self, Acks};
 use super::connection::{self, Greeted, Input};
 use super::inbox::{Inbox, Unexpected};
-use super::outbox::{Answer, Outbox, Push};
+use super::outbox::{Outbox, Push};
 use crate::core::Core;
 use crate::core::notify::Notify;
-use crate::core::stream::Stream;
 use crate::counters::{self, LinkState};
 
 /// The first wait between two attempts to connect, ms; doubles up to `bus_backoff_max_ms`.
@@ -49,7 +48,9 @@ pub struct Link {
     /// What waits to be pushed, and what waits for its confirmation.
     pub outbox: RefCell<Outbox>,
     /// Something waits in the outbox, the connection broke, or the core ends.
-    wake: Notify,
+    pub(super) wake: Notify,
+    /// The confirmations of what was pushed.
+    pub(super) acks: Acks,
     /// The link that pushes.
     push: Cell<LinkState>,
     /// The link that pops; `Up` where there is none.
@@ -71,6 +72,7 @@ impl Link {
             domain,
             outbox: RefCell::default(),
             wake: Notify::default(),
+            acks: Acks::default(),
             push: Cell::new(LinkState::Connecting),
             pop: Cell::new(if domain == 0 { LinkState::Connecting } else { LinkState::Up }),
             started: Cell::new(false),
@@ -101,6 +103,25 @@ impl Link {
     /// Whether the tasks have been started.
     pub fn is_started(&self) -> bool {
         self.started.get()
+    }
+
+    /// Time has passed: a link that has been quiet is listened to, and probed after a while.
+    pub fn tick(&self, core: &Core) {
+        if !self.started.get() || self.push.get() != LinkState::Up {
+            return;
+        }
+        let quiet_ms = self.acks.quiet_ms(core.now_ms());
+        if quiet_ms >= acks::QUIET_MS || self.ending.get() {
+            self.acks.listen();
+        }
+        let outbox = &self.outbox;
+        if Duration::from_millis(quiet_ms) >= core.link_options.probe
+            && outbox.borrow().is_empty()
+            && outbox.borrow().is_confirmed()
+        {
+            outbox.borrow_mut().delete(Rc::clone(&core.probe_key));
+            self.wake.notify();
+        }
     }
 
     /// The core ends: deletes the core's own list with the last batch.
@@ -246,7 +267,7 @@ async fn ended(core: &Rc<Core>, domain: usize, half: Half, began_ms: u64, error:
 async fn push_loop(core: Rc<Core>, domain: usize) {
     while let Some(greeted) = connect(&core, domain, Half::Push, true).await {
         let began_ms = core.now_ms();
-        let error = push(&core, domain, greeted).await;
+        let error = acks::push(&core, domain, greeted).await;
         let link = &core.links[domain];
         link.push.set(LinkState::Connecting);
         let unconfirmed = link.outbox.borrow_mut().take_unconfirmed();
@@ -266,74 +287,6 @@ async fn push_loop(core: Rc<Core>, domain: usize) {
             core.clients(|clients| unconfirmed.into_iter().for_each(|ticket| clients.push_failed(ticket, &text)));
         }
         ended(&core, domain, Half::Push, began_ms, &error).await;
-    }
-}
-
-/// Pushes until the connection breaks, which it returns the reason of.
-async fn push(core: &Rc<Core>, domain: usize, greeted: Greeted) -> io::Error {
-    let link = &core.links[domain];
-    let Greeted { stream, input, .. } = greeted;
-    let broken: Rc<RefCell<Option<io::Error>>> = Rc::default();
-    let reader = monoio::spawn({
-        let (core, stream, broken) = (Rc::clone(core), Rc::clone(&stream), Rc::clone(&broken));
-        async move {
-            let error = confirm(&core, domain, &stream, input).await;
-            *broken.borrow_mut() = Some(error);
-            core.links[domain].wake.notify();
-        }
-    });
-    while broken.borrow().is_none() {
-        if link.outbox.borrow().is_empty() {
-            if timeout(core.link_options.probe, link.wake.notified()).await.is_err()
-                && link.outbox.borrow().is_confirmed()
-            {
-                link.outbox.borrow_mut().delete(Rc::clone(&core.probe_key));
-            }
-            continue;
-        }
-        let mut batch = Vec::new();
-        let (messages, commands) = {
-            let mut outbox = link.outbox.borrow_mut();
-            (outbox.len(), outbox.write(&mut batch))
-        };
-        core.clients(|clients| link.outbox.borrow_mut().take_used().for_each(|buffer| clients.recycle(buffer)));
-        counters::add(&core.counts().bus_pushes, messages as u64);
-        counters::add(&core.counts().bus_commands, commands as u64);
-        if let (Err(error), _) = stream.write_all(batch).await {
-            broken.borrow_mut().get_or_insert(error);
-        }
-        link.outbox.borrow_mut().written();
-    }
-    stream.shutdown(Shutdown::Both);
-    reader.await;
-    broken.take().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())
-}
-
-/// Reads the confirmations until the connection breaks.
-async fn confirm(core: &Rc<Core>, domain: usize, stream: &Stream, mut input: Input) -> io::Error {
-    loop {
-        let mut refused = Vec::new();
-        loop {
-            let answer = match input.next() {
-                Ok(None) => break,
-                Ok(Some(token)) => core.links[domain].outbox.borrow_mut().answer(&token),
-                Err(error) => return error,
-            };
-            match answer {
-                Some(Answer::Done) => {}
-                Some(Answer::Refused(tickets, text)) => refused.push((tickets, text)),
-                None => return io::Error::new(io::ErrorKind::InvalidData, "Redis answered what was not asked"),
-            }
-        }
-        for (tickets, text) in refused {
-            tracing::warn!("bus: {} refused a push: {text}", core.domain_name(domain));
-            let text = text.trim_end_matches('.');
-            let text = format!("the bus (Redis) refused the message: {text}; it may or may not have been carried out");
-            core.clients(|clients| tickets.into_iter().for_each(|ticket| clients.push_failed(ticket, &text)));
-        }
-        if let Err(error) = input.fill(stream).await {
-            return error;
-        }
     }
 }
 

@@ -15,6 +15,7 @@ use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::MsgFlags;
 use socket2::{SockRef, TcpKeepalive};
 
 /// A TCP connection. At most one read and one write at a time.
@@ -78,6 +79,14 @@ impl Stream {
     /// Waits until there is something to read, an end or an error; owns no buffer meanwhile.
     pub async fn readable(&self) -> io::Result<()> {
         self.stream().readable(false).await
+    }
+
+    /// Appends what has been received, 4 KiB at most, without waiting; 0 bytes = the peer has ended.
+    pub fn try_read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let mut some = [0_u8; 4096];
+        let bytes = nix::sys::socket::recv(self.stream().as_raw_fd(), &mut some, MsgFlags::MSG_DONTWAIT)?;
+        buffer.extend_from_slice(&some[..bytes]);
+        Ok(bytes)
     }
 
     /// Reads into `buffer`; 0 bytes = the peer has ended.

@@ -46,6 +46,7 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
         core.clients(Clients::tick);
         core.clients.borrow_mut().context.bus_bytes = core.bus_bytes();
         crate::process::logs::flush();
+        core.links.iter().for_each(|link| link.tick(core));
         if core.settings.version() != settings_seen {
             settings_seen = core.settings.version();
             let limits = Rc::new(core.settings.limits());
@@ -123,6 +124,7 @@ async fn end_links(core: &Rc<Core>) {
     let until_ms = core.shared.now_ms() + 1_000;
     while !core.links.iter().all(crate::bus::link::Link::is_done) && core.shared.now_ms() < until_ms {
         ticks.tick().await;
+        core.links.iter().for_each(|link| link.tick(core));
         counters::set(&core.counts().heartbeat_ms, core.shared.now_ms());
     }
 }

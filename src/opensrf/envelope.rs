@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use super::escape::escaped_len;
 use super::precheck::precheck;
+use smallvec::SmallVec;
+
 use super::read;
 use super::scan::is_number;
 pub use super::trace::Trace;
@@ -78,7 +80,7 @@ pub struct Envelope<'a> {
     /// `log_xid` as the text of a JSON string with its quotes; a number in quotes. None where absent, null or empty.
     pub xid: Option<Cow<'a, [u8]>>,
     /// The messages, at least one.
-    pub messages: Vec<Message<'a>>,
+    pub messages: SmallVec<[Message<'a>; 1]>,
     pub(super) text: &'a [u8],
 }
 

@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use super::envelope::{Envelope, Kind, Limit, Limits, Message, Refusal, Splice};
 use super::scan::{Broken, Cursor, Scalar};
 use super::seen::Seen;
@@ -41,9 +43,9 @@ struct Draft<'a> {
     thread_spelled: Cow<'a, [u8]>,
     xid: Option<Cow<'a, [u8]>>,
     has_messages: bool,
-    messages: Vec<Message<'a>>,
+    messages: SmallVec<[Message<'a>; 1]>,
     /// Messages to answer should the envelope be refused.
-    traces: Vec<Trace>,
+    traces: SmallVec<[Trace; 2]>,
     /// Elements of `osrf_msg`, and the DISCONNECTs among them.
     elements: usize,
     disconnects: usize,
@@ -82,8 +84,8 @@ impl<'a> Draft<'a> {
             thread_spelled: Cow::Borrowed(b"\"\""),
             xid: None,
             has_messages: false,
-            messages: Vec::new(),
-            traces: Vec::new(),
+            messages: SmallVec::new(),
+            traces: SmallVec::new(),
             elements: 0,
             disconnects: 0,
             fault: None,
@@ -112,7 +114,7 @@ impl<'a> Draft<'a> {
             reason,
             thread_spelled: self.thread_spelled.into_owned(),
             xid: self.xid.map(Cow::into_owned),
-            traces: self.traces,
+            traces: self.traces.into_vec(),
             only_disconnects: self.elements > 0 && self.elements == self.disconnects,
         }
     }
