@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use crate::bus::link::{Link, LinkOptions};
 use crate::counters::{self, Counts, LinkState};
-use crate::process::logs::ACTIVITY;
+use crate::process::logs::ActivityLog;
 use crate::process::phase::Shared;
 use crate::process::resolver::Resolver;
 use crate::process::settings::Settings;
@@ -51,6 +51,8 @@ pub struct CoreOptions {
     pub shared: Arc<Shared>,
     /// Where the names of the bus domains are resolved.
     pub resolver: Arc<Resolver>,
+    /// Where activity goes.
+    pub activity: ActivityLog,
 }
 
 /// Everything that a core's tasks share. Lives on one thread.
@@ -72,6 +74,8 @@ pub struct Core {
     pub probe_key: Rc<str>,
     /// Where the names of the bus domains are resolved.
     pub resolver: Arc<Resolver>,
+    /// Gone when the core has ended.
+    activity: RefCell<Option<ActivityLog>>,
     settings: Arc<Settings>,
     shared: Arc<Shared>,
     /// A connection ended: one that could not be accepted may be now.
@@ -84,9 +88,11 @@ pub struct Core {
 pub fn run(options: CoreOptions) -> std::io::Result<()> {
     ring::build()?.block_on(async move {
         let core = Rc::new(Core::new(&options));
+        core.activity.replace(Some(options.activity));
         core.links[0].start(&core);
         let listener = listener::Share::start(&core, options.listener)?;
         ticker::run(&core, listener).await;
+        core.activity.take();
         core.shared.cores[core.index].ended.store(true, std::sync::atomic::Ordering::Release);
         Ok(())
     })
@@ -118,6 +124,7 @@ impl Core {
             probe_key: format!("{}:probe", names.address).into(),
             names,
             resolver: Arc::clone(&options.resolver),
+            activity: RefCell::default(),
             settings,
             shared: Arc::clone(&options.shared),
             freed: Notify::default(),
@@ -128,15 +135,18 @@ impl Core {
     /// Lets `decide` decide, with the time of now, and does what it decided.
     pub fn clients<T>(self: &Rc<Self>, decide: impl FnOnce(&mut Clients) -> T) -> T {
         let mut clients = self.clients.borrow_mut();
-        clients.context.now_ms = self.shared.now_ms();
+        let now_ms = self.shared.now_ms();
+        clients.context.now_ms = now_ms;
         let decided = decide(&mut clients);
         if clients.context.output.is_empty() {
             return decided;
         }
         let mut output = clients.take_output(self.spare_output.take());
         drop(clients);
-        for line in output.activity.lines() {
-            tracing::info!(target: ACTIVITY, "{line}");
+        if !output.activity.is_empty()
+            && let Some(log) = &mut *self.activity.borrow_mut()
+        {
+            log.log(now_ms, &output.activity);
         }
         for (level, line) in output.events.drain(..) {
             match level {

@@ -45,7 +45,9 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
         counters::set(&core.counts().heartbeat_ms, now_ms);
         core.clients(Clients::tick);
         core.clients.borrow_mut().context.bus_bytes = core.bus_bytes();
-        crate::process::logs::flush();
+        if let Some(log) = &mut *core.activity.borrow_mut() {
+            log.flush();
+        }
         core.links.iter().for_each(|link| link.tick(core));
         if core.settings.version() != settings_seen {
             settings_seen = core.settings.version();

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod activity;
 mod line;
 mod sink;
 #[cfg(test)]
@@ -23,11 +24,9 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGua
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt;
 
+pub use activity::ActivityLog;
 use line::{Lines, Queue};
 use sink::{LogFile, Output, Sink, Syslog};
-
-/// The target of activity lines: `tracing::info!(target: ACTIVITY, "{line}")`.
-pub const ACTIVITY: &str = "activity";
 
 /// What waits for the writer at most: messages, and lines of activity gathered to 12 KiB, which are 100 MB or 8 s of 50,000
 /// requests a second. What comes next is dropped and counted.
@@ -111,6 +110,8 @@ pub struct Logs {
     refused: ErrorCounter,
     /// Lines that could not be written.
     lost: Arc<AtomicU64>,
+    queue: Queue,
+    colour: bool,
     _guard: WorkerGuard,
 }
 
@@ -166,12 +167,18 @@ fn assemble(
     mask.thread_set_mask().map_err(masked)?;
     let level = Arc::new(AtomicU8::new(level as u8));
     let refused = queue.error_counter();
-    let lines = Lines::new(Arc::clone(&level), Queue::new(queue, Arc::clone(&lost)), colour);
-    let logs = Logs { level, file, refused, lost, _guard: guard };
+    let queue = Queue::new(queue, Arc::clone(&lost));
+    let lines = Lines::new(Arc::clone(&level), queue.clone(), colour);
+    let logs = Logs { level, file, refused, lost, queue, colour, _guard: guard };
     Ok((logs, Dispatch::new(Registry::default().with(lines))))
 }
 
 impl Logs {
+    /// The activity log, for one thread.
+    pub fn activity(&self) -> ActivityLog {
+        ActivityLog::new(self.queue.clone(), self.colour)
+    }
+
     /// Lines lost so far: the queue was full, or they could not be written.
     pub fn dropped(&self) -> u64 {
         self.drops()()
@@ -196,11 +203,6 @@ impl Logs {
         self.level.store(level as u8, Relaxed);
         tracing::callsite::rebuild_interest_cache();
     }
-}
-
-/// Queues the lines of activity that the calling thread has gathered; a core does it once a tick.
-pub fn flush() {
-    line::flush();
 }
 
 /// As tracing spells it.

@@ -129,6 +129,7 @@ impl Running {
                     address,
                     shared: Arc::clone(&shared),
                     resolver: Arc::clone(&resolver),
+                    activity: logs.activity(),
                 };
                 crate::counters::set(&shared.cores[index].counts.heartbeat_ms, shared.now_ms());
                 let (failed, cpu) = (Arc::clone(&failed), config.cores[index]);

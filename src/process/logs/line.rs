@@ -2,7 +2,7 @@
 //!
 //! `2026-01-31T23:59:59.999Z INFO  core: message name=value`, behind one byte that tells the writer what it is.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt::{self, Debug, Write as _};
 use std::io::Write as _;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Context, Layer};
 
-use super::{ACTIVITY, filter};
+use super::filter;
 
 /// A line's greatest length, bytes; the rest is cut. An activity line has 1,536 bytes of message by default, and a
 /// syslog datagram should hold it.
@@ -28,54 +28,10 @@ pub(super) const LINE_BYTES_MAX: usize = 4096;
 pub(super) const MESSAGE: u8 = b'@';
 /// See [`MESSAGE`].
 pub(super) const ACTIVITY_LINES: u8 = b'A';
-/// These two bytes.
-const KIND_BYTES: usize = 2;
-
-/// Lines of activity that a thread gathers before it queues them, bytes: a queued line costs an allocation and may
-/// wake the writer, which is more than all the rest of it.
-pub(super) const GATHERED_BYTES_MAX: usize = 12 * 1024;
 
 thread_local! {
     /// The line under construction, kept for its capacity. Taken while in use: a field's `Debug` may log as well.
     static LINE: Cell<String> = const { Cell::new(String::new()) };
-    /// Lines of activity that wait for [`flush`], or for more.
-    static GATHERED: RefCell<Gathered> = const { RefCell::new(Gathered { lines: String::new(), count: 0, queue: None }) };
-}
-
-/// Lines of activity of one thread, behind the two bytes that tell the writer what they are.
-struct Gathered {
-    lines: String,
-    count: usize,
-    /// Where they go: that of the line that came first.
-    queue: Option<Queue>,
-}
-
-impl Gathered {
-    fn flush(&mut self) {
-        if self.count > 0
-            && let Some(queue) = self.queue.take()
-        {
-            queue.send(self.lines.as_bytes(), self.count);
-        }
-        self.lines.clear();
-        self.count = 0;
-    }
-}
-
-impl Drop for Gathered {
-    fn drop(&mut self) {
-        self.flush();
-    }
-}
-
-/// Queues the lines of activity that this thread has gathered. A thread that logs activity calls it every few
-/// milliseconds; its end does it, too.
-pub(super) fn flush() {
-    let _ = GATHERED.try_with(|gathered| {
-        if let Ok(mut gathered) = gathered.try_borrow_mut() {
-            gathered.flush();
-        }
-    });
 }
 
 /// The way to the writer thread.
@@ -92,7 +48,7 @@ impl Queue {
         Self { writer, lost }
     }
 
-    fn send(&self, lines: &[u8], count: usize) {
+    pub(super) fn send(&self, lines: &[u8], count: usize) {
         let dropped = || self.writer.error_counter().dropped_lines();
         let before = dropped();
         // It cannot fail: a full queue counts one and says Ok.
@@ -118,13 +74,8 @@ impl Lines {
     }
 
     fn prints(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && (is_activity(metadata) || *metadata.level() <= filter(self.level.load(Relaxed)))
+        metadata.is_event() && *metadata.level() <= filter(self.level.load(Relaxed))
     }
-}
-
-/// Whether `loglevel` does not apply.
-fn is_activity(metadata: &Metadata<'_>) -> bool {
-    metadata.target() == ACTIVITY && *metadata.level() <= Level::INFO
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
@@ -138,43 +89,19 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(filter(self.level.load(Relaxed)).max(LevelFilter::INFO))
+        Some(filter(self.level.load(Relaxed)))
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut line = LINE.try_with(Cell::take).unwrap_or_default();
         line.clear();
         self.print(event, &mut line);
-        if is_activity(event.metadata()) {
-            self.gather(&line);
-        } else {
-            // What the thread logged before stays before.
-            flush();
-            self.queue.send(line.as_bytes(), 1);
-        }
+        self.queue.send(line.as_bytes(), 1);
         let _ = LINE.try_with(|kept| kept.set(line));
     }
 }
 
 impl Lines {
-    /// Puts a line of activity to those that this thread has gathered.
-    fn gather(&self, line: &str) {
-        let gathered = GATHERED.try_with(|gathered| {
-            let Ok(mut gathered) = gathered.try_borrow_mut() else { return false };
-            if gathered.lines.len() + line.len() > GATHERED_BYTES_MAX {
-                gathered.flush();
-            }
-            let from = if gathered.lines.is_empty() { 0 } else { KIND_BYTES };
-            gathered.lines.push_str(&line[from..]);
-            gathered.count += 1;
-            gathered.queue.get_or_insert_with(|| self.queue.clone());
-            true
-        });
-        if gathered != Ok(true) {
-            self.queue.send(line.as_bytes(), 1);
-        }
-    }
-
     fn print(&self, event: &Event<'_>, line: &mut String) {
         let metadata = event.metadata();
         let (severity, name, colour) = match *metadata.level() {
@@ -184,13 +111,9 @@ impl Lines {
             Level::DEBUG => ('7', "DEBUG", "\x1b[34m"),
             Level::TRACE => ('7', "TRACE", "\x1b[35m"),
         };
-        line.push(char::from(if is_activity(metadata) { ACTIVITY_LINES } else { MESSAGE }));
+        line.push(char::from(MESSAGE));
         line.push(severity);
-        // It prints microseconds; milliseconds are read more easily and sort as well.
-        if SystemTime.format_time(&mut Writer::new(line)).is_ok() && line.ends_with('Z') {
-            line.truncate(line.len() - "456Z".len());
-            line.push('Z');
-        }
+        print_time(line);
         let (colour, plain) = if self.colour { (colour, "\x1b[0m") } else { ("", "") };
         let target = metadata.target();
         let target = target.strip_prefix("evergate::").unwrap_or(target);
@@ -201,6 +124,15 @@ impl Lines {
             line.push('…');
         }
         line.push('\n');
+    }
+}
+
+/// Appends the time of now.
+pub(super) fn print_time(line: &mut String) {
+    // It prints microseconds; milliseconds are read more easily and sort as well.
+    if SystemTime.format_time(&mut Writer::new(line)).is_ok() && line.ends_with('Z') {
+        line.truncate(line.len() - "456Z".len());
+        line.push('Z');
     }
 }
 

@@ -42,7 +42,6 @@ fn printed(level: Level, log: impl FnOnce(&Logs)) -> String {
     let path = dir.0.join("log");
     let (logs, dispatch) = to_file(&path, level);
     tracing::dispatcher::with_default(&dispatch, || log(&logs));
-    flush();
     drop(logs);
     fs::read_to_string(&path).unwrap()
 }
@@ -88,8 +87,7 @@ fn the_level_can_change_while_running_and_activity_ignores_it() {
             tracing::debug!(target: "t", "debug {round}");
             tracing::info!(target: "t", "info {round}");
             tracing::error!(target: "t", "error {round}");
-            tracing::info!(target: ACTIVITY, "activity {round}");
-            tracing::debug!(target: ACTIVITY, "not activity {round}");
+            logs.activity().log(1, &format!("activity {round}\n"));
         };
         log(1);
         logs.set_level(Level::Debug);
@@ -98,10 +96,7 @@ fn the_level_can_change_while_running_and_activity_ignores_it() {
         log(3);
     });
     let messages: Vec<&str> = text.lines().map(|line| line.split_once(": ").unwrap().1).collect();
-    assert_eq!(
-        messages,
-        ["error 1", "activity 1", "debug 2", "info 2", "error 2", "activity 2", "not activity 2", "activity 3"]
-    );
+    assert_eq!(messages, ["error 1", "activity 1", "debug 2", "info 2", "error 2", "activity 2", "activity 3"]);
     assert!(text.contains(" INFO  activity: activity 1\n"));
 }
 
@@ -238,8 +233,7 @@ fn syslog_gets_each_line_under_its_facility_and_survives_a_restart_of_the_daemon
         let line = receive(&socket);
         // local0 is 16, local1 is 17 (RFC 3164, 4.1.1); error is 3, informational 6.
         assert!(line.starts_with("<131>") && line.ends_with(&format!("{tag}ERROR bus: one\\ntwo")), "{line}");
-        tracing::info!(target: ACTIVITY, "[192.0.2.1] [] opensrf.math add 1, 2");
-        flush();
+        logs.activity().log(1, "[192.0.2.1] [] opensrf.math add 1, 2\n");
         let line = receive(&socket);
         assert!(line.starts_with("<142>"), "{line}");
         assert!(line.ends_with(&format!("{tag}INFO  activity: [192.0.2.1] [] opensrf.math add 1, 2")), "{line}");
@@ -285,21 +279,23 @@ fn many_threads_log_whole_lines() {
 }
 
 #[test]
-fn lines_of_activity_are_gathered_and_none_is_lost_or_overtaken() {
-    let text = printed(Level::Info, |_| {
+fn lines_of_activity_are_gathered_and_none_is_lost() {
+    let text = printed(Level::Off, |logs| {
+        let mut log = logs.activity();
         for n in 0..1_000 {
-            tracing::info!(target: ACTIVITY, "line {n} {}", "x".repeat(100));
+            log.log(n / 10, &format!("line {n} {}\nand another\n", "x".repeat(100)));
         }
-        tracing::info!("a message comes behind the activity of its thread");
-        let dispatch = tracing::dispatcher::get_default(Dispatch::clone);
-        let ending = std::thread::spawn(move || {
-            tracing::dispatcher::with_default(&dispatch, || tracing::info!(target: ACTIVITY, "the end of a thread"));
-        });
-        ending.join().unwrap();
+        log.flush();
+        log.log(2_000, &format!("{}\n", "é".repeat(5_000)));
     });
-    let lines: Vec<&str> = text.lines().map(|line| line.split_once(": ").unwrap().1).collect();
-    assert!((0..1_000).all(|n| lines[n].starts_with(&format!("line {n} x"))));
-    assert_eq!(lines[1_000..], ["a message comes behind the activity of its thread", "the end of a thread"]);
+    let lines: Vec<(&str, &str)> = text.lines().map(|line| line.split_once(" INFO  activity: ").unwrap()).collect();
+    assert_eq!(lines.len(), 2_001);
+    assert!(lines.iter().all(|(time, _)| time.len() == "2026-01-31T23:59:59.999Z".len()));
+    assert!(
+        (0..1_000).all(|n| lines[2 * n].1.starts_with(&format!("line {n} x")) && lines[2 * n + 1].1 == "and another")
+    );
+    let (_, last) = lines[2_000];
+    assert!(last.ends_with("é…") && last.len() <= line::LINE_BYTES_MAX + '…'.len_utf8(), "a long line is cut");
 }
 
 #[test]
@@ -307,14 +303,13 @@ fn lines_of_activity_that_find_the_queue_full_are_counted_one_by_one() {
     let ((reached, at_gate), (opener, open)) = (channel(), channel());
     let main = Output::stream(Box::new(Gate { reached, open }));
     let (logs, dispatch) = assemble(Level::Info, main, None, None, false, 1).unwrap();
-    tracing::dispatcher::with_default(&dispatch, || {
-        tracing::info!("held by the writer");
-        at_gate.recv_timeout(Duration::from_secs(10)).unwrap();
-        for n in 0..10_000 {
-            tracing::info!(target: ACTIVITY, "line {n} {}", "x".repeat(100));
-        }
-    });
-    flush();
+    tracing::dispatcher::with_default(&dispatch, || tracing::info!("held by the writer"));
+    at_gate.recv_timeout(Duration::from_secs(10)).unwrap();
+    let mut log = logs.activity();
+    for n in 0..10_000 {
+        log.log(n, &format!("line {n} {}\n", "x".repeat(100)));
+    }
+    log.flush();
     // One bufferful of some eighty lines waits in the queue.
     assert!((9_900..9_950).contains(&logs.dropped()), "{}", logs.dropped());
     drop(opener);
