@@ -41,12 +41,24 @@ pub fn line(
 
 /// Appends text until it is longer than the line may be; the rest would be cut anyway.
 fn push(out: &mut String, text: &str, end: usize) {
-    for c in text.chars() {
-        if out.len() > end {
-            return;
-        }
+    let mut rest = text;
+    while out.len() <= end {
+        rest = push_run(out, rest, end, |_| false);
+        let mut chars = rest.chars();
+        let Some(c) = chars.next() else { return };
         push_char(out, c);
+        rest = chars.as_str();
     }
+}
+
+/// Appends the printable ASCII that `text` begins with, as far as the line has room and up to where `stops` stops it; the
+/// rest of the text.
+fn push_run<'a>(out: &mut String, text: &'a str, end: usize, stops: impl Fn(u8) -> bool) -> &'a str {
+    let room = (end + 1).saturating_sub(out.len());
+    let run = text.bytes().take(room).take_while(|&byte| matches!(byte, b' '..=b'~') && !stops(byte)).count();
+    let (run, rest) = text.split_at(run);
+    out.push_str(run);
+    rest
 }
 
 fn push_char(out: &mut String, c: char) {
@@ -73,37 +85,41 @@ fn push_params(out: &mut String, params: &[u8], end: usize) {
     }
     out.push(' ');
     let mut depth = 0_usize;
-    let mut chars = text.chars();
     let mut in_string = false;
-    while let Some(c) = chars.next() {
-        if out.len() > end {
-            return;
-        }
-        if in_string {
-            push_char(out, c);
-            match c {
-                '"' => in_string = false,
-                '\\' => {
-                    if let Some(escaped) = chars.next() {
-                        push_char(out, escaped);
-                    }
-                }
-                _ => {}
-            }
-            continue;
-        }
+    let mut rest = text;
+    while out.len() <= end {
+        rest = if in_string {
+            push_run(out, rest, end, |byte| matches!(byte, b'"' | b'\\'))
+        } else {
+            push_run(out, rest, end, |byte| matches!(byte, b' ' | b',' | b'"' | b'[' | b'{' | b']' | b'}'))
+        };
+        let mut chars = rest.chars();
+        let Some(c) = chars.next() else { return };
         match c {
-            ' ' | '\t' | '\n' | '\r' => continue,
-            ',' if depth == 0 => {
-                out.push_str(separator);
-                continue;
+            '\\' if in_string => {
+                push_char(out, c);
+                if let Some(escaped) = chars.next() {
+                    push_char(out, escaped);
+                }
             }
-            '"' => in_string = true,
-            '[' | '{' => depth += 1,
-            ']' | '}' => depth = depth.saturating_sub(1),
-            _ => {}
+            '"' => {
+                in_string = !in_string;
+                out.push(c);
+            }
+            _ if in_string => push_char(out, c),
+            ' ' | '\t' | '\n' | '\r' => {}
+            ',' if depth == 0 => out.push_str(separator),
+            '[' | '{' => {
+                depth += 1;
+                out.push(c);
+            }
+            ']' | '}' => {
+                depth = depth.saturating_sub(1);
+                out.push(c);
+            }
+            _ => push_char(out, c),
         }
-        push_char(out, c);
+        rest = chars.as_str();
     }
 }
 
