@@ -20,33 +20,36 @@ const SLICE_BYTES: usize = 256 * 1024;
 pub struct Connection {
     /// The socket.
     pub stream: Stream,
-    /// Wakes the reader when it may read again.
-    pub resume: Notify,
+    /// Wakes the reader when it may read again, and when the sender is done: it never waits for both.
+    pub reader: Notify,
     /// A sender is at work.
     sending: Cell<bool>,
-    /// Wakes the reader when the sender is done.
-    sent: Notify,
 }
 
 impl Connection {
     /// A connection that nobody reads or writes yet.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, resume: Notify::default(), sending: Cell::new(false), sent: Notify::default() }
+        Self { stream, reader: Notify::default(), sending: Cell::new(false) }
     }
 }
 
-/// Serves one client from accept to the end; `refusal` is an HTTP status and response to send instead.
-pub async fn serve(core: Rc<Core>, stream: Stream, peer: IpAddr, refusal: Option<(u16, Vec<u8>)>) {
+/// Begins to serve a client; `refusal` is an HTTP status and response to send instead.
+pub fn start(core: &Rc<Core>, stream: Stream, peer: IpAddr, refusal: Option<(u16, Vec<u8>)>) {
     let slot = core.clients(|clients| clients.accept(peer));
     let connection = Rc::new(Connection::new(stream));
     core.connect(slot, Rc::clone(&connection));
     if let Some((status, response)) = refusal {
         core.clients(|clients| clients.refuse(slot, status, &response));
     }
+    monoio::spawn(serve(Rc::clone(core), slot, connection));
+}
+
+/// Serves one client to the end. A task of many: what it holds while it waits is what an idle client costs.
+async fn serve(core: Rc<Core>, slot: SlotIndex, connection: Rc<Connection>) {
     let end = read(&core, slot, &connection).await;
-    core.clients(|clients| clients.ended(slot, end.into()));
+    core.clients(|clients| clients.ended(slot, end));
     while connection.sending.get() {
-        connection.sent.notified().await;
+        connection.reader.notified().await;
     }
     // Once more than a courtesy: a peer that still sends sees an end, not a reset, as far as it can be had.
     connection.stream.shutdown(Shutdown::Write);
@@ -58,7 +61,7 @@ pub async fn serve(core: Rc<Core>, stream: Stream, peer: IpAddr, refusal: Option
 async fn read(core: &Rc<Core>, slot: SlotIndex, connection: &Connection) -> &'static str {
     loop {
         while !core.clients(|clients| clients.may_read(slot)) {
-            connection.resume.notified().await;
+            connection.reader.notified().await;
         }
         // Readiness first, then a buffer: a connection that waits owns none.
         if connection.stream.readable().await.is_err() {
@@ -103,7 +106,7 @@ pub fn start_sending(core: &Rc<Core>, slot: SlotIndex, connection: &Rc<Connectio
     monoio::spawn(async move {
         while let Some(chunk) = core.clients(|clients| clients.take_outbound(slot)) {
             let Ok(chunk) = send(&core, slot, &connection, chunk).await else {
-                core.clients(|clients| clients.ended(slot, "the connection broke".into()));
+                core.clients(|clients| clients.ended(slot, "the connection broke"));
                 connection.stream.shutdown(Shutdown::Both);
                 break;
             };
@@ -113,6 +116,6 @@ pub fn start_sending(core: &Rc<Core>, slot: SlotIndex, connection: &Rc<Connectio
             });
         }
         connection.sending.set(false);
-        connection.sent.notify();
+        connection.reader.notify();
     });
 }

@@ -136,7 +136,7 @@ fn take(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr) {
         IpAddr::V6(v6) => v6.to_canonical(),
         v4 @ IpAddr::V4(_) => v4,
     };
-    monoio::spawn(connection::serve(Rc::clone(core), stream, peer, refusal));
+    connection::start(core, stream, peer, refusal);
 }
 
 fn say_exhausted(core: &Core, error: &io::Error) {

@@ -173,9 +173,9 @@ impl Core {
         each(&output.half_close, &|_, connection| connection.stream.shutdown(Shutdown::Write));
         each(&output.hang_up, &|_, connection| {
             connection.stream.shutdown(Shutdown::Both);
-            connection.resume.notify();
+            connection.reader.notify();
         });
-        each(&output.resume, &|_, connection| connection.resume.notify());
+        each(&output.resume, &|_, connection| connection.reader.notify());
         output.clear();
         self.spare_output.replace(output);
         decided

@@ -112,7 +112,7 @@ fn hang_up_broken(core: &Rc<Core>) {
     for slot in paused {
         let connection = core.connections.borrow().get(slot as usize).cloned().flatten();
         if connection.is_some_and(|connection| connection.stream.is_broken()) {
-            core.clients(|clients| clients.ended(slot, "the connection ended while it was not read from".into()));
+            core.clients(|clients| clients.ended(slot, "the connection ended while it was not read from"));
         }
     }
 }

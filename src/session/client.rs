@@ -1,6 +1,5 @@
 //! One WebSocket client: its stage, what it sent and has not finished, what it has not been sent, and its book.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -86,8 +85,6 @@ pub struct Client {
     pub(super) garbage: u32,
     /// REQUESTs relayed.
     pub(super) requests: u64,
-    /// Why the connection ends, for the log.
-    pub(super) reason: Cow<'static, str>,
     /// What the shell was told: do not read.
     pub(super) paused: bool,
     /// What the client is counted as in the gauges.
@@ -97,7 +94,7 @@ pub struct Client {
     /// What is counted for it in the core's bytes.
     pub(super) counted_bytes: usize,
     /// What is counted for it in the core's pending requests and sessions.
-    pub(super) counted_books: (usize, usize),
+    pub(super) counted_books: (u32, u32),
 }
 
 impl Client {
@@ -121,7 +118,6 @@ impl Client {
             reply_unsent: false,
             garbage: 0,
             requests: 0,
-            reason: Cow::Borrowed(""),
             paused: false,
             class: None,
             counted_handshaking: false,
@@ -186,8 +182,7 @@ impl Client {
     /// Answers a handshake with an HTTP error and ends the connection.
     pub(super) fn refuse(&mut self, cx: &mut Context, status: u16, response: &[u8]) {
         counters::add(&cx.counts().handshakes_refused, 1);
-        self.reason = Cow::Owned(format!("handshake refused with {status}"));
-        cx.output.log(Level::Debug, format!("client {}: {}", self.address, self.reason));
+        cx.output.log(Level::Debug, format!("client {}: handshake refused with {status}", self.address));
         self.outbound.answer(&mut cx.spare, response);
         self.stage = Stage::Closing { since_ms: cx.now_ms, awaits_close: false, half_closed: false };
     }
@@ -249,7 +244,7 @@ impl Client {
                     Some(code) => format!("closed by the client with {code}"),
                     None => "closed by the client".to_owned(),
                 };
-                self.begin_closing(cx, Cow::Owned(reason), false);
+                self.begin_closing(cx, &reason, false);
                 self.outbound.frame(&mut cx.spare, 8, |out| frame::close_echo(out, code));
             }
             Stage::Closing { awaits_close, .. } => *awaits_close = false,
@@ -277,18 +272,17 @@ impl Client {
     pub(super) fn close(&mut self, cx: &mut Context, code: u16, reason: &str) {
         if matches!(self.stage, Stage::Open) {
             self.outbound.frame(&mut cx.spare, reason.len() + 8, |out| frame::close(out, code, reason));
-            self.begin_closing(cx, Cow::Owned(format!("closed with {code}: {reason}")), true);
+            self.begin_closing(cx, &format!("closed with {code}: {reason}"), true);
         }
     }
 
-    fn begin_closing(&mut self, cx: &mut Context, reason: Cow<'static, str>, awaits_close: bool) {
-        self.reason = reason;
+    fn begin_closing(&mut self, cx: &mut Context, reason: &str, awaits_close: bool) {
         self.stage = Stage::Closing { since_ms: cx.now_ms, awaits_close, half_closed: false };
-        self.leave(cx);
+        self.leave(cx, reason);
     }
 
     /// The connection is over: the peer ended it, it broke, or its time to close ran out.
-    pub(super) fn gone(&mut self, cx: &mut Context, reason: Cow<'static, str>) {
+    pub(super) fn gone(&mut self, cx: &mut Context, reason: &str) {
         match &mut self.stage {
             // The peer has said all it will say; what it is owed (our Close frame) is still sent.
             Stage::Closing { awaits_close, half_closed, .. } if !self.outbound.is_empty() => {
@@ -297,8 +291,7 @@ impl Client {
                 return;
             }
             Stage::Open => {
-                self.reason = reason;
-                self.leave(cx);
+                self.leave(cx, reason);
             }
             Stage::Handshake(_) | Stage::Closing { .. } | Stage::Gone => {}
         }
@@ -306,7 +299,7 @@ impl Client {
     }
 
     /// Ends the client's conversations: its workers are freed, replies that still come find nobody.
-    fn leave(&mut self, cx: &mut Context) {
+    fn leave(&mut self, cx: &mut Context, reason: &str) {
         let book = std::mem::take(&mut self.book);
         for conversation in book.conversations().iter().filter(|c| c.connected) {
             self.disconnect_worker(cx, conversation);
@@ -323,7 +316,7 @@ impl Client {
             (cx.now_ms - self.times.accepted_ms) / 1000,
             (cx.now_ms - self.times.accepted_ms) % 1000,
             self.requests,
-            self.reason.escape_debug(),
+            reason.escape_debug(),
         );
     }
 

@@ -1,6 +1,5 @@
 //! The clients of one core: the way in for bytes from either side, for time, and for what befalls the bus.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -98,7 +97,7 @@ impl Clients {
     }
 
     /// The client's connection ended or broke.
-    pub fn ended(&mut self, slot: SlotIndex, reason: Cow<'static, str>) {
+    pub fn ended(&mut self, slot: SlotIndex, reason: &str) {
         self.with(slot, |client, cx| client.gone(cx, reason));
     }
 
@@ -145,7 +144,7 @@ impl Clients {
     pub fn release(&mut self, slot: SlotIndex) {
         self.with(slot, |client, cx| {
             client.outbound = super::outbound::Outbound::default();
-            client.gone(cx, "connection lost".into());
+            client.gone(cx, "connection lost");
             client.stage = Stage::Gone;
             // Half a message may have come after our Close: what is counted for it must be given back, too.
             client.decoder = Decoder::new();
@@ -357,7 +356,7 @@ fn count(client: &mut Client, cx: &mut Context) {
     client.counted_bytes = bytes;
     let class = client.class();
     let handshaking = matches!(client.stage, Stage::Handshake(_));
-    let books = (client.book.pending(), client.book.sessions());
+    let books = (client.book.pending() as u32, client.book.sessions() as u32);
     let counts = cx.counts();
     counters::set(&counts.core_bytes, cx.core_bytes);
     if class != client.class {
@@ -381,8 +380,8 @@ fn count(client: &mut Client, cx: &mut Context) {
         client.counted_handshaking = handshaking;
     }
     if books != client.counted_books {
-        counters::add(&counts.pending, (books.0 as u64).wrapping_sub(client.counted_books.0 as u64));
-        counters::add(&counts.sessions, (books.1 as u64).wrapping_sub(client.counted_books.1 as u64));
+        counters::add(&counts.pending, u64::from(books.0).wrapping_sub(client.counted_books.0.into()));
+        counters::add(&counts.sessions, u64::from(books.1).wrapping_sub(client.counted_books.1.into()));
         client.counted_books = books;
     }
 }

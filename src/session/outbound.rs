@@ -14,7 +14,8 @@ pub struct Outbound {
     /// The chunk that is sent next; empty where none waits.
     next: Vec<u8>,
     /// Chunks behind it, oldest first.
-    more: VecDeque<Vec<u8>>,
+    #[expect(clippy::box_collection, reason = "an idle client has none, and should not pay for one")]
+    more: Option<Box<VecDeque<Vec<u8>>>>,
     /// Bytes in both.
     queued_bytes: usize,
     /// Bytes of the chunk that the shell is sending; 0 = none.
@@ -55,12 +56,13 @@ impl Outbound {
 
     /// Appends bytes that `write` appends, as one unit that is never split by [`Self::drop_queued`].
     pub fn frame(&mut self, spare: &mut Spare, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let last = self.more.as_ref().and_then(|more| more.back()).unwrap_or(&self.next);
         if self.next.is_empty() {
             self.next = spare.buffer(bytes_hint);
-        } else if self.more.back().unwrap_or(&self.next).len() + bytes_hint > CHUNK_BYTES {
-            self.more.push_back(spare.buffer(bytes_hint));
+        } else if last.len() + bytes_hint > CHUNK_BYTES {
+            self.more.get_or_insert_default().push_back(spare.buffer(bytes_hint));
         }
-        let tail = self.more.back_mut().unwrap_or(&mut self.next);
+        let tail = self.more.as_mut().and_then(|more| more.back_mut()).unwrap_or(&mut self.next);
         let before = tail.len();
         write(tail);
         self.queued_bytes += tail.len() - before;
@@ -89,13 +91,12 @@ impl Outbound {
         if self.next.is_empty() {
             return None;
         }
-        let chunk = std::mem::replace(&mut self.next, self.more.pop_front().unwrap_or_default());
+        let behind = self.more.as_mut().and_then(|more| more.pop_front()).unwrap_or_default();
+        let chunk = std::mem::replace(&mut self.next, behind);
         self.queued_bytes -= chunk.len();
         self.in_flight = chunk.len();
         self.answer_bytes = 0;
-        if self.more.is_empty() {
-            self.more = VecDeque::new();
-        }
+        self.more.take_if(|more| more.is_empty());
         Some(chunk)
     }
 
@@ -107,7 +108,7 @@ impl Outbound {
     /// Whether there is a heap buffer, for the tests.
     #[cfg(any(test, simulator))]
     pub(super) fn owns_heap(&self) -> bool {
-        self.next.capacity() + self.more.capacity() > 0
+        self.next.capacity() > 0 || self.more.is_some()
     }
 
     /// What the simulator's oracle is told.
@@ -118,7 +119,7 @@ impl Outbound {
 
     /// Forgets every frame that has not been handed to the shell.
     pub fn drop_queued(&mut self) {
-        self.more = VecDeque::new();
+        self.more = None;
         // Behind the answer to the handshake, if that still waits: without it the Close would be taken for one.
         self.next.truncate(self.answer_bytes);
         if self.next.is_empty() {

@@ -115,7 +115,7 @@ impl Client {
         } else if self.times.ping_since_ms > 0 {
             if now_ms >= self.times.ping_since_ms + cx.limits.pong_timeout_ms {
                 cx.hit(Limit::pong_timeout_seconds);
-                self.gone(cx, "no sign of life after a ping (pong_timeout_seconds)".into());
+                self.gone(cx, "no sign of life after a ping (pong_timeout_seconds)");
             }
         } else if now_ms >= self.times.received_ms + cx.limits.ping_ms {
             self.times.ping_since_ms = now_ms;

@@ -286,7 +286,7 @@ fn a_client_that_breaks_while_a_close_is_owed_gets_it_still() {
     let slot = world.client();
     world.stalled.insert(slot);
     world.clients.stop(1001, false);
-    world.clients.ended(slot, "the client ended the connection".into());
+    world.clients.ended(slot, "the client ended the connection");
     assert!(!world.state(slot).outbound.is_empty());
     world.stalled.clear();
     world.settle();

@@ -39,13 +39,13 @@ fn a_peer_that_ends_while_it_is_owed_our_close_keeps_its_connection_until_that_i
     world.stalled.insert(slot);
     world.clients.stop(1001, false);
     world.settle();
-    world.clients.ended(slot, "the client ended the connection".into());
+    world.clients.ended(slot, "the client ended the connection");
     world.settle();
     assert!(world.hung_up.is_empty() && matches!(world.state(slot).stage, Stage::Closing { .. }));
     world.stalled.clear();
     world.drain_outbound(slot);
     assert_eq!(world.closed_with(slot), Some(1001));
-    world.clients.ended(slot, "the client ended the connection".into());
+    world.clients.ended(slot, "the client ended the connection");
     world.settle();
     assert_eq!(world.hung_up, [slot], "with nothing owed it is hung up at once");
     assert!(world.clients.is_empty());
@@ -56,7 +56,7 @@ fn an_end_that_the_shell_reports_ends_the_client() {
     let mut world = World::new();
     let slot = world.client();
     assert!(!world.clients.is_empty());
-    world.clients.ended(slot, "the connection broke".into());
+    world.clients.ended(slot, "the connection broke");
     world.settle();
     assert_eq!(world.hung_up, [slot]);
 }
@@ -350,7 +350,7 @@ fn a_client_is_looked_at_when_its_next_timer_runs_out_and_not_before() {
     assert_eq!(due_in(&world, slot), 29_000, "the half message");
     world.clients.stop(1001, false);
     assert_eq!(due_in(&world, slot), 2_000, "the peer's Close");
-    world.clients.ended(slot, "x".into());
+    world.clients.ended(slot, "x");
     assert!(world.state(slot).due_ms(&world.clients.context) > world.now_ms());
 }
 

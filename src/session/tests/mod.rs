@@ -211,7 +211,7 @@ impl World {
 
     /// The client's end is gone, and the shell gives the socket back.
     fn hang_up(&mut self, slot: SlotIndex) {
-        self.clients.ended(slot, "the connection broke".into());
+        self.clients.ended(slot, "the connection broke");
         self.settle();
         self.clients.release(slot);
         self.settle();

@@ -316,7 +316,7 @@ impl Small {
             }
         }
         self.here = false;
-        self.call(|clients| clients.ended(0, "over".into()));
+        self.call(|clients| clients.ended(0, "over"));
         self.oracle.ended(0);
         self.call(|clients| clients.release(0));
         self.oracle.release(0);

@@ -108,7 +108,7 @@ impl World {
         if let Some(conn) = self.conn(slot) {
             conn.read_ended = true;
         }
-        self.call(|clients| clients.ended(slot, "ended".into()));
+        self.call(|clients| clients.ended(slot, "ended"));
         self.oracle.ended(slot);
         self.settle();
         self.try_release(slot);
@@ -170,7 +170,7 @@ impl World {
             if let Some(conn) = self.conn(slot) {
                 (conn.chunk, conn.sending, conn.broken) = (None, false, true);
             }
-            self.call(|clients| clients.ended(slot, "broke".into()));
+            self.call(|clients| clients.ended(slot, "broke"));
             self.oracle.ended(slot);
             self.settle();
             return;
@@ -242,7 +242,7 @@ impl World {
             return self.try_release(slot);
         }
         if paused && (conn.broken || conn.fin) {
-            self.call(|clients| clients.ended(slot, "ended while not read from".into()));
+            self.call(|clients| clients.ended(slot, "ended while not read from"));
             self.oracle.ended(slot);
             self.settle();
         }
