@@ -1,0 +1,364 @@
+//! One client without its socket: what it has asked for, and whether what comes back is right. Bytes to be sent gather
+//! in `out`.
+
+use super::fault::Fault;
+use super::frame;
+use super::json::{Cursor, Malformed, unescaped_bytes};
+use super::plan::{Content, Expects, Plan, Step, read_thread};
+use super::template::Numbers;
+
+/// What a reply, or a step of the script, came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A request has its whole reply, and it is right. When the request was due, in nanoseconds of the run.
+    Answered(u64),
+    /// A script is at its end, well or not: the client may begin another.
+    Free,
+    /// Something is wrong.
+    Fault(Fault),
+}
+
+/// A script under way.
+#[derive(Debug)]
+struct Exchange {
+    /// Its thread's number: that of its first request.
+    number: u32,
+    /// Which of the plan's scripts.
+    script: usize,
+    /// Which of the script's steps waits for its reply.
+    step: usize,
+    /// The number of that step's request.
+    request: u32,
+    /// When that request was due, or sent, in nanoseconds of the run.
+    due_ns: u64,
+    /// RESULTs so far.
+    results: u32,
+    /// Bytes of chunked content so far.
+    chunked: usize,
+    /// Something was wrong with this step's reply already.
+    faulty: bool,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number, which its threads carry.
+    number: u32,
+    /// The number of its next request.
+    next: u32,
+    /// Scripts under way.
+    exchanges: Vec<Exchange>,
+    /// Whether a request was ever given up: then a late reply is no duplicate.
+    gave_up: bool,
+    /// Frames to be sent.
+    pub out: Vec<u8>,
+}
+
+/// What one message of a reply says.
+#[derive(Default)]
+struct Message<'a> {
+    trace: &'a [u8],
+    kind: &'a [u8],
+    code: &'a [u8],
+    content: Option<&'a [u8]>,
+}
+
+impl Client {
+    /// A client that has done nothing yet.
+    pub fn new(number: u32) -> Self {
+        Self { number, next: 0, exchanges: Vec::new(), gave_up: false, out: Vec::new() }
+    }
+
+    /// Scripts under way.
+    pub fn in_flight(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// Begins a script whose first request is due at `due_ns`.
+    pub fn begin(&mut self, plan: &Plan, script: usize, due_ns: u64) {
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        let exchange =
+            Exchange { number, script, step: 0, request: number, due_ns, results: 0, chunked: 0, faulty: false };
+        plan.scripts[script].steps[0].template.write(&mut self.out, exchange.numbers(self.number));
+        self.exchanges.push(exchange);
+    }
+
+    /// Judges a message of the server.
+    pub fn message(&mut self, plan: &Plan, text: &[u8], now_ns: u64, sink: &mut impl FnMut(Outcome)) {
+        if plan.echo {
+            self.echoed(plan, text, sink);
+        } else if self.envelope(plan, text, now_ns, sink) == Err(Malformed) {
+            sink(Outcome::Fault(Fault::Unparsable));
+        }
+    }
+
+    /// Appends the answer to a Ping.
+    pub fn pong(&mut self, plan: &Plan, payload: &[u8]) {
+        frame::write(&mut self.out, frame::opcode::PONG, plan.mask, payload);
+    }
+
+    /// Appends a Close.
+    pub fn close(&mut self, plan: &Plan, code: u16) {
+        frame::write(&mut self.out, frame::opcode::CLOSE, plan.mask, &code.to_be_bytes());
+    }
+
+    /// Gives up what was due before `before_ns`.
+    pub fn expire(&mut self, before_ns: u64, sink: &mut impl FnMut(Outcome)) {
+        let all = self.exchanges.len();
+        self.exchanges.retain(|exchange| exchange.due_ns >= before_ns);
+        for _ in self.exchanges.len()..all {
+            self.gave_up = true;
+            sink(Outcome::Fault(Fault::Missing));
+            sink(Outcome::Free);
+        }
+    }
+
+    /// The connection has ended: all that is under way is lost.
+    pub fn lose(&mut self, sink: &mut impl FnMut(Outcome)) {
+        for _ in self.exchanges.drain(..) {
+            sink(Outcome::Fault(Fault::Lost));
+        }
+    }
+
+    fn echoed(&mut self, plan: &Plan, text: &[u8], sink: &mut impl FnMut(Outcome)) {
+        let number = self.number;
+        let is_its = |exchange: &Exchange| {
+            let template = &plan.scripts[exchange.script].steps[0].template;
+            template.equals(text, exchange.numbers(number))
+        };
+        match self.exchanges.iter().position(is_its) {
+            Some(index) => {
+                sink(Outcome::Answered(self.exchanges.swap_remove(index).due_ns));
+                sink(Outcome::Free);
+            }
+            None => sink(Outcome::Fault(Fault::WrongContent)),
+        }
+    }
+
+    fn envelope(
+        &mut self,
+        plan: &Plan,
+        text: &[u8],
+        now_ns: u64,
+        sink: &mut impl FnMut(Outcome),
+    ) -> Result<(), Malformed> {
+        let mut cursor = Cursor::new(text);
+        let (mut thread, mut messages) = (None, None);
+        cursor.open_object()?;
+        while let Some(key) = cursor.key()? {
+            match key {
+                b"thread" => thread = Some(cursor.word()?),
+                b"osrf_msg" => {
+                    messages = Some(cursor.clone());
+                    cursor.skip()?;
+                }
+                _ => {
+                    cursor.skip()?;
+                }
+            }
+        }
+        let mut messages = messages.ok_or(Malformed)?;
+        let Some(index) = self.find(plan, thread.unwrap_or_default(), sink) else { return Ok(()) };
+        messages.open_array()?;
+        while messages.element()? {
+            let message = read_message(&mut messages)?;
+            let numbers = self.exchanges[index].numbers(self.number);
+            let trace = super::template::read_digits(message.trace).unwrap_or(0);
+            if trace != numbers.trace() {
+                let earlier = Numbers { request: numbers.exchange, ..numbers }.trace()..numbers.trace();
+                if earlier.contains(&trace) {
+                    sink(Outcome::Fault(Fault::Duplicate));
+                    continue;
+                }
+                self.exchanges[index].blame(Fault::WrongTrace, sink);
+            }
+            self.judge(plan, index, &message, now_ns, sink);
+            if self.exchanges.get(index).is_none_or(|exchange| exchange.number != numbers.exchange) {
+                // It was the script's last; another may stand in its place, and this envelope is not for that one.
+                if messages.element()? {
+                    sink(Outcome::Fault(Fault::Duplicate));
+                }
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whose reply it is.
+    fn find(&self, plan: &Plan, thread: &[u8], sink: &mut impl FnMut(Outcome)) -> Option<usize> {
+        let fault = match read_thread(&plan.tag, thread) {
+            None => Fault::WrongThread,
+            Some((client, _)) if client != u64::from(self.number) => Fault::WrongClient,
+            Some((_, number)) => {
+                if let Some(index) = self.exchanges.iter().position(|exchange| u64::from(exchange.number) == number) {
+                    return Some(index);
+                }
+                match number < u64::from(self.next) {
+                    true if self.gave_up => Fault::Late,
+                    true => Fault::Duplicate,
+                    false => Fault::WrongThread,
+                }
+            }
+        };
+        sink(Outcome::Fault(fault));
+        None
+    }
+
+    /// What a message means to the exchange that it is for.
+    fn judge(&mut self, plan: &Plan, index: usize, message: &Message<'_>, now_ns: u64, sink: &mut impl FnMut(Outcome)) {
+        let numbers = self.exchanges[index].numbers(self.number);
+        let exchange = &mut self.exchanges[index];
+        let Step { expects, .. } = &plan.scripts[exchange.script].steps[exchange.step];
+        let code = super::template::read_digits(message.code).unwrap_or(0);
+        match (message.kind, expects) {
+            (b"RESULT", Expects::Results(content)) => {
+                if let Some(fault) = exchange.result(content, numbers, code, message.content) {
+                    exchange.blame(fault, sink);
+                }
+            }
+            (b"STATUS", _) if matches!(code, 100 | 202) => {}
+            (b"STATUS", Expects::Connected) if code == 200 => self.next_step(plan, index, now_ns, sink),
+            (b"STATUS", Expects::Results(content)) if code == 205 => {
+                if let Some(fault) = exchange.complete(content) {
+                    exchange.blame(fault, sink);
+                }
+                self.next_step(plan, index, now_ns, sink);
+            }
+            (b"STATUS", _) if code >= 300 => {
+                sink(Outcome::Fault(Fault::Status(u16::try_from(code).unwrap_or(u16::MAX))));
+                self.finish(plan, index, sink);
+            }
+            _ => exchange.blame(Fault::WrongType, sink),
+        }
+    }
+
+    /// A step has its whole reply.
+    fn next_step(&mut self, plan: &Plan, index: usize, now_ns: u64, sink: &mut impl FnMut(Outcome)) {
+        let exchange = &mut self.exchanges[index];
+        if !exchange.faulty {
+            sink(Outcome::Answered(exchange.due_ns));
+        }
+        let Some(step) = plan.scripts[exchange.script].steps.get(exchange.step + 1) else {
+            return self.finish(plan, index, sink);
+        };
+        exchange.step += 1;
+        exchange.request = self.next;
+        self.next = self.next.wrapping_add(1);
+        (exchange.due_ns, exchange.results, exchange.chunked, exchange.faulty) = (now_ns, 0, 0, false);
+        step.template.write(&mut self.out, exchange.numbers(self.number));
+    }
+
+    fn finish(&mut self, plan: &Plan, index: usize, sink: &mut impl FnMut(Outcome)) {
+        let exchange = self.exchanges.swap_remove(index);
+        if let Some(farewell) = plan.scripts[exchange.script].farewell.as_ref().filter(|_| exchange.step > 0) {
+            let request = self.next;
+            self.next = self.next.wrapping_add(1);
+            farewell.write(&mut self.out, Numbers { request, ..exchange.numbers(self.number) });
+        }
+        sink(Outcome::Free);
+    }
+}
+
+impl Exchange {
+    fn numbers(&self, client: u32) -> Numbers {
+        Numbers { client, exchange: self.number, request: self.request }
+    }
+
+    /// Says it once for each step: a reply is wrong or it is not.
+    fn blame(&mut self, fault: Fault, sink: &mut impl FnMut(Outcome)) {
+        if !std::mem::replace(&mut self.faulty, true) {
+            sink(Outcome::Fault(fault));
+        }
+    }
+
+    /// What is wrong with a RESULT.
+    fn result(&mut self, content: &Content, numbers: Numbers, code: u64, got: Option<&[u8]>) -> Option<Fault> {
+        let is_chunk = matches!(code, 204 | 206);
+        if !is_chunk || self.chunked == 0 {
+            self.results += 1;
+        }
+        let got = got.unwrap_or_default();
+        let number = || std::str::from_utf8(got).ok().and_then(|text| text.trim_matches('"').parse::<f64>().ok());
+        let is_right = match content {
+            Content::Any => true,
+            // Exact: the sum has ten digits.
+            Content::Sum => number() == Some((numbers.left() + numbers.right()) as f64),
+            Content::Number(expected) => number() == Some(*expected),
+            Content::Counted(_) => number() == Some(f64::from(self.results)),
+            Content::Length(expected) => {
+                let bytes = got.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).map(unescaped_bytes);
+                if is_chunk {
+                    // A chunk's content is a piece of the content's own JSON text, written as a string.
+                    self.chunked += bytes.unwrap_or(0);
+                    return None;
+                }
+                return (bytes != Some(*expected)).then_some(Fault::WrongLength);
+            }
+        };
+        (!is_right).then_some(Fault::WrongContent)
+    }
+
+    /// What is missing when the reply ends.
+    fn complete(&self, content: &Content) -> Option<Fault> {
+        match content {
+            Content::Any => None,
+            // Two quotes more than the string itself.
+            Content::Length(expected) if self.chunked > 0 => {
+                (self.chunked != expected + 2).then_some(Fault::WrongLength)
+            }
+            Content::Sum | Content::Number(_) | Content::Length(_) => (self.results != 1).then_some(Fault::WrongCount),
+            Content::Counted(results) => (self.results != *results).then_some(Fault::WrongCount),
+        }
+    }
+}
+
+fn read_message<'a>(cursor: &mut Cursor<'a>) -> Result<Message<'a>, Malformed> {
+    let mut message = Message::default();
+    within(cursor, |cursor, key| {
+        match key {
+            b"threadTrace" => message.trace = cursor.word()?,
+            b"type" => message.kind = cursor.word()?,
+            b"payload" => within(cursor, |cursor, key| {
+                match key {
+                    b"statusCode" => message.code = cursor.word()?,
+                    b"content" => message.content = Some(cursor.skip()?),
+                    _ => {
+                        cursor.skip()?;
+                    }
+                }
+                Ok(())
+            })?,
+            _ => {
+                cursor.skip()?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(message)
+}
+
+/// The members of the object that `__p` wraps.
+fn within<'a>(
+    cursor: &mut Cursor<'a>,
+    mut member: impl FnMut(&mut Cursor<'a>, &'a [u8]) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    if !cursor.is_object() {
+        return cursor.skip().map(|_| ());
+    }
+    cursor.open_object()?;
+    while let Some(key) = cursor.key()? {
+        if key != b"__p" || !cursor.is_object() {
+            cursor.skip()?;
+            continue;
+        }
+        cursor.open_object()?;
+        while let Some(key) = cursor.key()? {
+            member(cursor, key)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! Right replies, and every kind of wrong one.
+
+use super::*;
+use crate::plan::tests::options;
+use crate::plan::{Kind, PlanOptions};
+
+/// A client of one kind with a request under way.
+fn begun(kind: Kind) -> (Plan, Client) {
+    let plan = Plan::new(&options(kind));
+    let mut client = Client::new(7);
+    client.begin(&plan, 0, 100);
+    (plan, client)
+}
+
+fn send(plan: &Plan, client: &mut Client, text: &str) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    client.message(plan, text.as_bytes(), 200, &mut |outcome| outcomes.push(outcome));
+    outcomes
+}
+
+fn faults(plan: &Plan, client: &mut Client, text: &str) -> Vec<Fault> {
+    let fault = |outcome| if let Outcome::Fault(fault) = outcome { Some(fault) } else { None };
+    send(plan, client, text).into_iter().filter_map(fault).collect()
+}
+
+fn thread(client: u32, exchange: u32) -> String {
+    format!("load.test.{client:06}.{exchange:010}")
+}
+
+fn envelope(thread: &str, messages: &[String]) -> String {
+    format!(r#"{{"thread":"{thread}","log_xid":"x","osrf_msg":[{}]}}"#, messages.join(","))
+}
+
+fn trace(request: u32) -> u64 {
+    1_000_000_000 + u64::from(request)
+}
+
+fn coded(request: u32, code: u16, content: &str) -> String {
+    format!(
+        r#"{{"__c":"osrfMessage","__p":{{"threadTrace":{},"type":"RESULT","payload":{{"__c":"osrfResult","__p":{{"status":"OK","statusCode":{code},"content":{content}}}}}}}}}"#,
+        trace(request)
+    )
+}
+
+fn result(request: u32, content: &str) -> String {
+    coded(request, 200, content)
+}
+
+/// As a Perl service spells it: other order, numbers as strings.
+fn status(request: u32, code: u16) -> String {
+    format!(
+        r#"{{"__p":{{"payload":{{"__p":{{"statusCode":"{code}","status":"s"}},"__c":"osrfConnectStatus"}},"type":"STATUS","threadTrace":"{}"}},"__c":"osrfMessage"}}"#,
+        trace(request)
+    )
+}
+
+/// The sum that client 7 must get for its request.
+fn sum(request: u32) -> String {
+    (1_000_007 + trace(request)).to_string()
+}
+
+#[test]
+fn a_right_reply_is_answered_once_and_frees_the_client() {
+    let (plan, mut client) = begun(Kind::Stateless);
+    let reply = envelope(&thread(7, 0), &[result(0, &sum(0)), status(0, 205)]);
+    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(100), Outcome::Free]);
+    assert_eq!(faults(&plan, &mut client, &reply), [Fault::Duplicate]);
+}
+
+#[test]
+fn result_and_status_may_come_apart_and_the_thread_last() {
+    let (plan, mut client) = begun(Kind::Stateless);
+    assert_eq!(send(&plan, &mut client, &envelope(&thread(7, 0), &[status(0, 202), result(0, &sum(0))])), []);
+    let reply = format!(r#"{{ "osrf_msg" : [ {} ] , "thread":"{}"}}"#, status(0, 205), thread(7, 0));
+    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(100), Outcome::Free]);
+}
+
+#[test]
+fn each_kind_of_wrong_reply_has_its_name() {
+    let whole =
+        |thread: &str, request: u32, content: &str| envelope(thread, &[result(request, content), status(request, 205)]);
+    let own = thread(7, 0);
+    for (reply, fault) in [
+        (whole(&thread(8, 0), 0, &sum(0)), Fault::WrongClient),
+        (whole(&thread(7, 5), 0, &sum(0)), Fault::WrongThread),
+        (whole("load.other.000007.0000000000", 0, &sum(0)), Fault::WrongThread),
+        (whole("", 0, &sum(0)), Fault::WrongThread),
+        (whole(&own, 1, &sum(0)), Fault::WrongTrace),
+        (whole(&own, 0, &sum(1)), Fault::WrongContent),
+        (whole(&own, 0, "null"), Fault::WrongContent),
+        (envelope(&own, &[status(0, 205)]), Fault::WrongCount),
+        (envelope(&own, &[result(0, &sum(0)), result(0, &sum(0)), status(0, 205)]), Fault::WrongCount),
+        (envelope(&own, &[status(0, 200)]), Fault::WrongType),
+        (envelope(&own, &[r#"{"__p":{"threadTrace":1000000000,"type":"CONNECT"}}"#.to_owned()]), Fault::WrongType),
+        (envelope(&own, &[status(0, 404)]), Fault::Status(404)),
+        ("{\"thread\":\"".to_owned(), Fault::Unparsable),
+        ("{\"thread\":\"x\"}".to_owned(), Fault::Unparsable),
+        ("[]".to_owned(), Fault::Unparsable),
+    ] {
+        let (plan, mut client) = begun(Kind::Stateless);
+        let outcomes = send(&plan, &mut client, &reply);
+        assert_eq!(outcomes.first(), Some(&Outcome::Fault(fault)), "{reply}");
+        assert!(!outcomes.iter().any(|outcome| matches!(outcome, Outcome::Answered(_))), "{reply}");
+    }
+}
+
+#[test]
+fn a_wrong_reply_that_ends_its_request_frees_the_client() {
+    let (plan, mut client) = begun(Kind::Stateless);
+    let reply = envelope(&thread(7, 0), &[result(0, "3"), status(0, 205)]);
+    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Fault(Fault::WrongContent), Outcome::Free]);
+    assert_eq!(client.in_flight(), 0);
+}
+
+#[test]
+fn what_has_no_reply_in_time_is_missing_and_its_reply_late() {
+    let (plan, mut client) = begun(Kind::Stateless);
+    let mut outcomes = Vec::new();
+    client.expire(100, &mut |outcome| outcomes.push(outcome));
+    assert_eq!(outcomes, [], "it is not older than that");
+    client.expire(101, &mut |outcome| outcomes.push(outcome));
+    assert_eq!(outcomes, [Outcome::Fault(Fault::Missing), Outcome::Free]);
+    let reply = envelope(&thread(7, 0), &[result(0, &sum(0)), status(0, 205)]);
+    assert_eq!(faults(&plan, &mut client, &reply), [Fault::Late]);
+}
+
+#[test]
+fn what_is_under_way_when_the_connection_ends_is_lost() {
+    let (plan, mut client) = begun(Kind::Stateless);
+    client.begin(&plan, 0, 150);
+    let mut outcomes = Vec::new();
+    client.lose(&mut |outcome| outcomes.push(outcome));
+    assert_eq!(outcomes, [Outcome::Fault(Fault::Lost); 2]);
+}
+
+#[test]
+fn requests_of_one_client_are_told_apart_whatever_the_order_of_replies() {
+    let (plan, mut client) = begun(Kind::Stateless);
+    client.begin(&plan, 0, 150);
+    for (request, due) in [(1, 150), (0, 100)] {
+        let reply = envelope(&thread(7, request), &[result(request, &sum(request)), status(request, 205)]);
+        assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(due), Outcome::Free]);
+    }
+}
+
+#[test]
+fn a_session_goes_from_connect_to_disconnect() {
+    let (plan, mut client) = begun(Kind::Stateful);
+    let own = thread(7, 0);
+    let sent = |client: &mut Client| String::from_utf8_lossy(&std::mem::take(&mut client.out)).into_owned();
+    assert!(sent(&mut client).contains("\"CONNECT\""));
+    assert_eq!(send(&plan, &mut client, &envelope(&own, &[status(0, 200)])), [Outcome::Answered(100)]);
+    assert!(sent(&mut client).contains("1000000001"));
+    let reply = envelope(&own, &[result(1, &sum(1)), status(1, 205)]);
+    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(200)]);
+    assert_eq!(faults(&plan, &mut client, &reply), [Fault::Duplicate, Fault::Duplicate]);
+    sent(&mut client);
+    let reply = envelope(&own, &[result(2, &sum(2)), status(2, 205)]);
+    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(200), Outcome::Free]);
+    let farewell = sent(&mut client);
+    assert!(farewell.contains("\"DISCONNECT\"") && farewell.contains(&own), "{farewell}");
+}
+
+#[test]
+fn a_session_that_is_refused_is_over() {
+    let (plan, mut client) = begun(Kind::Stateful);
+    client.out.clear();
+    let reply = envelope(&thread(7, 0), &[status(0, 503)]);
+    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Fault(Fault::Status(503)), Outcome::Free]);
+    assert!(client.out.is_empty(), "there is nothing to disconnect from");
+}
+
+#[test]
+fn streamed_results_are_counted_in_their_order() {
+    let own = thread(7, 0);
+    let stream = |numbers: &[u32]| {
+        let mut messages: Vec<String> = numbers.iter().map(|number| result(0, &number.to_string())).collect();
+        messages.push(status(0, 205));
+        let (plan, mut client) = begun(Kind::Streamed);
+        let mut outcomes = Vec::new();
+        for message in messages {
+            outcomes.extend(send(&plan, &mut client, &envelope(&own, &[message])));
+        }
+        outcomes[0]
+    };
+    assert_eq!(stream(&[1, 2, 3]), Outcome::Answered(100));
+    assert_eq!(stream(&[1, 2]), Outcome::Fault(Fault::WrongCount));
+    assert_eq!(stream(&[1, 2, 3, 4]), Outcome::Fault(Fault::WrongCount));
+    assert_eq!(stream(&[2, 1, 3]), Outcome::Fault(Fault::WrongContent));
+}
+
+#[test]
+fn a_large_reply_has_its_length_whole_or_in_chunks() {
+    let own = thread(7, 0);
+    let reply = |mut messages: Vec<String>| {
+        messages.push(status(0, 205));
+        let (plan, mut client) = begun(Kind::Large);
+        send(&plan, &mut client, &envelope(&own, &messages))[0]
+    };
+    assert_eq!(reply(vec![result(0, "\"0123456789\"")]), Outcome::Answered(100));
+    assert_eq!(reply(vec![result(0, "\"01234567\\u00e9\"")]), Outcome::Answered(100));
+    assert_eq!(reply(vec![result(0, "\"012345678\"")]), Outcome::Fault(Fault::WrongLength));
+    let chunks = |last: &str| vec![coded(0, 206, "\"\\\"01234\""), coded(0, 206, last), coded(0, 204, "\"\"")];
+    assert_eq!(reply(chunks("\"56789\\\"\"")), Outcome::Answered(100));
+    assert_eq!(reply(chunks("\"5678\\\"\"")), Outcome::Fault(Fault::WrongLength));
+}
+
+#[test]
+fn an_echo_must_be_the_request_itself() {
+    let plan = Plan::new(&PlanOptions { echo: true, ..options(Kind::Stateless) });
+    let mut client = Client::new(7);
+    client.begin(&plan, 0, 100);
+    // The mask is 0 here, so the frame holds the text.
+    let text = client.out.iter().position(|byte| *byte == b'{').expect("a brace");
+    let echo = String::from_utf8(client.out.split_off(text)).expect("text");
+    let other = echo.replace("000007", "000008");
+    assert_eq!(send(&plan, &mut client, &other), [Outcome::Fault(Fault::WrongContent)]);
+    assert_eq!(send(&plan, &mut client, &echo), [Outcome::Answered(100), Outcome::Free]);
+}
+
+#[test]
+fn a_reply_cut_short_anywhere_is_unparsable_and_never_a_panic() {
+    let reply = envelope(&thread(7, 0), &[result(0, &sum(0)), status(0, 205)]);
+    for end in 0..reply.len() {
+        let (plan, mut client) = begun(Kind::Stateless);
+        let faults = faults(&plan, &mut client, &reply[..end]);
+        assert_eq!(faults.last(), Some(&Fault::Unparsable), "{end}");
+    }
+}

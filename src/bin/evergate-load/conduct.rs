@@ -1,0 +1,318 @@
+//! One round from the first connection to the last close.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::churn;
+use super::connect::connect;
+use super::connection::{self, Peer};
+use super::dispatch;
+use super::host::{self, Memory};
+use super::plan::Plan;
+use super::progress::Progress;
+use super::round::{Pace, Phase, Round};
+use super::schedule::{Arrival, Schedule};
+use super::tally::Tally;
+use super::target::{Target, source};
+
+/// Handshakes under way at once: a listener's backlog must not overflow.
+const HANDSHAKES_MAX: usize = 256;
+
+/// How often the conductor looks around while it waits.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Time for closing handshakes.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Slices of the measured part.
+const SLICES: u64 = 100;
+
+/// The shortest slice, in nanoseconds.
+const SLICE_NS_MIN: u64 = 100_000_000;
+
+/// How a round is run.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Active clients.
+    pub clients: usize,
+    /// Clients that are connected and do nothing.
+    pub idle: usize,
+    /// Who begins a request when.
+    pub pace: Pace,
+    /// Requests per second of an open loop.
+    pub rate: f64,
+    /// How they are spread.
+    pub arrival: Arrival,
+    /// Length of the measured part.
+    pub duration: Duration,
+    /// Right replies that end it, in place of the time.
+    pub count: Option<u64>,
+    /// What goes before it.
+    pub warmup: Duration,
+    /// Time over which connections are opened; zero: as fast as it goes, and nobody asks before all are open.
+    pub ramp: Duration,
+    /// Connects and closes per second besides.
+    pub churn: f64,
+    /// Local addresses.
+    pub sources: u32,
+    /// Time after which a request is given up.
+    pub timeout: Duration,
+    /// Of everything random.
+    pub seed: u64,
+}
+
+/// A server and its processes.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Where it is.
+    pub target: Target,
+    /// Its processes; empty: nothing is known of it.
+    pub pids: Vec<u32>,
+    /// Whether it is a bare echo.
+    pub echo: bool,
+}
+
+/// What a round came to.
+#[derive(Debug)]
+pub struct Measured {
+    /// The counts.
+    pub tally: Tally,
+    /// Length of the measured part.
+    pub seconds: f64,
+    /// The server's CPU time in it; `None`: unknown.
+    pub server_cpu_seconds: Option<f64>,
+    /// The server's memory before the first connection.
+    pub memory_before: Option<Memory>,
+    /// The same with the idle clients connected.
+    pub memory_idle: Option<Memory>,
+    /// The same at the end of the measured part.
+    pub memory: Option<Memory>,
+    /// The generator's CPU over the measured part's length.
+    pub own_cpu_share: f64,
+    /// Connections that were opened.
+    pub connected: usize,
+    /// Idle clients that had their round trip.
+    pub idle: usize,
+    /// Ended by Ctrl-C.
+    pub interrupted: bool,
+    /// Every connection ended before the time.
+    pub deserted: bool,
+}
+
+/// Why a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    /// What was waited for has come.
+    Done,
+    /// The time is over.
+    Time,
+    /// Ctrl-C.
+    Interrupted,
+    /// No connection is left.
+    Deserted,
+}
+
+/// Runs a round.
+pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, progress: &Progress) -> Measured {
+    let round = Round::new(plan, load.pace, load.count, load.seed);
+    let mut conductor = Conductor { round, load, stop, progress };
+    let memory_before = host::memory(&server.pids).filter(|_| !server.pids.is_empty());
+    conductor.connect(server, load.idle, true).await;
+    let ready = |round: &Round| {
+        let waiting: usize = round.idle.borrow().iter().map(|peer| peer.client.borrow().in_flight()).sum();
+        waiting == 0
+    };
+    if load.idle > 0 {
+        conductor.wait(load.timeout, "idle clients", ready).await;
+    }
+    let memory_idle = host::memory(&server.pids).filter(|_| !server.pids.is_empty() && load.idle > 0);
+    if load.ramp > Duration::ZERO {
+        conductor.start();
+    }
+    conductor.connect(server, load.clients, false).await;
+    let connected = conductor.round.open.get();
+    conductor.start();
+    let churning = (load.churn > 0.0)
+        .then(|| tokio_uring::spawn(churn::run(Rc::clone(&conductor.round), server.target.clone(), load.clone())));
+
+    let mut waited = Waited::Deserted;
+    if connected > 0 {
+        waited = conductor.wait(load.warmup, "warm-up", |_| false).await;
+    }
+    let round = Rc::clone(&conductor.round);
+    let (cpu, own_cpu, began) = (host::cpu_seconds(&server.pids), host::own_cpu_seconds(), Instant::now());
+    if waited == Waited::Time {
+        let slice_ns = (load.duration.as_nanos() as u64 / SLICES).max(SLICE_NS_MIN);
+        round.tally.borrow_mut().begin(round.now_ns(), slice_ns);
+        let length = if load.count.is_some() { Duration::MAX } else { load.duration };
+        waited = conductor.wait(length, "measuring", |round| round.phase.get() != Phase::Running).await;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let ended_ns = round.now_ns();
+    let server_cpu_seconds = host::cpu_seconds(&server.pids).zip(cpu).map(|(after, before)| after - before);
+    let own_cpu_share = (host::own_cpu_seconds() - own_cpu) / seconds;
+    {
+        let mut tally = round.tally.borrow_mut();
+        if round.phase.get() == Phase::Running {
+            tally.end(ended_ns);
+        }
+        tally.end_slices(ended_ns);
+    }
+    round.phase.set(Phase::Ending);
+    let bytes = (round.tally.borrow().bytes_in, round.tally.borrow().bytes_out);
+    let memory = host::memory(&server.pids).filter(|_| !server.pids.is_empty());
+    if waited != Waited::Interrupted {
+        conductor.wait(load.timeout + LOOK, "last replies", |round| round.in_flight() == 0).await;
+        round.expire(u64::MAX);
+    }
+    if let Some(churning) = churning {
+        let _ = churning.await;
+    }
+    conductor.close().await;
+    let mut tally = std::mem::replace(&mut *round.tally.borrow_mut(), Tally::new(false));
+    (tally.bytes_in, tally.bytes_out) = bytes;
+    Measured {
+        tally,
+        seconds,
+        server_cpu_seconds: server_cpu_seconds.filter(|_| !server.pids.is_empty()),
+        memory_before,
+        memory_idle,
+        memory,
+        own_cpu_share,
+        connected,
+        idle: round.idle_ready.get(),
+        interrupted: waited == Waited::Interrupted,
+        deserted: waited == Waited::Deserted,
+    }
+}
+
+struct Conductor<'a> {
+    round: Rc<Round>,
+    load: &'a Load,
+    stop: &'a AtomicBool,
+    progress: &'a Progress,
+}
+
+impl Conductor<'_> {
+    /// Opens connections, so many handshakes at once at most, and waits until each stands or has failed.
+    async fn connect(&mut self, server: &Server, connections: usize, is_idle: bool) {
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let began = Instant::now();
+        let target = Rc::new(server.target.clone());
+        let first = if is_idle { 0 } else { self.load.idle };
+        for n in 0..connections {
+            if !is_idle && self.load.ramp > Duration::ZERO {
+                let due = self.load.ramp.mul_f64(n as f64 / connections as f64);
+                tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+            }
+            let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { break };
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            if n % 64 == 0 {
+                self.progress.show("connecting", n as u64, connections as u64, &self.round);
+            }
+            let number = first + n;
+            let (round, target) = (Rc::clone(&self.round), Rc::clone(&target));
+            let source = source(number, self.load.sources);
+            tokio_uring::spawn(async move {
+                let began_ns = round.now_ns();
+                match connect(&target, source).await {
+                    Ok(connected) => {
+                        let taken_ns = round.now_ns() - began_ns;
+                        round.tally.borrow_mut().connect.saturating_record(taken_ns);
+                        drop(permit);
+                        let (peer, rest) = Peer::new(number as u32, connected, is_idle);
+                        round.opened(&peer);
+                        tokio_uring::spawn(connection::run(round, peer, rest));
+                    }
+                    Err(fault) => round.fault(fault),
+                }
+            });
+        }
+        // All permits are back when the last handshake is over.
+        let all = u32::try_from(HANDSHAKES_MAX).unwrap_or(u32::MAX);
+        let _ = handshakes.acquire_many(all).await;
+    }
+
+    /// Lets clients begin.
+    fn start(&self) {
+        if self.round.phase.replace(Phase::Running) == Phase::Running {
+            return;
+        }
+        for peer in &*self.round.peers.borrow() {
+            self.round.start(peer);
+        }
+        match self.load.pace {
+            Pace::Open => {
+                let schedule = Schedule::new(
+                    self.load.arrival,
+                    self.load.rate,
+                    self.round.now_ns(),
+                    self.load.seed.wrapping_add(1),
+                );
+                spawn_timed(dispatch::open_loop(Rc::clone(&self.round), schedule));
+            }
+            Pace::Closed { think_ns: 1.., .. } => spawn_timed(dispatch::thinkers(Rc::clone(&self.round))),
+            Pace::Closed { .. } => {}
+        }
+    }
+
+    /// Waits for a time, a condition, Ctrl-C or the last connection's end, and gives up requests that take too long.
+    async fn wait(&self, time: Duration, what: &str, mut is_done: impl FnMut(&Round) -> bool) -> Waited {
+        let began = Instant::now();
+        loop {
+            if is_done(&self.round) {
+                return Waited::Done;
+            }
+            let left = time.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Waited::Time;
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Waited::Interrupted;
+            }
+            if self.round.open.get() == 0 {
+                return Waited::Deserted;
+            }
+            self.progress.time(what, began.elapsed(), time, &self.round);
+            let timeout_ns = self.load.timeout.as_nanos() as u64;
+            self.round.expire(self.round.now_ns().saturating_sub(timeout_ns));
+            let _ = timeout(LOOK.min(left), self.round.changed.notified()).await;
+        }
+    }
+
+    /// Closes every connection politely, then those that do not answer.
+    async fn close(&self) {
+        self.round.phase.set(Phase::Closing);
+        self.round.thinking.borrow_mut().clear();
+        let all: Vec<Rc<Peer>> = self.round.peers.borrow().iter().chain(&*self.round.idle.borrow()).cloned().collect();
+        for peer in &all {
+            peer.close(&self.round);
+        }
+        let began = Instant::now();
+        while self.round.open.get() > 0 && began.elapsed() < CLOSE_TIMEOUT {
+            let _ = timeout(LOOK, self.round.changed.notified()).await;
+        }
+        for peer in &all {
+            peer.cut();
+        }
+        while self.round.open.get() > 0 && began.elapsed() < CLOSE_TIMEOUT * 2 {
+            let _ = timeout(LOOK, self.round.changed.notified()).await;
+        }
+    }
+}
+
+/// A task that sends by the clock. Without a timer there is no load: that is worth a word.
+fn spawn_timed(task: impl Future<Output = std::io::Result<()>> + 'static) {
+    tokio_uring::spawn(async move {
+        if let Err(error) = task.await {
+            eprintln!("evergate-load: no timer: {error}");
+        }
+    });
+}

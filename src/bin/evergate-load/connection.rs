@@ -1,0 +1,209 @@
+//! One connection at work: a single task that reads, judges and writes, with two buffers that it uses again and again.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use tokio_uring::buf::{BoundedBuf as _, Slice};
+use tokio_uring::net::TcpStream;
+use tokio_uring::{InFlightOneshot, WriteData, WriteTransform};
+
+use super::client::{Client, Outcome};
+use super::connect::Connected;
+use super::fault::Fault;
+use super::frame::{Event, Reader, Step};
+use super::round::Round;
+
+/// Bytes of a read at first: a short reply fits.
+const READ_BYTES: usize = 2 * 1024;
+
+/// A buffer beyond this is given back once it is empty.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of the read of an idle client: a Ping fits.
+const IDLE_BYTES: usize = 64;
+
+/// What tasks share of a connection.
+pub struct Peer {
+    /// The protocol's state.
+    pub client: RefCell<Client>,
+    /// It was opened to be idle.
+    pub is_idle: bool,
+    /// The connection.
+    stream: TcpStream,
+    /// Wakes the connection's task.
+    waker: RefCell<Option<Waker>>,
+    /// We close, so that its end is no fault.
+    closing: Cell<bool>,
+}
+
+impl Peer {
+    /// A connection that has just been opened, and what came behind the handshake.
+    pub fn new(number: u32, connected: Connected, is_idle: bool) -> (Rc<Self>, Vec<u8>) {
+        let Connected { stream, rest } = connected;
+        let (client, waker) = (RefCell::new(Client::new(number)), RefCell::new(None));
+        (Rc::new(Self { client, is_idle, stream, waker, closing: Cell::new(false) }), rest)
+    }
+
+    /// There is something to be sent.
+    pub fn kick(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Begins the closing handshake.
+    pub fn close(&self, round: &Round) {
+        if !self.closing.replace(true) {
+            self.client.borrow_mut().close(&round.plan, 1000);
+            self.kick();
+        }
+    }
+
+    /// Ends the connection without waiting for anything.
+    pub fn cut(&self) {
+        self.closing.set(true);
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+
+    fn watch(&self, context: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+    }
+}
+
+/// Serves a connection until it ends.
+pub async fn run(round: Rc<Round>, peer: Rc<Peer>, rest: Vec<u8>) {
+    let fault = match relay(&round, &peer, rest).await {
+        Err(fault) if !peer.closing.get() => Some(fault),
+        _ => None,
+    };
+    peer.waker.borrow_mut().take();
+    round.ended(&peer, fault);
+}
+
+async fn relay(round: &Rc<Round>, peer: &Rc<Peer>, mut buffer: Vec<u8>) -> Result<(), Fault> {
+    let (mut reader, mut writer, mut outcomes) = (Reader::default(), Writer::default(), Vec::new());
+    buffer.reserve(READ_BYTES);
+    loop {
+        let mut at = 0;
+        let now_ns = round.now_ns();
+        let needed = loop {
+            let event = match reader.next(&buffer, &mut at).map_err(|_violation| Fault::Protocol)? {
+                Step::Incomplete(needed) => break needed,
+                Step::Event(event) => event,
+            };
+            let mut client = peer.client.borrow_mut();
+            match event {
+                Event::Message(text) => {
+                    client.message(&round.plan, text, now_ns, &mut |outcome| outcomes.push(outcome));
+                    round.outcomes(peer, &mut client, &mut outcomes, now_ns);
+                }
+                Event::Ping(payload) => client.pong(&round.plan, payload),
+                Event::Close(code) => {
+                    client.close(&round.plan, code.unwrap_or(1000));
+                    drop(client);
+                    // Its answer leaves with this submission; nobody waits for it.
+                    poll_fn(|context| Poll::Ready(writer.drive(peer, round, context))).await?;
+                    return Err(Fault::Closed(code.unwrap_or(0)));
+                }
+            }
+        };
+        buffer.drain(..at);
+        if buffer.is_empty() {
+            if peer.is_idle && peer.client.borrow().in_flight() == 0 {
+                (buffer, outcomes) = (Vec::with_capacity(IDLE_BYTES), Vec::new());
+                writer.release();
+            } else if buffer.capacity() > KEPT_BYTES_MAX {
+                buffer = Vec::with_capacity(READ_BYTES);
+            }
+        }
+        // A long message is awaited in one piece; what is left of a short one, with what may follow it.
+        let missing = needed - buffer.len();
+        if buffer.capacity() - buffer.len() < missing {
+            buffer.reserve_exact(missing);
+        }
+        let filled = buffer.len();
+        let mut read = pin!(peer.stream.read(buffer.slice(filled..)));
+        let (result, slice) = poll_fn(|context| {
+            peer.watch(context);
+            match writer.drive(peer, round, context) {
+                Ok(()) => read.as_mut().poll(context).map(Ok),
+                // The read under way holds the connection: it must end as well.
+                Err(fault) => {
+                    let _ = peer.stream.shutdown(std::net::Shutdown::Both);
+                    Poll::Ready(Err(fault))
+                }
+            }
+        })
+        .await?;
+        buffer = slice.into_inner();
+        match result {
+            Ok(0) => return Err(Fault::Eof),
+            Ok(bytes) => round.received(bytes),
+            Err(error) => return Err(Fault::Io(error.kind())),
+        }
+    }
+}
+
+/// A write under way.
+type Write = InFlightOneshot<WriteData<Slice<Vec<u8>>>, WriteTransform<Slice<Vec<u8>>>>;
+
+/// Writes what gathers in a client's `out`, one write at a time: what gathers meanwhile leaves with the next.
+#[derive(Default)]
+struct Writer {
+    /// The write under way.
+    write: Option<Write>,
+    /// The buffer that is not in use.
+    spare: Vec<u8>,
+}
+
+impl Writer {
+    /// Takes note of a write's end and begins the next, as far as that goes without waiting.
+    fn drive(&mut self, peer: &Peer, round: &Round, context: &mut Context<'_>) -> Result<(), Fault> {
+        loop {
+            if let Some(write) = &mut self.write {
+                let Poll::Ready((result, slice)) = Pin::new(write).poll(context) else { return Ok(()) };
+                self.write = None;
+                let bytes = result.map_err(|error| Fault::Io(error.kind()))?;
+                round.sent(bytes);
+                let sent = slice.begin() + bytes;
+                let mut buffer = slice.into_inner();
+                if sent < buffer.len() {
+                    self.write = Some(peer.stream.write(buffer.slice(sent..)).submit());
+                    continue;
+                }
+                buffer.clear();
+                self.spare = buffer;
+            }
+            let out = &mut peer.client.borrow_mut().out;
+            if out.is_empty() {
+                return Ok(());
+            }
+            let buffer = std::mem::replace(out, std::mem::take(&mut self.spare));
+            self.write = Some(peer.stream.write(buffer.slice(..)).submit());
+        }
+    }
+
+    /// Gives up the buffer that is not in use.
+    fn release(&mut self) {
+        self.spare = Vec::new();
+    }
+}
+
+impl Round {
+    /// Does what a message's outcomes ask for.
+    fn outcomes(&self, peer: &Rc<Peer>, client: &mut Client, outcomes: &mut Vec<Outcome>, now_ns: u64) {
+        for outcome in outcomes.drain(..) {
+            match outcome {
+                Outcome::Answered(due_ns) => self.answered(due_ns, now_ns),
+                Outcome::Free => self.free(peer, client, now_ns),
+                Outcome::Fault(fault) => self.fault(fault),
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! `evergate-load`: loads an `OpenSRF` WebSocket gateway, checks every reply, and measures.
+//!
+//! It runs on tokio-uring, in one thread, so that it shares no runtime with what it measures.
+//!
+//! - [`options`]: the command line; [`target`]: a server's URL
+//! - [`plan`] and [`template`]: what is sent, built once; [`client`]: what comes back, judged, without a socket;
+//!   [`frame`] and [`json`]: as much of RFC 6455 and JSON as a client needs; [`fault`]: what goes wrong, by kind
+//! - [`schedule`]: due times of an open loop; [`dispatch`] and [`timer`]: requests that begin by the clock
+//! - [`conduct`]: a round from first connection to last close; [`round`]: what its tasks share; [`connect`],
+//!   [`connection`], [`churn`]: those tasks; [`tally`]: what is counted; [`host`]: CPU and memory
+//! - [`figures`], [`versus`], [`table`], [`page`], [`progress`]: what people and programs get to see
+
+mod churn;
+mod client;
+mod conduct;
+mod connect;
+mod connection;
+mod dispatch;
+mod fault;
+mod figures;
+mod frame;
+mod host;
+mod json;
+mod options;
+mod page;
+mod plan;
+mod progress;
+mod round;
+mod schedule;
+mod table;
+mod tally;
+mod target;
+mod template;
+mod timer;
+mod versus;
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+
+use conduct::Measured;
+use figures::Figures;
+use options::Options;
+use plan::{Plan, PlanOptions};
+use progress::Progress;
+use versus::{Pair, Ratios};
+
+/// Some error or wrong reply.
+const EXIT_ERRORS: u8 = 1;
+/// Usage, or a file that cannot be written.
+const EXIT_USAGE: u8 = 2;
+/// The server refused all connections.
+const EXIT_REFUSED: u8 = 3;
+
+/// Entries of the ring's submission queue.
+const RING_ENTRIES: u32 = 4096;
+/// Entries of its completion queue: a read of each client may end at once.
+const RING_COMPLETIONS: u32 = 32_768;
+
+/// What `--json` holds.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    /// The server's figures, all rounds together.
+    #[serde(flatten)]
+    of_a: &'a Figures,
+    /// Those of the other server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vs: Option<&'a Figures>,
+    /// Each round of both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rounds: Option<&'a [Pair]>,
+    /// A's figures over B's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio: Option<&'a Ratios>,
+    /// Gives the same due times again.
+    seed: u64,
+}
+
+fn main() -> ExitCode {
+    let matches = options::command().get_matches();
+    let options = match Options::new(&matches) {
+        Ok(options) => options,
+        Err(error) => return fail(EXIT_USAGE, &error),
+    };
+    let needed = (options.load.clients + options.load.idle) as u64 + 300;
+    let allowed = evergate::config::raise_nofile();
+    if needed > allowed {
+        return fail(EXIT_USAGE, &format!("{needed} descriptors are needed, {allowed} are allowed: raise ulimit -n"));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // A second one ends it at once: the first has set the flag.
+        let armed = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop));
+        if let Err(error) = armed.and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop))) {
+            return fail(EXIT_USAGE, &format!("no signal handler can be installed: {error}"));
+        }
+    }
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_coop_taskrun().setup_taskrun_flag().setup_single_issuer().setup_cqsize(RING_COMPLETIONS);
+    let mut runtime = tokio_uring::builder();
+    runtime.entries(RING_ENTRIES).uring_builder(&ring);
+    let runtime = match tokio_uring::Runtime::new(&runtime) {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(EXIT_USAGE, &format!("no io_uring: {error}; `evergate check` says why")),
+    };
+    let measured = runtime.block_on(measure(&options, &stop));
+    match conclude(&options, &measured) {
+        Ok(code) => code,
+        Err(error) => fail(EXIT_USAGE, &error),
+    }
+}
+
+fn fail(code: u8, error: &str) -> ExitCode {
+    eprintln!("evergate-load: {error}");
+    code.into()
+}
+
+/// Runs all rounds, the servers in turn. One list for each server.
+async fn measure(options: &Options, stop: &AtomicBool) -> Vec<Vec<Measured>> {
+    let progress = Progress::new();
+    let mut measured: Vec<Vec<Measured>> = options.servers.iter().map(|_| Vec::new()).collect();
+    'rounds: for _ in 0..options.rounds {
+        for (server, measured) in options.servers.iter().zip(&mut measured) {
+            let plan = Plan::new(&PlanOptions { echo: server.echo, ..options.plan.clone() });
+            measured.push(conduct::run(&options.load, server, plan, stop, &progress).await);
+            if stop.load(Ordering::Relaxed) {
+                break 'rounds;
+            }
+        }
+    }
+    progress.clear();
+    measured
+}
+
+/// Prints and writes the figures; the exit code.
+fn conclude(options: &Options, measured: &[Vec<Measured>]) -> Result<ExitCode, String> {
+    let figures = |server: usize, rounds: &[&Measured]| Figures::new(&options.load, &options.servers[server], rounds);
+    let of_all: Vec<Vec<&Measured>> = measured.iter().map(|rounds| rounds.iter().collect()).collect();
+    let totals: Vec<Figures> = of_all.iter().enumerate().map(|(server, rounds)| figures(server, rounds)).collect();
+    let pairs: Vec<Pair> = match measured {
+        [a, b] => a.iter().zip(b).map(|(a, b)| Pair { a: figures(0, &[a]), b: figures(1, &[b]) }).collect(),
+        _ => Vec::new(),
+    };
+    let ratios = (measured.len() > 1).then(|| Ratios::new(&pairs));
+    let servers: Vec<(&Figures, Vec<&Measured>)> = totals.iter().zip(of_all).collect();
+    let text = table::render(&servers, ratios.as_ref());
+    // A reader that has seen enough (`| head`) is no failure.
+    let _ = io::Write::write_all(&mut io::stdout(), text.as_bytes());
+
+    if let Some(path) = &options.json {
+        let rounds = ratios.as_ref().map(|_| pairs.as_slice());
+        let report =
+            Report { of_a: &totals[0], vs: totals.get(1), rounds, ratio: ratios.as_ref(), seed: options.load.seed };
+        let json = serde_json::to_string(&report).map_err(|error| error.to_string())?;
+        std::fs::write(path, json + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if let Some(path) = &options.report {
+        let html = page::render(&servers, ratios.as_ref())?;
+        std::fs::write(path, html).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let wanted = options.load.clients + options.load.idle > 0;
+    Ok(if wanted && totals.iter().any(|figures| figures.connected == 0) {
+        EXIT_REFUSED.into()
+    } else if totals.iter().any(|figures| !figures.errors.is_empty()) {
+        EXIT_ERRORS.into()
+    } else {
+        ExitCode::SUCCESS
+    })
+}

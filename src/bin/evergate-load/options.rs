@@ -1,0 +1,328 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use super::conduct::{Load, Server};
+use super::plan::{Call, Content, Kind, PlanOptions};
+use super::round::Pace;
+use super::schedule::Arrival;
+use super::target::Target;
+
+/// Bytes of a frame unless `--pad` says otherwise: an ordinary Evergreen request.
+const FRAME_BYTES: usize = 400;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub struct Options {
+    /// How each round is run.
+    pub load: Load,
+    /// What clients send.
+    pub plan: PlanOptions,
+    /// The server, and the one that it is compared with.
+    pub servers: Vec<Server>,
+    /// Rounds per server.
+    pub rounds: usize,
+    /// Where the figures go as JSON.
+    pub json: Option<PathBuf>,
+    /// Where the report goes as HTML.
+    pub report: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  evergate-load ws://127.0.0.1:7682/osrf-websocket-translator --clients 1000 --server-pid $(pidof evergate)
+  evergate-load ws://127.0.0.1:7682/ --rate 2000 --clients 10000 --duration 30 --report load.html
+  evergate-load ws://127.0.0.1:7682/ --mix stateless=8,stateful=1,large=1 --churn 50
+  evergate-load ws://127.0.0.1:7682/ --vs ws://127.0.0.1:9001/ --server-pid 4711 --server-pid2 4712
+
+Requests go to evergate's demo services (`evergate demo`, `evergate demo-services`) unless --service, --method and
+--params say otherwise. Every reply is checked: thread, threadTrace, types, and where it is known the content. A CONNECT and
+each request within its session count as requests. Times of an open loop (--rate) count from the moment at which a
+request was due.
+
+Exit codes: 0 all replies right; 1 some error or wrong reply; 2 usage; 3 the server refused all connections.";
+
+fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+fn number(name: &'static str, value: &'static str, default: &'static str, help: &'static str) -> Arg {
+    option(name, value, help).default_value(default).value_parser(value_parser!(u32))
+}
+
+fn real(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    option(name, value, help).value_parser(parse_real)
+}
+
+/// The command with all its options.
+pub fn command() -> Command {
+    Command::new("evergate-load")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Load an OpenSRF WebSocket gateway, check every reply, and measure")
+        .after_help(EXAMPLES)
+        .arg(Arg::new("url").value_name("URL").required(true).help("Where the gateway listens: ws://HOST:PORT/PATH"))
+        .next_help_heading("Load")
+        .arg(number("clients", "N", "64", "WebSocket connections that send requests"))
+        .arg(
+            number("in-flight", "K", "1", "Closed loop: requests under way per connection, 1 or more")
+                .value_parser(value_parser!(u32).range(1..=10_000)),
+        )
+        .arg(
+            real("rate", "R", "Open loop: requests per second over all clients, whatever the server does [default: closed loop]")
+                .conflicts_with_all(["in-flight", "think"]),
+        )
+        .arg(
+            option("arrival", "HOW", "Open loop: gaps between requests as independent users make them, or all alike")
+                .default_value("poisson")
+                .value_parser(PossibleValuesParser::new(["poisson", "fixed"])),
+        )
+        .arg(real("duration", "SECONDS", "Length of the measured part").default_value("10").conflicts_with("count"))
+        .arg(option("count", "N", "End the measured part after N right replies, in place of --duration").value_parser(value_parser!(u64).range(1..)))
+        .arg(real("warmup", "SECONDS", "Time under load before the measured part").default_value("1"))
+        .arg(
+            real("ramp", "SECONDS", "Open the connections over this time; 0: as fast as they are accepted, and requests begin when all are open")
+                .default_value("0"),
+        )
+        .arg(real("think", "MILLISECONDS", "Pause of a client between a reply and its next request").default_value("0"))
+        .arg(real("timeout", "SECONDS", "Age at which a request without its whole reply is given up and counted as missing").default_value("10"))
+        .arg(number("idle", "N", "0", "Further clients that connect, do one round trip each, and then only answer pings"))
+        .arg(real("churn", "R", "Further clients that connect and close at once, per second").default_value("0"))
+        .arg(
+            number("sources", "N", "1", "Local addresses to connect from: 127.0.0.1 to 127.0.0.N (one allows some 28,000 connections); loopback only")
+                .value_parser(value_parser!(u32).range(1..=250)),
+        )
+        .arg(option("seed", "N", "Seed of due times and of the mix [default: drawn, and printed in --json]").value_parser(value_parser!(u64)))
+        .next_help_heading("Requests")
+        .arg(option("mix", "KIND=W,…", "Kinds and their weights: stateless, stateful, streamed, large").default_value("stateless=1").value_parser(parse_mix))
+        .arg(option("service", "NAME", "Service of stateless and stateful requests").default_value("opensrf.math"))
+        .arg(option("method", "NAME", "Method of stateless and stateful requests").default_value("add"))
+        .arg(option("params", "JSON", "Its params, an array [default for add: two numbers that tell client and request, so that the sum is checked]"))
+        .arg(
+            option("pad", "BYTES", "Append a string to the params, so that the frame has this size [default: 400 for evergate's own demo calls, none for others]")
+                .value_parser(value_parser!(u32).range(1..=8_000_000)),
+        )
+        .arg(number("stateful-requests", "N", "3", "Requests between CONNECT and DISCONNECT"))
+        .arg(number("streamed-results", "N", "10", "RESULTs of a streamed request (opensrf.demo.count)").value_parser(value_parser!(u32).range(0..=100_000)))
+        .arg(number("large-bytes", "BYTES", "100000", "Content of a large reply (opensrf.demo.big)").value_parser(value_parser!(u32).range(0..=64_000_000)))
+        .arg(
+            Arg::new("echo").long("echo").action(ArgAction::SetTrue)
+                .help("The server is a bare WebSocket echo: each reply must be the request's own bytes (a floor to compare with)"),
+        )
+        .next_help_heading("Measuring")
+        .arg(pid("server-pid", "Process of the server, for its CPU time and memory; may be repeated, and is summed"))
+        .arg(option("vs", "URL", "Another server: rounds alternate between both, and ratios are printed"))
+        .arg(pid("server-pid2", "Process of the other server; may be repeated").requires("vs"))
+        .arg(Arg::new("echo2").long("echo2").action(ArgAction::SetTrue).requires("vs").help("The other server is a bare WebSocket echo"))
+        .arg(number("rounds", "N", "5", "Rounds per server with --vs").value_parser(value_parser!(u32).range(1..=1_000)))
+        .arg(option("json", "FILE", "Write all figures as one JSON object").value_parser(value_parser!(PathBuf)))
+        .arg(option("report", "FILE.html", "Write a page with figures and plots, in one file").value_parser(value_parser!(PathBuf)))
+}
+
+fn pid(name: &'static str, help: &'static str) -> Arg {
+    option(name, "PID", help).action(ArgAction::Append).value_parser(value_parser!(u32).range(1..))
+}
+
+/// A number of at least 0.
+fn parse_real(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..=1e9).contains(&number) => Ok(number),
+        _ => Err("a number from 0 to 1000000000 is needed".to_owned()),
+    }
+}
+
+fn parse_mix(text: &str) -> Result<Vec<(Kind, u32)>, String> {
+    let mut mix: Vec<(Kind, u32)> = Vec::new();
+    for part in text.split(',') {
+        let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
+        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name.trim());
+        let kind = kind.ok_or_else(|| format!("no kind is called {name:?}: stateless, stateful, streamed, large"))?;
+        let weight = weight.trim().parse::<u32>().ok().filter(|weight| *weight <= 1_000_000);
+        let weight = weight.ok_or_else(|| format!("{part}: a weight is a whole number up to 1000000"))?;
+        if mix.iter().any(|(other, _)| *other == kind) {
+            return Err(format!("{name} is named twice"));
+        }
+        mix.push((kind, weight));
+    }
+    mix.retain(|(_, weight)| *weight > 0);
+    if mix.is_empty() { Err("at least one weight must be more than 0".to_owned()) } else { Ok(mix) }
+}
+
+impl Options {
+    /// From the arguments; the error is one of usage.
+    pub fn new(matches: &ArgMatches) -> Result<Self, String> {
+        let number = |name: &str| matches.get_one::<u32>(name).copied().unwrap_or_default();
+        let real = |name: &str| matches.get_one::<f64>(name).copied().unwrap_or_default();
+        let text = |name: &str| matches.get_one::<String>(name).cloned();
+        let seconds = |name: &str| Duration::from_secs_f64(real(name));
+        let pids = |name: &str| matches.get_many::<u32>(name).into_iter().flatten().copied().collect::<Vec<_>>();
+
+        let rate = matches.get_one::<f64>("rate").copied();
+        if rate.is_some_and(|rate| rate < 0.001) {
+            return Err("--rate must be at least 0.001".to_owned());
+        }
+        let timeout = seconds("timeout");
+        if timeout.is_zero() {
+            return Err("--timeout must be more than 0".to_owned());
+        }
+        let pace = match rate {
+            Some(_) => Pace::Open,
+            None => Pace::Closed {
+                in_flight: number("in-flight") as usize,
+                think_ns: Duration::from_secs_f64(real("think") / 1e3).as_nanos() as u64,
+            },
+        };
+        let seed = matches.get_one::<u64>("seed").copied();
+        let seed = seed.unwrap_or_else(|| u64::from_le_bytes(random()));
+        let load = Load {
+            clients: number("clients") as usize,
+            idle: number("idle") as usize,
+            pace,
+            rate: rate.unwrap_or_default(),
+            arrival: if text("arrival").as_deref() == Some("fixed") { Arrival::Fixed } else { Arrival::Poisson },
+            duration: seconds("duration"),
+            count: matches.get_one::<u64>("count").copied(),
+            warmup: seconds("warmup"),
+            ramp: seconds("ramp"),
+            churn: real("churn"),
+            sources: number("sources"),
+            timeout,
+            seed,
+        };
+        if load.clients + load.idle > 999_999 {
+            return Err("--clients and --idle: 999999 together at most".to_owned());
+        }
+        let server = |url: &str, pid: &str, echo: &str| {
+            let pids = pids(pid);
+            if super::host::cpu_seconds(&pids).is_none() {
+                return Err(format!("--{pid}: no such process, or it may not be looked at"));
+            }
+            Ok(Server { target: Target::new(url)?, pids, echo: matches.get_flag(echo) })
+        };
+        let url = text("url").unwrap_or_default();
+        let mut servers = vec![server(&url, "server-pid", "echo")?];
+        if let Some(other) = text("vs") {
+            servers.push(server(&other, "server-pid2", "echo2")?);
+        }
+        let mut tag = [0; 4];
+        tag.copy_from_slice(&random()[..4]);
+        let plan = PlanOptions {
+            tag: format!("load.{:08x}", u32::from_le_bytes(tag)),
+            // Never 0: a mask that changes nothing would spare the server its work's test.
+            mask: (u32::from_le_bytes(tag) | 0x0101_0101).to_le_bytes(),
+            mix: matches.get_one::<Vec<(Kind, u32)>>("mix").cloned().unwrap_or_default(),
+            call: call(matches, text("service"), text("method"), text("params"))?,
+            stateful_requests: number("stateful-requests"),
+            streamed_results: number("streamed-results"),
+            large_bytes: number("large-bytes") as usize,
+            frame_bytes: matches.get_one::<u32>("pad").map_or(FRAME_BYTES, |bytes| *bytes as usize),
+            echo: false,
+        };
+        let rounds = if servers.len() > 1 { number("rounds") as usize } else { 1 };
+        let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
+        Ok(Self { load, plan, servers, rounds, json: path("json"), report: path("report") })
+    }
+}
+
+/// The stateless call, and what is known of its content.
+fn call(
+    matches: &ArgMatches,
+    service: Option<String>,
+    method: Option<String>,
+    params: Option<String>,
+) -> Result<Call, String> {
+    let (service, method) = (service.unwrap_or_default(), method.unwrap_or_default());
+    let is_add = service == "opensrf.math" && method == "add";
+    let values = match &params {
+        None => Vec::new(),
+        Some(params) => serde_json::from_str::<Vec<serde_json::Value>>(params)
+            .map_err(|error| format!("--params is no JSON array: {error}"))?,
+    };
+    let number = |value: &serde_json::Value| {
+        value.as_f64().or_else(|| value.as_str().and_then(|text| text.trim().parse::<f64>().ok()))
+    };
+    let content = match (is_add, &params, values.as_slice()) {
+        (true, None, _) => Content::Sum,
+        (true, Some(_), [left, right, ..]) => {
+            number(left).zip(number(right)).map_or(Content::Any, |(left, right)| Content::Number(left + right))
+        }
+        _ => Content::Any,
+    };
+    let padded = matches.contains_id("pad") || (is_add && params.is_none());
+    // Another method is not known to take two numbers.
+    let params = if is_add { params } else { Some(params.unwrap_or_else(|| "[]".to_owned())) };
+    Ok(Call { service, method, params, content, padded })
+}
+
+fn random() -> [u8; 8] {
+    let mut bytes = [0; 8];
+    // Without a random source, the process id still tells runs apart.
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes[..4].copy_from_slice(&std::process::id().to_le_bytes());
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Options, String> {
+        let all = ["evergate-load", "ws://127.0.0.1:1/"].iter().chain(arguments);
+        let matches = command().try_get_matches_from(all).map_err(|error| error.to_string())?;
+        Options::new(&matches)
+    }
+
+    #[test]
+    fn the_command_is_sound_and_every_option_has_its_help() {
+        let mut command = command();
+        command.clone().debug_assert();
+        let help = command.render_long_help().to_string();
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{}", argument.get_id());
+            assert!(argument.is_positional() || help.contains(&format!("--{}", argument.get_id())));
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_help() {
+        let options = parse(&[]).expect("no option is needed");
+        assert_eq!(options.load.clients, 64);
+        assert_eq!(options.load.pace, Pace::Closed { in_flight: 1, think_ns: 0 });
+        assert_eq!((options.load.duration, options.load.warmup), (Duration::from_secs(10), Duration::from_secs(1)));
+        assert_eq!(options.plan.mix, [(Kind::Stateless, 1)]);
+        assert_eq!((options.plan.call.content, options.plan.call.padded), (Content::Sum, true));
+        assert_eq!(options.rounds, 1);
+    }
+
+    #[test]
+    fn what_contradicts_itself_or_means_nothing_is_refused() {
+        for wrong in [
+            &["--rate", "5", "--think", "3"][..],
+            &["--rate", "0"],
+            &["--duration", "5", "--count", "7"],
+            &["--mix", "stateless=0"],
+            &["--mix", "stateless=1,stateless=2"],
+            &["--mix", "other=1"],
+            &["--params", "{}"],
+            &["--server-pid", "4000000000"],
+            &["--server-pid2", "1"],
+            &["--in-flight", "0"],
+            &["--duration", "-1"],
+            &["--timeout", "0"],
+            &["--vs", "wss://a/"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn content_is_checked_where_it_is_known() {
+        let content = |arguments: &[&str]| parse(arguments).expect("options").plan.call.content;
+        assert_eq!(content(&["--params", "[1,\"2\"]"]), Content::Number(3.0));
+        assert_eq!(content(&["--method", "sub", "--params", "[1,2]"]), Content::Any);
+    }
+}

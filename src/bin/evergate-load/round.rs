@@ -1,0 +1,235 @@
+//! What all connections of a round share: the plan, the counts, and who may begin another request.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Instant;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::Notify;
+
+use super::client::{Client, Outcome};
+use super::connection::Peer;
+use super::fault::Fault;
+use super::plan::Plan;
+use super::tally::Tally;
+
+/// How far a round is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Connections are opened; nobody asks for anything yet.
+    Connecting,
+    /// Requests are sent.
+    Running,
+    /// No further request begins; what is under way may end.
+    Ending,
+    /// Connections are closed.
+    Closing,
+}
+
+/// Who begins a request when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Each client keeps so many under way.
+    Closed {
+        /// Scripts under way per client.
+        in_flight: usize,
+        /// From a reply to the next request, in nanoseconds.
+        think_ns: u64,
+    },
+    /// A schedule says when.
+    Open,
+}
+
+/// One round.
+pub struct Round {
+    /// What clients send.
+    pub plan: Plan,
+    /// Who begins when.
+    pub pace: Pace,
+    /// What is counted.
+    pub tally: RefCell<Tally>,
+    /// How far it is.
+    pub phase: Cell<Phase>,
+    /// The active connections that are open.
+    pub peers: RefCell<Vec<Rc<Peer>>>,
+    /// The idle connections that are open.
+    pub idle: RefCell<Vec<Rc<Peer>>>,
+    /// Idle clients that had their round trip.
+    pub idle_ready: Cell<usize>,
+    /// Connections of any kind that are open.
+    pub open: Cell<usize>,
+    /// Ends the measured part after so many right replies.
+    pub count: Option<u64>,
+    /// Tells the conductor that something changed which it may wait for.
+    pub changed: Notify,
+    /// Clients that think, with the time at which each asks again; all think for equally long, so they are in order.
+    pub thinking: RefCell<VecDeque<(u64, Rc<Peer>)>>,
+    /// Tells that somebody began to think.
+    pub thought: Notify,
+    /// When the round's time began.
+    epoch: Instant,
+    /// Picks scripts and clients.
+    rng: RefCell<SmallRng>,
+}
+
+impl Round {
+    /// A round whose time begins now.
+    pub fn new(plan: Plan, pace: Pace, count: Option<u64>, seed: u64) -> Rc<Self> {
+        Rc::new(Self {
+            plan,
+            pace,
+            tally: RefCell::new(Tally::new(pace == Pace::Open)),
+            phase: Cell::new(Phase::Connecting),
+            peers: RefCell::default(),
+            idle: RefCell::default(),
+            idle_ready: Cell::new(0),
+            open: Cell::new(0),
+            count,
+            changed: Notify::new(),
+            thinking: RefCell::default(),
+            thought: Notify::new(),
+            epoch: Instant::now(),
+            rng: RefCell::new(SmallRng::seed_from_u64(seed)),
+        })
+    }
+
+    /// Nanoseconds since the round began.
+    pub fn now_ns(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64
+    }
+
+    /// When the measured part ended; 0 where it has not.
+    pub fn ended_ns(&self) -> u64 {
+        self.tally.borrow().ended_ns()
+    }
+
+    /// A number below `bound`.
+    pub fn below(&self, bound: usize) -> usize {
+        self.rng.borrow_mut().random_range(0..bound)
+    }
+
+    /// Begins a script of the mix.
+    pub fn begin(&self, client: &mut Client, due_ns: u64) {
+        let script = match self.plan.scripts.len() {
+            1 => 0,
+            _ => self.plan.pick(self.rng.borrow_mut().random_range(0..self.plan.weights)),
+        };
+        client.begin(&self.plan, script, due_ns);
+    }
+
+    /// A connection is open. Idle ones have their round trip at once; others begin if the round has.
+    pub fn opened(&self, peer: &Rc<Peer>) {
+        self.open.set(self.open.get() + 1);
+        if peer.is_idle {
+            self.idle.borrow_mut().push(Rc::clone(peer));
+            peer.client.borrow_mut().begin(&self.plan, 0, self.now_ns());
+        } else {
+            self.peers.borrow_mut().push(Rc::clone(peer));
+            if self.phase.get() == Phase::Running {
+                self.start(peer);
+            }
+        }
+    }
+
+    /// A client begins, in a closed loop.
+    pub fn start(&self, peer: &Peer) {
+        if let Pace::Closed { in_flight, .. } = self.pace {
+            let (mut client, now_ns) = (peer.client.borrow_mut(), self.now_ns());
+            for _ in 0..in_flight {
+                self.begin(&mut client, now_ns);
+            }
+            drop(client);
+            peer.kick();
+        }
+    }
+
+    /// A script of this client is over.
+    pub fn free(&self, peer: &Rc<Peer>, client: &mut Client, now_ns: u64) {
+        if peer.is_idle {
+            self.idle_ready.set(self.idle_ready.get() + 1);
+            return self.changed.notify_one();
+        }
+        match self.pace {
+            _ if self.phase.get() != Phase::Running => self.changed.notify_one(),
+            Pace::Closed { think_ns: 0, .. } => self.begin(client, now_ns),
+            Pace::Closed { think_ns, .. } => {
+                self.thinking.borrow_mut().push_back((now_ns + think_ns, Rc::clone(peer)));
+                self.thought.notify_one();
+            }
+            Pace::Open => {}
+        }
+    }
+
+    /// A request has its right reply.
+    pub fn answered(&self, due_ns: u64, now_ns: u64) {
+        let mut tally = self.tally.borrow_mut();
+        tally.answer(due_ns, now_ns);
+        if self.count.is_some_and(|count| tally.answered >= count) && self.phase.get() == Phase::Running {
+            tally.end(now_ns);
+            self.phase.set(Phase::Ending);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Something went wrong.
+    pub fn fault(&self, fault: Fault) {
+        self.tally.borrow_mut().fault(fault);
+    }
+
+    /// Bytes came.
+    pub fn received(&self, bytes: usize) {
+        self.tally.borrow_mut().bytes_in += bytes as u64;
+    }
+
+    /// Bytes went.
+    pub fn sent(&self, bytes: usize) {
+        self.tally.borrow_mut().bytes_out += bytes as u64;
+    }
+
+    /// A connection has ended.
+    pub fn ended(&self, peer: &Rc<Peer>, fault: Option<Fault>) {
+        self.open.set(self.open.get() - 1);
+        let list = if peer.is_idle { &self.idle } else { &self.peers };
+        let mut list = list.borrow_mut();
+        if let Some(index) = list.iter().position(|other| Rc::ptr_eq(other, peer)) {
+            list.swap_remove(index);
+        }
+        if let Some(fault) = fault {
+            self.fault(fault);
+            peer.client.borrow_mut().lose(&mut |outcome| {
+                if let Outcome::Fault(fault) = outcome {
+                    self.fault(fault);
+                }
+            });
+        }
+        self.changed.notify_one();
+    }
+
+    /// Requests under way, of all clients.
+    pub fn in_flight(&self) -> usize {
+        self.peers.borrow().iter().map(|peer| peer.client.borrow().in_flight()).sum()
+    }
+
+    /// Gives up requests that have waited since before this time.
+    pub fn expire(&self, before_ns: u64) {
+        let (peers, idle) = (self.peers.borrow().clone(), self.idle.borrow().clone());
+        let now_ns = self.now_ns();
+        for peer in peers.iter().chain(&idle) {
+            let mut client = peer.client.borrow_mut();
+            let mut freed = 0;
+            client.expire(before_ns, &mut |outcome| match outcome {
+                Outcome::Fault(fault) => self.fault(fault),
+                _ => freed += 1,
+            });
+            for _ in 0..freed {
+                self.free(peer, &mut client, now_ns);
+            }
+            drop(client);
+            if freed > 0 {
+                peer.kick();
+            }
+        }
+    }
+}

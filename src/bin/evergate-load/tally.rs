@@ -1,0 +1,187 @@
+//! What a round counts while it runs.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+use super::fault::Fault;
+
+/// Digits that histograms keep: 0.1 %.
+const DIGITS: u8 = 3;
+
+/// The longest time that a histogram tells from longer ones: an hour, in nanoseconds.
+const LONGEST_NS: u64 = 3_600_000_000_000;
+
+/// An empty histogram of times in nanoseconds.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).expect("these bounds are in order")
+}
+
+/// A stretch of the measured time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Slice {
+    /// Its end, in seconds since the measured part began.
+    pub at_seconds: f64,
+    /// Right replies that came in it.
+    pub answered: u64,
+    /// Median latency in microseconds.
+    pub p50_us: f64,
+    /// 99th percentile in microseconds.
+    pub p99_us: f64,
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Tally {
+    /// Latencies of the measured part in nanoseconds.
+    pub latency: Histogram<u64>,
+    /// Time from the first SYN to the end of the handshake, in nanoseconds.
+    pub connect: Histogram<u64>,
+    /// Right replies that came within the measured part.
+    pub answered: u64,
+    /// Faults of the whole round, by kind.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Bytes received since the measured part began.
+    pub bytes_in: u64,
+    /// Bytes sent since the measured part began.
+    pub bytes_out: u64,
+    /// Open loop: requests sent more than a millisecond after they were due.
+    pub sent_late: u64,
+    /// Open loop: requests that were due within the measured part and never sent.
+    pub not_sent: u64,
+    /// Connections of `--churn` that were opened and closed.
+    pub churned: u64,
+    /// Throughput and latency over the time.
+    pub slices: Vec<Slice>,
+    /// Latencies of the slice under way.
+    slice: Histogram<u64>,
+    /// When that slice ends, in nanoseconds of the run.
+    slice_end_ns: u64,
+    /// Length of a slice.
+    slice_ns: u64,
+    /// Open loop: a latency belongs to the time when its request was due, not when its reply came.
+    by_due_time: bool,
+    /// The measured part: from here, in nanoseconds of the run,
+    from_ns: u64,
+    /// to here.
+    until_ns: u64,
+}
+
+impl Tally {
+    /// Nothing counted, nothing measured yet.
+    pub fn new(by_due_time: bool) -> Self {
+        Self {
+            latency: histogram(),
+            connect: histogram(),
+            answered: 0,
+            faults: BTreeMap::new(),
+            bytes_in: 0,
+            bytes_out: 0,
+            sent_late: 0,
+            not_sent: 0,
+            churned: 0,
+            slices: Vec::new(),
+            slice: histogram(),
+            slice_end_ns: 0,
+            slice_ns: 0,
+            by_due_time,
+            from_ns: u64::MAX,
+            until_ns: u64::MAX,
+        }
+    }
+
+    /// The measured part begins.
+    pub fn begin(&mut self, now_ns: u64, slice_ns: u64) {
+        self.from_ns = now_ns;
+        self.slice_ns = slice_ns;
+        self.slice_end_ns = now_ns + slice_ns;
+        (self.bytes_in, self.bytes_out) = (0, 0);
+    }
+
+    /// The measured part ends.
+    pub fn end(&mut self, now_ns: u64) {
+        self.until_ns = now_ns;
+    }
+
+    /// When the measured part ended, in nanoseconds of the run; 0 where it has not.
+    pub fn ended_ns(&self) -> u64 {
+        if self.until_ns == u64::MAX { 0 } else { self.until_ns }
+    }
+
+    /// Whether this time is in the measured part.
+    pub fn is_measured(&self, at_ns: u64) -> bool {
+        (self.from_ns..self.until_ns).contains(&at_ns)
+    }
+
+    /// A right reply to what was due, or sent, at `due_ns`.
+    pub fn answer(&mut self, due_ns: u64, now_ns: u64) {
+        let came_within = self.is_measured(now_ns);
+        self.answered += u64::from(came_within);
+        let latency_ns = now_ns.saturating_sub(due_ns);
+        if if self.by_due_time { self.is_measured(due_ns) } else { came_within } {
+            self.latency.saturating_record(latency_ns);
+        }
+        if came_within {
+            if now_ns >= self.slice_end_ns {
+                self.end_slices(now_ns);
+            }
+            self.slice.saturating_record(latency_ns);
+        }
+    }
+
+    /// Slices up to this time are complete.
+    pub fn end_slices(&mut self, now_ns: u64) {
+        while self.slice_ns > 0 && now_ns >= self.slice_end_ns {
+            self.slices.push(Slice {
+                at_seconds: (self.slice_end_ns - self.from_ns) as f64 / 1e9,
+                answered: self.slice.len(),
+                p50_us: self.slice.value_at_quantile(0.5) as f64 / 1e3,
+                p99_us: self.slice.value_at_quantile(0.99) as f64 / 1e3,
+            });
+            self.slice.reset();
+            self.slice_end_ns += self.slice_ns;
+        }
+    }
+
+    /// Something went wrong.
+    pub fn fault(&mut self, fault: Fault) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_loop_counts_replies_that_came_within_the_measured_part() {
+        let mut tally = Tally::new(false);
+        tally.answer(5, 10);
+        tally.begin(100, 1_000);
+        tally.answer(50, 150);
+        tally.end(200);
+        tally.answer(150, 250);
+        assert_eq!((tally.answered, tally.latency.len(), tally.latency.max()), (1, 1, 100));
+    }
+
+    #[test]
+    fn an_open_loop_counts_what_was_due_within_it_however_late_the_reply() {
+        let mut tally = Tally::new(true);
+        tally.begin(100, 1_000);
+        tally.answer(50, 150);
+        tally.end(200);
+        tally.answer(150, 1_150);
+        assert_eq!((tally.answered, tally.latency.len(), tally.latency.max()), (1, 1, 1_000));
+    }
+
+    #[test]
+    fn slices_cover_the_time_also_where_nothing_came() {
+        let mut tally = Tally::new(false);
+        tally.begin(0, 100);
+        tally.answer(0, 50);
+        tally.answer(300, 350);
+        tally.end_slices(400);
+        let answered: Vec<u64> = tally.slices.iter().map(|slice| slice.answered).collect();
+        assert_eq!(answered, [1, 0, 0, 1]);
+    }
+}
