@@ -12,6 +12,8 @@ mod demo;
 mod drain;
 mod isolation;
 mod limits;
+#[cfg(feature = "load")]
+mod load;
 mod other_domains;
 mod relaying;
 mod sessions;

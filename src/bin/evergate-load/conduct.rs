@@ -1,5 +1,6 @@
 //! One round from the first connection to the last close.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,9 @@ const HANDSHAKES_MAX: usize = 256;
 
 /// How often the conductor looks around while it waits.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How often the age of requests is looked at, at most.
+const EXPIRY: Duration = Duration::from_secs(1);
 
 /// Time for closing handshakes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -120,7 +124,7 @@ enum Waited {
 /// Runs a round.
 pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, progress: &Progress) -> Measured {
     let round = Round::new(plan, load.pace, load.count, load.seed);
-    let mut conductor = Conductor { round, load, stop, progress };
+    let conductor = Conductor { round, load, stop, progress, expiry_ns: Cell::new(0) };
     let memory_before = host::memory(&server.pids).filter(|_| !server.pids.is_empty());
     conductor.connect(server, load.idle, true).await;
     let ready = |round: &Round| {
@@ -196,11 +200,13 @@ struct Conductor<'a> {
     load: &'a Load,
     stop: &'a AtomicBool,
     progress: &'a Progress,
+    /// When requests are next looked at for their age, in nanoseconds of the run.
+    expiry_ns: Cell<u64>,
 }
 
 impl Conductor<'_> {
     /// Opens connections, so many handshakes at once at most, and waits until each stands or has failed.
-    async fn connect(&mut self, server: &Server, connections: usize, is_idle: bool) {
+    async fn connect(&self, server: &Server, connections: usize, is_idle: bool) {
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         let began = Instant::now();
         let target = Rc::new(server.target.clone());
@@ -281,9 +287,17 @@ impl Conductor<'_> {
                 return Waited::Deserted;
             }
             self.progress.time(what, began.elapsed(), time, &self.round);
-            let timeout_ns = self.load.timeout.as_nanos() as u64;
-            self.round.expire(self.round.now_ns().saturating_sub(timeout_ns));
+            self.expire();
             let _ = timeout(LOOK.min(left), self.round.changed.notified()).await;
+        }
+    }
+
+    /// Gives up requests that have waited for too long; not at every look, for it asks each client.
+    fn expire(&self) {
+        let (now_ns, timeout) = (self.round.now_ns(), self.load.timeout);
+        if now_ns >= self.expiry_ns.get() {
+            self.expiry_ns.set(now_ns + (timeout / 4).min(EXPIRY).as_nanos() as u64);
+            self.round.expire(now_ns.saturating_sub(timeout.as_nanos() as u64));
         }
     }
 

@@ -86,34 +86,54 @@ pub async fn run(round: Rc<Round>, peer: Rc<Peer>, rest: Vec<u8>) {
     round.ended(&peer, fault);
 }
 
+/// What a turn over the received bytes ends with.
+enum Turn {
+    /// So many bytes are needed to go on.
+    More(usize),
+    /// The server closes.
+    Closed(Option<u16>),
+}
+
+/// Handles everything that is whole in `buffer`.
+fn turn(
+    round: &Round,
+    peer: &Rc<Peer>,
+    reader: &mut Reader,
+    buffer: &mut Vec<u8>,
+    outcomes: &mut Vec<Outcome>,
+) -> Result<Turn, Fault> {
+    let (mut at, now_ns) = (0, round.now_ns());
+    let mut client = peer.client.borrow_mut();
+    let turn = loop {
+        match reader.next(buffer, &mut at).map_err(|_violation| Fault::Protocol)? {
+            Step::Incomplete(needed) => break Turn::More(needed),
+            Step::Event(Event::Message(text)) => {
+                client.message(&round.plan, text, now_ns, &mut |outcome| outcomes.push(outcome));
+                round.outcomes(peer, &mut client, outcomes, now_ns);
+            }
+            Step::Event(Event::Ping(payload)) => client.pong(&round.plan, payload),
+            Step::Event(Event::Close(code)) => {
+                client.close(&round.plan, code.unwrap_or(1000));
+                break Turn::Closed(code);
+            }
+        }
+    };
+    buffer.drain(..at);
+    Ok(turn)
+}
+
 async fn relay(round: &Rc<Round>, peer: &Rc<Peer>, mut buffer: Vec<u8>) -> Result<(), Fault> {
     let (mut reader, mut writer, mut outcomes) = (Reader::default(), Writer::default(), Vec::new());
     buffer.reserve(READ_BYTES);
     loop {
-        let mut at = 0;
-        let now_ns = round.now_ns();
-        let needed = loop {
-            let event = match reader.next(&buffer, &mut at).map_err(|_violation| Fault::Protocol)? {
-                Step::Incomplete(needed) => break needed,
-                Step::Event(event) => event,
-            };
-            let mut client = peer.client.borrow_mut();
-            match event {
-                Event::Message(text) => {
-                    client.message(&round.plan, text, now_ns, &mut |outcome| outcomes.push(outcome));
-                    round.outcomes(peer, &mut client, &mut outcomes, now_ns);
-                }
-                Event::Ping(payload) => client.pong(&round.plan, payload),
-                Event::Close(code) => {
-                    client.close(&round.plan, code.unwrap_or(1000));
-                    drop(client);
-                    // Its answer leaves with this submission; nobody waits for it.
-                    poll_fn(|context| Poll::Ready(writer.drive(peer, round, context))).await?;
-                    return Err(Fault::Closed(code.unwrap_or(0)));
-                }
+        let needed = match turn(round, peer, &mut reader, &mut buffer, &mut outcomes)? {
+            Turn::More(needed) => needed,
+            Turn::Closed(code) => {
+                // Our answer leaves with this submission; nobody waits for it.
+                poll_fn(|context| Poll::Ready(writer.drive(peer, round, context))).await?;
+                return Err(Fault::Closed(code.unwrap_or(0)));
             }
         };
-        buffer.drain(..at);
         if buffer.is_empty() {
             if peer.is_idle && peer.client.borrow().in_flight() == 0 {
                 (buffer, outcomes) = (Vec::with_capacity(IDLE_BYTES), Vec::new());

@@ -21,16 +21,25 @@ pub mod opcode {
 /// The longest message that is taken, in bytes: beyond it a length is an error, not a wish.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// Set in the first byte of a message's last frame.
+const FINAL: u8 = 0x80;
+/// Set in the second byte of a masked frame.
+const MASKED: u8 = 0x80;
+/// In place of a length: two bytes of it follow.
+const LENGTH_OF_16_BITS: u8 = 126;
+/// In place of a length: eight bytes of it follow.
+const LENGTH_OF_64_BITS: u8 = 127;
+
 /// Appends a whole, masked frame.
 pub fn write(out: &mut Vec<u8>, opcode: u8, mask: [u8; 4], payload: &[u8]) {
-    out.push(0x80 | opcode);
+    out.push(FINAL | opcode);
     if payload.len() <= 125 {
-        out.push(0x80 | payload.len() as u8);
+        out.push(MASKED | payload.len() as u8);
     } else if let Ok(length) = u16::try_from(payload.len()) {
-        out.push(0x80 | 126);
+        out.push(MASKED | LENGTH_OF_16_BITS);
         out.extend_from_slice(&length.to_be_bytes());
     } else {
-        out.push(0x80 | 127);
+        out.push(MASKED | LENGTH_OF_64_BITS);
         out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
     }
     out.extend_from_slice(&mask);
@@ -130,21 +139,21 @@ fn parse(bytes: &[u8]) -> Result<Parsed, Violation> {
     if first & 0x70 != 0 {
         return Err(Violation("a reserved bit"));
     }
-    if second & 0x80 != 0 {
+    if second & MASKED != 0 {
         return Err(Violation("a masked frame from a server"));
     }
     let (header, length) = match second {
-        126 => match bytes.get(2..4) {
+        LENGTH_OF_16_BITS => match bytes.get(2..4) {
             Some(length) => (4, usize::from(length[0]) << 8 | usize::from(length[1])),
             None => return Ok(Parsed::Incomplete(4)),
         },
-        127 => match bytes.get(2..10).and_then(|length| length.first_chunk()) {
+        LENGTH_OF_64_BITS => match bytes.get(2..10).and_then(|length| length.first_chunk()) {
             Some(length) => (10, usize::try_from(u64::from_be_bytes(*length)).unwrap_or(usize::MAX)),
             None => return Ok(Parsed::Incomplete(10)),
         },
         short => (2, usize::from(short)),
     };
-    let is_final = first & 0x80 != 0;
+    let is_final = first & FINAL != 0;
     if first & 0x08 != 0 && (length > 125 || !is_final) {
         return Err(Violation("a control frame that is long or fragmented"));
     }

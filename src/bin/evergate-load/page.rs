@@ -7,7 +7,7 @@ use plotters::prelude::*;
 
 use super::conduct::Measured;
 use super::figures::{Figures, faults};
-use super::table::{notes, ratios, rows, thousands, time};
+use super::table::{columns, count, notes, ratios, rows, thousands, time};
 use super::tally::histogram;
 use super::versus::Ratios;
 
@@ -28,8 +28,8 @@ const QUANTILES: [(f64, &str); 7] = [
     (0.99999, "99.999 %"),
 ];
 
-/// A curve: its name and its points.
-type Curve = (String, Vec<(f64, f64)>);
+/// The points of a server's curve.
+type Curve = Vec<(f64, f64)>;
 
 /// What an axis is called and how its values read.
 struct Axes {
@@ -46,8 +46,8 @@ pub fn render(servers: &[(&Figures, Vec<&Measured>)], of_both: Option<&Ratios>) 
     let mut body = String::new();
     let figures: Vec<&Figures> = servers.iter().map(|(figures, _)| *figures).collect();
     let _ = write!(body, "<table><tr><th></th>");
-    for figures in &figures {
-        let _ = write!(body, "<th>{}</th>", escape(&figures.url));
+    for column in columns(&figures) {
+        let _ = write!(body, "<th>{}</th>", escape(&column));
     }
     let known = of_both.map(ratios);
     body.push_str(if known.is_some() { "<th>A / B (of rounds)</th></tr>" } else { "</tr>" });
@@ -83,6 +83,12 @@ pub fn render(servers: &[(&Figures, Vec<&Measured>)], of_both: Option<&Ratios>) 
     } else {
         let _ = write!(body, "<h2>Errors</h2><table>{errors}</table>");
     }
+    body.push_str("<p>");
+    for (column, colour) in columns(&figures).iter().zip(COLOURS).filter(|_| figures.len() > 1) {
+        let RGBColor(r, g, b) = colour;
+        let _ = write!(body, "<b style=\"color:rgb({r},{g},{b})\">&#9644;</b> {} &nbsp; ", escape(column));
+    }
+    body.push_str("</p>");
     for plot in [percentiles(servers)?, throughput(servers)?, latency_over_time(servers)?] {
         body.push_str(&plot);
     }
@@ -106,15 +112,17 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// A curve of each server, if there is something in it.
+/// A curve of each server.
 fn curves(servers: &[(&Figures, Vec<&Measured>)], of: impl Fn(&[&Measured]) -> Vec<(f64, f64)>) -> Vec<Curve> {
-    servers.iter().map(|(figures, rounds)| (figures.url.clone(), of(rounds))).collect()
+    servers.iter().map(|(_, rounds)| of(rounds)).collect()
 }
 
 fn percentiles(servers: &[(&Figures, Vec<&Measured>)]) -> Result<String, String> {
     let curves = curves(servers, |rounds| {
         let mut all = histogram();
-        rounds.iter().for_each(|round| all += &round.tally.latency);
+        for round in rounds {
+            all += &round.tally.latency;
+        }
         // Beyond the last value there is nothing to be drawn.
         let last = nines(1.0 - 0.5 / (all.len().max(1) as f64)).min(nines(QUANTILES[6].0));
         let steps = 240;
@@ -154,7 +162,7 @@ fn throughput(servers: &[(&Figures, Vec<&Measured>)]) -> Result<String, String> 
     let axes = Axes {
         title: "Right replies per second over time",
         x: "seconds measured, rounds one after the other",
-        y_reads: |y| thousands(y.round() as u64),
+        y_reads: |y| count(y),
         x_reads: |x| format!("{x}"),
         y_log: false,
     };
@@ -223,7 +231,7 @@ impl Ranged for Marked {
 impl ValueFormatter<f64> for Marked {}
 
 fn draw(axes: &Axes, curves: &[Curve], marks: Vec<f64>) -> Result<String, String> {
-    let points = || curves.iter().flat_map(|(_, points)| points);
+    let points = || curves.iter().flatten();
     if points().next().is_none() {
         return Ok(String::new());
     }
@@ -249,17 +257,9 @@ fn draw(axes: &Axes, curves: &[Curve], marks: Vec<f64>) -> Result<String, String
                     .axis_desc_style(("sans-serif", 13))
                     .draw()
                     .map_err(|error| error.to_string())?;
-                for ((name, points), colour) in curves.iter().zip(COLOURS.iter().cycle()) {
+                for (points, colour) in curves.iter().zip(&COLOURS) {
                     let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
-                    let series = chart.draw_series(line).map_err(|error| error.to_string())?;
-                    series
-                        .label(name.as_str())
-                        .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
-                }
-                if curves.len() > 1 {
-                    let mut labels = chart.configure_series_labels();
-                    labels.position(SeriesLabelPosition::UpperLeft).background_style(WHITE.mix(0.8));
-                    labels.label_font(("sans-serif", 12)).draw().map_err(|error| error.to_string())?;
+                    chart.draw_series(line).map_err(|error| error.to_string())?;
                 }
             }};
         }

@@ -17,9 +17,9 @@ impl Progress {
     pub fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(1);
-            let style =
-                ProgressStyle::with_template("{prefix:14} [{bar:30}] {msg}").map(|style| style.progress_chars("=> "));
-            style.into_iter().for_each(|style| bar.set_style(style));
+            if let Ok(style) = ProgressStyle::with_template("{prefix:14} [{bar:30}] {msg}") {
+                bar.set_style(style.progress_chars("=> "));
+            }
             bar
         });
         Self { bar }

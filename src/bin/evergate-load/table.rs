@@ -17,12 +17,12 @@ const ROWS: [Row; 21] = [
     ("measured, s", |f| Some(format!("{:.2}", f.seconds))),
     ("right replies", |f| Some(thousands(f.requests))),
     ("errors", |f| Some(thousands(f.errors.values().sum()))),
-    ("requests/s", |f| Some(thousands(f.throughput.round() as u64))),
-    ("latency p50", |f| Some(time(f.latency_us.p50))),
-    ("latency p90", |f| Some(time(f.latency_us.p90))),
-    ("latency p99", |f| Some(time(f.latency_us.p99))),
-    ("latency p99.9", |f| Some(time(f.latency_us.p999))),
-    ("latency max", |f| Some(time(f.latency_us.max))),
+    ("requests/s", |f| Some(count(f.throughput))),
+    ("latency p50", |f| latency(f, f.latency_us.p50)),
+    ("latency p90", |f| latency(f, f.latency_us.p90)),
+    ("latency p99", |f| latency(f, f.latency_us.p99)),
+    ("latency p99.9", |f| latency(f, f.latency_us.p999)),
+    ("latency max", |f| latency(f, f.latency_us.max)),
     ("connect p50", |f| Some(time(f.connect_us.p50))),
     ("connect p99", |f| Some(time(f.connect_us.p99))),
     ("server CPU/request", |f| f.server.cpu_us_per_request.map(|us| format!("{us:.2} µs"))),
@@ -36,6 +36,11 @@ const ROWS: [Row; 21] = [
     ("generator CPU, cores", |f| Some(format!("{:.2}", f.generator.cpu_share))),
 ];
 
+/// A latency, where anything was measured.
+fn latency(figures: &Figures, us: f64) -> Option<String> {
+    (figures.requests > 0).then(|| time(us))
+}
+
 /// Names and values, one column for each server; rows of which nothing is known are left out.
 pub fn rows(servers: &[&Figures]) -> Vec<(&'static str, Vec<String>)> {
     let row = |(name, of): Row| {
@@ -44,6 +49,12 @@ pub fn rows(servers: &[&Figures]) -> Vec<(&'static str, Vec<String>)> {
         known.then(|| (name, cells.into_iter().map(Option::unwrap_or_default).collect()))
     };
     ROWS.into_iter().filter_map(row).collect()
+}
+
+/// What each server's column is called.
+pub fn columns(servers: &[&Figures]) -> Vec<String> {
+    let names = ["A", "B"].into_iter().zip(servers);
+    names.map(|(name, f)| if servers.len() > 1 { format!("{name}: {}", f.url) } else { f.url.clone() }).collect()
 }
 
 /// The ratios that are known, by name.
@@ -66,7 +77,7 @@ pub fn render(servers: &[(&Figures, Vec<&Measured>)], of_both: Option<&Ratios>) 
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
     let mut header: Vec<String> = vec![String::new()];
-    header.extend(figures.iter().map(|figures| figures.url.clone()));
+    header.extend(columns(&figures));
     let ratios = of_both.map(ratios);
     if ratios.is_some() {
         header.push("A / B (of rounds)".to_owned());
@@ -130,12 +141,18 @@ fn bytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
 }
 
+/// A count that was computed, with commas.
+#[expect(clippy::cast_sign_loss, reason = "counts are not negative")]
+pub fn count(number: f64) -> String {
+    thousands(number.round() as u64)
+}
+
 /// A number with commas.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

@@ -15,7 +15,7 @@ const EXPIRATIONS_BYTES: usize = 8;
 /// A timer that one task waits for.
 pub struct Timer {
     /// Where it is set.
-    timer: TimerFd,
+    descriptor: TimerFd,
     /// The same, where the ring waits for it.
     file: File,
     /// What the ring reads into.
@@ -25,16 +25,16 @@ pub struct Timer {
 impl Timer {
     /// A timer that is not set.
     pub fn new() -> io::Result<Self> {
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
-        let file = File::from_std(fs::File::from(timer.as_fd().try_clone_to_owned()?));
-        Ok(Self { timer, file, buffer: Vec::with_capacity(EXPIRATIONS_BYTES) })
+        let descriptor = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
+        let file = File::from_std(fs::File::from(descriptor.as_fd().try_clone_to_owned()?));
+        Ok(Self { descriptor, file, buffer: Vec::with_capacity(EXPIRATIONS_BYTES) })
     }
 
     /// Waits for so long.
     pub async fn wait(&mut self, time: Duration) -> io::Result<()> {
         // Zero would unset it, and the wait would have no end.
         let time = TimeSpec::from_duration(time.max(Duration::from_nanos(1)));
-        self.timer.set(Expiration::OneShot(time), TimerSetTimeFlags::empty())?;
+        self.descriptor.set(Expiration::OneShot(time), TimerSetTimeFlags::empty())?;
         let buffer = std::mem::take(&mut self.buffer);
         let (result, buffer) = self.file.read_at(buffer, 0).await;
         self.buffer = buffer;

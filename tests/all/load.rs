@@ -1,0 +1,265 @@
+//! `evergate-load` against the demo, and against servers that do wrong.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tungstenite::protocol::CloseFrame;
+use tungstenite::{Message, WebSocket};
+
+use crate::support::gateway::Gateway;
+use crate::support::process::Process;
+use crate::support::{Folder, PATIENCE, free_port, until};
+
+/// What a run came to.
+struct Run {
+    code: i32,
+    json: Value,
+    output: String,
+}
+
+impl Run {
+    fn errors(&self) -> HashMap<&str, u64> {
+        let errors = self.json["errors"].as_object().expect("errors").iter();
+        errors.map(|(kind, count)| (kind.as_str(), count.as_u64().expect("a count"))).collect()
+    }
+}
+
+fn start(folder: &Folder, url: &str, options: &[&str]) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evergate-load"));
+    command.arg(url).args(options).arg("--json").arg(folder.path().join("load.json"));
+    Process::start("evergate-load", &mut command, folder.path())
+}
+
+fn finish(folder: &Folder, mut load: Process) -> Run {
+    let code = load.wait_exit(PATIENCE * 3);
+    let text = std::fs::read_to_string(folder.path().join("load.json")).unwrap_or_default();
+    let json = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}\n{}", load.log()));
+    Run { code, json, output: load.output() + &load.log() }
+}
+
+fn run(url: &str, options: &[&str]) -> Run {
+    let folder = Folder::new();
+    let load = start(&folder, url, options);
+    finish(&folder, load)
+}
+
+fn url(address: SocketAddr) -> String {
+    format!("ws://{address}/osrf-websocket-translator")
+}
+
+/// A server whose every connection is served by this, until it returns.
+fn server(serve: impl Fn(WebSocket<TcpStream>) + Clone + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = serve.clone();
+            std::thread::spawn(move || {
+                stream.set_nodelay(true).ok();
+                if let Ok(socket) = tungstenite::accept(stream) {
+                    serve(socket);
+                }
+            });
+        }
+    });
+    url(address)
+}
+
+/// A server that answers each request with the envelopes that this makes of the request's right answer.
+fn responder(answers: impl Fn(String) -> Vec<String> + Clone + Send + 'static) -> String {
+    server(move |mut socket| {
+        while let Ok(message) = socket.read() {
+            let Message::Text(text) = message else { continue };
+            for answer in answers(right_answer(&text)) {
+                if socket.send(Message::text(answer)).is_err() {
+                    return;
+                }
+            }
+        }
+    })
+}
+
+fn right_answer(request: &str) -> String {
+    let request: Value = serde_json::from_str(request).expect("JSON");
+    let message = &request["osrf_msg"][0]["__p"];
+    let (thread, trace) = (&request["thread"], &message["threadTrace"]);
+    let params = &message["payload"]["__p"]["params"];
+    let sum = params[0].as_u64().expect("a number") + params[1].as_u64().expect("a number");
+    format!(
+        r#"{{"thread":{thread},"log_xid":"1","osrf_msg":[{{"__c":"osrfMessage","__p":{{"threadTrace":{trace},"type":"RESULT","payload":{{"__c":"osrfResult","__p":{{"status":"OK","statusCode":200,"content":{sum}}}}}}}}},{{"__c":"osrfMessage","__p":{{"threadTrace":{trace},"type":"STATUS","payload":{{"__c":"osrfConnectStatus","__p":{{"status":"Request Complete","statusCode":205}}}}}}}}]}}"#
+    )
+}
+
+#[test]
+fn a_load_of_every_kind_on_the_demo_is_answered_and_measured() {
+    let gateway = Gateway::demo(&[]);
+    let folder = Folder::new();
+    let (page, pid) = (folder.path().join("load.html"), gateway.pid().to_string());
+    let mut options = vec!["--clients", "8", "--in-flight", "2", "--duration", "1", "--warmup", "0.2", "--idle", "5"];
+    options.extend(["--churn", "20", "--mix", "stateless=4,stateful=2,streamed=1,large=1", "--large-bytes", "300000"]);
+    options.extend(["--sources", "2", "--server-pid", &pid, "--report", page.to_str().expect("a path")]);
+    let run = finish(&folder, start(&folder, &url(gateway.address()), &options));
+    assert_eq!((run.code, run.errors().len()), (0, 0), "{}", run.output);
+    let json = &run.json;
+    assert!(json["requests"].as_u64() > Some(10) && json["churned"].as_u64() > Some(1), "{json}");
+    for figure in ["/latency_us/p50", "/connect_us/max", "/server/cpu_us_per_request", "/server/pss_bytes"] {
+        assert!(json.pointer(figure).and_then(Value::as_f64) > Some(0.0), "{figure}: {json}");
+    }
+    assert_eq!(json["idle"], 5);
+    let html = std::fs::read_to_string(&page).expect("the page");
+    assert_eq!(html.matches("<svg").count(), 3);
+    assert!(!html.contains("src=") && !html.contains("href="), "the page needs nothing besides itself");
+}
+
+#[test]
+fn an_open_loop_sends_at_its_rate_and_measures_from_the_due_time() {
+    let gateway = Gateway::demo(&[]);
+    let mut options = vec!["--clients", "20", "--rate", "400", "--arrival", "fixed", "--duration", "1"];
+    options.extend(["--warmup", "0.2"]);
+    let run = run(&url(gateway.address()), &options);
+    assert_eq!((run.code, run.errors().len()), (0, 0), "{}", run.output);
+    let requests = run.json["requests"].as_u64().expect("requests") + run.json["not_sent"].as_u64().expect("not_sent");
+    assert!((390..=500).contains(&requests), "{}", run.json);
+}
+
+#[test]
+fn a_wrong_reply_is_caught_and_named() {
+    type Answers = fn(String) -> Vec<String>;
+    let cases: [(&str, Answers); 6] = [
+        ("wrong_content", |answer| vec![answer.replace("\"content\":", "\"content\":1")]),
+        ("wrong_client", |answer| vec![answer.replace(".000000.", ".000001.")]),
+        ("wrong_trace", |answer| vec![answer.replacen("\"threadTrace\":1", "\"threadTrace\":2", 1)]),
+        ("duplicate", |answer| vec![answer.clone(), answer]),
+        ("unparsable", |answer| vec![answer.replace("]}", "")]),
+        ("missing", |_| vec![]),
+    ];
+    for (kind, answers) in cases {
+        let url = responder(answers);
+        let run = run(&url, &["--clients", "2", "--duration", "0.5", "--warmup", "0", "--timeout", "0.3"]);
+        assert_eq!(run.code, 1, "{kind}: {}", run.output);
+        assert!(run.errors().contains_key(kind), "{kind}: {}", run.json);
+        assert!(run.output.contains(kind), "{}", run.output);
+    }
+}
+
+#[test]
+fn one_wrong_reply_among_right_ones_is_counted_once() {
+    let sent = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let url = responder(move |answer| {
+        let is_tenth = sent.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 10;
+        vec![if is_tenth { answer.replace("\"content\":", "\"content\":7") } else { answer }]
+    });
+    let run = run(&url, &["--clients", "3", "--count", "100", "--warmup", "0.1"]);
+    assert_eq!((run.code, run.errors()), (1, HashMap::from([("wrong_content", 1)])), "{}", run.output);
+    assert_eq!(run.json["requests"], 100);
+}
+
+#[test]
+fn a_server_that_drains_is_reported_and_the_run_ends() {
+    let url = server(|mut socket| {
+        for _ in 0..5 {
+            let Ok(Message::Text(text)) = socket.read() else { return };
+            socket.send(Message::text(right_answer(&text))).ok();
+        }
+        let frame = CloseFrame { code: 1012.into(), reason: "drained".into() };
+        socket.close(Some(frame)).ok();
+        while socket.read().is_ok() {}
+    });
+    let run = run(&url, &["--clients", "4", "--duration", "20"]);
+    assert_eq!((run.code, run.errors().get("closed_1012")), (1, Some(&4)), "{}", run.output);
+    assert!(run.output.contains("drained"), "{}", run.output);
+}
+
+#[test]
+fn a_server_that_dies_loses_what_was_under_way_and_nobody_panics() {
+    let mut gateway = Gateway::demo(&[]);
+    let folder = Folder::new();
+    let mut load = start(&folder, &url(gateway.address()), &["--clients", "4", "--duration", "20"]);
+    gateway.until_count("open", 4);
+    gateway.kill();
+    let code = load.wait_exit(PATIENCE);
+    assert_eq!(code, 1, "{}", load.log());
+    assert!(!load.log().contains("panicked"), "{}", load.log());
+}
+
+#[test]
+fn who_refuses_everybody_or_is_not_there_gives_exit_code_3() {
+    let nobody = url(SocketAddr::from(([127, 0, 0, 1], free_port())));
+    let run_nobody = run(&nobody, &["--clients", "3"]);
+    assert_eq!((run_nobody.code, run_nobody.errors().get("connect_connection_refused")), (3, Some(&3)));
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let refusing = url(listener.local_addr().expect("its address"));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 1024];
+            let _ = std::io::Read::read(&mut stream, &mut request);
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let run_refused = run(&refusing, &["--clients", "3"]);
+    assert_eq!((run_refused.code, run_refused.errors().get("refused_http_503")), (3, Some(&3)));
+}
+
+#[test]
+fn two_servers_are_compared_in_turns() {
+    let echo = || {
+        server(|mut socket| {
+            while let Ok(message) = socket.read() {
+                if message.is_text() && socket.send(message).is_err() {
+                    return;
+                }
+            }
+        })
+    };
+    let (a, b) = (echo(), echo());
+    let mut options = vec!["--echo", "--vs", &b, "--echo2", "--rounds", "3", "--clients", "2", "--duration", "0.2"];
+    options.extend(["--warmup", "0.1"]);
+    let run = run(&a, &options);
+    assert_eq!((run.code, run.errors().len()), (0, 0), "{}", run.output);
+    assert_eq!(run.json["rounds"].as_array().map(Vec::len), Some(3));
+    let ratio = &run.json["ratio"]["throughput"];
+    let at = |name: &str| ratio[name].as_f64().unwrap_or_else(|| panic!("{name}: {ratio}"));
+    assert!(at("min") > 0.0 && at("median") > 0.0 && at("max") >= at("min"), "{ratio}");
+}
+
+/// The number of a line of `/metrics` that counts requests.
+fn relayed_requests(line: &str) -> Option<f64> {
+    line.strip_prefix("evergate_requests_total{")?.rsplit(' ').next()?.parse().ok()
+}
+
+#[test]
+fn ctrl_c_ends_with_what_there_is() {
+    let gateway = Gateway::demo(&[]);
+    let folder = Folder::new();
+    let load = start(&folder, &url(gateway.address()), &["--clients", "4", "--duration", "60", "--warmup", "0"]);
+    let relayed = || gateway.http("GET", "/metrics").body.lines().filter_map(relayed_requests).sum::<f64>();
+    until("requests are relayed", PATIENCE, || relayed() > 200.0);
+    load.signal(Signal::SIGINT);
+    let run = finish(&folder, load);
+    assert_eq!((run.code, run.errors().len()), (0, 0), "{}", run.output);
+    assert_eq!(run.json["interrupted"], true);
+    assert!(run.json["requests"].as_u64() > Some(0), "{}", run.json);
+}
+
+#[test]
+fn its_help_names_every_default_and_a_usage_error_gives_exit_code_2() {
+    let folder = Folder::new();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evergate-load"));
+        let mut process = Process::start("evergate-load", command.args(arguments), Path::new(folder.path()));
+        (process.wait_exit(PATIENCE), process.output(), process.log())
+    };
+    let (code, help, _) = run(&["--help"]);
+    assert_eq!(code, 0);
+    for word in ["--rate", "[default: 64]", "Exit codes", "--server-pid2"] {
+        assert!(help.contains(word), "{word} is not in {help}");
+    }
+    let (code, _, error) = run(&["http://127.0.0.1/"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("ws://"), "{error}");
+}
