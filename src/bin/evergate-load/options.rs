@@ -39,10 +39,10 @@ Examples:
   evergate-load ws://127.0.0.1:7682/ --mix stateless=8,stateful=1,large=1 --churn 50
   evergate-load ws://127.0.0.1:7682/ --vs ws://127.0.0.1:9001/ --server-pid 4711 --server-pid2 4712
 
-Requests go to evergate's demo services (`evergate demo`, `evergate demo-services`) unless --service, --method and
---params say otherwise. Every reply is checked: thread, threadTrace, types, and where it is known the content. A CONNECT and
-each request within its session count as requests. Times of an open loop (--rate) count from the moment at which a
-request was due.
+Requests go to evergate's demo services (`evergate demo`, `evergate demo-services`) unless --service, --method and \
+--params say otherwise. Every reply is checked: thread, threadTrace, types, and where it is known the content. \
+A CONNECT and each request within its session count as requests. Times of an open loop (--rate) count from the \
+moment at which a request was due.
 
 Exit codes: 0 all replies right; 1 some error or wrong reply; 2 usage; 3 the server refused all connections.";
 
