@@ -1,7 +1,5 @@
 //! Bus addresses and bus threads (ARCHITECTURE.md, "OpenSRF on the wire" and "How one message travels").
 
-use std::fmt::Write as _;
-
 const CLIENT: &str = "opensrf:client:";
 
 /// Where a call to a service is sent: the router's queue.
@@ -57,9 +55,14 @@ pub struct BusThread {
 impl BusThread {
     /// Appends the bus thread of a client's thread.
     pub fn write(&self, client_thread: &str, out: &mut String) {
-        let Self { slot, generation, n } = self;
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{slot}.{generation}.{n}:{client_thread}");
+        let mut digits = itoa::Buffer::new();
+        out.push_str(digits.format(self.slot));
+        out.push('.');
+        out.push_str(digits.format(self.generation));
+        out.push('.');
+        out.push_str(digits.format(self.n));
+        out.push(':');
+        out.push_str(client_thread);
     }
 
     /// Splits a bus thread at its first colon; none unless it is one that [`Self::write`] could have written.

@@ -269,7 +269,7 @@ impl Client {
             let method = message.method.as_deref().unwrap_or_default();
             let (protect, bytes_max) = (&limits.log_protect, limits.activity_bytes_max);
             let out = &mut cx.output.activity;
-            activity::line(out, &self.address, service, method, message.params, protect, bytes_max);
+            activity::line(out, self.address, service, method, message.params, protect, bytes_max);
             out.push('\n');
         }
     }

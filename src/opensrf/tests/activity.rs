@@ -3,7 +3,7 @@ use super::super::activity::line;
 fn logged(method: &str, params: Option<&str>, protect: &[&str], bytes_max: usize) -> String {
     let protect: Vec<String> = protect.iter().map(|prefix| (*prefix).to_owned()).collect();
     let mut out = "before ".to_owned();
-    line(&mut out, &"10.0.0.1", "opensrf.math", method, params.map(str::as_bytes), &protect, bytes_max);
+    line(&mut out, "10.0.0.1".parse().unwrap(), "opensrf.math", method, params.map(str::as_bytes), &protect, bytes_max);
     out.strip_prefix("before ").unwrap().to_owned()
 }
 

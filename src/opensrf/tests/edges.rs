@@ -8,13 +8,13 @@ use crate::opensrf::activity;
 fn a_method_that_overruns_the_line_by_one_byte_is_marked_as_cut() {
     let logged = |method: &str, bytes_max: usize| {
         let mut out = String::new();
-        activity::line(&mut out, &"c", "s", method, None, &[], bytes_max);
+        activity::line(&mut out, "::1".parse().unwrap(), "s", method, None, &[], bytes_max);
         out
     };
-    assert_eq!(logged("methods", "[c] [] s methods".len()), "[c] [] s methods");
-    assert_eq!(logged("methods", "[c] [] s methods".len() - 1), "[c] [] s met…");
+    assert_eq!(logged("methods", "[::1] [] s methods".len()), "[::1] [] s methods");
+    assert_eq!(logged("methods", "[::1] [] s methods".len() - 1), "[::1] [] s met…");
     assert_eq!(logged("m", 3), "…", "a line that holds the mark alone");
-    assert_eq!(logged("m", 2), "[c");
+    assert_eq!(logged("m", 2), "[:");
 }
 
 #[test]

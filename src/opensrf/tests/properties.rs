@@ -201,7 +201,7 @@ proptest! {
     #[test]
     fn an_activity_line_is_one_line_within_its_bound(method in "\\PC{0,9}", params in jsonish(), bytes_max in 0..200_usize) {
         let mut out = String::new();
-        activity::line(&mut out, &"::1", "s", &method, Some(&params), &["x".to_owned()], bytes_max);
+        activity::line(&mut out, "::1".parse().unwrap(), "s", &method, Some(&params), &["x".to_owned()], bytes_max);
         prop_assert!(out.len() <= bytes_max);
         let breaks_a_line = out.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
         prop_assert!(!breaks_a_line);
