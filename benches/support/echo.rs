@@ -75,19 +75,19 @@ async fn echo(mut stream: TcpStream, pool: &Pool) -> io::Result<()> {
 
 /// What became of the bytes in a buffer.
 #[derive(Default)]
-struct Turn {
+pub struct Turn {
     /// Bytes that need not be kept.
-    consumed: usize,
+    pub consumed: usize,
     /// Bytes at the front of the buffer that are to be sent.
-    answer: usize,
+    pub answer: usize,
     /// Bytes that the unfinished frame still lacks, as far as that is known.
-    wanted: usize,
+    pub wanted: usize,
     /// The client has said goodbye.
-    ended: bool,
+    pub ended: bool,
 }
 
 /// Replaces the client's handshake, once it is all here, by the answer to it.
-fn shake_hands(buffer: &mut Vec<u8>) -> io::Result<Turn> {
+pub fn shake_hands(buffer: &mut Vec<u8>) -> io::Result<Turn> {
     let policy = Policy {
         path: None,
         origins: Origins::Any,
@@ -109,7 +109,7 @@ fn shake_hands(buffer: &mut Vec<u8>) -> io::Result<Turn> {
 
 /// Replaces the client's whole frames, from the front of `buffer` on, by those that answer them: a server's header is
 /// shorter by the mask, so that they always fit.
-fn echo_frames(buffer: &mut [u8]) -> Turn {
+pub fn echo_frames(buffer: &mut [u8]) -> Turn {
     let mut turn = Turn::default();
     while let Some(Frame { first, mask, header, payload }) = Frame::parse(&buffer[turn.consumed..]) {
         let (start, end) = (turn.consumed + header, turn.consumed + header + payload);

@@ -6,7 +6,6 @@ mod edges;
 mod envelope;
 mod properties;
 mod refusals;
-mod speed;
 mod transcripts;
 mod transport;
 

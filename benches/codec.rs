@@ -1,0 +1,244 @@
+//! What reading and writing a message costs, and what the alternatives would: `cargo bench --bench codec`.
+//!
+//! "fastest" is the column to compare: whatever else runs on the machine only ever adds. Results are kept in
+//! `benches/results`; what follows from them is in ARCHITECTURE.md, "Decisions".
+
+use std::fmt;
+use std::hint::black_box;
+
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+
+#[path = "support/json.rs"]
+mod json;
+#[path = "support/messages.rs"]
+mod messages;
+#[path = "support/provenance.rs"]
+mod provenance;
+
+fn main() {
+    println!("{}", provenance::line());
+    divan::main();
+}
+
+/// A client's envelope: all of it is judged, its fields are found.
+#[divan::bench_group(sample_size = 32, min_time = 0.4, max_time = 1)]
+mod envelope_in {
+    use super::{Bencher, BytesCount, black_box, json, messages};
+    use evergate::opensrf::envelope::{Limits, Scratch, parse};
+    use evergate::opensrf::transport::{escaped_len, write_message};
+
+    /// The defaults of the options table.
+    const LIMITS: Limits =
+        Limits { json_depth_max: 1_000, messages_per_envelope_max: 256, bus_message_bytes_max: 8 << 20 };
+    const BYTES: [usize; 2] = [470, 4096];
+
+    #[divan::bench(args = BYTES)]
+    fn evergate(bencher: Bencher<'_, '_>, bytes: usize) {
+        let text = messages::request(bytes);
+        let mut scratch = Scratch::new();
+        bencher.counter(BytesCount::new(bytes)).bench_local(|| {
+            black_box(parse(black_box(text.as_bytes()), &LIMITS, &mut scratch)).is_ok_and(|envelope| {
+                let message = &envelope.messages[0];
+                message.method.is_some() && message.params.is_some()
+            })
+        });
+    }
+
+    /// And writes the bus message.
+    #[divan::bench(args = BYTES)]
+    fn evergate_and_bus_message(bencher: Bencher<'_, '_>, bytes: usize) {
+        let text = messages::request(bytes);
+        let mut scratch = Scratch::new();
+        let mut out = Vec::new();
+        bencher.counter(BytesCount::new(bytes)).bench_local(|| {
+            out.clear();
+            let envelope = parse(black_box(text.as_bytes()), &LIMITS, &mut scratch).expect("a valid envelope");
+            let (to, from) = ("opensrf:service:_:_:open-ils.search", "opensrf:client:gateway:h:1:2");
+            write_message(&mut out, to, from, "1.2.3:t", b"\"x\"", &envelope, b"\"ws-translator-v2\"");
+            escaped_len(&out)
+        });
+    }
+
+    /// Judges, and finds nothing.
+    #[divan::bench(args = BYTES)]
+    fn simd_json_tape(bencher: Bencher<'_, '_>, bytes: usize) {
+        let text = messages::request(bytes);
+        let mut parser = json::SimdJson::default();
+        bencher.counter(BytesCount::new(bytes)).bench_local(|| parser.tape(black_box(text.as_bytes())));
+    }
+
+    #[divan::bench(args = BYTES)]
+    fn serde_json_raw_values(bencher: Bencher<'_, '_>, bytes: usize) {
+        let text = messages::request(bytes);
+        assert!(json::serde_json_raw::envelope(&text).is_some());
+        bencher.counter(BytesCount::new(bytes)).bench_local(|| json::serde_json_raw::envelope(black_box(&text)));
+    }
+
+    #[divan::bench(args = BYTES)]
+    fn sonic_rs_lazy_values(bencher: Bencher<'_, '_>, bytes: usize) {
+        let text = messages::request(bytes);
+        assert_eq!(json::sonic_rs_lazy::envelope(&text), json::serde_json_raw::envelope(&text));
+        bencher.counter(BytesCount::new(bytes)).bench_local(|| json::sonic_rs_lazy::envelope(black_box(&text)));
+    }
+}
+
+/// A service's reply: its fields are found, the wrapper and the body's bytes are written.
+#[divan::bench_group(sample_size = 32, min_time = 0.4, max_time = 1)]
+mod envelope_out {
+    use super::{Bencher, BytesCount, Reply, black_box, fmt, json, messages};
+    use evergate::opensrf::transport::{parse_reply, write_envelope};
+    use messages::Content::{EscapedXml, OneString, Records};
+
+    const REPLIES: [Reply; 5] = [
+        Reply("600 B", Records, 600),
+        Reply("64 KB", Records, 65_536),
+        Reply("1 MB of records", Records, 1 << 20),
+        Reply("1 MB, one string", OneString, 1 << 20),
+        Reply("1 MB of XML, escaped", EscapedXml, 1 << 20),
+    ];
+
+    impl fmt::Display for Reply {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    #[divan::bench(args = REPLIES)]
+    fn evergate(bencher: Bencher<'_, '_>, reply: Reply) {
+        let text = reply.text();
+        let mut messages = Vec::new();
+        let mut out = Vec::new();
+        bencher.counter(BytesCount::of_str(&text)).bench_local(|| {
+            out.clear();
+            let reply = parse_reply(black_box(text.as_bytes()), std::mem::take(&mut messages)).expect("a valid reply");
+            write_envelope(&mut out, b"\"t\"", b"\"x\"", &reply);
+            messages = reply.messages;
+        });
+    }
+
+    #[divan::bench(args = REPLIES)]
+    fn serde_json_raw_values(bencher: Bencher<'_, '_>, reply: Reply) {
+        let text = reply.text();
+        let mut out = Vec::new();
+        assert_eq!(json::serde_json_raw::reply(&text, &mut out), Some(405));
+        bencher.counter(BytesCount::of_str(&text)).bench_local(|| {
+            out.clear();
+            json::serde_json_raw::reply(black_box(&text), &mut out)
+        });
+    }
+
+    #[divan::bench(args = REPLIES)]
+    fn sonic_rs_lazy_values(bencher: Bencher<'_, '_>, reply: Reply) {
+        let text = reply.text();
+        let mut out = Vec::new();
+        assert_eq!(json::sonic_rs_lazy::reply(&text, &mut out), Some(405));
+        bencher.counter(BytesCount::of_str(&text)).bench_local(|| {
+            out.clear();
+            json::sonic_rs_lazy::reply(black_box(&text), &mut out)
+        });
+    }
+
+    /// Looks at everything once, finds and writes nothing.
+    #[divan::bench(args = REPLIES)]
+    fn serde_json_ignored_any(bencher: Bencher<'_, '_>, reply: Reply) {
+        let text = reply.text();
+        bencher.counter(BytesCount::of_str(&text)).bench_local(|| json::serde_json_ignored(black_box(&text)));
+    }
+
+    /// Makes the tape, finds and writes nothing.
+    #[divan::bench(args = REPLIES)]
+    fn simd_json_tape(bencher: Bencher<'_, '_>, reply: Reply) {
+        let text = reply.text();
+        let mut parser = json::SimdJson::default();
+        bencher.counter(BytesCount::of_str(&text)).bench_local(|| parser.tape(black_box(text.as_bytes())));
+    }
+
+    /// Copies the text: what nobody can beat who forwards it.
+    #[divan::bench(args = REPLIES)]
+    fn copy_alone(bencher: Bencher<'_, '_>, reply: Reply) {
+        let text = reply.text();
+        let mut out = Vec::new();
+        bencher.counter(BytesCount::of_str(&text)).bench_local(|| {
+            out.clear();
+            out.extend_from_slice(black_box(text.as_bytes()));
+        });
+    }
+}
+
+/// A reply's name, what it carries, about how many bytes it has.
+#[derive(Clone, Copy, Debug)]
+struct Reply(&'static str, messages::Content, usize);
+
+impl Reply {
+    fn text(self) -> String {
+        messages::reply("1.2.3:0.4711", self.1, self.2)
+    }
+}
+
+/// A client's frame: header, unmasking, UTF-8.
+#[divan::bench_group(sample_size = 32, min_time = 0.4, max_time = 1)]
+mod frame_in {
+    use super::{Bencher, BytesCount, black_box, messages};
+    use evergate::websocket::decoder::Decoder;
+
+    #[divan::bench(args = [470, 4096, 1 << 20])]
+    fn evergate(bencher: Bencher<'_, '_>, bytes: usize) {
+        let mut frame = messages::frame(messages::request(bytes).as_bytes());
+        let mut decoder = Decoder::new();
+        bencher.counter(BytesCount::new(bytes)).bench_local(|| {
+            let event = decoder.next(black_box(&mut frame), &mut 0, 2 << 20);
+            black_box(event).is_ok_and(|event| event.is_some())
+        });
+    }
+}
+
+/// Redis' reply to a pop: 512 messages of 1 KB.
+#[divan::bench_group(sample_size = 32, min_time = 0.4, max_time = 1)]
+mod resp_pop {
+    use super::{Bencher, ItemsCount, black_box, messages};
+    use bytes::Bytes;
+    use evergate::bus::resp;
+
+    const COUNT: usize = 512;
+
+    fn popped() -> Vec<u8> {
+        messages::pop(COUNT, 1024)
+    }
+
+    #[divan::bench]
+    fn evergate(bencher: Bencher<'_, '_>) {
+        let popped = popped();
+        bencher.counter(ItemsCount::new(COUNT)).bench_local(|| {
+            let mut at = 0;
+            while let Ok(Some(token)) = resp::next(black_box(&popped), &mut at) {
+                black_box(&token);
+            }
+            assert_eq!(at, popped.len());
+        });
+    }
+
+    #[divan::bench]
+    fn redis_protocol_decode_range(bencher: Bencher<'_, '_>) {
+        let popped = popped();
+        bencher
+            .counter(ItemsCount::new(COUNT))
+            .bench_local(|| redis_protocol::resp2::decode::decode_range(black_box(&popped)).expect("RESP"));
+    }
+
+    #[divan::bench]
+    fn redis_protocol_decode_bytes(bencher: Bencher<'_, '_>) {
+        let popped = Bytes::from(popped());
+        bencher
+            .counter(ItemsCount::new(COUNT))
+            .bench_local(|| redis_protocol::resp2::decode::decode_bytes(black_box(&popped)).expect("RESP"));
+    }
+
+    #[divan::bench]
+    fn redis_crate(bencher: Bencher<'_, '_>) {
+        let popped = popped();
+        bencher
+            .counter(ItemsCount::new(COUNT))
+            .bench_local(|| redis::parse_redis_value(black_box(&popped)).expect("RESP"));
+    }
+}

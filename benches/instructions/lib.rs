@@ -1,0 +1,17 @@
+//! The pure half of evergate, compiled alone.
+
+// In a macro, where rustfmt does not follow them.
+macro_rules! product {
+    ($($path:literal $name:ident;)+) => { $(
+        #[path = $path]
+        pub mod $name;
+    )+ };
+}
+pub mod bus;
+product! {
+    "../../src/counters.rs" counters;
+    "../../src/drain.rs" drain;
+    "../../src/opensrf/mod.rs" opensrf;
+    "../../src/session/mod.rs" session;
+    "../../src/websocket/mod.rs" websocket;
+}

@@ -1,0 +1,119 @@
+//! The same bare WebSocket echo on three runtimes: `cargo bench --bench runtimes` (`-- --rounds 5`, `-- --seconds 2`).
+//!
+//! Messages of 400 bytes, one in flight per client. Each server is a process of its own on core 0, the driver has core 1.
+//! The runtimes take turns within a round, so that a slow minute hits all of them; medians over the rounds, with the least
+//! and the largest. All rounds are printed: the output is what `benches/results/runtimes.txt` keeps.
+
+use std::time::Duration;
+use std::{env, io};
+
+mod driver;
+#[path = "../support/echo.rs"]
+mod echo;
+#[path = "../support/provenance.rs"]
+mod provenance;
+mod server;
+mod tokio_fastwebsockets;
+mod tokio_uring;
+
+use driver::Load;
+use server::{DRIVER_CPU, Serve, Server};
+
+/// What takes turns.
+const SERVERS: [(&str, Serve); 3] = [
+    ("monoio", echo::serve),
+    ("tokio-uring", tokio_uring::serve),
+    ("tokio+fastwebsockets", tokio_fastwebsockets::serve),
+];
+/// Clients of the two loads.
+const CLIENTS: [usize; 2] = [64, 1_000];
+/// Idle clients; a process may hold 20,000 descriptors on the machines where this was written.
+const IDLE_CLIENTS: usize = 15_000;
+
+fn main() -> io::Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let (mut rounds, mut seconds) = (5_u32, 2.0);
+    for pair in arguments.chunks(2) {
+        let bad = || io::Error::other(format!("not an option: {}", pair.join(" ")));
+        match pair {
+            [option, name] if option == "--serve" => {
+                let (_, serve) = SERVERS.iter().find(|(known, _)| known == name).ok_or_else(bad)?;
+                return server::serve(*serve);
+            }
+            [option, value] if option == "--rounds" => rounds = value.parse().map_err(|_| bad())?,
+            [option, value] if option == "--seconds" => seconds = value.parse().map_err(|_| bad())?,
+            _ => return Err(bad()),
+        }
+    }
+    server::pin(DRIVER_CPU)?;
+    let descriptors = usize::try_from(evergate::config::raise_nofile()).unwrap_or(usize::MAX);
+    println!("{}", provenance::line());
+    println!(
+        "{} bytes a message, {rounds} rounds of {seconds} s; CPU of server and driver as shares of a core",
+        driver::MESSAGE_BYTES
+    );
+    measure_cpu(rounds, Duration::from_secs_f64(seconds))?;
+    measure_memory(IDLE_CLIENTS.min(descriptors.saturating_sub(500)))
+}
+
+fn measure_cpu(rounds: u32, duration: Duration) -> io::Result<()> {
+    for clients in CLIENTS {
+        let mut loads = SERVERS.map(|_| Vec::new());
+        println!("\n{clients} clients, CPU µs/message, by round:");
+        for round in 1..=rounds {
+            print!("{round:3}");
+            for ((name, _), loads) in SERVERS.iter().zip(&mut loads) {
+                let load = driver::load(&Server::start(name)?, clients, duration)?;
+                print!("  {name} {:.2}", load.cpu_us);
+                loads.push(load);
+            }
+            println!();
+        }
+        println!(
+            "{clients:6} clients          {:>10} {:>15} {:>11} {:>8} {:>8}",
+            "CPU µs/msg", "least–largest", "messages/s", "server", "driver"
+        );
+        for ((name, _), loads) in SERVERS.iter().zip(&loads) {
+            let cpu = Spread::of(loads, |load| load.cpu_us);
+            println!(
+                "{name:24} {:10.2} {:>15} {:11.0} {:8.2} {:8.2}",
+                cpu.median,
+                format!("{:.2}–{:.2}", cpu.least, cpu.largest),
+                Spread::of(loads, |load| load.per_second).median,
+                Spread::of(loads, |load| load.server_share).median,
+                Spread::of(loads, |load| load.driver_share).median
+            );
+        }
+    }
+    Ok(())
+}
+
+fn measure_memory(clients: usize) -> io::Result<()> {
+    println!("\nuser memory per idle connection, after one message each, {clients} connections:");
+    for (name, _) in SERVERS {
+        println!("{name:24} {:10.0} bytes", driver::idle_bytes(&Server::start(name)?, clients)?);
+    }
+    Ok(())
+}
+
+/// A figure over the rounds.
+struct Spread {
+    median: f64,
+    least: f64,
+    largest: f64,
+}
+
+impl Spread {
+    fn of(loads: &[Load], figure: impl Fn(&Load) -> f64) -> Self {
+        let mut figures: Vec<f64> = loads.iter().map(figure).collect();
+        figures.sort_by(f64::total_cmp);
+        let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
+        let middle = figures.len() / 2;
+        let median = if figures.len().is_multiple_of(2) {
+            f64::midpoint(at(middle.saturating_sub(1)), at(middle))
+        } else {
+            at(middle)
+        };
+        Self { median, least: at(0), largest: at(figures.len().saturating_sub(1)) }
+    }
+}

@@ -1,0 +1,203 @@
+//! A core without its ring: the pure half, called as `src/core` and `src/bus/link.rs` call it, with a browser and a
+//! service that answers at once.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use evergate::bus::inbox::Inbox;
+use evergate::bus::outbox::Outbox;
+use evergate::bus::resp::{self, Token};
+use evergate::counters;
+use evergate::session::clients::Clients;
+use evergate::session::context::Context;
+use evergate::session::limits::{Limits, Names};
+use evergate::session::output::SlotIndex;
+use evergate::websocket::handshake::{Origins, Policy};
+use memchr::memmem;
+
+use super::cases::{ENVELOPE_LIMITS, INGRESS};
+use super::messages::{self, Content};
+
+const ADDRESS: &str = "opensrf:client:gateway:public.localhost:vm:29482:e725a801";
+const HANDSHAKE: &[u8] = b"GET /osrf-websocket-translator HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// Stands where the bus thread goes in a reply.
+const THREAD: &str = "THREAD";
+
+/// A core without its ring. Its buffers are made once, so that what a round allocates is the pure half's.
+pub struct PureCore {
+    clients: Clients,
+    outbox: Outbox,
+    inbox: Inbox,
+    /// The clients, all of them open.
+    slots: Vec<SlotIndex>,
+    /// The request as the browser masks it.
+    request: Vec<u8>,
+    /// A reply up to the thread, and from there on.
+    reply: (String, String),
+    /// What one read brought.
+    read: Vec<u8>,
+    /// What is written to Redis.
+    commands: Vec<u8>,
+    /// What Redis answers to the pops.
+    popped: Vec<u8>,
+    /// Bytes that the clients' kernels have taken in this round.
+    pub sent_bytes: usize,
+}
+
+impl PureCore {
+    /// A core with so many clients, under the defaults of the options table.
+    pub fn new(clients: usize, request_bytes: usize, reply_bytes: usize) -> Self {
+        let names = Names {
+            address: ADDRESS.to_owned(),
+            router: "opensrf:router:router:public.localhost".into(),
+            domains: vec!["public.localhost".to_owned(), "private.localhost".to_owned()],
+            xid_prefix: "1795334569.0.".to_owned(),
+        };
+        let cores: Arc<[_]> = Arc::new([counters::Core::new(0)]);
+        let mut context = Context::new(Rc::new(limits()), Rc::new(names), cores, 0);
+        context.now_ms = 1_000_000;
+        context.bus_ever_up = true;
+        let reply = messages::reply(THREAD, Content::Records, reply_bytes);
+        let (before, after) = reply.split_once(THREAD).expect("a reply names its thread");
+        let mut core = Self {
+            clients: Clients::new(context),
+            outbox: Outbox::default(),
+            inbox: Inbox::new(ADDRESS),
+            slots: Vec::new(),
+            request: messages::frame(messages::request(request_bytes).as_bytes()),
+            reply: (before.to_owned(), after.to_owned()),
+            read: Vec::new(),
+            commands: Vec::new(),
+            popped: Vec::new(),
+            sent_bytes: 0,
+        };
+        for _ in 0..clients {
+            let slot = core.clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            core.clients.input(slot, &mut HANDSHAKE.to_vec());
+            core.settle();
+            core.slots.push(slot);
+        }
+        core.round();
+        assert!(core.sent_bytes > clients * reply_bytes / 2, "every client gets its reply: {} bytes", core.sent_bytes);
+        core
+    }
+
+    /// Every client sends a request; one push takes them to Redis, one pair of pops brings the replies, and every
+    /// client is sent its own.
+    pub fn round(&mut self) {
+        self.sent_bytes = 0;
+        self.clients.context.now_ms += 1;
+        for at in 0..self.slots.len() {
+            self.read.clear();
+            self.read.extend_from_slice(&self.request);
+            self.clients.input(self.slots[at], &mut self.read);
+            self.settle();
+        }
+        self.commands.clear();
+        let commands = self.outbox.write(&mut self.commands);
+        self.outbox.written();
+        self.answer_all();
+        for _ in 0..commands {
+            self.outbox.answer(&Token::Integer(1)).expect("each command is answered once");
+        }
+        self.commands.clear();
+        self.inbox.write(&mut self.commands);
+        let mut at = 0;
+        while let Some(token) = resp::next(&self.popped, &mut at).expect("RESP") {
+            if let Some(message) = self.inbox.token(&token).expect("the reply to a pop") {
+                self.clients.from_bus(message);
+                settle(&mut self.clients, &mut self.outbox, &mut self.sent_bytes);
+            }
+        }
+    }
+
+    /// The service: for each message that was pushed a reply, the first in a BLPOP's, the others in an LPOP's.
+    fn answer_all(&mut self) {
+        const KEY: &[u8] = br#""thread":""#;
+        self.popped.clear();
+        let mut rest = &self.commands[..];
+        for at in 0..self.slots.len() {
+            let start = memmem::find(rest, KEY).expect("a bus message names its thread") + KEY.len();
+            let end = start + memchr::memchr(b'"', &rest[start..]).expect("a string ends");
+            match at {
+                0 => {
+                    resp::write_array(&mut self.popped, 2);
+                    resp::write_bulk(&mut self.popped, ADDRESS.as_bytes());
+                }
+                1 => resp::write_array(&mut self.popped, self.slots.len() - 1),
+                _ => {}
+            }
+            let (before, after) = (self.reply.0.as_bytes(), self.reply.1.as_bytes());
+            let bytes = before.len() + (end - start) + after.len();
+            write!(self.popped, "${bytes}\r\n").expect("a vector takes what is written");
+            self.popped.extend_from_slice(before);
+            self.popped.extend_from_slice(&rest[start..end]);
+            self.popped.extend_from_slice(after);
+            self.popped.extend_from_slice(b"\r\n");
+            rest = &rest[end..];
+        }
+        if self.slots.len() == 1 {
+            self.popped.extend_from_slice(b"*-1\r\n");
+        }
+    }
+
+    /// Does what the shell does after each call.
+    fn settle(&mut self) {
+        settle(&mut self.clients, &mut self.outbox, &mut self.sent_bytes);
+    }
+}
+
+fn settle(clients: &mut Clients, outbox: &mut Outbox, sent_bytes: &mut usize) {
+    if clients.context.output.is_empty() {
+        return;
+    }
+    let output = clients.take_output();
+    for (_, push) in output.pushes {
+        outbox.push(push);
+    }
+    for slot in output.send {
+        while let Some(chunk) = clients.take_outbound(slot) {
+            *sent_bytes += chunk.len();
+            drop(chunk);
+            clients.sent(slot);
+        }
+    }
+}
+
+/// As the options table has them by default.
+fn limits() -> Limits {
+    Limits {
+        handshake_timeout_ms: 10_000,
+        message_timeout_ms: 30_000,
+        ping_ms: 30_000,
+        pong_timeout_ms: 20_000,
+        idle_timeout_ms: 180_000,
+        request_max_ms: 600_000,
+        connect_max_ms: 30_000,
+        close_timeout_ms: 2_000,
+        bus_lost_reply_ms: 30_000,
+        message_bytes_max: 10 << 20,
+        envelope: ENVELOPE_LIMITS,
+        parallel_max: 100,
+        backlog_max: 1_000,
+        backlog_bytes_max: 16 << 20,
+        sessions_max: 64,
+        outbound_bytes_max: 16 << 20,
+        core_bytes_max: 1 << 30,
+        garbage_max: 10,
+        ingress: INGRESS.to_vec(),
+        allow_router_calls: false,
+        log_protect: Vec::new(),
+        activity_bytes_max: 1_536,
+        policy: Policy {
+            path: None,
+            origins: Origins::Any,
+            require_origin: false,
+            same_origin: false,
+            trusted_proxies: Vec::new(),
+        },
+    }
+}
