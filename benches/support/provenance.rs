@@ -1,10 +1,13 @@
 //! Where and when figures were taken.
 
+use std::fs;
 use std::process::Command;
 
-/// One line: date, commit, CPU, compiler.
+/// One line: date, commit, CPU, compiler, and how busy the machine is: figures of a busy one say little.
 pub fn line() -> String {
-    format!("{}, commit {}, {}, {}", date(), commit(), cpu(), compiler())
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("?");
+    format!("{}, commit {}, {}, {}, load average {load}", date(), commit(), cpu(), compiler())
 }
 
 /// Now, UTC.
