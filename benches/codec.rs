@@ -1,6 +1,7 @@
 //! What reading and writing a message costs, and what the alternatives would: `cargo bench --bench codec`.
 //!
-//! "fastest" is the column to compare: whatever else runs on the machine only ever adds. Results are kept in
+//! "fastest" is the column to compare: whatever else runs on the machine only ever adds. Hence also small samples: many of
+//! them fit between two interruptions. Results are kept in
 //! `benches/results`; what follows from them is in ARCHITECTURE.md, "Decisions".
 
 use std::fmt;
@@ -22,7 +23,7 @@ fn main() {
 }
 
 /// A client's envelope: all of it is judged, its fields are found.
-#[divan::bench_group(sample_size = 32, min_time = 0.4, max_time = 1)]
+#[divan::bench_group(sample_size = 16, min_time = 0.4, max_time = 1)]
 mod envelope_in {
     use super::{Bencher, BytesCount, black_box, json, messages};
     use evergate::opensrf::envelope::{Limits, Scratch, parse};
@@ -84,7 +85,7 @@ mod envelope_in {
 }
 
 /// A service's reply: its fields are found, the wrapper and the body's bytes are written.
-#[divan::bench_group(sample_size = 32, min_time = 0.4, max_time = 1)]
+#[divan::bench_group(sample_size = 4, min_time = 0.4, max_time = 1)]
 mod envelope_out {
     use super::{Bencher, BytesCount, Reply, black_box, fmt, json, messages};
     use evergate::opensrf::transport::{parse_reply, write_envelope};
@@ -177,7 +178,7 @@ impl Reply {
 }
 
 /// A client's frame: header, unmasking, UTF-8.
-#[divan::bench_group(sample_size = 32, min_time = 0.4, max_time = 1)]
+#[divan::bench_group(sample_size = 100, min_time = 0.4, max_time = 1)]
 mod frame_in {
     use super::{Bencher, BytesCount, black_box, messages};
     use evergate::websocket::decoder::Decoder;
@@ -194,7 +195,7 @@ mod frame_in {
 }
 
 /// Redis' reply to a pop: 512 messages of 1 KB.
-#[divan::bench_group(sample_size = 32, min_time = 0.4, max_time = 1)]
+#[divan::bench_group(sample_size = 16, min_time = 0.4, max_time = 1)]
 mod resp_pop {
     use super::{Bencher, ItemsCount, black_box, messages};
     use bytes::Bytes;
