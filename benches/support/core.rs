@@ -13,7 +13,7 @@ use evergate::counters;
 use evergate::session::clients::Clients;
 use evergate::session::context::Context;
 use evergate::session::limits::{Limits, Names};
-use evergate::session::output::SlotIndex;
+use evergate::session::output::{Output, SlotIndex};
 use evergate::websocket::handshake::{Origins, Policy};
 use memchr::memmem;
 
@@ -43,6 +43,8 @@ pub struct PureCore {
     commands: Vec<u8>,
     /// What Redis answers to the pops.
     popped: Vec<u8>,
+    /// Exchanged for what is to be done.
+    output: Output,
     /// Bytes that the clients' kernels have taken in this round.
     pub sent_bytes: usize,
 }
@@ -72,6 +74,7 @@ impl PureCore {
             read: Vec::new(),
             commands: Vec::new(),
             popped: Vec::new(),
+            output: Output::default(),
             sent_bytes: 0,
         };
         for _ in 0..clients {
@@ -98,6 +101,7 @@ impl PureCore {
         }
         self.commands.clear();
         let commands = self.outbox.write(&mut self.commands);
+        self.outbox.take_used().for_each(|buffer| self.clients.recycle(buffer));
         self.outbox.written();
         self.answer_all();
         for _ in 0..commands {
@@ -109,7 +113,7 @@ impl PureCore {
         while let Some(token) = resp::next(&self.popped, &mut at).expect("RESP") {
             if let Some(message) = self.inbox.token(&token).expect("the reply to a pop") {
                 self.clients.from_bus(message);
-                settle(&mut self.clients, &mut self.outbox, &mut self.sent_bytes);
+                settle(&mut self.clients, &mut self.outbox, &mut self.output, &mut self.sent_bytes);
             }
         }
     }
@@ -146,25 +150,27 @@ impl PureCore {
 
     /// Does what the shell does after each call.
     fn settle(&mut self) {
-        settle(&mut self.clients, &mut self.outbox, &mut self.sent_bytes);
+        settle(&mut self.clients, &mut self.outbox, &mut self.output, &mut self.sent_bytes);
     }
 }
 
-fn settle(clients: &mut Clients, outbox: &mut Outbox, sent_bytes: &mut usize) {
+fn settle(clients: &mut Clients, outbox: &mut Outbox, spare: &mut Output, sent_bytes: &mut usize) {
     if clients.context.output.is_empty() {
         return;
     }
-    let output = clients.take_output();
-    for (_, push) in output.pushes {
+    let mut output = clients.take_output(std::mem::take(spare));
+    for (_, push) in output.pushes.drain(..) {
         outbox.push(push);
     }
-    for slot in output.send {
+    for &slot in &output.send {
         while let Some(chunk) = clients.take_outbound(slot) {
             *sent_bytes += chunk.len();
-            drop(chunk);
+            clients.recycle(chunk);
             clients.sent(slot);
         }
     }
+    output.clear();
+    *spare = output;
 }
 
 /// As the options table has them by default.
