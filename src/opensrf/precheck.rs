@@ -18,10 +18,12 @@ pub(super) struct Findings {
 /// One pass over UTF-8 text, without recursion and without memory of its own. It stops at the first level too deep.
 pub(super) fn precheck(text: &[u8], depth_max: usize) -> Findings {
     let mut findings = Findings::default();
-    // Most messages hold fewer brackets than the depth allowed, and no such escape: counted by vectors, in a tenth of
-    // the time that the strings would take to walk.
-    let brackets = text.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
-    if brackets <= depth_max && (memchr(b'\\', text).is_none() || memmem::find(text, b"\\u").is_none()) {
+    // Most messages are shorter than the depth allowed, or hold fewer brackets, and no such escape: counted by vectors, in
+    // a tenth of the time that the strings would take to walk.
+    let brackets = || text.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    if (text.len() <= depth_max || brackets() <= depth_max)
+        && (memchr(b'\\', text).is_none() || memmem::find(text, b"\\u").is_none())
+    {
         return findings;
     }
     let mut depth = 0_usize;
