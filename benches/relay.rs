@@ -1,0 +1,159 @@
+//! What the gateway costs per request, against the floor: a bare echo on the same runtime, driven by the same generator
+//! in the same alternation.
+//!
+//! `cargo bench --bench relay --features load -- [OPTIONS]`
+//!
+//!     --only LIST     parts: 1,64,1000,10000 (clients, closed loop), open (10,000 clients at 2,000/s), idle (memory),
+//!                     large (a 1 MB reply), flood (one client with 100 in flight); default: all
+//!     --rounds N      alternations (5)
+//!     --seconds S     measured part of each (5)
+//!     --stub          a RESP stub in place of Redis and responder
+//!     --log on|off    the gateway's log, a line for each request, in a file on a tmpfs (on)
+//!     --idle N        clients of the part idle (15000)
+//!     --flags "…"     more flags for the gateway, to compare settings
+//!
+//! `EVERGATE_BIN` is another gateway's binary, `EVERGATE_LOAD_BIN` another generator. The gateway and the echo run on CPU 0,
+//! generator, responder and Redis on CPU 1. CPU times are utime + stime of a process over the requests it served, all its
+//! threads together.
+
+#[path = "support/answer.rs"]
+mod answer;
+#[path = "support/bare.rs"]
+mod bare;
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/direct.rs"]
+mod direct;
+#[path = "support/echo.rs"]
+mod echo;
+#[path = "relay/flood.rs"]
+mod flood;
+#[path = "relay/idle.rs"]
+mod idle;
+#[path = "relay/large.rs"]
+mod large;
+#[path = "support/load.rs"]
+mod load;
+#[path = "support/process.rs"]
+mod process;
+#[path = "relay/requests.rs"]
+mod requests;
+#[path = "support/responder.rs"]
+mod responder;
+#[path = "support/respstub.rs"]
+mod respstub;
+#[path = "support/results.rs"]
+mod results;
+#[path = "support/role.rs"]
+mod role;
+#[path = "support/series.rs"]
+mod series;
+#[path = "support/site.rs"]
+mod site;
+
+use std::io;
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use process::{Folder, OTHER_CPU};
+use serde_json::{Value, json};
+use site::{Bus, Gateway, GatewayOptions};
+
+/// What is asked for on the command line.
+struct Options {
+    /// The parts to run.
+    only: Vec<String>,
+    /// Alternations.
+    rounds: usize,
+    /// The measured part of each round, seconds.
+    seconds: f64,
+    /// The stub in place of Redis.
+    stub: bool,
+    /// Whether the gateway logs.
+    log: bool,
+    /// Clients of the part `idle`.
+    idle: usize,
+    /// More flags for the gateway, words between spaces.
+    flags: String,
+}
+
+/// What every part needs.
+struct Bench {
+    /// The command line.
+    options: Options,
+    /// For logs and outputs.
+    folder: Folder,
+}
+
+impl Bench {
+    /// A new gateway on `bus`, with more flags.
+    fn gateway(&self, bus: &Bus, flags: &[&str]) -> io::Result<Gateway> {
+        let flags: Vec<&str> = self.options.flags.split_ascii_whitespace().chain(flags.iter().copied()).collect();
+        let options = GatewayOptions { log: self.options.log, flags: &flags, ..GatewayOptions::default() };
+        Gateway::start(bus, options, self.folder.path())
+    }
+
+    /// A new bus.
+    fn bus(&self) -> io::Result<Bus> {
+        Bus::start(self.options.stub, self.folder.path())
+    }
+}
+
+fn main() -> io::Result<()> {
+    // `cargo test` runs benchmarks, too, without cargo bench's own word: there is nothing to test here.
+    if role::play()? || !std::env::args().any(|word| word == "--bench") {
+        return Ok(());
+    }
+    let options = options()?;
+    let mut cpus = CpuSet::new();
+    cpus.set(OTHER_CPU as usize)?;
+    // What this process does itself between measurements, and as a client of the part `large`.
+    sched_setaffinity(Pid::from_raw(0), &cpus)?;
+    let bench = Bench { options, folder: Folder::new()? };
+    let Options { only, rounds, seconds, stub, log, flags, .. } = &bench.options;
+    println!("{}", results::machine());
+    println!(
+        "{rounds} alternating rounds of {seconds} s; {}; activity log {}; medians [lowest–highest]",
+        if *stub { "RESP stub in Redis' place" } else { "Redis under the stock ACL" },
+        if *log { "to a file on a tmpfs" } else { "off" },
+    );
+    let told = json!({ "only": only, "rounds": rounds, "seconds": seconds, "stub": stub, "log": log, "flags": flags });
+    let mut parts: Vec<Value> = requests::run(&bench)?;
+    for (name, part) in
+        [("idle", idle::run as fn(&Bench) -> io::Result<Value>), ("large", large::run), ("flood", flood::run)]
+    {
+        if only.iter().any(|part| part == name) {
+            parts.push(part(&bench)?);
+        }
+    }
+    results::save("relay", &told, &parts)
+}
+
+/// Reads the command line; `--bench` is cargo's own.
+fn options() -> io::Result<Options> {
+    let mut options = Options {
+        only: ["1", "64", "1000", "10000", "open", "idle", "large", "flood"].map(str::to_owned).into(),
+        rounds: 5,
+        seconds: 5.0,
+        stub: false,
+        log: true,
+        idle: 15_000,
+        flags: String::new(),
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| io::Error::other(format!("{word} needs a value")));
+        match word.as_str() {
+            "--bench" => {}
+            "--stub" => options.stub = true,
+            "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
+            "--rounds" => options.rounds = value()?.parse().map_err(io::Error::other)?,
+            "--seconds" => options.seconds = value()?.parse().map_err(io::Error::other)?,
+            "--idle" => options.idle = value()?.parse().map_err(io::Error::other)?,
+            "--log" => options.log = value()? == "on",
+            "--flags" => options.flags = value()?,
+            other => return Err(io::Error::other(format!("{other}? See the head of benches/relay.rs"))),
+        }
+    }
+    Ok(options)
+}

@@ -1,0 +1,167 @@
+//! Requests of some 400 bytes, answered at once: closed loops and an open one.
+
+use std::io;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::Bench;
+use crate::load::{Load, Round};
+use crate::process::{OTHER_CPU, Process, SERVER_CPU};
+use crate::results::print_table;
+use crate::role;
+use crate::series::Series;
+use crate::site::{Bus, Gateway, ROUTER, serve};
+
+/// How the generator asks.
+struct Shape {
+    /// What it is called in `--only` and in the table.
+    name: &'static str,
+    /// The generator's arguments.
+    arguments: &'static str,
+}
+
+/// All shapes.
+const SHAPES: [Shape; 5] = [
+    Shape { name: "1", arguments: "--clients 1" },
+    Shape { name: "64", arguments: "--clients 64" },
+    Shape { name: "1000", arguments: "--clients 1000" },
+    Shape { name: "10000", arguments: "--clients 10000" },
+    Shape { name: "open", arguments: "--clients 10000 --rate 2000" },
+];
+
+/// The rounds of one shape.
+struct Rounds {
+    /// Its name.
+    name: &'static str,
+    /// The gateway's.
+    gateway: Vec<Round>,
+    /// The bare echo's.
+    floor: Vec<Round>,
+    /// The bus without a gateway; at one client only.
+    direct: Vec<Round>,
+}
+
+/// Measures every shape that is asked for and prints the tables.
+pub fn run(bench: &Bench) -> io::Result<Vec<Value>> {
+    let only = &bench.options.only;
+    let mut all = Vec::new();
+    for shape in SHAPES.iter().filter(|shape| only.iter().any(|name| name == shape.name)) {
+        all.push(measure(bench, shape)?);
+    }
+    if !all.is_empty() {
+        print(&all);
+    }
+    Ok(all.into_iter().map(|Rounds { name, gateway, floor, direct }| {
+        json!({ "part": name, "gateway": gateway, "floor": floor, "direct": direct })
+    }).collect())
+}
+
+fn measure(bench: &Bench, shape: &Shape) -> io::Result<Rounds> {
+    let folder = bench.folder.path();
+    let bus = bench.bus()?;
+    let gateway = bench.gateway(&bus, &[])?;
+    let (echo_address, echo) = serve("echo", SERVER_CPU, &[], folder)?;
+    let echo_url = format!("ws://{echo_address}/");
+    let Bench { options, .. } = bench;
+    let arguments = format!("{} --warmup 1 --duration {}", shape.arguments, options.seconds);
+    let mut rounds = Rounds { name: shape.name, gateway: vec![], floor: vec![], direct: vec![] };
+    for round in 1..=options.rounds {
+        eprintln!("{}: round {round} of {}", shape.name, options.rounds);
+        rounds.gateway.push(through_gateway(&gateway, &bus, &arguments, bench)?);
+        rounds.floor.push(Load::run(&echo_url, &echo, &format!("{arguments} --echo"), folder)?);
+        if shape.name == "1" && !options.stub {
+            rounds.direct.push(direct(&bus, bench)?);
+        }
+    }
+    Ok(rounds)
+}
+
+/// One run against the gateway, with what it cost on the bus. That is counted from before the generator's start to after its
+/// end, its warm-up included.
+fn through_gateway(gateway: &Gateway, bus: &Bus, arguments: &str, bench: &Bench) -> io::Result<Round> {
+    let seen = || -> io::Result<[f64; 4]> {
+        let responder = bus.responder.as_ref().map_or(Ok(Duration::ZERO), Process::cpu)?;
+        let cpu = [bus.server.cpu()?, responder].map(|time| time.as_secs_f64() * 1e6);
+        Ok([gateway.count("requests")? as f64, gateway.count("bus_commands")? as f64, cpu[0], cpu[1]])
+    };
+    let before = seen()?;
+    let mut round = Load::run(&gateway.url(), &gateway.process, arguments, bench.folder.path())?;
+    let after = seen()?;
+    let requests = after[0] - before[0];
+    for (index, name) in [(1, "bus_commands"), (2, "redis_us"), (3, "responder_us")] {
+        round.insert(name, (after[index] - before[index]) / requests);
+    }
+    Ok(round)
+}
+
+/// The round trip over the bus alone, from the CPU where the gateway would be.
+fn direct(bus: &Bus, bench: &Bench) -> io::Result<Round> {
+    let seconds = bench.options.seconds.to_string();
+    let command = role::command(&["direct", &bus.address.to_string(), ROUTER, &seconds])?;
+    let mut process = Process::start("direct", SERVER_CPU, &command, bench.folder.path())?;
+    process.wait(Duration::from_secs_f64(bench.options.seconds + 20.0))?;
+    let figures: Value = serde_json::from_str(&process.output()).map_err(|_| process.error("no figures"))?;
+    let figure = |name: &str| figures[name].as_f64().unwrap_or(f64::NAN);
+    Ok(Round::from([("p50_us", figure("p50")), ("p99_us", figure("p99")), ("requests", figure("requests"))]))
+}
+
+fn print(all: &[Rounds]) {
+    let head = [
+        "clients",
+        "gateway, CPU µs",
+        "floor, CPU µs",
+        "x floor",
+        "requests/s",
+        "floor/s",
+        "commands",
+        "Redis, CPU µs",
+        "responder, CPU µs",
+        "gateway, cores",
+        "generator, cores",
+    ];
+    let rows: Vec<Vec<String>> = all
+        .iter()
+        .map(|rounds| {
+            let [gateway, floor] = [&rounds.gateway, &rounds.floor].map(|rounds| Series::of(rounds, "cpu_us"));
+            let of = |name| Series::of(&rounds.gateway, name).to_string();
+            vec![
+                rounds.name.to_owned(),
+                gateway.to_string(),
+                floor.to_string(),
+                gateway.against(&floor),
+                of("requests_per_second"),
+                Series::of(&rounds.floor, "requests_per_second").to_string(),
+                of("bus_commands"),
+                of("redis_us"),
+                of("responder_us"),
+                of("server_share"),
+                of("generator_share"),
+            ]
+        })
+        .collect();
+    print_table("Cost of a request (per request; open: 10,000 clients at 2,000/s)", &head, &rows);
+    let head = ["clients", "gateway p50 ms", "p99 ms", "floor p50 ms", "p99 ms", "direct p50 ms", "x direct"];
+    let rows: Vec<Vec<String>> = all
+        .iter()
+        .map(|rounds| {
+            let ms = |of: &[Round], name| Series::of(of, name).times(1e-3);
+            let (gateway, direct) = (ms(&rounds.gateway, "p50_us"), ms(&rounds.direct, "p50_us"));
+            vec![
+                rounds.name.to_owned(),
+                gateway.to_string(),
+                ms(&rounds.gateway, "p99_us").to_string(),
+                ms(&rounds.floor, "p50_us").to_string(),
+                ms(&rounds.floor, "p99_us").to_string(),
+                direct.to_string(),
+                gateway.against(&direct),
+            ]
+        })
+        .collect();
+    print_table("Latency (direct: RPUSH and BLPOP with the same responder, no gateway)", &head, &rows);
+    let busy = |rounds: &Rounds| Series::of(&rounds.gateway, "generator_share").median() > 0.9;
+    for rounds in all.iter().filter(|rounds| busy(rounds)) {
+        println!("{}: the generator used more than 90 % of a core", rounds.name);
+    }
+    println!("Generator, responder and Redis share CPU {OTHER_CPU}; the gateway has CPU {SERVER_CPU} to itself.");
+}

@@ -1,0 +1,193 @@
+//! What a router and a service make of a bus message, by string search alone: what is measured is the gateway, so that
+//! whoever answers it must cost next to nothing.
+
+use std::io;
+use std::ops::Range;
+
+use evergate::bus::resp::{self, Token};
+use memchr::memmem::Finder;
+
+/// Where the answers say they come from: a worker of the service.
+const WORKER: &[u8] = b"opensrf:client:opensrf:private.localhost:bench:1:0123456789abcdef0123456789abcdef";
+/// Up to the request's number, of a RESULT.
+const RESULT: &[u8] = b"{\"__c\":\"osrfMessage\",\"__p\":{\"threadTrace\":";
+/// From there to the content.
+const CONTENT: &[u8] =
+    b",\"locale\":\"en-US\",\"tz\":\"America/New_York\",\"api_level\":1,\"type\":\"RESULT\",\"payload\":\
+    {\"__c\":\"osrfResult\",\"__p\":{\"status\":\"OK\",\"statusCode\":200,\"content\":";
+/// From the content to the request's number in the STATUS.
+const STATUS: &[u8] = b"}}}},{\"__c\":\"osrfMessage\",\"__p\":{\"threadTrace\":";
+/// What follows it.
+const COMPLETE: &[u8] =
+    b",\"locale\":\"en-US\",\"tz\":\"America/New_York\",\"api_level\":1,\"type\":\"STATUS\",\"payload\":\
+    {\"__c\":\"osrfConnectStatus\",\"__p\":{\"status\":\"Request Complete\",\"statusCode\":205}}}}";
+
+/// Finds the few fields of a request and writes its answer.
+pub struct Answerer {
+    /// `"from":"`
+    from: Finder<'static>,
+    /// `"thread":"`
+    thread: Finder<'static>,
+    /// `"osrf_xid":"`
+    xid: Finder<'static>,
+    /// `"threadTrace":`
+    trace: Finder<'static>,
+    /// `"method":"`
+    method: Finder<'static>,
+    /// `"params":[`
+    params: Finder<'static>,
+}
+
+impl Default for Answerer {
+    fn default() -> Self {
+        Self {
+            from: Finder::new("\"from\":\""),
+            thread: Finder::new("\"thread\":\""),
+            xid: Finder::new("\"osrf_xid\":\""),
+            trace: Finder::new("\"threadTrace\":"),
+            method: Finder::new("\"method\":\""),
+            params: Finder::new("\"params\":["),
+        }
+    }
+}
+
+impl Answerer {
+    /// Appends the answer to `message` to `out`, a RESULT and a STATUS of 205 in one bus message, and says whose list it
+    /// goes to; nothing where the message is no request.
+    ///
+    /// `add` is answered with the sum of the first two params, `opensrf.demo.big` with a string of as many bytes as the
+    /// first says, any other method with null.
+    pub fn answer<'a>(&self, message: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
+        let from = string_after(message, 0, &self.from)?;
+        let thread = string_after(message, from.end, &self.thread)?;
+        let xid = string_after(message, thread.end, &self.xid)?;
+        let trace = end_after(message, xid.end, &self.trace)?;
+        let trace_end = trace + memchr::memchr2(b',', b'}', &message[trace..])?;
+        let method = string_after(message, trace_end, &self.method)?;
+        let (from, trace) = (&message[from], &message[trace..trace_end]);
+        for part in [
+            b"{\"to\":\"",
+            from,
+            b"\",\"from\":\"",
+            WORKER,
+            b"\",\"thread\":\"",
+            &message[thread],
+            b"\",\"osrf_xid\":\"",
+        ] {
+            out.extend_from_slice(part);
+        }
+        for part in [&message[xid], b"\",\"body\":[", RESULT, trace, CONTENT] {
+            out.extend_from_slice(part);
+        }
+        let [first, second] = self.numbers(message, method.end);
+        match &message[method] {
+            b"add" => write_number(out, first + second),
+            b"opensrf.demo.big" => {
+                out.push(b'"');
+                out.resize(out.len() + usize::try_from(first).unwrap_or(0), b'x');
+                out.push(b'"');
+            }
+            _ => out.extend_from_slice(b"null"),
+        }
+        for part in [STATUS, trace, COMPLETE, b"]}"] {
+            out.extend_from_slice(part);
+        }
+        Some(from)
+    }
+
+    /// The first two params where they are whole numbers, 0 otherwise.
+    fn numbers(&self, message: &[u8], from: usize) -> [i64; 2] {
+        let Some(start) = end_after(message, from, &self.params) else { return [0; 2] };
+        let mut numbers = message[start..].split(|&byte| byte == b',' || byte == b']').map(|text| {
+            str::from_utf8(text).ok().and_then(|text| text.trim().trim_matches('"').parse().ok()).unwrap_or(0)
+        });
+        [numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)]
+    }
+}
+
+/// Answers gathered for one RPUSH a list.
+#[derive(Default)]
+pub struct Batch {
+    /// List, its messages as RESP, how many.
+    lists: Vec<(Vec<u8>, Vec<u8>, usize)>,
+    /// The answer that is being written.
+    scratch: Vec<u8>,
+}
+
+impl Batch {
+    /// Answers one message; false where it is no request.
+    pub fn add(&mut self, answerer: &Answerer, message: &[u8]) -> bool {
+        self.scratch.clear();
+        let Some(to) = answerer.answer(message, &mut self.scratch) else { return false };
+        let at = self.lists.iter().position(|(key, ..)| key == to).unwrap_or_else(|| {
+            self.lists.push((to.to_vec(), Vec::new(), 0));
+            self.lists.len() - 1
+        });
+        let (_, words, count) = &mut self.lists[at];
+        resp::write_bulk(words, &self.scratch);
+        *count += 1;
+        true
+    }
+
+    /// Appends the commands to `out` and says how many they are; empty afterwards.
+    pub fn write(&mut self, out: &mut Vec<u8>) -> usize {
+        let mut commands = 0;
+        for (key, words, count) in self.lists.iter_mut().filter(|(.., count)| *count > 0) {
+            resp::write_array(out, 2 + *count);
+            resp::write_bulk(out, b"RPUSH");
+            resp::write_bulk(out, key);
+            out.append(words);
+            *count = 0;
+            commands += 1;
+        }
+        commands
+    }
+}
+
+/// The words of a command or the elements of a reply, if all of them are there; moves `at` behind it.
+pub fn array<'a>(buffer: &'a [u8], at: &mut usize, words: &mut Vec<&'a [u8]>) -> io::Result<bool> {
+    words.clear();
+    let mut end = *at;
+    let malformed = |_| io::Error::new(io::ErrorKind::InvalidData, "that is not RESP");
+    let count = match resp::next(buffer, &mut end).map_err(malformed)? {
+        None => return Ok(false),
+        Some(Token::Array(count)) => count,
+        Some(Token::Nil) => 0,
+        Some(other) => return Err(io::Error::other(format!("not an array: {other:?}"))),
+    };
+    for _ in 0..count {
+        match resp::next(buffer, &mut end).map_err(malformed)? {
+            None => return Ok(false),
+            Some(Token::Bulk(word)) => words.push(word),
+            Some(other) => return Err(io::Error::other(format!("not a string: {other:?}"))),
+        }
+    }
+    *at = end;
+    Ok(true)
+}
+
+/// Where what `finder` looks for ends, from `start` on.
+fn end_after(text: &[u8], start: usize, finder: &Finder<'_>) -> Option<usize> {
+    finder.find(&text[start..]).map(|at| start + at + finder.needle().len())
+}
+
+/// The raw text of the string that begins behind what `finder` looks for.
+fn string_after(text: &[u8], start: usize, finder: &Finder<'_>) -> Option<Range<usize>> {
+    let start = end_after(text, start, finder)?;
+    let mut end = start;
+    loop {
+        end += memchr::memchr2(b'"', b'\\', &text[end..])?;
+        if text[end] == b'"' {
+            return Some(start..end);
+        }
+        end += 2;
+        text.get(end)?;
+    }
+}
+
+/// Appends a number's digits.
+fn write_number(out: &mut Vec<u8>, number: i64) {
+    use std::io::Write as _;
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{number}");
+}

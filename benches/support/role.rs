@@ -1,0 +1,34 @@
+//! The benchmark's own program as the other parties of a measurement, each a process of its own, so that its CPU can be told
+//! from the others': `--role NAME ARGUMENT…`.
+
+use std::io;
+use std::net::TcpListener;
+use std::process::Command;
+
+use super::{bare, direct, echo, responder, respstub};
+
+/// Plays the part that the command line names; false where it names none.
+pub fn play() -> io::Result<bool> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["--role", "responder", redis, key] => responder::serve(redis, key)?,
+        ["--role", "stub", address] => respstub::serve(&TcpListener::bind(address)?)?,
+        ["--role", "echo", address] => echo::serve(TcpListener::bind(address)?)?,
+        ["--role", "bare", address, bytes] => {
+            bare::serve(TcpListener::bind(address)?, bytes.parse().map_err(io::Error::other)?)?;
+        }
+        ["--role", "direct", redis, key, seconds] => {
+            println!("{}", direct::measure(redis, key, seconds.parse().map_err(io::Error::other)?)?);
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// The command that plays a part.
+pub fn command(words: &[&str]) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("--role").args(words);
+    Ok(command)
+}
