@@ -50,6 +50,7 @@ impl Bus {
         command.args(["--maxclients", "4000", "--dir"]).arg(folder);
         let mut server = Process::start("redis-server", OTHER_CPU, &command, folder)?;
         let mut stream = connect(address, &mut server)?;
+        stream.set_read_timeout(Some(START))?;
         stream.write_all(ACL.as_bytes())?;
         stream.write_all(b"\n")?;
         let wanted = ACL.lines().filter(|line| !line.trim().is_empty()).count();
