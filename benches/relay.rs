@@ -36,6 +36,8 @@ mod large;
 mod load;
 #[path = "support/process.rs"]
 mod process;
+#[path = "support/provenance.rs"]
+mod provenance;
 #[path = "relay/requests.rs"]
 mod requests;
 #[path = "support/responder.rs"]
@@ -111,7 +113,7 @@ fn main() -> io::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &cpus)?;
     let bench = Bench { options, folder: Folder::new()? };
     let Options { only, rounds, seconds, stub, log, flags, .. } = &bench.options;
-    println!("{}", results::machine());
+    println!("{}", provenance::line());
     println!(
         "{rounds} alternating rounds of {seconds} s; {}; activity log {}; medians [lowest–highest]",
         if *stub { "RESP stub in Redis' place" } else { "Redis under the stock ACL" },

@@ -32,6 +32,8 @@ mod kernel;
 mod load;
 #[path = "support/process.rs"]
 mod process;
+#[path = "support/provenance.rs"]
+mod provenance;
 #[path = "support/responder.rs"]
 mod responder;
 #[path = "support/respstub.rs"]
@@ -72,7 +74,7 @@ fn main() -> io::Result<()> {
         return Ok(());
     }
     let options = options()?;
-    println!("{}", results::machine());
+    println!("{}", provenance::line());
     let mut parts = Vec::new();
     for &processes in &options.processes {
         kernel::has_room(processes, options.clients)?;

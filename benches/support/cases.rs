@@ -11,11 +11,8 @@ use evergate::websocket::decoder::{Decoder, Event};
 use super::core::PureCore;
 use super::messages::{self, Content};
 
-/// The defaults of the options table.
-pub const ENVELOPE_LIMITS: Limits =
-    Limits { json_depth_max: 1_000, messages_per_envelope_max: 256, bus_message_bytes_max: 8 << 20 };
 /// As the option `ingress` has it by default, quoted.
-pub const INGRESS: &[u8] = b"\"ws-translator-v2\"";
+const INGRESS: &[u8] = b"\"ws-translator-v2\"";
 
 /// One operation, ready to be repeated.
 pub type Operation = Box<dyn FnMut()>;
@@ -60,7 +57,7 @@ fn envelope_in(bytes: usize) -> Operation {
     let mut out = Vec::new();
     Box::new(move || {
         out.clear();
-        let envelope = parse(text.as_bytes(), &ENVELOPE_LIMITS, &mut scratch).expect("a valid envelope");
+        let envelope = parse(text.as_bytes(), &Limits::DEFAULT, &mut scratch).expect("a valid envelope");
         let to = "opensrf:service:_:_:open-ils.search";
         write_message(&mut out, to, "opensrf:client:gateway:h:1:2", "1.2.3:t", b"\"x\"", &envelope, INGRESS);
         black_box(escaped_len(&out));

@@ -12,12 +12,10 @@ use evergate::bus::resp::{self, Token};
 use evergate::counters;
 use evergate::session::clients::Clients;
 use evergate::session::context::Context;
-use evergate::session::limits::{Limits, Names};
+use evergate::session::limits::Names;
 use evergate::session::output::{Output, SlotIndex};
-use evergate::websocket::handshake::{Origins, Policy};
 use memchr::memmem;
 
-use super::cases::{ENVELOPE_LIMITS, INGRESS};
 use super::messages::{self, Content};
 
 const ADDRESS: &str = "opensrf:client:gateway:public.localhost:vm:29482:e725a801";
@@ -59,7 +57,7 @@ impl PureCore {
             xid_prefix: "1795334569.0.".to_owned(),
         };
         let cores: Arc<[_]> = Arc::new([counters::Core::new(0)]);
-        let mut context = Context::new(Rc::new(limits()), Rc::new(names), cores, 0);
+        let mut context = Context::new(Rc::default(), Rc::new(names), cores, 0);
         context.now_ms = 1_000_000;
         context.bus_ever_up = true;
         let reply = messages::reply(THREAD, Content::Records, reply_bytes);
@@ -171,39 +169,4 @@ fn settle(clients: &mut Clients, outbox: &mut Outbox, spare: &mut Output, sent_b
     }
     output.clear();
     *spare = output;
-}
-
-/// As the options table has them by default.
-fn limits() -> Limits {
-    Limits {
-        handshake_timeout_ms: 10_000,
-        message_timeout_ms: 30_000,
-        ping_ms: 30_000,
-        pong_timeout_ms: 20_000,
-        idle_timeout_ms: 180_000,
-        request_max_ms: 600_000,
-        connect_max_ms: 30_000,
-        close_timeout_ms: 2_000,
-        bus_lost_reply_ms: 30_000,
-        message_bytes_max: 10 << 20,
-        envelope: ENVELOPE_LIMITS,
-        parallel_max: 100,
-        backlog_max: 1_000,
-        backlog_bytes_max: 16 << 20,
-        sessions_max: 64,
-        outbound_bytes_max: 16 << 20,
-        core_bytes_max: 1 << 30,
-        garbage_max: 10,
-        ingress: INGRESS.to_vec(),
-        allow_router_calls: false,
-        log_protect: Vec::new(),
-        activity_bytes_max: 1_536,
-        policy: Policy {
-            path: None,
-            origins: Origins::Any,
-            require_origin: false,
-            same_origin: false,
-            trusted_proxies: Vec::new(),
-        },
-    }
 }

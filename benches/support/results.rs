@@ -3,9 +3,10 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
+
+use super::provenance;
 
 /// Prints a table: the first column to the left, the others to the right.
 pub fn print_table(title: &str, head: &[&str], rows: &[Vec<String>]) {
@@ -31,13 +32,12 @@ pub fn print_table(title: &str, head: &[&str], rows: &[Vec<String>]) {
 
 /// Keeps raw results under `benches/results/`, a line for each part, with where and when they were taken.
 pub fn save(bench: &str, options: &Value, parts: &[Value]) -> io::Result<()> {
-    let date = said("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]);
-    let commit = said("git", &["describe", "--always", "--dirty", "--exclude=*"]);
+    let date = provenance::date();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
     fs::create_dir_all(&folder)?;
-    let path = folder.join(format!("{bench}-{}.json", date.replace(':', "")));
+    let path = folder.join(format!("{bench}-{}.json", date.replace(' ', "-").replace(':', "")));
     let mut file = fs::File::create(&path)?;
-    let head = json!({ "bench": bench, "date": date, "commit": commit, "machine": machine(), "options": options });
+    let head = json!({ "bench": bench, "date": date, "commit": provenance::commit(), "machine": provenance::cpu(), "options": options });
     let head = head.to_string();
     writeln!(file, "{},\"parts\":[", head.strip_suffix('}').unwrap_or(&head))?;
     let lines: Vec<String> = parts.iter().map(|part| rounded(part).to_string()).collect();
@@ -54,20 +54,4 @@ fn rounded(value: &Value) -> Value {
         Value::Number(number) => number.as_f64().map_or(Value::Null, |number| json!((number * 1e3).round() / 1e3)),
         other => other.clone(),
     }
-}
-
-/// The model line of lscpu, how many CPUs there are, and the kernel.
-pub fn machine() -> String {
-    let lscpu = said("lscpu", &[]);
-    let field = |name: &str| {
-        let line = lscpu.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(':').map_or("", |(_, value)| value.trim()).to_owned()
-    };
-    format!("{}, {} CPUs, Linux {}", field("Model name"), field("CPU(s)"), said("uname", &["-r"]))
-}
-
-/// What a program prints; nothing where there is no such program.
-fn said(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }

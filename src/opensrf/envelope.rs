@@ -29,6 +29,12 @@ pub struct Limits {
     pub bus_message_bytes_max: usize,
 }
 
+impl Limits {
+    /// The defaults of the options table.
+    pub const DEFAULT: Self =
+        Self { json_depth_max: 1_000, messages_per_envelope_max: 256, bus_message_bytes_max: 8 << 20 };
+}
+
 /// What a message asks for: its `type`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {

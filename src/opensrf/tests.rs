@@ -14,8 +14,7 @@ use serde_json::Value;
 use super::envelope::{Envelope, Limits, Refusal, Scratch, parse};
 
 /// The defaults of the options.
-pub(super) const LIMITS: Limits =
-    Limits { json_depth_max: 1000, messages_per_envelope_max: 256, bus_message_bytes_max: 8 << 20 };
+pub(super) const LIMITS: Limits = Limits::DEFAULT;
 
 /// The text of a string, as `ingress` is given.
 pub(super) const INGRESS: &[u8] = b"\"ws-translator-v2\"";

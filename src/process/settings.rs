@@ -142,3 +142,16 @@ impl Changing {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Inputs, Purpose, load};
+
+    #[test]
+    fn the_defaults_of_the_table_are_those_of_the_limits() {
+        let loaded = load(Inputs::none(Purpose::Demo)).expect("the defaults are valid");
+        let limits = Settings::new(&loaded.config, 1).expect("the defaults are valid").limits();
+        assert_eq!(format!("{limits:#?}"), format!("{:#?}", Limits::default()));
+    }
+}

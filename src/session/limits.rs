@@ -56,6 +56,37 @@ pub struct Limits {
     pub policy: Policy,
 }
 
+impl Default for Limits {
+    /// The defaults of the options table; a test of `process::settings` holds the two together.
+    fn default() -> Self {
+        Self {
+            handshake_timeout_ms: 10_000,
+            message_timeout_ms: 30_000,
+            ping_ms: 30_000,
+            pong_timeout_ms: 20_000,
+            idle_timeout_ms: 180_000,
+            request_max_ms: 600_000,
+            connect_max_ms: 30_000,
+            close_timeout_ms: 2_000,
+            bus_lost_reply_ms: 30_000,
+            message_bytes_max: 10 << 20,
+            envelope: envelope::Limits::DEFAULT,
+            parallel_max: 100,
+            backlog_max: 1_000,
+            backlog_bytes_max: 16 << 20,
+            sessions_max: 64,
+            outbound_bytes_max: 16 << 20,
+            core_bytes_max: 1 << 30,
+            garbage_max: 10,
+            ingress: b"\"ws-translator-v2\"".to_vec(),
+            allow_router_calls: false,
+            log_protect: Vec::new(),
+            activity_bytes_max: 1_536,
+            policy: Policy::default(),
+        }
+    }
+}
+
 /// The names under which a core is known on the bus.
 #[derive(Debug)]
 pub struct Names {

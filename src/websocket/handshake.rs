@@ -44,6 +44,19 @@ pub struct Policy {
     pub trusted_proxies: Vec<Net>,
 }
 
+impl Default for Policy {
+    /// The defaults of the options table.
+    fn default() -> Self {
+        Self {
+            path: None,
+            origins: Origins::default(),
+            require_origin: false,
+            same_origin: false,
+            trusted_proxies: ["127.0.0.0/8", "::1"].iter().filter_map(|net| net.parse().ok()).collect(),
+        }
+    }
+}
+
 /// A handshake that succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {

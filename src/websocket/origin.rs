@@ -5,9 +5,10 @@ use std::str::FromStr;
 use super::net::is_digits;
 
 /// The origins that may connect (option `origins`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
     /// Every origin, `null` included.
+    #[default]
     Any,
     /// Every origin that names a host: a list with `*`.
     AnyHost,

@@ -140,7 +140,7 @@ fn a_paused_client_that_ends_takes_no_other_with_it() {
 fn limits_that_were_read_again_hold_at_once() {
     let mut world = World::new();
     let slot = world.client();
-    let limits = Limits { parallel_max: 1, ..default_limits() };
+    let limits = Limits { parallel_max: 1, ..Limits::default() };
     world.clients.set_limits(Rc::new(limits));
     world.say(slot, envelope("a", &[request(0)]));
     world.say(slot, envelope("b", &[request(0)]));

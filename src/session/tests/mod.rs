@@ -30,9 +30,7 @@ use super::output::{Level, Output, SlotIndex};
 use super::spare::Spare;
 use crate::bus::outbox::Ticket;
 use crate::counters::{self, Counts, Limit};
-use crate::opensrf::envelope;
 use crate::websocket::frame::{self, OpCode};
-use crate::websocket::handshake::{Origins, Policy};
 
 const OUR_ADDRESS: &str = "opensrf:client:gateway:public.localhost:vm:7:00ff";
 const ROUTER_KEY: &str = "opensrf:router:router:public.localhost";
@@ -94,45 +92,6 @@ struct World {
     activity: Vec<String>,
 }
 
-/// The defaults of the options table.
-fn default_limits() -> Limits {
-    Limits {
-        handshake_timeout_ms: 10_000,
-        message_timeout_ms: 30_000,
-        ping_ms: 30_000,
-        pong_timeout_ms: 20_000,
-        idle_timeout_ms: 180_000,
-        request_max_ms: 600_000,
-        connect_max_ms: 30_000,
-        close_timeout_ms: 2_000,
-        bus_lost_reply_ms: 30_000,
-        message_bytes_max: 10 << 20,
-        envelope: envelope::Limits {
-            json_depth_max: 1_000,
-            messages_per_envelope_max: 256,
-            bus_message_bytes_max: 8 << 20,
-        },
-        parallel_max: 100,
-        backlog_max: 1_000,
-        backlog_bytes_max: 16 << 20,
-        sessions_max: 64,
-        outbound_bytes_max: 16 << 20,
-        core_bytes_max: 1 << 30,
-        garbage_max: 10,
-        ingress: b"\"ws-translator-v2\"".to_vec(),
-        allow_router_calls: false,
-        log_protect: Vec::new(),
-        activity_bytes_max: 1_536,
-        policy: Policy {
-            path: None,
-            origins: Origins::Any,
-            require_origin: false,
-            same_origin: false,
-            trusted_proxies: Vec::new(),
-        },
-    }
-}
-
 impl World {
     fn new() -> Self {
         Self::with(|_| ())
@@ -140,7 +99,7 @@ impl World {
 
     /// A world whose limits differ from the defaults.
     fn with(change: impl FnOnce(&mut Limits)) -> Self {
-        let mut limits = default_limits();
+        let mut limits = Limits::default();
         change(&mut limits);
         let names = Names {
             address: OUR_ADDRESS.to_owned(),

@@ -10,7 +10,6 @@ use crate::oracle::{ADDRESS, DOMAINS, ROUTER_KEY, Rules};
 use crate::random::Random;
 use crate::session::context::Context;
 use crate::session::limits::{Limits, Names};
-use crate::websocket::handshake::{Origins, Policy};
 
 /// Small limits, so that they are met.
 pub fn rules(r: &mut Random) -> Rules {
@@ -61,16 +60,8 @@ pub fn context(rules: &Rules, cores: &Arc<[counters::Core]>) -> Context {
         core_bytes_max: rules.core_bytes,
         garbage_max: rules.garbage,
         ingress: INGRESS.as_bytes().to_vec(),
-        allow_router_calls: false,
-        log_protect: Vec::new(),
         activity_bytes_max: 200,
-        policy: Policy {
-            path: None,
-            origins: Origins::Any,
-            require_origin: false,
-            same_origin: false,
-            trusted_proxies: Vec::new(),
-        },
+        ..Limits::default()
     };
     let names = Names {
         address: ADDRESS.to_owned(),
