@@ -24,8 +24,7 @@ use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 /// The end of a file's name.
 const SUFFIX: &str = ".addresses";
 
-/// Names tried for our own file: one is enough unless a successor takes it in the instant before it is locked, or a
-/// file of an earlier boot has the same process id and start time.
+/// Names tried for our own file: one is enough unless a file of an earlier boot has the same process id and start time.
 const NAMES_MAX: u32 = 16;
 
 /// The part of an orphan that is read, bytes: some ten thousand addresses.
@@ -58,14 +57,17 @@ impl AddressFile {
         let name = format!("{}-{start}", std::process::id());
         for n in 0..NAMES_MAX {
             let again = if n == 0 { String::new() } else { format!("-{n}") };
-            let path = dir.join(format!("{name}{again}{SUFFIX}"));
-            let file = match open_options().create_new(true).mode(0o600).open(&path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            let (unnamed, path) = (dir.join(format!(".{name}{again}.new")), dir.join(format!("{name}{again}{SUFFIX}")));
+            // It gets its name when it is locked: whoever finds it finds it ours.
+            let made = open_options().create_new(true).mode(0o600).open(&unnamed).and_then(|file| {
+                let named = lock(&file, &unnamed).and_then(|_| fs::hard_link(&unnamed, &path));
+                fs::remove_file(&unnamed)?;
+                named.map(|()| file)
+            });
+            match made {
+                Ok(file) => return Ok(Self { file, path }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
-            };
-            if lock(&file, &path)? {
-                return Ok(Self { file, path });
             }
         }
         Err(io::Error::other(format!("none of {NAMES_MAX} names for {name}{SUFFIX} was free")))

@@ -136,13 +136,18 @@ fn processes_that_start_while_others_scan_never_lose_their_file() {
                 }
             });
         }
-        while began.elapsed() < Duration::from_millis(300) {
-            let mut file = AddressFile::create(&dir.0).unwrap();
-            file.record("d", KEY).unwrap();
-            assert_eq!(fs::read_to_string(file.path()).unwrap(), format!("d\t{KEY}\n"));
-            file.remove().unwrap();
-        }
+        // In a thread of its own, so that the scanners are stopped also where it fails.
+        let starts = scope.spawn(|| {
+            while began.elapsed() < Duration::from_millis(300) {
+                let mut file = AddressFile::create(&dir.0).unwrap();
+                file.record("d", KEY).unwrap();
+                assert_eq!(fs::read_to_string(file.path()).unwrap(), format!("d\t{KEY}\n"));
+                file.remove().unwrap();
+            }
+        });
+        let outcome = starts.join();
         stop.store(true, SeqCst);
+        outcome.unwrap();
     });
 }
 
