@@ -47,8 +47,10 @@ pub fn serve(redis: &str, key: &str) -> io::Result<()> {
 /// What Redis has sent and nobody has read.
 #[derive(Default)]
 pub struct Input {
-    /// Received bytes.
+    /// Received bytes, and room behind them: to clear it for each read costs more than the read.
     buffer: Vec<u8>,
+    /// How many bytes have been received.
+    end: usize,
     /// How many of them have been read.
     at: usize,
 }
@@ -91,17 +93,19 @@ impl Input {
     /// Waits for the next token.
     fn token<T>(&mut self, stream: &mut TcpStream, mut take: impl FnMut(&Token<'_>) -> io::Result<T>) -> io::Result<T> {
         loop {
-            let next = resp::next(&self.buffer, &mut self.at);
+            let next = resp::next(&self.buffer[..self.end], &mut self.at);
             if let Some(token) = next.map_err(|_| io::Error::other("Redis sent what is not RESP"))? {
                 return take(&token);
             }
-            self.buffer.drain(..self.at);
+            self.buffer.copy_within(self.at..self.end, 0);
+            self.end -= self.at;
             self.at = 0;
-            let filled = self.buffer.len();
-            self.buffer.resize(filled + READ_BYTES, 0);
-            let count = stream.read(&mut self.buffer[filled..]);
-            self.buffer.truncate(filled + *count.as_ref().unwrap_or(&0));
-            if count? == 0 {
+            if self.buffer.len() < self.end + READ_BYTES {
+                self.buffer.resize(self.end + 2 * READ_BYTES, 0);
+            }
+            let count = stream.read(&mut self.buffer[self.end..])?;
+            self.end += count;
+            if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
