@@ -5,12 +5,13 @@
 
 use super::resp::{self, Token};
 
-/// Pairs that are queued ahead: the next pop is in Redis before the reply of the last has been read.
-const PAIRS_AHEAD: usize = 4;
+/// Pairs that are queued ahead: the next pop is in Redis before the reply of the last has been read. A lone client's reply
+/// uses up one, and writing more of them wakes Redis beside it: that happens once for half of these.
+const PAIRS_AHEAD: usize = 8;
 /// Bytes that one pop should carry.
-const POP_BYTES: usize = 1024 * 1024;
+const POP_BYTES: usize = 512 * 1024;
 /// The most elements of one pop. 512 small ones are 2 ms of sends in one turn.
-const POP_MAX: usize = 128;
+const POP_MAX: usize = 64;
 
 /// What the next token must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,10 +10,14 @@ use monoio::buf::IoBuf;
 use super::Core;
 use super::notify::Notify;
 use super::stream::Stream;
+use crate::session::clients::Clients;
 use crate::session::output::SlotIndex;
 
 /// Bytes of a long chunk that are sent at once.
 const SLICE_BYTES: usize = 256 * 1024;
+
+/// Chunks that are sent to one client in one turn; the rest waits for the ring, so that the others have theirs.
+const CHUNKS_AT_ONCE: usize = 4;
 
 /// What a core keeps of a client's connection besides its state.
 #[derive(Debug)]
@@ -86,29 +90,61 @@ async fn read(core: &Rc<Core>, slot: SlotIndex, connection: &Connection) -> &'st
     }
 }
 
-/// Sends a chunk and gives it back, and tells of its progress where it is long: that is how a slow link is told from a dead one.
-async fn send(core: &Rc<Core>, slot: SlotIndex, connection: &Connection, mut chunk: Vec<u8>) -> io::Result<Vec<u8>> {
-    let mut from = 0;
-    while chunk.len() - from > SLICE_BYTES {
-        let (result, slice) = connection.stream.write_all(chunk.slice(from..from + SLICE_BYTES)).await;
+/// Sends the rest of a chunk and gives it back, and tells of its progress where it is long: that is how a slow link is told
+/// from a dead one.
+async fn send(
+    core: &Rc<Core>,
+    slot: SlotIndex,
+    connection: &Connection,
+    mut chunk: Vec<u8>,
+    mut from: usize,
+) -> io::Result<Vec<u8>> {
+    while from < chunk.len() {
+        let to = chunk.len().min(from + SLICE_BYTES);
+        let (result, slice) = connection.stream.write_all(chunk.slice(from..to)).await;
         result?;
         chunk = slice.into_inner();
-        from += SLICE_BYTES;
-        core.clients(|clients| clients.progressed(slot));
+        from = to;
+        if from < chunk.len() {
+            core.clients(|clients| clients.progressed(slot));
+        }
     }
-    let (result, slice) = connection.stream.write_all(chunk.slice(from..)).await;
-    result.map(|_| slice.into_inner())
+    Ok(chunk)
 }
 
-/// Starts a sender unless one is at work.
-pub fn start_sending(core: &Rc<Core>, slot: SlotIndex, connection: &Rc<Connection>) {
-    if connection.sending.replace(true) {
+/// Sends what waits for a client as far as the kernel takes it at once, which is nearly always all of it: no task, no
+/// entry of the ring, and the buffer is free again. What the kernel does not take is left to a task.
+pub fn send_outbound(core: &Rc<Core>, clients: &mut Clients, slot: SlotIndex, connection: &Rc<Connection>) {
+    if connection.sending.get() {
         return;
     }
+    for _ in 0..CHUNKS_AT_ONCE {
+        let Some(chunk) = clients.take_outbound(slot) else { return };
+        match connection.stream.send_now(&chunk) {
+            Ok(bytes) if bytes == chunk.len() => {
+                clients.recycle(chunk);
+                clients.sent(slot);
+            }
+            Ok(bytes) => return start_sending(core, slot, connection, Some((chunk, bytes))),
+            Err(_) => {
+                clients.ended(slot, "the connection broke");
+                return connection.stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+    start_sending(core, slot, connection, None);
+}
+
+/// Starts a sender with the rest of a chunk, then for what is queued behind it.
+fn start_sending(core: &Rc<Core>, slot: SlotIndex, connection: &Rc<Connection>, rest: Option<(Vec<u8>, usize)>) {
+    connection.sending.set(true);
     let (core, connection) = (Rc::clone(core), Rc::clone(connection));
     monoio::spawn(async move {
-        while let Some(chunk) = core.clients(|clients| clients.take_outbound(slot)) {
-            let Ok(chunk) = send(&core, slot, &connection, chunk).await else {
+        let mut rest = rest;
+        while let Some((chunk, from)) =
+            rest.take().or_else(|| core.clients(|clients| clients.take_outbound(slot)).map(|chunk| (chunk, 0)))
+        {
+            let Ok(chunk) = send(&core, slot, &connection, chunk, from).await else {
                 core.clients(|clients| clients.ended(slot, "the connection broke"));
                 connection.stream.shutdown(Shutdown::Both);
                 break;

@@ -138,11 +138,18 @@ impl Core {
         let now_ms = self.shared.now_ms();
         clients.context.now_ms = now_ms;
         let decided = decide(&mut clients);
-        if clients.context.output.is_empty() {
-            return decided;
+        // What is done may lead to more decisions: what was sent may be the last that its client waited for.
+        while !clients.context.output.is_empty() {
+            let mut output = clients.take_output(self.spare_output.take());
+            self.carry_out(&mut clients, &mut output, now_ms);
+            output.clear();
+            self.spare_output.replace(output);
         }
-        let mut output = clients.take_output(self.spare_output.take());
-        drop(clients);
+        decided
+    }
+
+    /// Does what was decided.
+    fn carry_out(self: &Rc<Self>, clients: &mut Clients, output: &mut Output, now_ms: u64) {
         if !output.activity.is_empty()
             && let Some(log) = &mut *self.activity.borrow_mut()
         {
@@ -159,26 +166,23 @@ impl Core {
             for (domain, push) in output.pushes.drain(..) {
                 self.links[domain].push(self, push);
             }
-            self.clients.borrow_mut().context.bus_bytes = self.bus_bytes();
+            clients.context.bus_bytes = self.bus_bytes();
         }
-        let each = |slots: &[SlotIndex], act: &dyn Fn(SlotIndex, &Rc<Connection>)| {
+        let connections = self.connections.borrow();
+        let each = |slots: &[SlotIndex], act: &mut dyn FnMut(SlotIndex, &Rc<Connection>)| {
             for &slot in slots {
-                let connection = self.connections.borrow().get(slot as usize).cloned().flatten();
-                if let Some(connection) = connection {
-                    act(slot, &connection);
+                if let Some(Some(connection)) = connections.get(slot as usize) {
+                    act(slot, connection);
                 }
             }
         };
-        each(&output.send, &|slot, connection| connection::start_sending(self, slot, connection));
-        each(&output.half_close, &|_, connection| connection.stream.shutdown(Shutdown::Write));
-        each(&output.hang_up, &|_, connection| {
+        each(&output.send, &mut |slot, connection| connection::send_outbound(self, clients, slot, connection));
+        each(&output.half_close, &mut |_, connection| connection.stream.shutdown(Shutdown::Write));
+        each(&output.hang_up, &mut |_, connection| {
             connection.stream.shutdown(Shutdown::Both);
             connection.reader.notify();
         });
-        each(&output.resume, &|_, connection| connection.reader.notify());
-        output.clear();
-        self.spare_output.replace(output);
-        decided
+        each(&output.resume, &mut |_, connection| connection.reader.notify());
     }
 
     /// Milliseconds since the process began.

@@ -14,6 +14,7 @@ use monoio::BufResult;
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 use socket2::{SockRef, TcpKeepalive};
@@ -87,6 +88,16 @@ impl Stream {
         let bytes = nix::sys::socket::recv(self.stream().as_raw_fd(), &mut some, MsgFlags::MSG_DONTWAIT)?;
         buffer.extend_from_slice(&some[..bytes]);
         Ok(bytes)
+    }
+
+    /// Sends what the kernel takes of `bytes` at once, without waiting and without the ring: that much.
+    pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        match nix::sys::socket::send(self.stream().as_raw_fd(), bytes, flags) {
+            Ok(bytes) => Ok(bytes),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Reads into `buffer`; 0 bytes = the peer has ended.

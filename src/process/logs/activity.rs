@@ -5,8 +5,8 @@
 
 use super::line::{ACTIVITY_LINES, LINE_BYTES_MAX, Queue, print_time};
 
-/// Lines that are gathered before they are queued, bytes.
-const GATHERED_BYTES_MAX: usize = 12 * 1024;
+/// Lines that are gathered before they are queued, bytes. Each queueing wakes the writer, which costs more than it writes.
+const GATHERED_BYTES_MAX: usize = 48 * 1024;
 
 /// Where a core's activity goes. Its drop queues what is left.
 #[derive(Debug)]
