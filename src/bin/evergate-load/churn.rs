@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::conduct::Load;
 use super::connect::connect;
+use super::deadline::within;
 use super::frame;
 use super::round::{Phase, Round};
 use super::schedule::{Arrival, Schedule};
@@ -14,8 +15,8 @@ use super::target::{Target, source};
 /// Such clients at once; when there are so many, the next wait.
 const AT_ONCE_MAX: usize = 256;
 
-/// Time for all of them to be gone at the end.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for each half of the closing handshake.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connects and closes at a fixed rate until the measured part ends.
 pub async fn run(round: Rc<Round>, target: Target, load: Load) {
@@ -29,16 +30,12 @@ pub async fn run(round: Rc<Round>, target: Target, load: Load) {
             at_once.set(at_once.get() + 1);
             let (round, target, at_once) = (Rc::clone(&round), Rc::clone(&target), Rc::clone(&at_once));
             let source = source(number, load.sources);
-            tokio_uring::spawn(async move {
+            Rc::clone(&round).spawn(async move {
                 one(&round, &target, source).await;
                 at_once.set(at_once.get() - 1);
             });
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let began = tokio::time::Instant::now();
-    while at_once.get() > 0 && began.elapsed() < END_TIMEOUT {
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -56,8 +53,8 @@ async fn one(round: &Round, target: &Target, source: Option<std::net::IpAddr>) {
     }
     let mut close = Vec::new();
     frame::write(&mut close, frame::opcode::CLOSE, round.plan.mask, &1000_u16.to_be_bytes());
-    let _ = connected.stream.write_all(close).await;
+    let stream = &connected.stream;
+    let _ = within(CLOSE_TIMEOUT, stream, stream.write_all(close)).await;
     // The server ends the connection first, so that its address is free again at once.
-    let _ = tokio::time::timeout(Duration::from_secs(1), connected.stream.read(Vec::with_capacity(64))).await;
-    let _ = connected.stream.shutdown(std::net::Shutdown::Both);
+    let _ = within(CLOSE_TIMEOUT, stream, stream.read(Vec::with_capacity(64))).await;
 }

@@ -33,6 +33,9 @@ const EXPIRY: Duration = Duration::from_secs(1);
 /// Time for closing handshakes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Time for every task to end thereafter: longer than a connection and its handshake may take.
+const END_TIMEOUT: Duration = Duration::from_secs(25);
+
 /// Slices of the measured part.
 const SLICES: u64 = 100;
 
@@ -141,8 +144,9 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
     conductor.connect(server, load.clients, false).await;
     let connected = conductor.round.open.get();
     conductor.start();
-    let churning = (load.churn > 0.0)
-        .then(|| tokio_uring::spawn(churn::run(Rc::clone(&conductor.round), server.target.clone(), load.clone())));
+    if load.churn > 0.0 {
+        conductor.round.spawn(churn::run(Rc::clone(&conductor.round), server.target.clone(), load.clone()));
+    }
 
     let mut waited = Waited::Deserted;
     if connected > 0 {
@@ -173,9 +177,6 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
     if waited != Waited::Interrupted {
         conductor.wait(load.timeout + LOOK, "last replies", |round| round.in_flight() == 0).await;
         round.expire(u64::MAX);
-    }
-    if let Some(churning) = churning {
-        let _ = churning.await;
     }
     conductor.close().await;
     let mut tally = std::mem::replace(&mut *round.tally.borrow_mut(), Tally::new(false));
@@ -226,7 +227,7 @@ impl Conductor<'_> {
             let number = first + n;
             let (round, target) = (Rc::clone(&self.round), Rc::clone(&target));
             let source = source(number, self.load.sources);
-            tokio_uring::spawn(async move {
+            Rc::clone(&round).spawn(async move {
                 let began_ns = round.now_ns();
                 match connect(&target, source).await {
                     Ok(connected) => {
@@ -235,7 +236,7 @@ impl Conductor<'_> {
                         drop(permit);
                         let (peer, rest) = Peer::new(number as u32, connected, is_idle);
                         round.opened(&peer);
-                        tokio_uring::spawn(connection::run(round, peer, rest));
+                        Rc::clone(&round).spawn(connection::run(round, peer, rest));
                     }
                     Err(fault) => round.fault(fault),
                 }
@@ -262,9 +263,9 @@ impl Conductor<'_> {
                     self.round.now_ns(),
                     self.load.seed.wrapping_add(1),
                 );
-                spawn_timed(dispatch::open_loop(Rc::clone(&self.round), schedule));
+                self.spawn_timed(dispatch::open_loop(Rc::clone(&self.round), schedule));
             }
-            Pace::Closed { think_ns: 1.., .. } => spawn_timed(dispatch::thinkers(Rc::clone(&self.round))),
+            Pace::Closed { think_ns: 1.., .. } => self.spawn_timed(dispatch::thinkers(Rc::clone(&self.round))),
             Pace::Closed { .. } => {}
         }
     }
@@ -301,7 +302,7 @@ impl Conductor<'_> {
         }
     }
 
-    /// Closes every connection politely, then those that do not answer.
+    /// Closes every connection politely, then those that do not answer, and waits for the end of all that is under way.
     async fn close(&self) {
         self.round.phase.set(Phase::Closing);
         self.round.thinking.borrow_mut().clear();
@@ -309,24 +310,30 @@ impl Conductor<'_> {
         for peer in &all {
             peer.close(&self.round);
         }
-        let began = Instant::now();
-        while self.round.open.get() > 0 && began.elapsed() < CLOSE_TIMEOUT {
-            let _ = timeout(LOOK, self.round.changed.notified()).await;
-        }
+        self.until(CLOSE_TIMEOUT, |round| round.open.get() == 0).await;
         for peer in &all {
             peer.cut();
         }
-        while self.round.open.get() > 0 && began.elapsed() < CLOSE_TIMEOUT * 2 {
+        self.until(END_TIMEOUT, |round| round.tasks.get() == 0).await;
+        if self.round.tasks.get() > 0 {
+            eprintln!("evergate-load: {} tasks have not ended", self.round.tasks.get());
+        }
+    }
+
+    /// Waits for a condition, so long at most.
+    async fn until(&self, time: Duration, is_done: impl Fn(&Round) -> bool) {
+        let began = Instant::now();
+        while !is_done(&self.round) && began.elapsed() < time {
             let _ = timeout(LOOK, self.round.changed.notified()).await;
         }
     }
-}
 
-/// A task that sends by the clock. Without a timer there is no load: that is worth a word.
-fn spawn_timed(task: impl Future<Output = std::io::Result<()>> + 'static) {
-    tokio_uring::spawn(async move {
-        if let Err(error) = task.await {
-            eprintln!("evergate-load: no timer: {error}");
-        }
-    });
+    /// A task that sends by the clock. Without a timer there is no load: that is worth a word.
+    fn spawn_timed(&self, task: impl Future<Output = std::io::Result<()>> + 'static) {
+        self.round.spawn(async move {
+            if let Err(error) = task.await {
+                eprintln!("evergate-load: no timer: {error}");
+            }
+        });
+    }
 }

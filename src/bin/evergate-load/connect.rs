@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_uring::buf::BoundedBuf as _;
 use tokio_uring::net::TcpStream;
 
+use super::deadline::within;
 use super::fault::Fault;
 use super::target::Target;
 
@@ -38,14 +39,9 @@ pub async fn connect(target: &Target, source: Option<IpAddr>) -> Result<Connecte
         Ok(connected) => connected.map_err(|error| Fault::Connect(error.kind()))?,
         Err(_late) => return Err(Fault::ConnectTimeout),
     };
-    match timeout(CONNECT_TIMEOUT, handshake(&stream, target)).await {
-        Ok(Ok(rest)) => Ok(Connected { stream, rest }),
-        Ok(Err(fault)) => Err(fault),
-        Err(_late) => {
-            // The read that is under way holds the descriptor until it ends.
-            let _ = stream.shutdown(std::net::Shutdown::Both);
-            Err(Fault::ConnectTimeout)
-        }
+    match within(CONNECT_TIMEOUT, &stream, handshake(&stream, target)).await {
+        Some(shaken) => shaken.map(|rest| Connected { stream, rest }),
+        None => Err(Fault::ConnectTimeout),
     }
 }
 

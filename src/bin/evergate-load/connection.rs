@@ -1,10 +1,14 @@
-//! One connection at work: a single task that reads, judges and writes, with two buffers that it uses again and again.
+//! One connection at work: a single task that reads, judges and writes, with two buffers that it uses again and again. It
+//! ends when the kernel has given both back.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
+use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio_uring::buf::{BoundedBuf as _, Slice};
 use tokio_uring::net::TcpStream;
@@ -12,6 +16,7 @@ use tokio_uring::{InFlightOneshot, WriteData, WriteTransform};
 
 use super::client::{Client, Outcome};
 use super::connect::Connected;
+use super::deadline::within;
 use super::fault::Fault;
 use super::frame::{Event, Reader, Step};
 use super::round::Round;
@@ -24,6 +29,9 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of the read of an idle client: a Ping fits.
 const IDLE_BYTES: usize = 64;
+
+/// Time for the server to take our answer to its Close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What tasks share of a connection.
 pub struct Peer {
@@ -65,7 +73,7 @@ impl Peer {
     /// Ends the connection without waiting for anything.
     pub fn cut(&self) {
         self.closing.set(true);
-        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     fn watch(&self, context: &Context<'_>) {
@@ -78,7 +86,12 @@ impl Peer {
 
 /// Serves a connection until it ends.
 pub async fn run(round: Rc<Round>, peer: Rc<Peer>, rest: Vec<u8>) {
-    let fault = match relay(&round, &peer, rest).await {
+    let mut writer = Writer::default();
+    let ended = relay(&round, &peer, &mut writer, rest).await;
+    // A write under way ends with the stream.
+    let _ = peer.stream.shutdown(Shutdown::Both);
+    let _ = writer.finish(&peer, &round).await;
+    let fault = match ended {
         Err(fault) if !peer.closing.get() => Some(fault),
         _ => None,
     };
@@ -122,15 +135,20 @@ fn turn(
     Ok(turn)
 }
 
-async fn relay(round: &Rc<Round>, peer: &Rc<Peer>, mut buffer: Vec<u8>) -> Result<(), Fault> {
-    let (mut reader, mut writer, mut outcomes) = (Reader::default(), Writer::default(), Vec::new());
+async fn relay(
+    round: &Rc<Round>,
+    peer: &Rc<Peer>,
+    writer: &mut Writer,
+    mut buffer: Vec<u8>,
+) -> Result<Infallible, Fault> {
+    let (mut reader, mut outcomes) = (Reader::default(), Vec::new());
     buffer.reserve(READ_BYTES);
     loop {
         let needed = match turn(round, peer, &mut reader, &mut buffer, &mut outcomes)? {
             Turn::More(needed) => needed,
             Turn::Closed(code) => {
-                // Our answer leaves with this submission; nobody waits for it.
-                poll_fn(|context| Poll::Ready(writer.drive(peer, round, context))).await?;
+                // With our answer.
+                let _ = within(CLOSE_TIMEOUT, &peer.stream, writer.finish(peer, round)).await;
                 return Err(Fault::Closed(code.unwrap_or(0)));
             }
         };
@@ -149,18 +167,20 @@ async fn relay(round: &Rc<Round>, peer: &Rc<Peer>, mut buffer: Vec<u8>) -> Resul
         }
         let filled = buffer.len();
         let mut read = pin!(peer.stream.read(buffer.slice(filled..)));
+        let mut written = Ok(());
         let (result, slice) = poll_fn(|context| {
             peer.watch(context);
-            match writer.drive(peer, round, context) {
-                Ok(()) => read.as_mut().poll(context).map(Ok),
-                // The read under way holds the connection: it must end as well.
-                Err(fault) => {
-                    let _ = peer.stream.shutdown(std::net::Shutdown::Both);
-                    Poll::Ready(Err(fault))
+            if written.is_ok() {
+                written = writer.drive(peer, round, context);
+                if written.is_err() {
+                    // The read under way ends with the stream.
+                    let _ = peer.stream.shutdown(Shutdown::Both);
                 }
             }
+            read.as_mut().poll(context)
         })
-        .await?;
+        .await;
+        written?;
         buffer = slice.into_inner();
         match result {
             Ok(0) => return Err(Fault::Eof),
@@ -207,6 +227,15 @@ impl Writer {
             let buffer = std::mem::replace(out, std::mem::take(&mut self.spare));
             self.write = Some(peer.stream.write(buffer.slice(..)).submit());
         }
+    }
+
+    /// Waits until everything is written, or cannot be.
+    async fn finish(&mut self, peer: &Peer, round: &Round) -> Result<(), Fault> {
+        poll_fn(|context| match self.drive(peer, round, context) {
+            Ok(()) if self.write.is_some() => Poll::Pending,
+            done => Poll::Ready(done),
+        })
+        .await
     }
 
     /// Gives up the buffer that is not in use.

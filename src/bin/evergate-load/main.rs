@@ -7,7 +7,8 @@
 //!   [`frame`] and [`json`]: as much of RFC 6455 and JSON as a client needs; [`fault`]: what goes wrong, by kind
 //! - [`schedule`]: due times of an open loop; [`dispatch`] and [`timer`]: requests that begin by the clock
 //! - [`conduct`]: a round from first connection to last close; [`round`]: what its tasks share; [`connect`],
-//!   [`connection`], [`churn`]: those tasks; [`tally`]: what is counted; [`host`]: CPU and memory
+//!   [`connection`], [`churn`]: those tasks, and [`deadline`]: how none leaves an operation behind; [`tally`]: what is
+//!   counted; [`host`]: CPU and memory
 //! - [`figures`], [`versus`], [`table`], [`page`], [`progress`]: what people and programs get to see
 
 mod churn;
@@ -15,6 +16,7 @@ mod client;
 mod conduct;
 mod connect;
 mod connection;
+mod deadline;
 mod dispatch;
 mod fault;
 mod figures;
@@ -35,6 +37,7 @@ mod timer;
 mod versus;
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,7 +106,9 @@ fn main() -> ExitCode {
     let mut runtime = tokio_uring::builder();
     runtime.entries(RING_ENTRIES).uring_builder(&ring);
     let runtime = match tokio_uring::Runtime::new(&runtime) {
-        Ok(runtime) => runtime,
+        // It is left to the end of the process: its drop frees the buffers of operations under way before it cancels
+        // them, and the kernel would write into what others have by then. None is under way, but for a task that hangs.
+        Ok(runtime) => ManuallyDrop::new(runtime),
         Err(error) => return fail(EXIT_USAGE, &format!("no io_uring: {error}; `evergate check` says why")),
     };
     let measured = runtime.block_on(measure(&options, &stop));

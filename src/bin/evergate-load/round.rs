@@ -42,6 +42,16 @@ pub enum Pace {
     Open,
 }
 
+/// Counts a task until its end, a panic's included.
+struct Task(Rc<Round>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.tasks.set(self.0.tasks.get() - 1);
+        self.0.changed.notify_one();
+    }
+}
+
 /// One round.
 pub struct Round {
     /// What clients send.
@@ -60,6 +70,8 @@ pub struct Round {
     pub idle_ready: Cell<usize>,
     /// Connections of any kind that are open.
     pub open: Cell<usize>,
+    /// Tasks that have not ended.
+    pub tasks: Cell<usize>,
     /// Ends the measured part after so many right replies.
     pub count: Option<u64>,
     /// Tells the conductor that something changed which it may wait for.
@@ -86,6 +98,7 @@ impl Round {
             idle: RefCell::default(),
             idle_ready: Cell::new(0),
             open: Cell::new(0),
+            tasks: Cell::new(0),
             count,
             changed: Notify::new(),
             thinking: RefCell::default(),
@@ -93,6 +106,16 @@ impl Round {
             epoch: Instant::now(),
             rng: RefCell::new(SmallRng::seed_from_u64(seed)),
         })
+    }
+
+    /// Starts a task of this round, which is over when none is left.
+    pub fn spawn(self: &Rc<Self>, work: impl Future<Output = ()> + 'static) {
+        self.tasks.set(self.tasks.get() + 1);
+        let task = Task(Rc::clone(self));
+        tokio_uring::spawn(async move {
+            let _task = task;
+            work.await;
+        });
     }
 
     /// Nanoseconds since the round began.

@@ -1,0 +1,24 @@
+//! A bound on what waits for a stream.
+
+use std::net::Shutdown;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_uring::net::TcpStream;
+
+/// Awaits work on `stream` to its end. After `time` the stream is shut down, so that every read and write of it ends, and
+/// what comes of them is nobody's: `None`.
+///
+/// The kernel owns the buffer of an operation until its completion, whoever has lost interest. Work that is dropped half
+/// done would leave that to tokio-uring, which frees such buffers too early where the runtime is dropped meanwhile.
+pub async fn within<T>(time: Duration, stream: &TcpStream, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    if let Ok(done) = timeout(time, &mut work).await {
+        return Some(done);
+    }
+    // It fails where the server has ended the connection: then nothing waits for it any more.
+    let _ = stream.shutdown(Shutdown::Both);
+    work.await;
+    None
+}
