@@ -9,7 +9,7 @@
 //! - [`conduct`]: a round from first connection to last close; [`round`]: what its tasks share; [`connect`],
 //!   [`connection`], [`churn`]: those tasks, and [`deadline`]: how none leaves an operation behind; [`tally`]: what is
 //!   counted; [`host`]: CPU and memory
-//! - [`figures`], [`versus`], [`table`], [`page`], [`progress`]: what people and programs get to see
+//! - [`figures`], [`versus`], [`table`], [`page`] with its [`plot`]s, [`progress`]: what people and programs get to see
 
 mod churn;
 mod client;
@@ -26,6 +26,7 @@ mod json;
 mod options;
 mod page;
 mod plan;
+mod plot;
 mod progress;
 mod round;
 mod schedule;

@@ -9,6 +9,9 @@ use super::conduct::Measured;
 use super::figures::{Figures, faults};
 use super::versus::{Ratio, Ratios};
 
+/// What the ratios' column is called.
+pub const RATIOS: &str = "A / B of medians (of rounds)";
+
 /// One row: its name and how a server's figure reads.
 type Row = (&'static str, fn(&Figures) -> Option<String>);
 
@@ -25,11 +28,11 @@ const ROWS: [Row; 21] = [
     ("latency max", |f| latency(f, f.latency_us.max)),
     ("connect p50", |f| Some(time(f.connect_us.p50))),
     ("connect p99", |f| Some(time(f.connect_us.p99))),
-    ("server CPU/request", |f| f.server.cpu_us_per_request.map(|us| format!("{us:.2} µs"))),
+    ("server CPU/request", |f| f.server.cpu_us_per_request.map(time)),
     ("server CPU, cores", |f| f.server.cpu_seconds.map(|cpu| format!("{:.2}", cpu / f.seconds))),
     ("server RSS", |f| f.server.rss_bytes.map(bytes)),
     ("server PSS", |f| f.server.pss_bytes.map(bytes)),
-    ("PSS/idle client", |f| f.server.pss_bytes_per_idle_client.map(|bytes| format!("{bytes:.0} B"))),
+    ("PSS/idle client", |f| f.server.pss_bytes_per_idle_client.map(|bytes| format!("{} B", count(bytes)))),
     ("sent late (> 1 ms)", |f| f.rate.map(|_| thousands(f.sent_late))),
     ("due, never sent", |f| f.rate.map(|_| thousands(f.not_sent))),
     ("came and went", |f| (f.churned > 0).then(|| thousands(f.churned))),
@@ -80,7 +83,7 @@ pub fn render(servers: &[(&Figures, Vec<&Measured>)], of_both: Option<&Ratios>) 
     header.extend(columns(&figures));
     let ratios = of_both.map(ratios);
     if ratios.is_some() {
-        header.push("A / B (of rounds)".to_owned());
+        header.push(RATIOS.to_owned());
     }
     table.set_header(header);
     for (name, cells) in rows(&figures) {
@@ -131,9 +134,18 @@ pub fn notes(figures: &Figures) -> Vec<String> {
 /// A time in the unit that suits it, from microseconds.
 pub fn time(us: f64) -> String {
     match us {
-        ..1e3 => format!("{us:.1} µs"),
-        ..1e6 => format!("{:.2} ms", us / 1e3),
-        _ => format!("{:.2} s", us / 1e6),
+        ..999.5 => format!("{} µs", digits(us)),
+        ..999.5e3 => format!("{} ms", digits(us / 1e3)),
+        _ => format!("{} s", digits(us / 1e6)),
+    }
+}
+
+/// Three digits, where they are behind the point.
+fn digits(number: f64) -> String {
+    match number {
+        ..9.995 => format!("{number:.2}"),
+        ..99.95 => format!("{number:.1}"),
+        _ => format!("{number:.0}"),
     }
 }
 
@@ -167,6 +179,8 @@ mod tests {
     #[test]
     fn numbers_are_easy_to_read() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([12.34, 1_234.0, 2_500_000.0].map(time), ["12.3 µs", "1.23 ms", "2.50 s"]);
+        assert_eq!([9.876, 12.34, 123.4].map(time), ["9.88 µs", "12.3 µs", "123 µs"]);
+        assert_eq!([999.4, 999.6, 1_234.0].map(time), ["999 µs", "1.00 ms", "1.23 ms"]);
+        assert_eq!([99_960.0, 999_600.0, 2_500_000.0].map(time), ["100 ms", "1.00 s", "2.50 s"]);
     }
 }
