@@ -7,6 +7,9 @@ use std::time::Duration;
 /// Room for what one read brings.
 const READ_BYTES: usize = 1024 * 1024;
 
+/// The longest wait for the next bytes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// An open connection.
 pub struct Client {
     /// The connection.
@@ -20,12 +23,13 @@ impl Client {
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(
-            stream,
+        stream.set_read_timeout(Some(PATIENCE))?;
+        // In one piece: `write!` on a socket sends one packet for each part of its text.
+        let request = format!(
             "GET / HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        )?;
+        );
+        stream.write_all(request.as_bytes())?;
         let mut buffer = vec![0; READ_BYTES];
         let mut filled = 0;
         while !buffer[..filled].ends_with(b"\r\n\r\n") {
@@ -67,8 +71,13 @@ impl Client {
 }
 
 fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    match stream.read(buffer)? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        count => Ok(count),
+    match stream.read(buffer) {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        // What the kernel calls EAGAIN is the end of our patience.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let what = format!("{:?} sends nothing for {PATIENCE:?}", stream.peer_addr());
+            Err(io::Error::new(io::ErrorKind::TimedOut, what))
+        }
+        other => other,
     }
 }
