@@ -1,4 +1,5 @@
-//! The same bare WebSocket echo on three runtimes: `cargo bench --bench runtimes` (`-- --rounds 5`, `-- --seconds 2`).
+//! The same bare WebSocket echo on three runtimes, and on a ring without one: `cargo bench --bench runtimes` (`-- --rounds 5`,
+//! `-- --seconds 2`).
 //!
 //! Messages of 400 bytes, one in flight per client. Each server is a process of its own on core 0, the driver has core 1.
 //! The runtimes take turns within a round, so that a slow minute hits all of them; medians over the rounds, with the least
@@ -12,19 +13,23 @@ mod driver;
 mod echo;
 #[path = "../support/provenance.rs"]
 mod provenance;
+mod raw;
 mod server;
 mod tokio_fastwebsockets;
 mod tokio_uring;
 
-use driver::Load;
 use server::{DRIVER_CPU, Serve, Server};
 
 /// What takes turns.
-const SERVERS: [(&str, Serve); 3] = [
+const SERVERS: [(&str, Serve); 5] = [
+    (RAW, raw::serve_single),
+    ("raw ring, multishot", raw::serve_multishot),
     ("monoio", echo::serve),
     ("tokio-uring", tokio_uring::serve),
     ("tokio+fastwebsockets", tokio_fastwebsockets::serve),
 ];
+/// What the others are compared with: monoio's own operations without monoio.
+const RAW: &str = "raw ring";
 /// Clients of the two loads.
 const CLIENTS: [usize; 2] = [64, 1_000];
 /// Idle clients; a process may hold 20,000 descriptors on the machines where this was written.
@@ -70,18 +75,23 @@ fn measure_cpu(rounds: u32, duration: Duration) -> io::Result<()> {
             println!();
         }
         println!(
-            "{clients:6} clients          {:>10} {:>15} {:>11} {:>8} {:>8}",
-            "CPU µs/msg", "least–largest", "messages/s", "server", "driver"
+            "{clients:6} clients          {:>10} {:>15} {:>6} {:>15} {:>11} {:>8} {:>8}",
+            "CPU µs/msg", "least–largest", "x raw", "least–largest", "messages/s", "server", "driver"
         );
+        let raw = loads[0].clone();
         for ((name, _), loads) in SERVERS.iter().zip(&loads) {
-            let cpu = Spread::of(loads, |load| load.cpu_us);
+            let cpu = Spread::of(loads.iter().map(|load| load.cpu_us));
+            // Of the same round: what else the machine did hit both.
+            let ratio = Spread::of(loads.iter().zip(&raw).map(|(load, raw)| load.cpu_us / raw.cpu_us));
             println!(
-                "{name:24} {:10.2} {:>15} {:11.0} {:8.2} {:8.2}",
+                "{name:24} {:10.2} {:>15} {:6.2} {:>15} {:11.0} {:8.2} {:8.2}",
                 cpu.median,
-                format!("{:.2}–{:.2}", cpu.least, cpu.largest),
-                Spread::of(loads, |load| load.per_second).median,
-                Spread::of(loads, |load| load.server_share).median,
-                Spread::of(loads, |load| load.driver_share).median
+                cpu.range(),
+                ratio.median,
+                ratio.range(),
+                Spread::of(loads.iter().map(|load| load.per_second)).median,
+                Spread::of(loads.iter().map(|load| load.server_share)).median,
+                Spread::of(loads.iter().map(|load| load.driver_share)).median
             );
         }
     }
@@ -104,8 +114,8 @@ struct Spread {
 }
 
 impl Spread {
-    fn of(loads: &[Load], figure: impl Fn(&Load) -> f64) -> Self {
-        let mut figures: Vec<f64> = loads.iter().map(figure).collect();
+    fn of(figures: impl Iterator<Item = f64>) -> Self {
+        let mut figures: Vec<f64> = figures.collect();
         figures.sort_by(f64::total_cmp);
         let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
         let middle = figures.len() / 2;
@@ -115,5 +125,9 @@ impl Spread {
             at(middle)
         };
         Self { median, least: at(0), largest: at(figures.len().saturating_sub(1)) }
+    }
+
+    fn range(&self) -> String {
+        format!("{:.2}–{:.2}", self.least, self.largest)
     }
 }
