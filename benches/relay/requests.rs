@@ -22,12 +22,14 @@ struct Shape {
 }
 
 /// All shapes.
-const SHAPES: [Shape; 5] = [
+const SHAPES: [Shape; 6] = [
     Shape { name: "1", arguments: "--clients 1" },
     Shape { name: "64", arguments: "--clients 64" },
     Shape { name: "1000", arguments: "--clients 1000" },
     Shape { name: "10000", arguments: "--clients 10000" },
     Shape { name: "open", arguments: "--clients 10000 --rate 2000" },
+    // Not part of a whole run: an echo knows nothing but stateless calls, so that there is no floor to compare with.
+    Shape { name: "mix", arguments: "--clients 64 --mix stateless=12,stateful=2,streamed=1,large=1" },
 ];
 
 /// The rounds of one shape.

@@ -7,20 +7,35 @@ use std::ops::Range;
 use evergate::bus::resp::{self, Token};
 use memchr::memmem::Finder;
 
-/// Where the answers say they come from: a worker of the service.
-const WORKER: &[u8] = b"opensrf:client:opensrf:private.localhost:bench:1:0123456789abcdef0123456789abcdef";
-/// Up to the request's number, of a RESULT.
-const RESULT: &[u8] = b"{\"__c\":\"osrfMessage\",\"__p\":{\"threadTrace\":";
-/// From there to the content.
+/// Where the answers say they come from, and where sessions ask on: a worker of the service, in the gateway's own domain.
+pub const WORKER: &[u8] = b"opensrf:client:opensrf:public.localhost:bench:1:0123456789abcdef0123456789abcdef";
+/// Up to the request's number, of any message.
+const MESSAGE: &[u8] = b"{\"__c\":\"osrfMessage\",\"__p\":{\"threadTrace\":";
+/// From there to the content of a RESULT.
 const CONTENT: &[u8] =
     b",\"locale\":\"en-US\",\"tz\":\"America/New_York\",\"api_level\":1,\"type\":\"RESULT\",\"payload\":\
     {\"__c\":\"osrfResult\",\"__p\":{\"status\":\"OK\",\"statusCode\":200,\"content\":";
-/// From the content to the request's number in the STATUS.
-const STATUS: &[u8] = b"}}}},{\"__c\":\"osrfMessage\",\"__p\":{\"threadTrace\":";
-/// What follows it.
+/// What follows that.
+const END: &[u8] = b"}}}}";
+/// From the request's number to the end, of the STATUS that ends a request.
 const COMPLETE: &[u8] =
     b",\"locale\":\"en-US\",\"tz\":\"America/New_York\",\"api_level\":1,\"type\":\"STATUS\",\"payload\":\
     {\"__c\":\"osrfConnectStatus\",\"__p\":{\"status\":\"Request Complete\",\"statusCode\":205}}}}";
+/// The same of the STATUS that opens a session.
+const CONNECTED: &[u8] =
+    b",\"locale\":\"en-US\",\"tz\":\"America/New_York\",\"api_level\":1,\"type\":\"STATUS\",\"payload\":\
+    {\"__c\":\"osrfConnectStatus\",\"__p\":{\"status\":\"Connection Successful\",\"statusCode\":200}}}}";
+
+/// What a message was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The begin of a session.
+    Connect,
+    /// Its end, which has no answer.
+    Disconnect,
+    /// A call.
+    Request,
+}
 
 /// Finds the few fields of a request and writes its answer.
 pub struct Answerer {
@@ -32,6 +47,8 @@ pub struct Answerer {
     xid: Finder<'static>,
     /// `"threadTrace":`
     trace: Finder<'static>,
+    /// `"type":"`
+    kind: Finder<'static>,
     /// `"method":"`
     method: Finder<'static>,
     /// `"params":[`
@@ -45,6 +62,7 @@ impl Default for Answerer {
             thread: Finder::new("\"thread\":\""),
             xid: Finder::new("\"osrf_xid\":\""),
             trace: Finder::new("\"threadTrace\":"),
+            kind: Finder::new("\"type\":\""),
             method: Finder::new("\"method\":\""),
             params: Finder::new("\"params\":["),
         }
@@ -52,35 +70,70 @@ impl Default for Answerer {
 }
 
 impl Answerer {
-    /// Appends the answer to `message` to `out`, a RESULT and a STATUS of 205 in one bus message, and says whose list it
-    /// goes to; nothing where the message is no request.
+    /// Answers `message` and shows each bus message of the answer, written in `scratch`, to `put` with the list that it goes
+    /// to. Nothing where the message is none that a service gets.
     ///
-    /// `add` is answered with the sum of the first two params, `opensrf.demo.big` with a string of as many bytes as the
-    /// first says, any other method with null.
-    pub fn answer<'a>(&self, message: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
+    /// Of methods, `add` is answered with the sum of the first two params, `opensrf.demo.big` with a string of as many bytes
+    /// as the first says, any other with null: a RESULT and a STATUS of 205 in one bus message. `opensrf.demo.count` is
+    /// answered with the numbers up to the first param, each in a bus message of its own, and so the STATUS.
+    pub fn answer(&self, message: &[u8], scratch: &mut Vec<u8>, put: &mut dyn FnMut(&[u8], &[u8])) -> Option<Asked> {
         let from = string_after(message, 0, &self.from)?;
         let thread = string_after(message, from.end, &self.thread)?;
         let xid = string_after(message, thread.end, &self.xid)?;
         let trace = end_after(message, xid.end, &self.trace)?;
         let trace_end = trace + memchr::memchr2(b',', b'}', &message[trace..])?;
-        let method = string_after(message, trace_end, &self.method)?;
-        let (from, trace) = (&message[from], &message[trace..trace_end]);
-        for part in [
-            b"{\"to\":\"",
-            from,
-            b"\",\"from\":\"",
-            WORKER,
-            b"\",\"thread\":\"",
-            &message[thread],
-            b"\",\"osrf_xid\":\"",
-        ] {
-            out.extend_from_slice(part);
+        let kind = string_after(message, trace_end, &self.kind)?;
+        let (kind_end, kind) = (kind.end, &message[kind]);
+        let [from, thread, xid, trace] = [from, thread, xid, trace..trace_end].map(|range| &message[range]);
+        let mut say = |write: &dyn Fn(&mut Vec<u8>)| {
+            scratch.clear();
+            for part in [
+                b"{\"to\":\"",
+                from,
+                b"\",\"from\":\"",
+                WORKER,
+                b"\",\"thread\":\"",
+                thread,
+                b"\",\"osrf_xid\":\"",
+                xid,
+                b"\",\"body\":[",
+            ] {
+                scratch.extend_from_slice(part);
+            }
+            write(scratch);
+            scratch.extend_from_slice(b"]}");
+            put(from, scratch);
+        };
+        let result = |out: &mut Vec<u8>, write: &dyn Fn(&mut Vec<u8>)| {
+            for part in [MESSAGE, trace, CONTENT] {
+                out.extend_from_slice(part);
+            }
+            write(out);
+            out.extend_from_slice(END);
+        };
+        let status = |out: &mut Vec<u8>, of: &[u8]| {
+            for part in [MESSAGE, trace, of] {
+                out.extend_from_slice(part);
+            }
+        };
+        match kind {
+            b"CONNECT" => {
+                say(&|out| status(out, CONNECTED));
+                return Some(Asked::Connect);
+            }
+            b"DISCONNECT" => return Some(Asked::Disconnect),
+            b"REQUEST" => {}
+            _ => return None,
         }
-        for part in [&message[xid], b"\",\"body\":[", RESULT, trace, CONTENT] {
-            out.extend_from_slice(part);
-        }
+        let method = string_after(message, kind_end, &self.method)?;
         let [first, second] = self.numbers(message, method.end);
-        match &message[method] {
+        let method = &message[method];
+        if method == b"opensrf.demo.count" {
+            (1..=first).for_each(|number| say(&|out| result(out, &|out| write_number(out, number))));
+            say(&|out| status(out, COMPLETE));
+            return Some(Asked::Request);
+        }
+        let content = |out: &mut Vec<u8>| match method {
             b"add" => write_number(out, first + second),
             b"opensrf.demo.big" => {
                 out.push(b'"');
@@ -88,11 +141,13 @@ impl Answerer {
                 out.push(b'"');
             }
             _ => out.extend_from_slice(b"null"),
-        }
-        for part in [STATUS, trace, COMPLETE, b"]}"] {
-            out.extend_from_slice(part);
-        }
-        Some(from)
+        };
+        say(&|out| {
+            result(out, &content);
+            out.push(b',');
+            status(out, COMPLETE);
+        });
+        Some(Asked::Request)
     }
 
     /// The first two params where they are whole numbers, 0 otherwise.
@@ -112,21 +167,25 @@ pub struct Batch {
     lists: Vec<(Vec<u8>, Vec<u8>, usize)>,
     /// The answer that is being written.
     scratch: Vec<u8>,
+    /// Whether anybody has opened a session: then calls come to [`WORKER`], too.
+    pub sessions: bool,
 }
 
 impl Batch {
-    /// Answers one message; false where it is no request.
+    /// Answers one message; false where a service does not get such.
     pub fn add(&mut self, answerer: &Answerer, message: &[u8]) -> bool {
-        self.scratch.clear();
-        let Some(to) = answerer.answer(message, &mut self.scratch) else { return false };
-        let at = self.lists.iter().position(|(key, ..)| key == to).unwrap_or_else(|| {
-            self.lists.push((to.to_vec(), Vec::new(), 0));
-            self.lists.len() - 1
+        let Self { lists, scratch, sessions } = self;
+        let asked = answerer.answer(message, scratch, &mut |to, answer| {
+            let at = lists.iter().position(|(key, ..)| key == to).unwrap_or_else(|| {
+                lists.push((to.to_vec(), Vec::new(), 0));
+                lists.len() - 1
+            });
+            let (_, words, count) = &mut lists[at];
+            resp::write_bulk(words, answer);
+            *count += 1;
         });
-        let (_, words, count) = &mut self.lists[at];
-        resp::write_bulk(words, &self.scratch);
-        *count += 1;
-        true
+        *sessions |= asked == Some(Asked::Connect);
+        asked.is_some()
     }
 
     /// Appends the commands to `out` and says how many they are; empty afterwards.

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use evergate::bus::resp::{self, Token};
 
-use super::answer::{Answerer, Batch};
+use super::answer::{Answerer, Batch, WORKER};
 
 /// The account that may push to clients and pop from the router's list under the stock ACL (tests/redis-acl.txt).
 const ACCOUNT: [&[u8]; 2] = [b"router", b"router-test"];
@@ -27,15 +27,21 @@ pub fn serve(redis: &str, key: &str) -> io::Result<()> {
     loop {
         out.clear();
         let pushes = batch.write(&mut out);
-        // One wakes with the first request, the other takes what has gathered behind it.
-        resp::write_command(&mut out, &[b"BLPOP", key.as_bytes(), b"0"]);
-        resp::write_command(&mut out, &[b"LPOP", key.as_bytes(), POP]);
+        let all = [key.as_bytes(), WORKER];
+        let lists = if batch.sessions { &all[..] } else { &all[..1] };
+        // One wakes with the first request, the others take what has gathered behind it.
+        resp::write_command(&mut out, &[&[&b"BLPOP"[..]], lists, &[b"0"]].concat());
+        for list in lists {
+            resp::write_command(&mut out, &[b"LPOP", list, POP]);
+        }
         if stream.write_all(&out).is_err() {
             return Ok(());
         }
         let popped = input.integers_or_ok(&mut stream, pushes).and_then(|()| {
-            input.elements(&mut stream, 1, &mut |message| batch.add(&answerer, message))?;
-            input.elements(&mut stream, 0, &mut |message| batch.add(&answerer, message))
+            let skips = std::iter::once(1).chain(lists.iter().map(|_| 0));
+            skips
+                .into_iter()
+                .try_for_each(|skip| input.elements(&mut stream, skip, &mut |message| batch.add(&answerer, message)))
         });
         match popped {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),

@@ -10,7 +10,7 @@ use evergate::bus::resp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustc_hash::FxHashMap;
 
-use super::answer::{Answerer, array};
+use super::answer::{Answerer, WORKER, array};
 
 /// Whatever is pushed to such a list is a request.
 const ROUTER: &[u8] = b"opensrf:router:";
@@ -91,6 +91,8 @@ struct Stub {
     lists: FxHashMap<Vec<u8>, VecDeque<Vec<u8>>>,
     /// Answers the requests.
     answerer: Answerer,
+    /// The answer that is being written.
+    scratch: Vec<u8>,
     /// Connections that logged in.
     logins: i64,
 }
@@ -139,16 +141,14 @@ impl Stub {
 
     /// A request is answered at once; anything else waits in its list.
     fn push(&mut self, key: &[u8], message: &[u8]) {
-        if key.starts_with(ROUTER) {
-            let mut answer = Vec::with_capacity(1024);
-            if let Some(to) = self.answerer.answer(message, &mut answer) {
-                match self.lists.get_mut(to) {
-                    Some(list) => list.push_back(answer),
-                    None => _ = self.lists.insert(to.to_vec(), VecDeque::from([answer])),
-                }
-            }
+        let Self { lists, answerer, scratch, .. } = self;
+        if key.starts_with(ROUTER) || key == WORKER {
+            answerer.answer(message, scratch, &mut |to, answer| match lists.get_mut(to) {
+                Some(list) => list.push_back(answer.to_vec()),
+                None => _ = lists.insert(to.to_vec(), VecDeque::from([answer.to_vec()])),
+            });
         } else {
-            self.lists.entry(key.to_vec()).or_default().push_back(message.to_vec());
+            lists.entry(key.to_vec()).or_default().push_back(message.to_vec());
         }
     }
 
