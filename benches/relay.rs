@@ -4,7 +4,8 @@
 //! `cargo bench --bench relay --features load -- [OPTIONS]`
 //!
 //!     --only LIST     parts: 1,64,1000,10000 (clients, closed loop), open (10,000 clients at 2,000/s), idle (memory),
-//!                     large (a 1 MB reply), flood (one client with 100 in flight); default: all
+//!                     large (a 1 MB reply), flood (63 clients beside one with 100 in flight); default: all. Besides: mix
+//!                     (64 clients, with sessions, streamed and large replies; the floor's are stateless)
 //!     --rounds N      alternations (5)
 //!     --seconds S     measured part of each (5)
 //!     --stub          a RESP stub in place of Redis and responder
