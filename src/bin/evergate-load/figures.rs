@@ -134,7 +134,9 @@ impl Figures {
         let seconds: f64 = rounds.iter().map(|round| round.seconds).sum();
         let requests = latency.len();
         let cpu = real(|round| round.server_cpu_seconds);
-        let share = rounds.iter().map(|round| round.own_cpu_share).fold(0.0, f64::max);
+        // A round that ended before it began has a share of no time.
+        let measured = rounds.iter().filter(|round| round.tally.answered > 0);
+        let share = measured.map(|round| round.own_cpu_share).fold(0.0, f64::max);
         let last = rounds.last();
         let idle = last.map_or(0, |round| round.idle);
         let per_idle = |of: fn(&super::host::Memory) -> Option<u64>| {

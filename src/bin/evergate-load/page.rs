@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use super::conduct::Measured;
 use super::figures::{Figures, faults};
 use super::plot::{Axes, Curve, draw};
-use super::table::{RATIOS, columns, count, notes, ratios, rows, thousands};
+use super::table::{RATIOS, columns, count, names, notes, ratios, rows, thousands};
 use super::tally::histogram;
 use super::versus::Ratios;
 
@@ -59,14 +59,13 @@ pub fn render(servers: &[(&Figures, Vec<&Measured>)], of_both: Option<&Ratios>) 
     }
     body.push_str("</table>");
     let mut errors = String::new();
-    for ((figures, rounds), name) in servers.iter().zip(["A", "B"]) {
+    for ((figures, rounds), name) in servers.iter().zip(names(servers.len())) {
         for (fault, count) in faults(rounds) {
-            let of = if servers.len() > 1 { format!("{name}: ") } else { String::new() };
             let (count, meaning) = (thousands(count), fault.meaning());
-            let _ = write!(errors, "<tr><td>{of}{fault}</td><td>{count}</td><td>{meaning}</td></tr>");
+            let _ = write!(errors, "<tr><td>{name}{fault}</td><td>{count}</td><td>{meaning}</td></tr>");
         }
         for note in notes(figures) {
-            let _ = write!(body, "<p class=note>{}</p>", escape(&note));
+            let _ = write!(body, "<p class=note>{name}{}</p>", escape(&note));
         }
     }
     if errors.is_empty() {

@@ -54,10 +54,14 @@ pub fn rows(servers: &[&Figures]) -> Vec<(&'static str, Vec<String>)> {
     ROWS.into_iter().filter_map(row).collect()
 }
 
+/// What is put before what concerns one of two servers; nothing where there is one.
+pub fn names(servers: usize) -> [&'static str; 2] {
+    if servers > 1 { ["A: ", "B: "] } else { [""; 2] }
+}
+
 /// What each server's column is called.
 pub fn columns(servers: &[&Figures]) -> Vec<String> {
-    let names = ["A", "B"].into_iter().zip(servers);
-    names.map(|(name, f)| if servers.len() > 1 { format!("{name}: {}", f.url) } else { f.url.clone() }).collect()
+    names(servers.len()).iter().zip(servers).map(|(name, figures)| format!("{name}{}", figures.url)).collect()
 }
 
 /// The ratios that are known, by name.
@@ -98,12 +102,12 @@ pub fn render(servers: &[(&Figures, Vec<&Measured>)], of_both: Option<&Ratios>) 
         column.set_cell_alignment(CellAlignment::Right);
     }
     let mut out = format!("{table}\n");
-    for (figures, rounds) in servers {
+    for ((figures, rounds), name) in servers.iter().zip(names(servers.len())) {
         for (fault, count) in faults(rounds) {
-            let _ = writeln!(out, "error: {}: {fault}: {} ({})", figures.url, thousands(count), fault.meaning());
+            let _ = writeln!(out, "error: {name}{fault}: {} ({})", thousands(count), fault.meaning());
         }
         for note in notes(figures) {
-            let _ = writeln!(out, "{note}");
+            let _ = writeln!(out, "{name}{note}");
         }
     }
     out

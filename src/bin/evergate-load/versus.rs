@@ -68,10 +68,12 @@ pub struct Ratios {
 }
 
 impl Ratios {
-    /// Of all rounds.
+    /// Of all rounds in which both were measured.
     pub fn new(rounds: &[Pair]) -> Self {
         let ratio = |of: fn(&Figures) -> Option<f64>| {
-            let pairs: Option<Vec<_>> = rounds.iter().map(|pair| of(&pair.a).zip(of(&pair.b))).collect();
+            // A round in which one server answered nothing compares nothing.
+            let compared = rounds.iter().filter(|pair| pair.a.requests > 0 && pair.b.requests > 0);
+            let pairs: Option<Vec<_>> = compared.map(|pair| of(&pair.a).zip(of(&pair.b))).collect();
             Ratio::new(&pairs?)
         };
         Self {
