@@ -26,7 +26,7 @@ fn main() {
 #[divan::bench_group(sample_size = 16, min_time = 0.4, max_time = 1)]
 mod envelope_in {
     use super::{Bencher, BytesCount, black_box, json, messages};
-    use evergate::opensrf::envelope::{Limits, Scratch, parse};
+    use evergate::opensrf::envelope::{Limits, parse};
     use evergate::opensrf::transport::{escaped_len, write_message};
 
     /// The defaults of the options table.
@@ -37,9 +37,8 @@ mod envelope_in {
     #[divan::bench(args = BYTES)]
     fn evergate(bencher: Bencher<'_, '_>, bytes: usize) {
         let text = messages::request(bytes);
-        let mut scratch = Scratch::new();
         bencher.counter(BytesCount::new(bytes)).bench_local(|| {
-            black_box(parse(black_box(text.as_bytes()), &LIMITS, &mut scratch)).is_ok_and(|envelope| {
+            black_box(parse(black_box(text.as_bytes()), &LIMITS)).is_ok_and(|envelope| {
                 let message = &envelope.messages[0];
                 message.method.is_some() && message.params.is_some()
             })
@@ -50,11 +49,10 @@ mod envelope_in {
     #[divan::bench(args = BYTES)]
     fn evergate_and_bus_message(bencher: Bencher<'_, '_>, bytes: usize) {
         let text = messages::request(bytes);
-        let mut scratch = Scratch::new();
         let mut out = Vec::new();
         bencher.counter(BytesCount::new(bytes)).bench_local(|| {
             out.clear();
-            let envelope = parse(black_box(text.as_bytes()), &LIMITS, &mut scratch).expect("a valid envelope");
+            let envelope = parse(black_box(text.as_bytes()), &LIMITS).expect("a valid envelope");
             let (to, from) = ("opensrf:service:_:_:open-ils.search", "opensrf:client:gateway:h:1:2");
             write_message(&mut out, to, from, "1.2.3:t", b"\"x\"", &envelope, b"\"ws-translator-v2\"");
             escaped_len(&out)

@@ -1,7 +1,7 @@
 //! Instructions per message on the pure half, held against committed figures: `cargo bench -p evergate-instructions`.
 //!
 //! Unlike a time, a count repeats exactly on a noisy machine, so that CI can judge it: growth of more than
-//! [`GROWTH_MAX_PERCENT`] fails. valgrind counts, on the CPU that it emulates: simd-json, memchr and libc choose their
+//! [`GROWTH_MAX_PERCENT`] fails. valgrind counts, on the CPU that it emulates: simdutf8, memchr and libc choose their
 //! code for that one. Each case runs twice, with [`WARMUP`] operations and with some more; what happens
 //! once, from the loader to the growth of buffers, is in both counts and not in their difference.
 //!

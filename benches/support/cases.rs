@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use evergate::bus::inbox::Inbox;
 use evergate::bus::resp;
-use evergate::opensrf::envelope::{Limits, Scratch, parse};
+use evergate::opensrf::envelope::{Limits, parse};
 use evergate::opensrf::transport::{escaped_len, parse_reply, write_envelope, write_message};
 use evergate::websocket::decoder::{Decoder, Event};
 
@@ -53,11 +53,10 @@ fn frame_in(bytes: usize) -> Operation {
 /// A client's envelope is read and spliced into a bus message.
 fn envelope_in(bytes: usize) -> Operation {
     let text = messages::request(bytes);
-    let mut scratch = Scratch::new();
     let mut out = Vec::new();
     Box::new(move || {
         out.clear();
-        let envelope = parse(text.as_bytes(), &Limits::DEFAULT, &mut scratch).expect("a valid envelope");
+        let envelope = parse(text.as_bytes(), &Limits::DEFAULT).expect("a valid envelope");
         let to = "opensrf:service:_:_:open-ils.search";
         write_message(&mut out, to, "opensrf:client:gateway:h:1:2", "1.2.3:t", b"\"x\"", &envelope, INGRESS);
         black_box(escaped_len(&out));

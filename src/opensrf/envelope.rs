@@ -8,11 +8,9 @@ use super::precheck::precheck;
 use smallvec::SmallVec;
 
 use super::read;
-use super::scan::is_number;
+use super::rules::DEPTH_MOST;
+use super::scan::Broken;
 pub use super::trace::Trace;
-
-/// A scratch buffer that one large message has made larger than this is given back afterwards.
-const SCRATCH_BYTES_KEPT: usize = 256 * 1024;
 
 /// `"ingress":`, the key that the gateway sets.
 const INGRESS: &[u8] = b"\"ingress\":";
@@ -20,7 +18,7 @@ const INGRESS: &[u8] = b"\"ingress\":";
 /// What an envelope may be at most; options of the same names.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Levels of brackets, the envelope's own included.
+    /// Levels of brackets, the envelope's own included; never more than 1,024.
     pub json_depth_max: usize,
     /// Messages in one `osrf_msg`. A C worker reads 256 (quirk 2).
     pub messages_per_envelope_max: usize,
@@ -185,85 +183,38 @@ pub struct Refusal {
     pub only_disconnects: bool,
 }
 
-/// Buffers of the validator, reused between messages: one per core.
-#[derive(Default)]
-pub struct Scratch {
-    /// simd-json unescapes in place, so it works on a copy.
-    copy: Vec<u8>,
-    buffers: simd_json::Buffers,
-    tape: Option<simd_json::Tape<'static>>,
-}
-
-impl Scratch {
-    /// Empty buffers; they grow with the messages that come.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Whether `text` is JSON: what simd-json takes, big integers included, is valid, but for two holes in its numbers
-    /// (0.17.3) through which text would pass that the router drops in silence: what follows the digits of a number of
-    /// 19 or more is not looked at (`[1000000000000000000abc]`), and a byte of 0 ends a number. So such bytes are
-    /// refused, and the long numbers are looked at again, found by its own index of where values begin.
-    fn is_json(&mut self, text: &[u8]) -> bool {
-        self.copy.clear();
-        self.copy.extend_from_slice(text);
-        let mut tape = self.tape.take().unwrap_or_else(simd_json::Tape::null).reset();
-        let valid = memchr::memchr(0, text).is_none()
-            && simd_json::fill_tape(&mut self.copy, &mut self.buffers, &mut tape).is_ok()
-            && long_numbers_are_numbers(text, self.buffers.structural_indexes());
-        let tape = tape.reset();
-        if text.len() > SCRATCH_BYTES_KEPT {
-            *self = Self::default();
-        } else {
-            self.tape = Some(tape);
-        }
-        valid
-    }
-}
-
-/// Whether every number of 19 bytes or more is one. `starts` are the offsets at which values and punctuation begin.
-fn long_numbers_are_numbers(text: &[u8], starts: &[u32]) -> bool {
-    let ends = starts.iter().skip(1).map(|end| *end as usize).chain([text.len()]);
-    starts.iter().zip(ends).all(|(start, end)| {
-        let start = *start as usize;
-        let value = text.get(start..end).unwrap_or_default();
-        value.len() < 19 || !matches!(value[0], b'-' | b'0'..=b'9') || is_number(value.trim_ascii_end())
-    })
-}
-
-/// Reads a client's message: UTF-8 and depth without recursion, then simd-json's judgment, then the few fields.
+/// Reads a client's message: UTF-8, then one strict walk without recursion that finds the few fields on its way.
 ///
 /// The text is checked for UTF-8 here too, although the WebSocket layer has done so: that costs nanoseconds, and
 /// nothing that follows need trust its caller.
-pub fn parse<'a>(text: &'a [u8], limits: &Limits, scratch: &mut Scratch) -> Result<Envelope<'a>, Refusal> {
-    if simdutf8::basic::from_utf8(text).is_err() {
+pub fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, Refusal> {
+    let Ok(text) = simdutf8::basic::from_utf8(text) else {
         return Err(unreadable("the message is not UTF-8; encode it as UTF-8"));
-    }
-    let findings = precheck(text, limits.json_depth_max);
-    // Half a surrogate pair and depth are refused whatever the validator says; the fields are read to address the answer.
-    if findings.too_deep {
-        let levels = limits.json_depth_max;
-        let reason = format!("the message is nested deeper than {levels} levels (json_depth_max); send flatter data");
-        return Err(read::refuse(text, limits, reason, Some(Limit::JsonDepthMax)));
-    }
-    if findings.lone_surrogate {
-        let reason = "a string holds half a surrogate pair; write the character itself or both escapes";
-        return Err(read::refuse(text, limits, reason.to_owned(), None));
-    }
-    if !scratch.is_json(text) {
-        return Err(unreadable("the message is not valid JSON; send one JSON object per message"));
-    }
-    if findings.nul {
-        let reason = "a string holds \\u0000, which OpenSRF's router drops; leave it out";
-        return Err(read::refuse(text, limits, reason.to_owned(), None));
-    }
-    let envelope = read::envelope(text, limits)?;
+    };
+    let envelope = read::envelope(text, limits).unwrap_or_else(|Broken| Err(broken(text, limits)))?;
     // A byte grows to six at most, so that most messages need not be counted.
     let bytes_max = limits.bus_message_bytes_max;
     if text.len().saturating_mul(6) > bytes_max && envelope.body_escaped_len(b"") > bytes_max {
         return Err(too_large(&envelope, bytes_max));
     }
     Ok(envelope)
+}
+
+/// Why the strict walk broke off. Half a surrogate pair and depth are named also where more is wrong, and the fields are
+/// read as far as possible to address the answer.
+#[cold]
+fn broken(text: &str, limits: &Limits) -> Refusal {
+    let levels = limits.json_depth_max.min(DEPTH_MOST);
+    let findings = precheck(text.as_bytes(), levels);
+    if findings.too_deep {
+        let reason = format!("the message is nested deeper than {levels} levels (json_depth_max); send flatter data");
+        return read::refuse(text, limits, reason, Some(Limit::JsonDepthMax));
+    }
+    if findings.lone_surrogate {
+        let reason = "a string holds half a surrogate pair; write the character itself or both escapes";
+        return read::refuse(text, limits, reason.to_owned(), None);
+    }
+    unreadable("the message is not valid JSON; send one JSON object per message")
 }
 
 /// The refusal of an envelope whose bus message is larger than `bytes_max` after the router's escaping.

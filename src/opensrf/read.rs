@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::envelope::{Envelope, Kind, Limit, Limits, Message, Refusal, Splice};
+use super::printable::{is_plain, is_printable};
+use super::rules::{Lenient, Rules, Strict};
 use super::scan::{Broken, Cursor, Scalar};
 use super::seen::Seen;
 use super::trace::Trace;
@@ -18,25 +20,31 @@ const THREAD_BYTES_MAX: usize = 64;
 /// Bytes of a `log_xid` at most, unescaped: what stdio took.
 const XID_BYTES_MAX: usize = 64;
 
-/// Reads valid JSON.
-pub(super) fn envelope<'a>(text: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, Refusal> {
-    let mut draft = Draft::new(text, limits);
-    draft.read();
-    draft.finish()
+/// Reads what a client sent; [`Broken`] where that is no JSON, is too deep, or holds half a surrogate pair.
+pub(super) fn envelope<'a>(text: &'a str, limits: &Limits) -> Result<Result<Envelope<'a>, Refusal>, Broken> {
+    let mut draft = Draft::new(text, limits, Strict::new(limits.json_depth_max));
+    draft.read_envelope()?;
+    if draft.cursor.rules.nul {
+        // It comes before what may be wrong with the fields.
+        let reason = "a string holds \\u0000, which OpenSRF's router drops; leave it out";
+        draft.fault = Some((reason.to_owned(), None));
+    }
+    Ok(draft.finish())
 }
 
 /// Refuses text for a reason found before; the fields are read as far as possible to address the answer.
-pub(super) fn refuse(text: &[u8], limits: &Limits, reason: String, limit: Option<Limit>) -> Refusal {
-    let mut draft = Draft::new(text, limits);
+pub(super) fn refuse(text: &str, limits: &Limits, reason: String, limit: Option<Limit>) -> Refusal {
+    let mut draft = Draft::new(text, limits, Lenient);
     draft.fault = Some((reason, limit));
-    draft.read();
+    // Where it breaks off, it has been read as far as possible.
+    let _ = draft.read_envelope();
     draft.into_refusal()
 }
 
 /// What has been read so far.
-struct Draft<'a> {
+struct Draft<'a, R> {
     text: &'a [u8],
-    cursor: Cursor<'a>,
+    cursor: Cursor<'a, R>,
     messages_max: usize,
     service: Option<Cow<'a, str>>,
     thread: Cow<'a, str>,
@@ -73,11 +81,11 @@ struct Payload<'a> {
     params: Option<&'a [u8]>,
 }
 
-impl<'a> Draft<'a> {
-    fn new(text: &'a [u8], limits: &Limits) -> Self {
+impl<'a, R: Rules> Draft<'a, R> {
+    fn new(text: &'a str, limits: &Limits, rules: R) -> Self {
         Self {
-            text,
-            cursor: Cursor::new(text),
+            text: text.as_bytes(),
+            cursor: Cursor::new(text.as_bytes(), Some(text), rules),
             messages_max: limits.messages_per_envelope_max,
             service: None,
             thread: Cow::Borrowed(""),
@@ -136,27 +144,22 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn read(&mut self) {
-        if self.read_envelope().is_err() {
-            self.fault("the message is not valid JSON; send one JSON object per message");
-        }
-    }
-
     fn read_envelope(&mut self) -> Result<(), Broken> {
         if self.cursor.peek() != Some(b'{') {
             self.fault("the message must be a JSON object with service, thread and osrf_msg");
-            return Ok(());
+            self.cursor.skip()?;
+            return self.cursor.end();
         }
-        self.cursor.expect(b'{')?;
+        self.cursor.open(b'{')?;
         let mut seen = Seen::new();
+        let mut room = Vec::new();
         let mut first = true;
         while let Some(key) = self.cursor.next_key(&mut first)? {
-            let repeats = seen.repeats(key);
-            let key = key.key();
-            if repeats {
-                self.repeated(&key, "the envelope");
+            let name = key.name(&mut room);
+            if seen.repeats(key, name) {
+                self.repeated(name, "the envelope");
             }
-            match &*key {
+            match name {
                 b"service" => self.read_service()?,
                 b"thread" => self.read_thread()?,
                 b"log_xid" => self.read_xid()?,
@@ -167,9 +170,7 @@ impl<'a> Draft<'a> {
                 }
             }
         }
-        if self.cursor.peek().is_some() {
-            return Err(Broken);
-        }
+        self.cursor.end()?;
         if !self.has_messages {
             self.fault("osrf_msg is missing; send an array of 1 or more OpenSRF messages");
         }
@@ -179,12 +180,13 @@ impl<'a> Draft<'a> {
     fn read_service(&mut self) -> Result<(), Broken> {
         const ADVICE: &str =
             "service must be a name of 1 to 256 bytes without control characters and colons, such as \"opensrf.math\"";
-        let value = self.cursor.scalar()?.0;
+        let value = self.cursor.scalar()?;
         if matches!(value, Scalar::Null) {
             return Ok(());
         }
         let allowed = |name: &Cow<'_, str>| {
-            !name.is_empty() && name.len() <= SERVICE_BYTES_MAX && !name.chars().any(|c| c == ':' || c.is_control())
+            let plain = is_plain(name) || !name.chars().any(|c| c.is_control());
+            !name.is_empty() && name.len() <= SERVICE_BYTES_MAX && plain && !name.contains(':')
         };
         match value.text().filter(allowed) {
             Some(name) => self.service = Some(name),
@@ -194,7 +196,7 @@ impl<'a> Draft<'a> {
     }
 
     fn read_thread(&mut self) -> Result<(), Broken> {
-        let value = self.cursor.scalar()?.0;
+        let value = self.cursor.scalar()?;
         if matches!(value, Scalar::Null) {
             return Ok(());
         }
@@ -211,11 +213,12 @@ impl<'a> Draft<'a> {
     }
 
     fn read_xid(&mut self) -> Result<(), Broken> {
-        let value = self.cursor.scalar()?.0;
+        let value = self.cursor.scalar()?;
         if matches!(value, Scalar::Null) {
             return Ok(());
         }
-        match value.text().filter(|xid| xid.len() <= XID_BYTES_MAX && xid.chars().all(is_printable)) {
+        match value.text().filter(|xid| xid.len() <= XID_BYTES_MAX && (is_plain(xid) || xid.chars().all(is_printable)))
+        {
             Some(xid) if xid.is_empty() => {}
             Some(_) => self.xid = value.quoted(),
             None => self.fault(
@@ -226,7 +229,7 @@ impl<'a> Draft<'a> {
     }
 
     fn read_format(&mut self) -> Result<(), Broken> {
-        match self.cursor.scalar()?.0 {
+        match self.cursor.scalar()? {
             Scalar::Null => {}
             Scalar::Text(text) if text.is(b"raw") => {}
             Scalar::Text(text) if text.is(b"hash") || text.is(b"hashfull") => self.fault(
@@ -251,7 +254,7 @@ impl<'a> Draft<'a> {
     }
 
     fn read_array(&mut self) -> Result<(), Broken> {
-        self.cursor.expect(b'[')?;
+        self.cursor.open(b'[')?;
         let mut first = true;
         let mut count = 0_usize;
         while self.cursor.next_element(&mut first)? {
@@ -285,18 +288,18 @@ impl<'a> Draft<'a> {
             return Ok(());
         }
         let start = self.cursor.at();
-        self.cursor.expect(b'{')?;
+        self.cursor.open(b'{')?;
         let mut seen = Seen::new();
         let mut first = true;
+        let mut room = Vec::new();
         let mut is_message = false;
         let mut parameters = None;
         while let Some(key) = self.cursor.next_key(&mut first)? {
-            let repeats = seen.repeats(key);
-            let key = key.key();
-            if repeats {
-                self.repeated(&key, "a message");
+            let name = key.name(&mut room);
+            if seen.repeats(key, name) {
+                self.repeated(name, "a message");
             }
-            match &*key {
+            match name {
                 b"__c" => is_message = self.text_is(b"osrfMessage")?,
                 b"__p" if self.cursor.peek() == Some(b'{') => parameters = Some(self.read_parameters()?),
                 _ => {
@@ -340,17 +343,18 @@ impl<'a> Draft<'a> {
     }
 
     fn read_parameters(&mut self) -> Result<Parameters<'a>, Broken> {
-        self.cursor.expect(b'{')?;
+        self.cursor.open(b'{')?;
         let insert_at = self.cursor.at();
         let payload = Payload::default();
         let mut parameters = Parameters { kind: None, trace: None, payload, insert_at, comma: false, cuts: Vec::new() };
         let mut seen = Seen::new();
+        let mut room = Vec::new();
         let mut first = true;
         loop {
             let is_first = first;
             let Some(key) = self.cursor.next_key(&mut first)? else { return Ok(parameters) };
-            let name = key.key();
-            if &*name == b"ingress" {
+            let name = key.name(&mut room);
+            if name == b"ingress" {
                 let start = self.cursor.member();
                 let end = self.cursor.skip()?.end;
                 parameters.cuts.push(start..end);
@@ -358,11 +362,11 @@ impl<'a> Draft<'a> {
             }
             // What follows the inserted member is either this first one or, where the first was cut, a comma already.
             parameters.comma |= is_first;
-            if seen.repeats(key) {
-                self.repeated(&name, "a message's __p");
+            if seen.repeats(key, name) {
+                self.repeated(name, "a message's __p");
             }
-            match &*name {
-                b"threadTrace" => parameters.trace = Trace::read(self.cursor.scalar()?.0),
+            match name {
+                b"threadTrace" => parameters.trace = Trace::read(self.cursor.scalar()?),
                 b"type" => parameters.kind = self.read_kind()?,
                 b"payload" if self.cursor.peek() == Some(b'{') => parameters.payload = self.read_payload()?,
                 _ => {
@@ -373,8 +377,8 @@ impl<'a> Draft<'a> {
     }
 
     fn read_kind(&mut self) -> Result<Option<Kind>, Broken> {
-        let Scalar::Text(text) = self.cursor.scalar()?.0 else { return Ok(None) };
-        Ok(match &*text.key() {
+        let Scalar::Text(text) = self.cursor.scalar()? else { return Ok(None) };
+        Ok(match text.key().name(&mut Vec::new()) {
             b"CONNECT" => Some(Kind::Connect),
             b"REQUEST" => Some(Kind::Request),
             b"DISCONNECT" => Some(Kind::Disconnect),
@@ -387,19 +391,19 @@ impl<'a> Draft<'a> {
     fn read_payload(&mut self) -> Result<Payload<'a>, Broken> {
         let mut bare = Payload::default();
         let mut wrapped = None;
-        self.cursor.expect(b'{')?;
+        self.cursor.open(b'{')?;
         let mut seen = Seen::new();
+        let mut room = Vec::new();
         let mut first = true;
         while let Some(key) = self.cursor.next_key(&mut first)? {
-            let repeats = seen.repeats(key);
-            let key = key.key();
-            if repeats {
-                self.repeated(&key, "a payload");
+            let name = key.name(&mut room);
+            if seen.repeats(key, name) {
+                self.repeated(name, "a payload");
             }
-            if &*key == b"__p" && self.cursor.peek() == Some(b'{') {
+            if name == b"__p" && self.cursor.peek() == Some(b'{') {
                 wrapped = Some(self.read_method()?);
             } else {
-                self.read_method_member(&key, &mut bare)?;
+                self.read_method_member(name, &mut bare)?;
             }
         }
         match wrapped {
@@ -415,16 +419,16 @@ impl<'a> Draft<'a> {
 
     fn read_method(&mut self) -> Result<Payload<'a>, Broken> {
         let mut payload = Payload::default();
-        self.cursor.expect(b'{')?;
+        self.cursor.open(b'{')?;
         let mut seen = Seen::new();
+        let mut room = Vec::new();
         let mut first = true;
         while let Some(key) = self.cursor.next_key(&mut first)? {
-            let repeats = seen.repeats(key);
-            let key = key.key();
-            if repeats {
-                self.repeated(&key, "a payload's __p");
+            let name = key.name(&mut room);
+            if seen.repeats(key, name) {
+                self.repeated(name, "a payload's __p");
             }
-            self.read_method_member(&key, &mut payload)?;
+            self.read_method_member(name, &mut payload)?;
         }
         Ok(payload)
     }
@@ -432,7 +436,7 @@ impl<'a> Draft<'a> {
     fn read_method_member(&mut self, key: &[u8], payload: &mut Payload<'a>) -> Result<(), Broken> {
         match key {
             b"method" => {
-                if let Scalar::Text(text) = self.cursor.scalar()?.0 {
+                if let Scalar::Text(text) = self.cursor.scalar()? {
                     payload.method = text.unescape();
                 }
             }
@@ -445,11 +449,6 @@ impl<'a> Draft<'a> {
     }
 
     fn text_is(&mut self, expected: &[u8]) -> Result<bool, Broken> {
-        Ok(matches!(self.cursor.scalar()?.0, Scalar::Text(text) if text.is(expected)))
+        Ok(matches!(self.cursor.scalar()?, Scalar::Text(text) if text.is(expected)))
     }
-}
-
-/// Whether a character shows in a log: the standard library's own judgment, quotes and backslash allowed.
-fn is_printable(c: char) -> bool {
-    matches!(c, ' '..='~') || (!c.is_ascii() && c.escape_debug().len() == 1)
 }

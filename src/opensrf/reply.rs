@@ -6,7 +6,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::scan::{Broken, Cursor, Scalar};
+use super::rules::Lenient;
+use super::scan::{Broken, Scalar};
+
+type Cursor<'a> = super::scan::Cursor<'a, Lenient>;
 
 /// What a message of a service is: its `type`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,31 +76,31 @@ impl From<Broken> for BadReply {
 /// Finds the few fields of a reply. `messages` is a vector to reuse, of any content.
 pub fn parse_reply(text: &[u8], mut messages: Vec<ReplyMessage>) -> Result<Reply<'_>, BadReply> {
     messages.clear();
-    let mut cursor = Cursor::new(text);
+    let utf8 = simdutf8::basic::from_utf8(text).ok();
+    let mut cursor = Cursor::new(text, utf8, Lenient);
     let mut from = None;
     let mut thread = None;
     let mut xid = None;
     let mut body = None;
-    cursor.expect(b'{')?;
+    cursor.open(b'{')?;
+    let mut room = Vec::new();
     let mut first = true;
     while let Some(key) = cursor.next_key(&mut first)? {
-        match &*key.key() {
-            b"from" => from = cursor.scalar()?.0.text(),
-            b"thread" => thread = cursor.scalar()?.0.text(),
-            b"osrf_xid" => xid = cursor.scalar()?.0.quoted(),
+        match key.name(&mut room) {
+            b"from" => from = cursor.scalar()?.text(),
+            b"thread" => thread = cursor.scalar()?.text(),
+            b"osrf_xid" => xid = cursor.scalar()?.quoted(),
             b"body" => body = Some(read_body(&mut cursor, &mut messages)?),
             _ => {
                 cursor.skip()?;
             }
         }
     }
-    if cursor.peek().is_some() {
-        return Err(BadReply { reason: "something follows the JSON object" });
-    }
+    cursor.end().map_err(|_| BadReply { reason: "something follows the JSON object" })?;
     let thread = thread.ok_or(BadReply { reason: "it has no thread" })?;
     let (span, body_is_array) = body.flatten().ok_or(BadReply { reason: "its body is no array and no message" })?;
-    let utf8 = simdutf8::basic::from_utf8(text).is_ok();
-    Ok(Reply { from: from.unwrap_or_default(), thread, xid, body: &text[span], body_is_array, utf8, messages })
+    let (from, utf8) = (from.unwrap_or_default(), utf8.is_some());
+    Ok(Reply { from, thread, xid, body: &text[span], body_is_array, utf8, messages })
 }
 
 /// The body's span and whether it is an array; none where it is neither array nor object.
@@ -110,7 +113,7 @@ fn read_body(
     let start = cursor.at();
     match kind {
         Some(b'[') => {
-            cursor.expect(b'[')?;
+            cursor.open(b'[')?;
             let mut first = true;
             while cursor.next_element(&mut first)? {
                 messages.push(read_message(cursor)?);
@@ -140,10 +143,11 @@ fn read_message(cursor: &mut Cursor<'_>) -> Result<ReplyMessage, Broken> {
         return Ok(message);
     }
     let start = cursor.at();
-    cursor.expect(b'{')?;
+    cursor.open(b'{')?;
+    let mut room = Vec::new();
     let mut first = true;
     while let Some(key) = cursor.next_key(&mut first)? {
-        if key.is(b"__p") && cursor.peek() == Some(b'{') {
+        if key.name(&mut room) == b"__p" && cursor.peek() == Some(b'{') {
             read_parameters(cursor, &mut message)?;
         } else {
             cursor.skip()?;
@@ -154,22 +158,23 @@ fn read_message(cursor: &mut Cursor<'_>) -> Result<ReplyMessage, Broken> {
 }
 
 fn read_parameters(cursor: &mut Cursor<'_>, message: &mut ReplyMessage) -> Result<(), Broken> {
-    cursor.expect(b'{')?;
+    cursor.open(b'{')?;
     message.parameters_at = Some(cursor.at());
+    let mut room = Vec::new();
     let mut first = true;
     while let Some(key) = cursor.next_key(&mut first)? {
-        match &*key.key() {
+        match key.name(&mut room) {
             b"type" => {
-                message.kind = match cursor.scalar()?.0 {
+                message.kind = match cursor.scalar()? {
                     Scalar::Text(text) if text.is(b"STATUS") => ReplyKind::Status,
                     Scalar::Text(text) if text.is(b"RESULT") => ReplyKind::Result,
                     _ => ReplyKind::Other,
                 };
             }
             b"threadTrace" => {
-                let (value, span) = cursor.scalar()?;
-                message.trace = integer(value);
-                message.trace_span = Some(span);
+                let start = cursor.at();
+                message.trace = integer(cursor)?;
+                message.trace_span = Some(start..cursor.at());
             }
             b"payload" if cursor.peek() == Some(b'{') => read_payload(cursor, message)?,
             _ => {
@@ -181,20 +186,21 @@ fn read_parameters(cursor: &mut Cursor<'_>, message: &mut ReplyMessage) -> Resul
 }
 
 fn read_payload(cursor: &mut Cursor<'_>, message: &mut ReplyMessage) -> Result<(), Broken> {
-    cursor.expect(b'{')?;
+    cursor.open(b'{')?;
+    let mut room = Vec::new();
     let mut first = true;
     while let Some(key) = cursor.next_key(&mut first)? {
-        match &*key.key() {
+        match key.name(&mut room) {
             b"__c" => {
-                let class = cursor.scalar()?.0;
+                let class = cursor.scalar()?;
                 message.service_exception = matches!(class, Scalar::Text(text) if text.is(b"osrfServiceException"));
             }
             b"__p" if cursor.peek() == Some(b'{') => {
-                cursor.expect(b'{')?;
+                cursor.open(b'{')?;
                 let mut first = true;
                 while let Some(key) = cursor.next_key(&mut first)? {
-                    if key.is(b"statusCode") {
-                        message.status_code = integer(cursor.scalar()?.0).and_then(|code| u16::try_from(code).ok());
+                    if key.name(&mut room) == b"statusCode" {
+                        message.status_code = integer(cursor)?.and_then(|code| u16::try_from(code).ok());
                     } else {
                         cursor.skip()?;
                     }
@@ -209,6 +215,9 @@ fn read_payload(cursor: &mut Cursor<'_>, message: &mut ReplyMessage) -> Result<(
 }
 
 /// An integer, or a string of one.
-fn integer(value: Scalar<'_>) -> Option<i64> {
-    value.text()?.parse().ok()
+fn integer(cursor: &mut Cursor<'_>) -> Result<Option<i64>, Broken> {
+    if let Some(integer) = cursor.usual_integer() {
+        return Ok(Some(integer));
+    }
+    Ok(cursor.scalar()?.text().and_then(|text| text.parse().ok()))
 }

@@ -1,25 +1,57 @@
-//! A cursor over JSON text: one pass, no recursion, nothing built.
-//!
-//! It finds where values begin and end and does not judge them: inbound text has been through simd-json before, and
-//! outbound text comes from services. On damaged text it answers [`Broken`], or wrong spans inside the text; it never
-//! reads outside it and never loops.
+//! A cursor over JSON text: one pass, no recursion, nothing built. How much of what it passes it judges is up to its rules.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr2;
+use super::block::short_string;
+use super::rules::{Rules, is_number, skip_space};
 
-/// The text ended too early, or a byte stands where JSON allows none.
+/// The text ended too early, or a byte stands where none such may.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Broken;
 
-/// A JSON string: where it stands and whether a backslash is in it.
+/// A key of an object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key<'a> {
+    /// What stands between the quotes.
+    pub raw: &'a [u8],
+    /// Whether a backslash is in it.
+    pub escaped: bool,
+}
+
+impl<'a> Key<'a> {
+    /// The bytes to compare it by: unescaped, into `room`, where need be and where that can be done.
+    #[inline]
+    pub fn name<'n>(&self, room: &'n mut Vec<u8>) -> &'n [u8]
+    where
+        'a: 'n,
+    {
+        if self.escaped { self.unescaped(room) } else { self.raw }
+    }
+
+    #[cold]
+    fn unescaped<'n>(&self, room: &'n mut Vec<u8>) -> &'n [u8]
+    where
+        'a: 'n,
+    {
+        let text = simdutf8::basic::from_utf8(self.raw).ok().filter(|text| !has_control(text));
+        let Some(text) = text.and_then(unescape) else { return self.raw };
+        *room = text.into_bytes();
+        room
+    }
+}
+
+/// A JSON string that is a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text<'a> {
     /// The JSON text with its quotes.
     pub quoted: &'a [u8],
-    /// Whether it must be unescaped to be compared.
-    pub escaped: bool,
+    /// What stands between them, where that is UTF-8.
+    inside: Option<&'a str>,
+    /// Whether a backslash is in it.
+    escaped: bool,
+    /// Whether strict rules have passed it.
+    judged: bool,
 }
 
 /// A value that a field may have; containers and booleans are only told apart from the rest.
@@ -30,50 +62,62 @@ pub(super) enum Scalar<'a> {
     /// A string.
     Text(Text<'a>),
     /// A number, as spelled.
-    Number(&'a [u8]),
+    Number(&'a str),
     /// `true`, `false`, an object or an array.
     Other,
 }
 
 impl<'a> Scalar<'a> {
     /// What a string says, or a number's spelling.
+    #[inline]
     pub fn text(&self) -> Option<Cow<'a, str>> {
         match self {
             Self::Text(text) => text.unescape(),
-            Self::Number(number) => std::str::from_utf8(number).ok().map(Cow::Borrowed),
+            Self::Number(number) => Some(Cow::Borrowed(number)),
             Self::Null | Self::Other => None,
         }
     }
 
     /// The same as the JSON text of a string, quotes included, as spelled.
+    #[inline]
     pub fn quoted(&self) -> Option<Cow<'a, [u8]>> {
         match self {
             Self::Text(text) => Some(Cow::Borrowed(text.quoted)),
-            Self::Number(number) => Some(Cow::Owned([b"\"", *number, b"\""].concat())),
+            Self::Number(number) => Some(Cow::Owned(format!("\"{number}\"").into_bytes())),
             Self::Null | Self::Other => None,
         }
     }
 }
 
 /// A place in JSON text.
-pub(super) struct Cursor<'a> {
+pub(super) struct Cursor<'a, R> {
     text: &'a [u8],
+    /// The same, where it is known to be UTF-8.
+    utf8: Option<&'a str>,
     at: usize,
     member: usize,
+    /// Where the last unusual key stands, and whether a backslash is in it: handed over here, as what is returned in
+    /// memory costs more than all the rest.
+    key: (usize, usize, bool),
+    /// How it is read, and what they have found.
+    pub rules: R,
 }
 
-impl<'a> Cursor<'a> {
-    pub fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0, member: 0 }
+impl<'a, R: Rules> Cursor<'a, R> {
+    /// At the beginning of text; `utf8` is the same, or none where it is not UTF-8.
+    pub fn new(text: &'a [u8], utf8: Option<&'a str>, rules: R) -> Self {
+        Self { text, utf8, at: 0, member: 0, key: (0, 0, false), rules }
     }
 
     /// Offset of the next byte to read.
+    #[inline]
     pub fn at(&self) -> usize {
         self.at
     }
 
     /// Where the member that `next_key` returned last begins: at the comma before it, the first one at its key. Ask
     /// before the value is read: it may have members of its own.
+    #[inline]
     pub fn member(&self) -> usize {
         self.member
     }
@@ -81,18 +125,14 @@ impl<'a> Cursor<'a> {
     /// The next byte that is not white space, not consumed.
     #[inline]
     pub fn peek(&mut self) -> Option<u8> {
-        while let Some(&byte) = self.text.get(self.at) {
-            if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
-                return Some(byte);
-            }
-            self.at += 1;
-        }
-        None
+        let found = skip_space(self.text, self.at);
+        self.at = found.map_or(self.text.len(), |(_, at)| at);
+        found.ok().map(|(byte, _)| byte)
     }
 
     /// Consumes `byte`, white space before it included.
     #[inline]
-    pub fn expect(&mut self, byte: u8) -> Result<(), Broken> {
+    fn expect(&mut self, byte: u8) -> Result<(), Broken> {
         if self.peek() == Some(byte) {
             self.at += 1;
             Ok(())
@@ -101,28 +141,84 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The next key of an object whose `{` is consumed; afterwards the cursor stands on the value. `None`: its `}` is
-    /// consumed. `first` is true before the first call and kept by this function.
+    /// Enters an object or an array by its bracket; [`Self::next_key`] and [`Self::next_element`] leave it.
     #[inline]
-    pub fn next_key(&mut self, first: &mut bool) -> Result<Option<Text<'a>>, Broken> {
-        if self.peek() == Some(b'}') {
-            self.at += 1;
-            return Ok(None);
-        }
-        self.member = self.at;
-        if !std::mem::take(first) {
-            self.expect(b',')?;
-        }
-        let key = self.string()?;
-        self.expect(b':')?;
-        self.peek();
-        Ok(Some(key))
+    pub fn open(&mut self, bracket: u8) -> Result<(), Broken> {
+        self.expect(bracket)?;
+        self.rules.open()
     }
 
-    /// Whether an array whose `[` is consumed has one more element; the cursor then stands on it, else behind the `]`.
+    /// The next key of an object that was entered; afterwards the cursor stands on the value. `None`: the object has been
+    /// left. `first` is true before the first call and kept by this function.
+    #[expect(clippy::inline_always, reason = "keys are most of what is read; the compiler takes it for too long")]
+    #[inline(always)]
+    pub fn next_key(&mut self, first: &mut bool) -> Result<Option<Key<'a>>, Broken> {
+        let text = self.text;
+        let (start, end, escaped) = if let Some((start, end)) = self.usual_key(*first) {
+            *first = false;
+            (start, end, false)
+        } else if text.get(self.at) == Some(&b'}') {
+            self.at += 1;
+            self.rules.close();
+            return Ok(None);
+        } else if self.any_key(first)? {
+            self.key
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Key { raw: text.get(start..end).ok_or(Broken)?, escaped }))
+    }
+
+    /// The span of a key as nearly all are: short, without an escape and without white space about it.
+    #[inline]
+    fn usual_key(&mut self, first: bool) -> Option<(usize, usize)> {
+        let rest = self.text.get(self.at..)?;
+        let [b'"', rest @ ..] = (if first { rest } else { rest.strip_prefix(b",")? }) else { return None };
+        let length = short_string(rest.first_chunk()?, R::JUDGES)?;
+        let [b'"', b':', b'!'..=0xFF, ..] = rest.get(length..)? else { return None };
+        let start = self.text.len() - rest.len();
+        self.member = self.at;
+        self.at = start + length + 2;
+        Some((start, start + length))
+    }
+
+    /// Any key, which is left in `key`; false where the object has been left.
+    #[inline(never)]
+    fn any_key(&mut self, first: &mut bool) -> Result<bool, Broken> {
+        let text = self.text;
+        let (mut byte, mut at) = skip_space(text, self.at)?;
+        if byte == b'}' {
+            self.at = at + 1;
+            self.rules.close();
+            return Ok(false);
+        }
+        self.member = at;
+        if !std::mem::take(first) {
+            if byte != b',' {
+                return Err(Broken);
+            }
+            (byte, at) = skip_space(text, at + 1)?;
+        }
+        if byte != b'"' {
+            return Err(Broken);
+        }
+        let start = at + 1;
+        let (end, escaped) = self.rules.string(text, start)?;
+        (byte, at) = skip_space(text, end)?;
+        if byte != b':' {
+            return Err(Broken);
+        }
+        self.at = skip_space(text, at + 1)?.1;
+        self.key = (start, end - 1, escaped);
+        Ok(true)
+    }
+
+    /// Whether an array that was entered has one more element; the cursor then stands on it, else behind the array.
+    #[inline]
     pub fn next_element(&mut self, first: &mut bool) -> Result<bool, Broken> {
         if self.peek() == Some(b']') {
             self.at += 1;
+            self.rules.close();
             return Ok(false);
         }
         if !std::mem::take(first) {
@@ -132,112 +228,121 @@ impl<'a> Cursor<'a> {
         Ok(true)
     }
 
-    /// Reads a string.
+    /// Whether the text ends here, white space aside.
     #[inline]
-    pub fn string(&mut self) -> Result<Text<'a>, Broken> {
-        self.expect(b'"')?;
-        let start = self.at - 1;
-        let (end, escaped) = string_end(self.text, self.at).ok_or(Broken)?;
-        self.at = end;
-        Ok(Text { quoted: &self.text[start..end], escaped })
+    pub fn end(&mut self) -> Result<(), Broken> {
+        if self.peek().is_none() { Ok(()) } else { Err(Broken) }
     }
 
-    /// Skips a value and tells where it stood.
+    /// Skips a value and tells where it stood; the cursor stands on it.
+    #[inline]
     pub fn skip(&mut self) -> Result<Range<usize>, Broken> {
-        let first = self.peek().ok_or(Broken)?;
         let start = self.at;
-        self.at = match first {
-            b'"' => string_end(self.text, start + 1).ok_or(Broken)?.0,
-            b'{' | b'[' => container_end(self.text, start).ok_or(Broken)?,
-            b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
-                let rest = &self.text[start..];
-                let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
-                rest.iter().position(ends).map_or(self.text.len(), |length| start + length)
-            }
-            _ => return Err(Broken),
-        };
+        self.at = self.rules.value(self.text, start)?;
         Ok(start..self.at)
     }
 
-    /// Reads a value that ought to be a string or a number.
-    pub fn scalar(&mut self) -> Result<(Scalar<'a>, Range<usize>), Broken> {
-        let first = self.peek().ok_or(Broken)?;
+    /// Reads a value that ought to be a string or a number; the cursor stands on it.
+    #[expect(clippy::inline_always, reason = "what it returns is large when it is not taken apart at once")]
+    #[inline(always)]
+    pub fn scalar(&mut self) -> Result<Scalar<'a>, Broken> {
         let start = self.at;
-        if first == b'"' {
-            let text = self.string()?;
-            return Ok((Scalar::Text(text), start..self.at));
+        let first = self.text.get(start);
+        if first == Some(&b'"') {
+            let (end, escaped) = self.rules.string(self.text, start + 1)?;
+            self.at = end;
+            let inside = self.str(start + 1..end - 1);
+            return Ok(Scalar::Text(Text { quoted: &self.text[start..end], inside, escaped, judged: R::JUDGES }));
         }
         let span = self.skip()?;
-        let scalar = match first {
-            b'n' => Scalar::Null,
-            // On text that no validator has seen, what begins like a number may go on like anything.
-            _ if is_number(&self.text[span.clone()]) => Scalar::Number(&self.text[span.clone()]),
+        Ok(match first {
+            Some(b'n') => Scalar::Null,
+            // On text that nobody has judged, what begins like a number may go on like anything.
+            Some(b'-' | b'0'..=b'9') if R::JUDGES || is_number(&self.text[span.clone()]) => {
+                self.str(span).map_or(Scalar::Other, Scalar::Number)
+            }
             _ => Scalar::Other,
-        };
-        Ok((scalar, span))
+        })
+    }
+
+    /// Reads a value if it is an integer of few digits and spelled as nearly all are.
+    #[inline]
+    pub fn usual_integer(&mut self) -> Option<i64> {
+        let rest = self.text.get(self.at..)?;
+        let length = rest.iter().take(10).take_while(|byte| byte.is_ascii_digit()).count();
+        let (digits, [b',' | b'}', ..]) = rest.split_at_checked(length)? else { return None };
+        if let [] | [b'0', _, ..] = digits {
+            return None;
+        }
+        self.at += length;
+        Some(digits.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0')))
+    }
+
+    /// Part of the text, where it is UTF-8.
+    #[inline]
+    fn str(&self, span: Range<usize>) -> Option<&'a str> {
+        match self.utf8 {
+            Some(text) => text.get(span),
+            None => simdutf8::basic::from_utf8(&self.text[span]).ok(),
+        }
     }
 }
 
 impl<'a> Text<'a> {
     /// What the string says. None where an escape is no escape, half a surrogate pair, or where a raw control character
     /// or a byte that is not UTF-8 stands in it.
-    pub fn unescape(&self) -> Option<Cow<'a, str>> {
-        let raw = self.raw();
-        if raw.iter().any(|byte| *byte < 0x20) {
-            return None;
-        }
-        let text = simdutf8::basic::from_utf8(raw).ok()?;
-        if !self.escaped {
-            return Some(Cow::Borrowed(text));
-        }
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((plain, escape)) = rest.split_once('\\') {
-            out.push_str(plain);
-            let kind = *escape.as_bytes().first()?;
-            let mut taken = 1;
-            out.push(match kind {
-                b'"' | b'\\' | b'/' => char::from(kind),
-                b'b' => '\u{8}',
-                b'f' => '\u{c}',
-                b'n' => '\n',
-                b'r' => '\r',
-                b't' => '\t',
-                b'u' => {
-                    let (decoded, length) = unicode_escape(escape.as_bytes())?;
-                    taken = length;
-                    decoded
-                }
-                _ => return None,
-            });
-            rest = escape.get(taken..)?;
-        }
-        out.push_str(rest);
-        Some(Cow::Owned(out))
-    }
-
-    /// The bytes to compare a key by: unescaped where that can be done.
     #[inline]
-    pub fn key(&self) -> Cow<'a, [u8]> {
-        if !self.escaped {
-            return Cow::Borrowed(self.raw());
-        }
-        match self.unescape() {
-            Some(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
-            _ => Cow::Borrowed(self.raw()),
-        }
+    pub fn unescape(&self) -> Option<Cow<'a, str>> {
+        let text = self.inside.filter(|text| self.judged || !has_control(text))?;
+        if self.escaped { unescape(text).map(Cow::Owned) } else { Some(Cow::Borrowed(text)) }
     }
 
     /// Whether the string says `text`.
     #[inline]
     pub fn is(&self, text: &[u8]) -> bool {
-        if self.escaped { &*self.key() == text } else { self.raw() == text }
+        let key = self.key();
+        if key.escaped { key.name(&mut Vec::new()) == text } else { key.raw == text }
     }
 
+    /// The string, to be compared like a key.
     #[inline]
-    fn raw(&self) -> &'a [u8] {
-        self.quoted.get(1..self.quoted.len().saturating_sub(1)).unwrap_or_default()
+    pub fn key(&self) -> Key<'a> {
+        Key { raw: self.quoted.get(1..self.quoted.len().saturating_sub(1)).unwrap_or_default(), escaped: self.escaped }
     }
+}
+
+#[inline]
+fn has_control(text: &str) -> bool {
+    text.bytes().fold(false, |found, byte| found | matches!(byte, 0..0x20))
+}
+
+/// What the inside of a string says; none where an escape is none or half a pair.
+#[inline(never)]
+fn unescape(text: &str) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        out.push_str(plain);
+        let kind = *escape.as_bytes().first()?;
+        let mut taken = 1;
+        out.push(match kind {
+            b'"' | b'\\' | b'/' => char::from(kind),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let (decoded, length) = unicode_escape(escape.as_bytes())?;
+                taken = length;
+                decoded
+            }
+            _ => return None,
+        });
+        rest = escape.get(taken..)?;
+    }
+    out.push_str(rest);
+    Some(out)
 }
 
 /// The character that `uXXXX` or `uXXXX\uXXXX` stands for, and the bytes taken.
@@ -260,95 +365,3 @@ pub(super) fn low_surrogate(text: &[u8]) -> Option<u32> {
 pub(super) fn hex4(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
 }
-
-/// Whether `text` is a number by RFC 8259 section 6.
-pub(super) fn is_number(text: &[u8]) -> bool {
-    fn digits(text: &[u8]) -> Option<&[u8]> {
-        let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        (count > 0).then(|| &text[count..])
-    }
-    fn after_number(text: &[u8]) -> Option<&[u8]> {
-        let text = text.strip_prefix(b"-").unwrap_or(text);
-        let mut rest = text.strip_prefix(b"0").or_else(|| digits(text))?;
-        if let Some(fraction) = rest.strip_prefix(b".") {
-            rest = digits(fraction)?;
-        }
-        let Some(exponent) = rest.strip_prefix(b"e").or_else(|| rest.strip_prefix(b"E")) else { return Some(rest) };
-        digits(exponent.strip_prefix(b"-").or_else(|| exponent.strip_prefix(b"+")).unwrap_or(exponent))
-    }
-    after_number(text).is_some_and(<[u8]>::is_empty)
-}
-
-/// Just past the closing quote of the string whose first byte is at `at`, and whether a backslash is in it.
-#[inline]
-fn string_end(text: &[u8], mut at: usize) -> Option<(usize, bool)> {
-    let mut escaped = false;
-    loop {
-        let found = quote_or_backslash(text, at)?;
-        if text[found] == b'"' {
-            return Some((found + 1, escaped));
-        }
-        escaped = true;
-        at = found + 2;
-    }
-}
-
-/// The next `"` or `\` from `at` on.
-///
-/// Most strings are short keys, for which a call of memchr costs more than the search: the first 32 bytes are looked
-/// at as words of eight, the rest of a long one with memchr's vectors.
-pub(super) fn quote_or_backslash(text: &[u8], at: usize) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let mut rest = text.get(at..)?;
-    for _ in 0..4 {
-        let Some((word, after)) = rest.split_first_chunk::<8>() else {
-            return rest
-                .iter()
-                .position(|byte| matches!(byte, b'"' | b'\\'))
-                .map(|found| text.len() - rest.len() + found);
-        };
-        let word = u64::from_le_bytes(*word);
-        let quote = word ^ (ONES * u64::from(b'"'));
-        let backslash = word ^ (ONES * u64::from(b'\\'));
-        let hit = ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash)) & HIGHS;
-        if hit != 0 {
-            return Some(text.len() - rest.len() + hit.trailing_zeros() as usize / 8);
-        }
-        rest = after;
-    }
-    memchr2(b'"', b'\\', rest).map(|found| text.len() - rest.len() + found)
-}
-
-/// Just past the bracket that closes the container which begins at `at`. A count stands for the stack: which kind of
-/// bracket closes is not checked, and no depth costs memory.
-fn container_end(text: &[u8], mut at: usize) -> Option<usize> {
-    let mut depth = 0_usize;
-    loop {
-        let rest = text.get(at..)?;
-        let found = rest.iter().position(|byte| STRUCTURAL[usize::from(*byte)])?;
-        at += found + 1;
-        match rest[found] {
-            b'"' => at = string_end(text, at)?.0,
-            b'{' | b'[' => depth += 1,
-            _ => {
-                depth -= 1;
-                if depth == 0 {
-                    return Some(at);
-                }
-            }
-        }
-    }
-}
-
-/// The bytes at which skipping has something to do.
-const STRUCTURAL: [bool; 256] = {
-    let mut table = [false; 256];
-    let bytes = *b"\"{}[]";
-    let mut index = 0;
-    while index < bytes.len() {
-        table[bytes[index] as usize] = true;
-        index += 1;
-    }
-    table
-};

@@ -6,12 +6,13 @@ mod edges;
 mod envelope;
 mod properties;
 mod refusals;
+mod scanning;
 mod transcripts;
 mod transport;
 
 use serde_json::Value;
 
-use super::envelope::{Envelope, Limits, Refusal, Scratch, parse};
+use super::envelope::{Envelope, Limits, Refusal, parse};
 
 /// The defaults of the options.
 pub(super) const LIMITS: Limits = Limits::DEFAULT;
@@ -20,14 +21,14 @@ pub(super) const LIMITS: Limits = Limits::DEFAULT;
 pub(super) const INGRESS: &[u8] = b"\"ws-translator-v2\"";
 
 pub(super) fn read(text: &str) -> Envelope<'_> {
-    match parse(text.as_bytes(), &LIMITS, &mut Scratch::new()) {
+    match parse(text.as_bytes(), &LIMITS) {
         Ok(envelope) => envelope,
         Err(refusal) => panic!("{refusal:?} for {text}"),
     }
 }
 
 pub(super) fn refused(text: &str) -> Refusal {
-    match parse(text.as_bytes(), &LIMITS, &mut Scratch::new()) {
+    match parse(text.as_bytes(), &LIMITS) {
         Ok(envelope) => panic!("accepted: {envelope:?}"),
         Err(refusal) => refusal,
     }

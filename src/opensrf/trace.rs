@@ -33,7 +33,7 @@ impl Trace {
     /// Reads a value; none unless it is an integer, or a string of one, that fits 64 bits and at most 20 characters.
     pub(super) fn read(value: Scalar<'_>) -> Option<Self> {
         let (text, quote) = match value {
-            Scalar::Number(text) => (std::str::from_utf8(text).ok()?.into(), false),
+            Scalar::Number(text) => (text.into(), false),
             Scalar::Text(text) => (text.unescape()?, true),
             Scalar::Null | Scalar::Other => return None,
         };

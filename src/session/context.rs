@@ -9,7 +9,7 @@ use super::spare::Spare;
 use crate::bus::outbox::{Push, Ticket};
 use crate::counters::{self, Counts, Limit};
 use crate::drain::Drain;
-use crate::opensrf::envelope::{self, Envelope, Refusal, Scratch};
+use crate::opensrf::envelope::{self, Envelope, Refusal};
 use crate::opensrf::transport;
 
 /// Lent to every decision about a client.
@@ -28,8 +28,6 @@ pub struct Context {
     pub output: Output,
     /// Memory for the next request.
     pub spare: Spare,
-    /// Reused between envelopes.
-    scratch: Scratch,
     /// The drain, once it has begun.
     pub drain: Option<Drain>,
     /// Bytes held for all clients.
@@ -55,7 +53,6 @@ impl Context {
             bus_ever_up: false,
             output: Output::default(),
             spare: Spare::default(),
-            scratch: Scratch::default(),
             drain: None,
             core_bytes: 0,
             bus_bytes: 0,
@@ -82,7 +79,7 @@ impl Context {
 
     /// Reads a client's message.
     pub fn read<'a>(&mut self, text: &'a [u8]) -> Result<Envelope<'a>, Refusal> {
-        envelope::parse(text, &self.limits.envelope, &mut self.scratch)
+        envelope::parse(text, &self.limits.envelope)
     }
 
     /// Whether all clients together hold more than they may.

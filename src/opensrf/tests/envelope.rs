@@ -3,8 +3,6 @@ use std::borrow::Cow;
 use super::super::envelope::Kind;
 use super::*;
 
-const CONNECT: &str = r#"{"threadTrace":0,"type":"CONNECT","payload":"null"}"#;
-
 #[test]
 fn a_request_is_read_with_all_its_fields() {
     let text = with_members(r#""service":"opensrf.math","thread":"0.47","log_xid":"xid-1","#);
@@ -192,17 +190,4 @@ fn depth_up_to_the_limit_passes() {
     read(&envelope_of(&format!("[{}]", request("0", &deep))));
     let deeper = format!(r#"{{"method":"m","params":{}{}}}"#, "[".repeat(995), "]".repeat(995));
     refused(&envelope_of(&format!("[{}]", request("0", &deeper))));
-}
-
-#[test]
-fn scratch_serves_message_after_message_whatever_came_before() {
-    let mut scratch = Scratch::new();
-    let good = with_parameters(CONNECT);
-    let large = envelope_of(&format!(
-        "[{}]",
-        request("0", &format!(r#"{{"method":"m","params":["{}"]}}"#, "x".repeat(1 << 20)))
-    ));
-    for text in [&good, "{", &large, &good, "[1,", &large, &good] {
-        assert_eq!(parse(text.as_bytes(), &LIMITS, &mut scratch).is_ok(), text.len() > 3, "{text:.20}");
-    }
 }

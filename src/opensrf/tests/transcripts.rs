@@ -54,7 +54,7 @@ fn ground_for_refusal(text: &str) -> Option<&'static str> {
 fn every_recorded_client_line_is_taken_or_refused_as_the_contract_says() {
     let mut refusals = BTreeMap::new();
     for (name, _, text) in recorded().iter().filter(|(_, dir, _)| dir == "client_to_gateway") {
-        let result = parse(text.as_bytes(), &LIMITS, &mut Scratch::new());
+        let result = parse(text.as_bytes(), &LIMITS);
         match (result, ground_for_refusal(text)) {
             (Ok(envelope), None) => {
                 let mut sent = json(text.as_bytes())["osrf_msg"].clone();
