@@ -46,7 +46,7 @@ struct BusSaid {
 /// What every thread of the process can see.
 #[derive(Debug)]
 pub struct Shared {
-    /// When the process began, by [`coarse`]; every `*_ms` of the counters counts from here.
+    /// A millisecond before the process began, by [`coarse`]: every `*_ms` counts from here, and 0 says "never".
     began: Duration,
     phase: AtomicU8,
     /// Milliseconds since `began` at which the drain's deadline passes; 0 while there is no drain.
@@ -67,7 +67,7 @@ impl Shared {
     /// Everything at its beginning, with one set of counters for each of `cpus`.
     pub fn new(cpus: &[usize]) -> Self {
         Self {
-            began: coarse(),
+            began: coarse().saturating_sub(Duration::from_millis(1)),
             phase: AtomicU8::new(Phase::Starting as u8),
             drain_deadline_ms: AtomicU64::new(0),
             drain_start_ms: AtomicU64::new(0),
@@ -78,7 +78,7 @@ impl Shared {
         }
     }
 
-    /// Milliseconds since the process began.
+    /// Milliseconds since the process began; never 0.
     pub fn now_ms(&self) -> u64 {
         coarse().saturating_sub(self.began).as_millis() as u64
     }
@@ -121,6 +121,11 @@ fn coarse() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_time_is_the_0_that_says_never() {
+        assert!((0..1_000).all(|_| Shared::new(&[0]).now_ms() > 0));
+    }
 
     #[test]
     fn the_log_hears_of_a_bus_once_for_all_links_and_again_when_the_error_changes() {
