@@ -68,7 +68,16 @@ pub struct Outbox {
     used: Vec<Vec<u8>>,
     /// Reused between batches: list -> its RPUSH of this batch.
     keys: FxHashMap<Rc<str>, usize>,
+    /// Reused between batches: the messages of each RPUSH, as places in `waiting`.
+    batches: Vec<Vec<usize>>,
+    /// Empty, for the tickets of the next RPUSHes.
+    spare: Vec<Vec<Ticket>>,
 }
+
+/// Empty vectors kept of one kind.
+const SPARE_MAX: usize = 16;
+/// Tickets that a kept vector has room for at most.
+const SPARE_TICKETS_MAX: usize = 4096;
 
 impl Outbox {
     /// Queues a message for the next batch.
@@ -109,27 +118,37 @@ impl Outbox {
 
     /// Appends the batch to `out`: one RPUSH a list, the messages of a list in their order; returns the commands.
     pub fn write(&mut self, out: &mut Vec<u8>) -> usize {
-        let mut batches: Vec<Vec<usize>> = Vec::with_capacity(1);
+        let mut batches = std::mem::take(&mut self.batches);
+        let (mut count, mut last) = (0, 0);
         self.keys.clear();
         for (index, push) in self.waiting.iter().enumerate() {
-            let next = batches.len();
-            let at = *self.keys.entry(Rc::clone(&push.key)).or_insert(next);
-            if at == next {
-                batches.push(Vec::new());
+            // Nearly all go to the router, whose name is held once.
+            if index == 0 || !Rc::ptr_eq(&push.key, &self.waiting[index - 1].key) {
+                last = *self.keys.entry(Rc::clone(&push.key)).or_insert(count);
+                if last == count {
+                    count += 1;
+                    if batches.len() < count {
+                        batches.push(Vec::new());
+                    }
+                }
             }
-            batches[at].push(index);
+            batches[last].push(index);
         }
-        out.reserve(self.waiting_bytes + 128 * (batches.len() + self.waiting.len()));
-        let commands = batches.len() + self.deletes.len();
-        for batch in &batches {
+        out.reserve(self.waiting_bytes + 128 * (count + self.waiting.len()));
+        let commands = count + self.deletes.len();
+        for batch in &mut batches[..count] {
             resp::write_array(out, 2 + batch.len());
             resp::write_bulk(out, b"RPUSH");
             resp::write_bulk(out, self.waiting[batch[0]].key.as_bytes());
-            for &index in batch {
+            let mut tickets = self.spare.pop().unwrap_or_default();
+            for index in batch.drain(..) {
                 resp::write_bulk(out, &self.waiting[index].message);
+                tickets.extend(self.waiting[index].ticket);
             }
-            self.sent.push_back(Sent::Push(batch.iter().filter_map(|&index| self.waiting[index].ticket).collect()));
+            self.sent.push_back(Sent::Push(tickets));
         }
+        batches.truncate(SPARE_MAX);
+        self.batches = batches;
         for key in self.deletes.drain(..) {
             resp::write_command(out, &[b"DEL", key.as_bytes()]);
             self.sent.push_back(Sent::Delete);
@@ -150,7 +169,14 @@ impl Outbox {
     pub fn answer(&mut self, token: &Token<'_>) -> Option<Answer> {
         let sent = self.sent.pop_front()?;
         match (token, sent) {
-            (Token::Integer(_), _) | (Token::Error(_), Sent::Delete) => Some(Answer::Done),
+            (Token::Integer(_), Sent::Push(mut tickets)) => {
+                tickets.clear();
+                if self.spare.len() < SPARE_MAX && tickets.capacity() <= SPARE_TICKETS_MAX {
+                    self.spare.push(tickets);
+                }
+                Some(Answer::Done)
+            }
+            (Token::Integer(_) | Token::Error(_), Sent::Delete) => Some(Answer::Done),
             (Token::Error(text), Sent::Push(tickets)) => {
                 Some(Answer::Refused(tickets, String::from_utf8_lossy(text).into_owned()))
             }
