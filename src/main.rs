@@ -8,6 +8,10 @@ use evergate::process::signals::Signals;
 use evergate::process::{Exit, demo, serve};
 use evergate::{check, config};
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // A signal that comes while the options are read is kept; the other commands end by it as any program does.
     let serves = std::env::args().any(|word| word == "serve" || word == "demo");
