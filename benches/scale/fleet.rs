@@ -20,8 +20,6 @@ const CONNECT: Duration = Duration::from_mins(3);
 const DRAIN: Duration = Duration::from_secs(150);
 /// Local addresses of the clients: one has 28,000 ports.
 const SOURCES: &str = "--sources 16";
-/// Turns of the wait for a drain's end, of 5 ms, between two looks at the counters.
-const COUNTED_EVERY: u32 = 20;
 /// How long the idle clients' CPU is watched: `ping_seconds`, so that each is pinged once.
 const WATCH: Duration = Duration::from_secs(30);
 
@@ -47,7 +45,7 @@ pub struct Drained {
     pub codes: Vec<i32>,
     /// Clients that saw a Close with 1012.
     pub closed: u64,
-    /// Requests that met the gateway's Close on their way, as far as was seen: those are lost for their clients, who know it.
+    /// Requests that met the gateway's Close on their way: those are lost for their clients, who know it.
     pub crossed: u64,
     /// What else went wrong for clients, by kind.
     pub errors: BTreeMap<String, u64>,
@@ -155,17 +153,10 @@ impl Fleet {
         }
         let begin = Instant::now();
         let mut ends: Vec<Option<(f64, i32)>> = vec![None; self.gateways.len()];
-        let mut crossed = vec![0; self.gateways.len()];
-        let mut turn = 0;
         eventually("the last gateway's end", DRAIN, || {
-            let gateways = self.gateways.iter_mut().zip(&mut ends).zip(&mut crossed);
-            for ((gateway, end), crossed) in gateways.filter(|((_, end), _)| end.is_none()) {
+            for (gateway, end) in self.gateways.iter_mut().zip(&mut ends).filter(|(_, end)| end.is_none()) {
                 *end = gateway.process.exited()?.map(|code| (begin.elapsed().as_secs_f64(), code));
-                if turn % COUNTED_EVERY == 0 {
-                    *crossed = gateway.count("crossed_close").unwrap_or(*crossed);
-                }
             }
-            turn += 1;
             Ok(ends.iter().all(Option::is_some).then_some(()))
         })?;
         let (seconds, codes): (Vec<f64>, Vec<i32>) = ends.into_iter().flatten().unzip();
@@ -181,16 +172,16 @@ impl Fleet {
             }
         }
         let closed = errors.remove("closed_1012").unwrap_or(0);
-        let mut reasons = BTreeMap::new();
+        let (mut reasons, mut crossed) = (BTreeMap::new(), 0);
         for gateway in &self.gateways {
-            add_reasons(gateway, folder, &mut reasons)?;
+            crossed += add_reasons(gateway, folder, &mut reasons)?;
         }
         Ok(Drained {
             seconds: seconds.iter().copied().fold(0.0, f64::max),
             first_seconds: seconds.iter().copied().fold(f64::INFINITY, f64::min),
             codes,
             closed,
-            crossed: crossed.iter().sum(),
+            crossed,
             errors,
             reasons,
         })
@@ -202,13 +193,17 @@ impl Fleet {
     }
 }
 
-/// Adds up why clients of a gateway were gone after its drain had begun, in its own words.
-fn add_reasons(gateway: &Gateway, folder: &Folder, reasons: &mut BTreeMap<String, u64>) -> io::Result<()> {
+/// Adds up why clients of a gateway were gone after its drain had begun, in its own words; how many requests it says to have
+/// crossed its Close.
+fn add_reasons(gateway: &Gateway, folder: &Folder, reasons: &mut BTreeMap<String, u64>) -> io::Result<u64> {
     let log = std::fs::read_to_string(log(folder.path(), gateway.admin))?;
-    let lines = log.lines().skip_while(|line| !line.contains("drain: SIGUSR1"));
-    for line in lines.filter(|line| line.contains("disconnect after")) {
-        let reason = line.split_once(" requests: ").map_or("?", |(_, reason)| reason);
-        *reasons.entry(reason.to_owned()).or_default() += 1;
+    let mut crossed = 0;
+    for line in log.lines().skip_while(|line| !line.contains("drain: SIGUSR1")) {
+        if line.contains("disconnect after") {
+            let reason = line.split_once(" requests: ").map_or("?", |(_, reason)| reason);
+            *reasons.entry(reason.to_owned()).or_default() += 1;
+        }
+        crossed += u64::from(line.contains("a request crossed our Close frame"));
     }
-    Ok(())
+    Ok(crossed)
 }

@@ -50,6 +50,8 @@ pub struct Client {
     exchanges: Vec<Exchange>,
     /// Whether a request was ever given up: then a late reply is no duplicate.
     gave_up: bool,
+    /// A Close was sent: nothing may follow it (RFC 6455 section 5.5.1).
+    is_closing: bool,
     /// Frames to be sent.
     pub out: Vec<u8>,
 }
@@ -66,7 +68,7 @@ struct Message<'a> {
 impl Client {
     /// A client that has done nothing yet.
     pub fn new(number: u32) -> Self {
-        Self { number, next: 0, exchanges: Vec::new(), gave_up: false, out: Vec::new() }
+        Self { number, next: 0, exchanges: Vec::new(), gave_up: false, is_closing: false, out: Vec::new() }
     }
 
     /// Scripts under way.
@@ -74,8 +76,16 @@ impl Client {
         self.exchanges.len()
     }
 
-    /// Begins a script whose first request is due at `due_ns`.
+    /// Whether another script may begin beside those under way, of which there may be `in_flight_max`.
+    pub fn has_room(&self, in_flight_max: usize) -> bool {
+        !self.is_closing && self.exchanges.len() < in_flight_max
+    }
+
+    /// Begins a script whose first request is due at `due_ns`, unless the client closes.
     pub fn begin(&mut self, plan: &Plan, script: usize, due_ns: u64) {
+        if self.is_closing {
+            return;
+        }
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         let exchange =
@@ -98,8 +108,9 @@ impl Client {
         frame::write(&mut self.out, frame::opcode::PONG, plan.mask, payload);
     }
 
-    /// Appends a Close.
+    /// Appends a Close, the last frame.
     pub fn close(&mut self, plan: &Plan, code: u16) {
+        self.is_closing = true;
         frame::write(&mut self.out, frame::opcode::CLOSE, plan.mask, &code.to_be_bytes());
     }
 
@@ -246,7 +257,9 @@ impl Client {
         exchange.request = self.next;
         self.next = self.next.wrapping_add(1);
         (exchange.due_ns, exchange.results, exchange.chunked, exchange.faulty) = (now_ns, 0, 0, false);
-        step.template.write(&mut self.out, exchange.numbers(self.number));
+        if !self.is_closing {
+            step.template.write(&mut self.out, exchange.numbers(self.number));
+        }
     }
 
     fn finish(&mut self, plan: &Plan, index: usize, sink: &mut impl FnMut(Outcome)) {

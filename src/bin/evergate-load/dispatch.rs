@@ -70,7 +70,7 @@ fn pick(round: &Round) -> Option<Rc<Peer>> {
     if peers.is_empty() {
         return None;
     }
-    let has_room = |peer: &&Rc<Peer>| peer.client.borrow().in_flight() < IN_FLIGHT_MAX;
+    let has_room = |peer: &&Rc<Peer>| peer.client.borrow().has_room(IN_FLIGHT_MAX);
     for _ in 0..TRIES {
         let peer = &peers[round.below(peers.len())];
         if has_room(&peer) {

@@ -134,6 +134,16 @@ fn what_is_under_way_when_the_connection_ends_is_lost() {
 }
 
 #[test]
+fn no_request_follows_a_close_and_none_is_counted_as_lost_for_it() {
+    let (plan, mut client) = begun(Kind::Stateless);
+    client.close(&plan, 1012);
+    let sent = client.out.len();
+    assert!(!client.has_room(usize::MAX));
+    client.begin(&plan, 0, 150);
+    assert_eq!((client.in_flight(), client.out.len()), (1, sent), "only the one from before");
+}
+
+#[test]
 fn requests_of_one_client_are_told_apart_whatever_the_order_of_replies() {
     let (plan, mut client) = begun(Kind::Stateless);
     client.begin(&plan, 0, 150);
