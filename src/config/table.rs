@@ -10,6 +10,7 @@ use super::error::Error;
 use super::kind::{Kind, text};
 use super::typed::{Facility, Level, Logfile, Origins, Secret, Typed};
 use super::values::{Value, Values};
+use crate::opensrf::envelope::Limits;
 
 /// One option: everything that is known of it, in one place.
 #[derive(Debug)]
@@ -179,7 +180,7 @@ options! {
         /// Size of a message to the bus after escaping; larger: 413. The C router dies of 10 MiB.
         bus_message_bytes_max: usize = Kind::Bytes { min: 1_024, max: 512 << 20 }, "8 MiB", unit "bytes";
         /// Nesting of a client's JSON; deeper: 400. The C router's parser recurses.
-        json_depth_max: usize = Kind::Integer { min: 8, max: 1_024 }, "1000", unit "levels";
+        json_depth_max: usize = Kind::Integer { min: 8, max: Limits::JSON_DEPTH_MOST as u64 }, "1000", unit "levels";
         /// Messages in one envelope; more: 400. A C worker reads 256.
         messages_per_envelope_max: usize = Kind::Integer { min: 1, max: 256 }, "256", unit "messages";
         /// Requests of one client in flight at once; more wait in its backlog.

@@ -28,6 +28,9 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The highest `json_depth_max`: so many levels the strict walk can follow.
+    pub const JSON_DEPTH_MOST: usize = DEPTH_MOST;
+
     /// The defaults of the options table.
     pub const DEFAULT: Self =
         Self { json_depth_max: 1_000, messages_per_envelope_max: 256, bus_message_bytes_max: 8 << 20 };
