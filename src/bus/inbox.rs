@@ -6,7 +6,7 @@
 use super::resp::{self, Token};
 
 /// Pairs that are queued ahead: the next pop is in Redis before the reply of the last has been read. A lone client's reply
-/// uses up one, and writing more of them wakes Redis beside it: that happens once for half of these.
+/// uses up one, and writing more of them wakes Redis beside it: with half of these used up, once for every four replies.
 const PAIRS_AHEAD: usize = 8;
 /// Bytes that one pop should carry.
 const POP_BYTES: usize = 512 * 1024;

@@ -135,13 +135,12 @@ impl Core {
     /// Lets `decide` decide, with the time of now, and does what it decided.
     pub fn clients<T>(self: &Rc<Self>, decide: impl FnOnce(&mut Clients) -> T) -> T {
         let mut clients = self.clients.borrow_mut();
-        let now_ms = self.shared.now_ms();
-        clients.context.now_ms = now_ms;
+        clients.context.now_ms = self.shared.now_ms();
         let decided = decide(&mut clients);
         // What is done may lead to more decisions: what was sent may be the last that its client waited for.
         while !clients.context.output.is_empty() {
             let mut output = clients.take_output(self.spare_output.take());
-            self.carry_out(&mut clients, &mut output, now_ms);
+            self.carry_out(&mut clients, &mut output);
             output.clear();
             self.spare_output.replace(output);
         }
@@ -149,11 +148,11 @@ impl Core {
     }
 
     /// Does what was decided.
-    fn carry_out(self: &Rc<Self>, clients: &mut Clients, output: &mut Output, now_ms: u64) {
+    fn carry_out(self: &Rc<Self>, clients: &mut Clients, output: &mut Output) {
         if !output.activity.is_empty()
             && let Some(log) = &mut *self.activity.borrow_mut()
         {
-            log.log(now_ms, &output.activity);
+            log.log(clients.context.now_ms, &output.activity);
         }
         for (level, line) in output.events.drain(..) {
             match level {

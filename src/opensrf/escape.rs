@@ -37,7 +37,7 @@ pub(super) fn push_inside(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&bytes[done..]);
 }
 
-/// Length of `text` once the C router has escaped it: U+007F and characters of two or three bytes become `\uXXXX`,
+/// Length of `text` once the C router has escaped it: U+007F and characters of two or three bytes become `\u` and four digits,
 /// those of four bytes a pair, the rest stays (quirk 8).
 pub(super) fn escaped_len(text: &[u8]) -> usize {
     // A block's surplus fits a byte (at most 8 for each of 16), which lets the compiler add lane by lane.

@@ -345,7 +345,7 @@ fn unescape(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// The character that `uXXXX` or `uXXXX\uXXXX` stands for, and the bytes taken.
+/// The character that `u` and four digits stand for, or such a pair of escapes, and the bytes taken.
 fn unicode_escape(escape: &[u8]) -> Option<(char, usize)> {
     let high = hex4(escape.get(1..5)?)?;
     if !(0xD800..0xDC00).contains(&high) {

@@ -28,9 +28,9 @@ pub use activity::ActivityLog;
 use line::{Lines, Queue};
 use sink::{LogFile, Output, Sink, Syslog};
 
-/// What waits for the writer at most: messages, and lines of activity gathered to 48 KiB, which are 100 MB or 8 s of 50,000
+/// What waits for the writer at most: messages, and lines of activity gathered to 32 KiB, which are 270 MB or 40 s of 50,000
 /// requests a second. What comes next is dropped and counted.
-const QUEUE_MAX: usize = 2_048;
+const QUEUE_MAX: usize = 8_192;
 
 /// Which messages are printed; activity lines are, whatever the level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,12 +1,12 @@
 //! The activity log of one thread: lines are gathered, and queued together.
 //!
 //! A request writes a line. Through tracing, one by one, that was a tenth of a request's cost: here a line is copied
-//! behind a time that is printed once a millisecond, and the writer is woken once a tick.
+//! behind a time that is printed anew when the core's clock has moved, and the writer is woken once a tick or bufferful.
 
 use super::line::{ACTIVITY_LINES, LINE_BYTES_MAX, Queue, print_time};
 
 /// Lines that are gathered before they are queued, bytes. Each queueing wakes the writer, which costs more than it writes.
-const GATHERED_BYTES_MAX: usize = 48 * 1024;
+const GATHERED_BYTES_MAX: usize = 32 * 1024;
 
 /// Where a core's activity goes. Its drop queues what is left.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct ActivityLog {
     count: usize,
     /// What a line begins with: `2026-01-31T23:59:59.999Z INFO  activity: `.
     head: String,
-    /// The millisecond of `head`, by the caller's clock.
+    /// When `head` was printed, ms by the caller's clock.
     head_ms: Option<u64>,
     /// Whether the level is coloured.
     colour: bool,
