@@ -22,6 +22,7 @@ pub mod config;
 pub mod core;
 pub mod counters;
 pub mod drain;
+pub mod near;
 pub mod opensrf;
 pub mod process;
 pub mod session;

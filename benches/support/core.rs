@@ -15,12 +15,15 @@ use evergate::session::context::Context;
 use evergate::session::limits::Names;
 use evergate::session::output::{Output, SlotIndex};
 use memchr::memmem;
+use smallvec::SmallVec;
 
 use super::messages::{self, Content};
 
 const ADDRESS: &str = "opensrf:client:gateway:public.localhost:vm:29482:e725a801";
 const HANDSHAKE: &[u8] = b"GET /osrf-websocket-translator HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// Replies that are handed on together, as `src/bus/link.rs` does.
+const TOGETHER: usize = 32;
 /// Stands where the bus thread goes in a reply.
 const THREAD: &str = "THREAD";
 
@@ -108,11 +111,17 @@ impl PureCore {
         self.commands.clear();
         self.inbox.write(&mut self.commands);
         let mut at = 0;
-        while let Some(token) = resp::next(&self.popped, &mut at).expect("RESP") {
-            if let Some(message) = self.inbox.token(&token).expect("the reply to a pop") {
-                self.clients.from_bus(message);
-                settle(&mut self.clients, &mut self.outbox, &mut self.output, &mut self.sent_bytes);
+        let mut more = true;
+        while more {
+            let mut messages = SmallVec::<[&[u8]; TOGETHER]>::new();
+            while messages.len() < TOGETHER && more {
+                match resp::next(&self.popped, &mut at).expect("RESP") {
+                    Some(token) => messages.extend(self.inbox.token(&token).expect("the reply to a pop")),
+                    None => more = false,
+                }
             }
+            self.clients.from_bus(&messages);
+            settle(&mut self.clients, &mut self.outbox, &mut self.output, &mut self.sent_bytes);
         }
     }
 

@@ -11,8 +11,8 @@ use super::resp::{self, Token};
 use crate::core::stream::Stream;
 
 /// Bytes that a link reads at once; more for a message that is known to be larger. It also bounds a turn: what one
-/// read brought is handed to clients, then their sends have their turn before the next read.
-const READ_BYTES: usize = 32 * 1024;
+/// read brought is handed to clients and sent, then the others have their turn before the next read.
+const READ_BYTES: usize = 128 * 1024;
 
 /// A connection whose account is accepted.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Input {
         if self.at == self.buffer.len() {
             self.buffer.clear();
             self.at = 0;
-            if self.buffer.capacity() > 16 * READ_BYTES {
+            if self.buffer.capacity() > 4 * READ_BYTES {
                 self.buffer = Vec::new();
             }
         }
@@ -68,19 +68,37 @@ impl Input {
             self.buffer.clear();
             self.at = 0;
         }
-        match stream.try_read(&mut self.buffer) {
-            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "Redis closed the connection")),
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error),
+        let mut some = [0; 4096];
+        match stream.read_now(&mut some)? {
+            None => Ok(false),
+            Some(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "Redis closed the connection")),
+            Some(bytes) => {
+                self.buffer.extend_from_slice(&some[..bytes]);
+                Ok(true)
+            }
         }
     }
 
     /// The next token, or `None` when it is not all here.
     pub fn next(&mut self) -> io::Result<Option<Token<'_>>> {
-        resp::next(&self.buffer, &mut self.at)
-            .map_err(|resp::Malformed| io::Error::new(io::ErrorKind::InvalidData, "Redis sent what is not RESP"))
+        next(&self.buffer, &mut self.at)
     }
+
+    /// Shows `take` token after token until it says that it has enough, which is what is returned; false where the next token
+    /// is not all here.
+    pub fn each<'a>(&'a mut self, mut take: impl FnMut(&Token<'a>) -> io::Result<bool>) -> io::Result<bool> {
+        while let Some(token) = next(&self.buffer, &mut self.at)? {
+            if take(&token)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn next<'a>(buffer: &'a [u8], at: &mut usize) -> io::Result<Option<Token<'a>>> {
+    resp::next(buffer, at)
+        .map_err(|resp::Malformed| io::Error::new(io::ErrorKind::InvalidData, "Redis sent what is not RESP"))
 }
 
 /// Connects to `address`, logs in, and has Redis carry out `probe`, so that an account or a server that refuses what the

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use monoio::time::{sleep, timeout};
+use smallvec::SmallVec;
 
 use super::acks::{self, Acks};
 use super::connection::{self, Greeted, Input};
@@ -22,6 +23,9 @@ use crate::counters::{self, LinkState};
 const BACKOFF_MS: u64 = 50;
 /// How long a link whose pops were refused before must go without another refusal to count as up.
 const REFUSAL_WAIT: Duration = Duration::from_millis(500);
+
+/// Popped messages that are handed on together, and whose replies are sent before the next.
+const TOGETHER: usize = 32;
 
 /// What every link must know.
 #[derive(Clone, Debug)]
@@ -351,12 +355,15 @@ fn deliver(core: &Rc<Core>, inbox: &mut Inbox, input: &mut Input) -> io::Result<
         }
         Unexpected::Shape => io::Error::new(io::ErrorKind::InvalidData, "Redis answered what was not asked"),
     };
-    core.clients(|clients| {
-        while let Some(token) = input.next()? {
-            if let Some(message) = inbox.token(&token).map_err(unexpected)? {
-                clients.from_bus(message);
-            }
+    loop {
+        let mut messages = SmallVec::<[&[u8]; TOGETHER]>::new();
+        let more = input.each(|token| {
+            messages.extend(inbox.token(token).map_err(unexpected)?);
+            Ok(messages.len() == TOGETHER)
+        });
+        core.clients(|clients| clients.from_bus(&messages));
+        if !more? {
+            return Ok(());
         }
-        Ok(())
-    })
+    }
 }

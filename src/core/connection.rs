@@ -74,10 +74,12 @@ async fn read(core: &Rc<Core>, slot: SlotIndex, connection: &Connection) -> &'st
         if connection.stream.readable().await.is_err() {
             return "the connection broke";
         }
-        let (result, mut buffer) = connection.stream.read(core.pool.take()).await;
-        let end = match result {
-            Ok(0) => Some("the client ended the connection without a Close frame"),
-            Ok(bytes) => {
+        core.bring_near(slot);
+        let mut buffer = core.pool.take();
+        let end = match connection.stream.read_now(&mut buffer) {
+            Ok(None) => None,
+            Ok(Some(0)) => Some("the client ended the connection without a Close frame"),
+            Ok(Some(bytes)) => {
                 core.clients(|clients| clients.input(slot, &mut buffer[..bytes]));
                 None
             }

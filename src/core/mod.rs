@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use crate::bus::link::{Link, LinkOptions};
 use crate::counters::{self, Counts, LinkState};
+use crate::near;
 use crate::process::logs::ActivityLog;
 use crate::process::phase::Shared;
 use crate::process::resolver::Resolver;
@@ -175,6 +176,9 @@ impl Core {
                 }
             }
         };
+        if output.send.len() > 1 {
+            each(&output.send, &mut |_, connection| near::bring(&**connection));
+        }
         each(&output.send, &mut |slot, connection| connection::send_outbound(self, clients, slot, connection));
         each(&output.half_close, &mut |_, connection| connection.stream.shutdown(Shutdown::Write));
         each(&output.hang_up, &mut |_, connection| {
@@ -182,6 +186,11 @@ impl Core {
             connection.reader.notify();
         });
         each(&output.resume, &mut |_, connection| connection.reader.notify());
+    }
+
+    /// The client in `slot` will be asked for soon.
+    pub fn bring_near(&self, slot: SlotIndex) {
+        self.clients.borrow().bring_near(slot);
     }
 
     /// Milliseconds since the process began.

@@ -85,12 +85,14 @@ impl Stream {
         self.stream().readable(false).await
     }
 
-    /// Appends what has been received, 4 KiB at most, without waiting; 0 bytes = the peer has ended.
-    pub fn try_read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        let mut some = [0_u8; 4096];
-        let bytes = nix::sys::socket::recv(self.fd, &mut some, MsgFlags::MSG_DONTWAIT)?;
-        buffer.extend_from_slice(&some[..bytes]);
-        Ok(bytes)
+    /// Receives into `buffer` what has come, without waiting and without the ring: `None` = nothing, 0 bytes = the peer has
+    /// ended.
+    pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match nix::sys::socket::recv(self.fd, buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Sends what the kernel takes of `bytes` at once, without waiting and without the ring: that much.

@@ -5,14 +5,18 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use super::spare::Spare;
+use crate::near;
 use crate::opensrf::address;
 use crate::opensrf::envelope::{Kind, Trace};
 
-/// Ended conversations that a book keeps for the next ones.
-const SPARE_CONVERSATIONS: usize = 4;
-/// A conversation that held more at once is not kept.
-const SPARE_PENDING: usize = 16;
+/// A book that held more conversations at once is not kept.
+const KEPT_MAX: usize = 16;
+
+/// A short text of a client's, which lies in the book itself.
+type Text = SmallVec<[u8; 32]>;
 
 /// One REQUEST or CONNECT whose end has not come.
 #[derive(Debug)]
@@ -33,20 +37,20 @@ pub struct Pending {
 }
 
 /// One envelope sent to the router and all that follows from it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Conversation {
     /// Its number; never used again for this client.
     pub n: u64,
     /// The client's thread, unescaped.
-    pub thread: String,
+    thread: Text,
     /// The thread as the client spelled it, quoted JSON.
-    pub thread_spelled: Vec<u8>,
+    pub thread_spelled: Text,
     /// `osrf_xid` of the last envelope relayed, quoted JSON.
-    pub xid: Vec<u8>,
+    pub xid: Text,
     /// The address of the service that the first envelope named.
     pub address: Rc<str>,
     /// What has not ended, oldest first.
-    pub pending: Vec<Pending>,
+    pub pending: SmallVec<[Pending; 1]>,
     /// Who answered the CONNECT last. Kept after a DISCONNECT: requests relayed to it may still be pending.
     pub worker: Option<Rc<str>>,
     /// The index of the worker's bus domain; 0 = the primary.
@@ -67,28 +71,19 @@ impl Conversation {
         address::service_of(&self.address)
     }
 
+    /// The client's thread.
+    pub fn thread(&self) -> &str {
+        std::str::from_utf8(&self.thread).expect("it was made of a str")
+    }
+
+    fn is_of(&self, thread: &str) -> bool {
+        *self.thread == *thread.as_bytes()
+    }
+
     /// Takes out the oldest pending one of `trace`.
     fn take(&mut self, trace: i64, is: impl Fn(Kind) -> bool) -> Option<Pending> {
         let at = self.pending.iter().position(|pending| pending.trace.value == trace && is(pending.kind))?;
         Some(self.pending.remove(at))
-    }
-
-    /// Nothing of it but its memory.
-    fn emptied(mut self) -> Self {
-        self.thread.clear();
-        self.thread_spelled.clear();
-        self.xid.clear();
-        self.pending.clear();
-        Self {
-            n: 0,
-            worker: None,
-            worker_domain: 0,
-            connected: false,
-            connected_since_ms: 0,
-            leaving: false,
-            pushes: 0,
-            ..self
-        }
     }
 
     fn is_over(&self) -> bool {
@@ -120,9 +115,7 @@ pub struct Book {
 #[derive(Debug, Default)]
 pub(super) struct Open {
     /// In the order of their numbers.
-    conversations: Vec<Conversation>,
-    /// Ended ones, kept for their memory.
-    spare: Vec<Conversation>,
+    conversations: SmallVec<[Conversation; 1]>,
     /// Envelopes that wait, oldest first.
     backlog: VecDeque<Waiting>,
     /// Bytes of their texts.
@@ -141,6 +134,13 @@ pub(super) struct Open {
 static NO_BACKLOG: VecDeque<Waiting> = VecDeque::new();
 
 impl Book {
+    /// It will be asked for soon.
+    pub(super) fn bring_near(&self) {
+        if let Some(open) = &self.open {
+            near::bring(&**open);
+        }
+    }
+
     fn sum(&self, of: impl FnOnce(&Open) -> usize) -> usize {
         self.open.as_deref().map_or(0, of)
     }
@@ -198,16 +198,13 @@ impl Book {
         if self.sessions() == 0 {
             return None;
         }
-        self.conversations().iter().find(|c| c.connected && *c.thread == *thread).map(|c| c.n)
+        self.conversations().iter().find(|c| c.connected && c.is_of(thread)).map(|c| c.n)
     }
 
     /// Whether a CONNECT of `thread` is pending.
     pub fn is_connecting(&self, thread: &str) -> bool {
         self.connecting() > 0
-            && self
-                .conversations()
-                .iter()
-                .any(|c| *c.thread == *thread && c.pending.iter().any(|p| p.kind == Kind::Connect))
+            && self.conversations().iter().any(|c| c.is_of(thread) && c.pending.iter().any(|p| p.kind == Kind::Connect))
     }
 
     /// Opens a conversation and says its number. `address` is that of its service.
@@ -215,12 +212,20 @@ impl Book {
         let n = self.next_n;
         self.next_n += 1;
         let open = self.open.get_or_insert_with(|| spare.book());
-        let mut conversation = open.spare.pop().unwrap_or_default();
-        conversation.n = n;
-        conversation.thread.push_str(thread);
-        conversation.thread_spelled.extend_from_slice(thread_spelled);
-        conversation.address = address;
-        open.conversations.push(conversation);
+        open.conversations.push(Conversation {
+            n,
+            thread: Text::from_slice(thread.as_bytes()),
+            thread_spelled: Text::from_slice(thread_spelled),
+            xid: Text::new(),
+            address,
+            pending: SmallVec::new(),
+            worker: None,
+            worker_domain: 0,
+            connected: false,
+            connected_since_ms: 0,
+            leaving: false,
+            pushes: 0,
+        });
         n
     }
 
@@ -268,9 +273,15 @@ impl Book {
         let Some((mut counts, _, conversation)) = self.open.as_deref_mut().and_then(|open| open.find(n)) else {
             return Vec::new();
         };
-        let ended: Vec<Pending> = conversation.pending.extract_if(.., |pending| ends(pending)).collect();
-        for pending in &ended {
-            counts.discount(pending);
+        let mut ended = Vec::new();
+        let mut at = 0;
+        while let Some(pending) = conversation.pending.get(at) {
+            if ends(pending) {
+                counts.discount(pending);
+                ended.push(conversation.pending.remove(at));
+            } else {
+                at += 1;
+            }
         }
         ended
     }
@@ -306,10 +317,7 @@ impl Book {
             && let Some((_, at, conversation)) = open.find(n)
             && conversation.is_over()
         {
-            let over = open.conversations.remove(at);
-            if open.spare.len() < SPARE_CONVERSATIONS && over.pending.capacity() <= SPARE_PENDING {
-                open.spare.push(over.emptied());
-            }
+            open.conversations.remove(at);
         }
     }
 
@@ -355,6 +363,11 @@ impl Counts<'_> {
 }
 
 impl Open {
+    /// Whether it is worth keeping for its memory.
+    pub(super) fn is_small(&self) -> bool {
+        self.conversations.capacity() <= KEPT_MAX
+    }
+
     /// The conversation `n`, where it stands, and the counts that its changes change.
     fn find(&mut self, n: u64) -> Option<(Counts<'_>, usize, &mut Conversation)> {
         let at = self.conversations.binary_search_by_key(&n, |conversation| conversation.n).ok()?;

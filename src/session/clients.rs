@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use memchr::memmem;
+use smallvec::SmallVec;
+
 use super::client::{Class, Client, Stage};
 use super::context::Context;
 use super::limits::Limits;
@@ -11,11 +14,14 @@ use super::output::{Level, Output, SlotIndex};
 use crate::bus::outbox::Ticket;
 use crate::counters::{self, Limit, Oldest};
 use crate::drain::{Drain, DrainOptions};
+use crate::near;
 use crate::opensrf::address::{self, BusThread};
 use crate::opensrf::reply::{ReplyKind, ReplyMessage, parse_reply};
 use crate::websocket::CloseCode;
 use crate::websocket::decoder::Decoder;
 
+/// Where the thread of a bus message is looked for in a hurry: its addresses and identifiers come before the body.
+const HEAD_BYTES: usize = 512;
 /// A tick that is so late is a stall of ours: what clients owed meanwhile is not held against them.
 const STALL_MS: u64 = 1_000;
 
@@ -37,6 +43,8 @@ pub struct Clients {
     paused: Vec<SlotIndex>,
     /// When the last tick was, ms; 0 = none yet.
     ticked_ms: u64,
+    /// Finds where a bus message names its thread.
+    thread_key: memmem::Finder<'static>,
     /// Reused between replies.
     reply_messages: Vec<ReplyMessage>,
     /// What they share.
@@ -52,6 +60,7 @@ impl Clients {
             due_ms: Vec::new(),
             paused: Vec::new(),
             ticked_ms: 0,
+            thread_key: memmem::Finder::new(br#""thread":""#),
             reply_messages: Vec::new(),
             context,
         }
@@ -158,8 +167,33 @@ impl Clients {
         }
     }
 
-    /// A message was popped from the core's list.
-    pub fn from_bus(&mut self, text: &[u8]) {
+    /// Messages were popped from the core's list. What they need is asked for together.
+    pub fn from_bus(&mut self, texts: &[&[u8]]) {
+        if texts.len() > 1 {
+            let slots: SmallVec<[SlotIndex; 32]> = texts
+                .iter()
+                .filter_map(|text| slot_of(&self.thread_key, text))
+                .inspect(|slot| self.bring_near(*slot))
+                .collect();
+            for slot in slots {
+                if let Some(Slot { client: Some(client), .. }) = self.slots.get(slot as usize) {
+                    client.book.bring_near();
+                }
+            }
+        }
+        for text in texts {
+            self.deliver(text);
+        }
+    }
+
+    /// The client in `slot` will be asked for soon.
+    pub fn bring_near(&self, slot: SlotIndex) {
+        if let Some(Slot { client: Some(client), .. }) = self.slots.get(slot as usize) {
+            near::bring(&**client);
+        }
+    }
+
+    fn deliver(&mut self, text: &[u8]) {
         counters::add(&self.context.counts().bus_pops, 1);
         let reply = match parse_reply(text, std::mem::take(&mut self.reply_messages)) {
             Ok(reply) => reply,
@@ -347,6 +381,13 @@ impl Clients {
         count(client, cx);
         self.due_ms[slot as usize] = client.due_ms(cx);
     }
+}
+
+/// The slot that a bus message is probably for, at a glance: good enough to have memory ready, not to deliver by.
+fn slot_of(thread: &memmem::Finder<'_>, text: &[u8]) -> Option<SlotIndex> {
+    let head = &text[..text.len().min(HEAD_BYTES)];
+    let digits = head[thread.find(head)? + thread.needle().len()..].iter().take_while(|byte| byte.is_ascii_digit());
+    Some(digits.fold(0, |slot: SlotIndex, digit| slot.wrapping_mul(10).wrapping_add(SlotIndex::from(digit - b'0'))))
 }
 
 /// Moves the gauges from what was counted for the client to what it is now.

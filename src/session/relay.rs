@@ -283,7 +283,7 @@ impl Client {
     pub(super) fn disconnect_worker(&self, cx: &mut Context, conversation: &Conversation) {
         if let Some(worker) = &conversation.worker {
             let mut bus_thread = String::new();
-            self.bus_thread(conversation.n).write(&conversation.thread, &mut bus_thread);
+            self.bus_thread(conversation.n).write(conversation.thread(), &mut bus_thread);
             cx.push_disconnect(conversation.worker_domain, worker, &bus_thread, &conversation.xid);
         }
     }

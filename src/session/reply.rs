@@ -39,7 +39,7 @@ impl Client {
         // The bad byte of a reply that is not UTF-8 may be in its osrf_xid.
         let xid = match reply.xid.as_deref() {
             Some(xid) if reply.utf8 => Cow::Borrowed(xid),
-            _ => Cow::Owned(conversation.xid.clone()),
+            _ => Cow::Owned(conversation.xid.to_vec()),
         };
         let xid = &*xid;
         // What a bad byte stands in for, in case this reply cannot be forwarded as it is.

@@ -14,7 +14,7 @@ const BUFFER_BYTES_MAX: usize = 20 * 1024;
 /// The smallest buffer made, bytes: most messages fit.
 const BUFFER_BYTES_MIN: usize = 1024;
 /// Books kept.
-const BOOKS_MAX: usize = 256;
+const BOOKS_MAX: usize = 512;
 /// Names known of one kind; then all are forgotten and learnt again.
 const NAMES_MAX: usize = 1024;
 
@@ -52,14 +52,13 @@ impl Spare {
     }
 
     /// An empty book.
-    #[expect(clippy::unnecessary_box_returns, reason = "see `books`")]
     pub(super) fn book(&mut self) -> Box<Open> {
         self.books.pop().unwrap_or_default()
     }
 
     /// Takes a book back in which nothing is left.
     pub(super) fn give_book(&mut self, book: Box<Open>) {
-        if self.books.len() < BOOKS_MAX {
+        if self.books.len() < BOOKS_MAX && book.is_small() {
             self.books.push(book);
         }
     }

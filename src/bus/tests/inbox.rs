@@ -59,7 +59,7 @@ fn pairs_are_queued_ahead_and_written_again_when_half_are_used_up() {
         assert_eq!(inbox.write(&mut out), 0, "most replies cost no write");
     }
     feed(&mut inbox, &[pair("m", &["n"]).as_bytes()]).expect("a pair");
-    assert_eq!((inbox.write(&mut out), counts(&out)), (8, vec!["64".to_owned(); 4]));
+    assert_eq!((inbox.write(&mut out), counts(&out)), (8, vec!["256".to_owned(); 4]));
 }
 
 #[test]
@@ -82,11 +82,11 @@ fn each_element_is_handed_on_as_it_completes() {
 }
 
 #[test]
-fn a_pop_carries_about_half_a_mebibyte_and_at_most_64() {
+fn a_pop_carries_about_half_a_mebibyte_and_at_most_256() {
     let mut inbox = written();
     let small = "s".repeat(400);
     feed(&mut inbox, &[pair(&small, &[&*small; 16]).as_bytes()]).expect("a pair");
-    assert_eq!(inbox.pop_size(), 64);
+    assert_eq!(inbox.pop_size(), 256);
     let large = "l".repeat(5_000_000);
     feed(&mut inbox, &[pair(&large, &[]).as_bytes()]).expect("a pair");
     assert_eq!(inbox.pop_size(), 1, "one large message is enough to be careful");

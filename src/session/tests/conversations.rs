@@ -398,7 +398,7 @@ fn a_reply_that_is_not_utf8_becomes_a_500_and_still_ends_its_request() {
         let mut bytes = reply.to_string().into_bytes();
         let at = bytes.windows(3).position(|window| window == b"BAD").expect("BAD");
         bytes[at] = 0xff;
-        world.clients.from_bus(&bytes);
+        world.clients.from_bus(&[&bytes]);
         world.settle();
         assert_eq!(world.told(slot), (500, vec![json!(4)], false), "{place}");
     }
@@ -407,12 +407,38 @@ fn a_reply_that_is_not_utf8_becomes_a_500_and_still_ends_its_request() {
 }
 
 #[test]
+fn replies_that_come_together_each_find_their_client() {
+    let mut world = World::new();
+    let slots: Vec<_> = (0..40).map(|_| world.client()).collect();
+    let mut replies = vec!["{".to_owned(), r#"{"thread":"99999999999999999999.0.0:t"}"#.to_owned()];
+    for (at, slot) in slots.iter().enumerate() {
+        world.say(*slot, envelope("t", &[request(7)]));
+        let thread = world.pushed_one().thread().to_owned();
+        // Whoever writes a bus message chooses the order of its members; the thread may be far behind.
+        let body = json!([result(7), status(7, 205)]).to_string();
+        let padding = "p".repeat(at * 40);
+        replies.push(match at % 3 {
+            0 => format!(r#"{{"thread":"{thread}","from":"{WORKER}","body":{body}}}"#),
+            1 => format!(r#"{{"from":"{WORKER}","osrf_xid":"{padding}","thread":"{thread}","body":{body}}}"#),
+            _ => format!(r#"{{"body":{body},"from":"{WORKER}","thread":"{thread}"}}"#),
+        });
+    }
+    world.clients.from_bus(&replies.iter().map(String::as_bytes).collect::<Vec<_>>());
+    world.settle();
+    for slot in slots {
+        assert_eq!(world.heard_one(slot)["osrf_msg"][1]["__p"]["payload"]["__p"]["statusCode"], 205);
+        assert!(world.state(slot).book.is_idle());
+    }
+    assert_eq!(world.counts().bus_pops.load(Relaxed), 42);
+    assert_eq!(world.counts().bus_garbage.load(Relaxed) + world.counts().undeliverable.load(Relaxed), 2);
+}
+
+#[test]
 fn what_cannot_be_read_from_the_bus_is_counted_and_harms_nobody() {
     let mut world = World::new();
     let slot = world.client();
-    for text in ["", "{", "[]", "{}", r#"{"thread":"0.0.0:t","body":5}"#, "\u{1}"] {
-        world.clients.from_bus(text.as_bytes());
-    }
+    let garbage = ["", "{", "[]", "{}", r#"{"thread":"0.0.0:t","body":5}"#, "\u{1}"];
+    world.clients.from_bus(&garbage.map(str::as_bytes));
     assert_eq!(world.counts().bus_garbage.load(Relaxed), 6);
     for thread in ["", "t", "9.0.0:t", "0.0.7:t", "0.00.0:t", "-1.0.0:t", "0.0.99999999999999999999:t"] {
         world.bus(&json!({"from": WORKER, "thread": thread, "osrf_xid": "x", "body": [result(0)]}));

@@ -233,7 +233,7 @@ impl World {
 
     /// A message pops up on the core's list.
     fn bus(&mut self, message: &Value) {
-        self.clients.from_bus(message.to_string().as_bytes());
+        self.clients.from_bus(&[message.to_string().as_bytes()]);
         self.settle();
     }
 

@@ -24,6 +24,7 @@ mod world;
 product! {
     "../../../src/counters.rs" counters;
     "../../../src/drain.rs" drain;
+    "../../../src/near.rs" near;
     "../../../src/opensrf/mod.rs" opensrf;
     "../../../src/session/mod.rs" session;
     "../../../src/websocket/mod.rs" websocket;

@@ -211,7 +211,7 @@ impl Small {
             utf8: true,
             readable: true,
         };
-        self.call(|clients| clients.from_bus(text.as_bytes()));
+        self.call(|clients| clients.from_bus(&[text.as_bytes()]));
         self.oracle.reply(&reply);
         self.settle();
     }

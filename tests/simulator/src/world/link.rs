@@ -277,7 +277,7 @@ impl World {
                             violated!("popped is what nobody sent: {}", String::from_utf8_lossy(message));
                         };
                         note!(self, "popped {}", String::from_utf8_lossy(message));
-                        self.call(|clients| clients.from_bus(message));
+                        self.call(|clients| clients.from_bus(&[message]));
                         self.oracle.reply(&reply);
                         self.settle();
                     }
