@@ -19,7 +19,7 @@ use super::resp::{Replies, Request, request};
 /// Most connections at a time: Redis' `maxclients`.
 const CLIENTS_MAX: usize = 10_000;
 /// Bytes of requests that one client may have waiting, the unfinished one included: Redis' `client-query-buffer-limit`.
-const QUERY_BYTES_MAX: usize = 1024 * 1024 * 1024;
+const QUERY_BYTES_MAX: usize = 1024 * 1024 * if cfg!(test) { 64 } else { 1024 };
 /// Bytes of replies gathered before they are written, so that a long pipeline does not gather without end.
 const REPLY_BYTES_GATHERED: usize = 256 * 1024;
 /// Capacity above which an emptied buffer is given back.
@@ -200,6 +200,8 @@ impl Connection {
         };
         // After taking its place in the queue: a client slow to read its earlier replies does not lose its turn.
         self.write().await?;
+        // Whoever queues pops ahead never lets the buffer run empty.
+        self.compact();
         let deadline = (timeout_seconds > 0.0).then(|| Instant::now() + Duration::from_secs_f64(timeout_seconds));
         loop {
             let room = QUERY_BYTES_MAX.saturating_sub(self.received.len());

@@ -228,3 +228,20 @@ async fn a_large_element_and_a_long_pipeline_come_through_whole() {
         assert_eq!(bare.reply().await, format!(":{length}\r\n"));
     }
 }
+
+#[tokio::test]
+async fn pops_queued_ahead_for_ever_hold_no_more_than_what_waits() {
+    let server = start(LOOPBACK, stock_users()).await.unwrap();
+    let (mut reader, mut writer) = (Bare::gateway(server.addr()).await, Bare::gateway(server.addr()).await);
+    // Requests of 60 KB: what one connection sends in all is more than it may have waiting.
+    let key = format!("opensrf:client:{}", "k".repeat(60_000));
+    let pop = format!("*3\r\n$5\r\nBLPOP\r\n${}\r\n{key}\r\n$1\r\n0\r\n", key.len());
+    let push = format!("*3\r\n$5\r\nRPUSH\r\n${}\r\n{key}\r\n$1\r\nx\r\n", key.len());
+    reader.send(&pop).await;
+    for _ in 0..64 * 1024 * 1024 / pop.len() + 10 {
+        reader.send(&pop).await;
+        writer.send(&push).await;
+        assert_eq!(writer.reply().await, ":1\r\n");
+        assert!(reader.reply().await.ends_with("$1\r\nx\r\n"));
+    }
+}
