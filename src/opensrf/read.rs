@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::envelope::{Envelope, Kind, Limit, Limits, Message, Refusal, Splice};
+use super::payload::Payload;
 use super::printable::{is_plain, is_printable};
 use super::rules::{Lenient, Rules, Strict};
 use super::scan::{Broken, Cursor, Scalar};
@@ -42,9 +43,9 @@ pub(super) fn refuse(text: &str, limits: &Limits, reason: String, limit: Option<
 }
 
 /// What has been read so far.
-struct Draft<'a, R> {
-    text: &'a [u8],
-    cursor: Cursor<'a, R>,
+pub(super) struct Draft<'a, R> {
+    pub(super) text: &'a [u8],
+    pub(super) cursor: Cursor<'a, R>,
     messages_max: usize,
     service: Option<Cow<'a, str>>,
     thread: Cow<'a, str>,
@@ -73,13 +74,6 @@ struct Parameters<'a> {
 
 /// Messages of one refused envelope that are answered at most: the highest `messages_per_envelope_max`.
 const ANSWERED_MAX: usize = 256;
-
-/// What a REQUEST's payload said.
-#[derive(Default)]
-struct Payload<'a> {
-    method: Option<Cow<'a, str>>,
-    params: Option<&'a [u8]>,
-}
 
 impl<'a, R: Rules> Draft<'a, R> {
     fn new(text: &'a str, limits: &Limits, rules: R) -> Self {
@@ -128,13 +122,13 @@ impl<'a, R: Rules> Draft<'a, R> {
     }
 
     /// Notes a fault; the first one is what the client is told.
-    fn fault(&mut self, reason: &str) {
+    pub(super) fn fault(&mut self, reason: &str) {
         if self.fault.is_none() {
             self.fault = Some((reason.to_owned(), None));
         }
     }
 
-    fn repeated(&mut self, key: &[u8], place: &str) {
+    pub(super) fn repeated(&mut self, key: &[u8], place: &str) {
         if self.fault.is_none() {
             let key = String::from_utf8_lossy(key.get(..64).unwrap_or(key)).into_owned();
             let reason = format!(
@@ -384,68 +378,6 @@ impl<'a, R: Rules> Draft<'a, R> {
             b"DISCONNECT" => Some(Kind::Disconnect),
             _ => None,
         })
-    }
-
-    /// A payload is `{"__c":"osrfMethod","__p":{…}}`. C services also take the method without the class around it, so
-    /// that is read as well: what they would carry out must be logged and redacted by its real name.
-    fn read_payload(&mut self) -> Result<Payload<'a>, Broken> {
-        let mut bare = Payload::default();
-        let mut wrapped = None;
-        self.cursor.open(b'{')?;
-        let mut seen = Seen::new();
-        let mut room = Vec::new();
-        let mut first = true;
-        while let Some(key) = self.cursor.next_key(&mut first)? {
-            let name = key.name(&mut room);
-            if seen.repeats(key, name) {
-                self.repeated(name, "a payload");
-            }
-            if name == b"__p" && self.cursor.peek() == Some(b'{') {
-                wrapped = Some(self.read_method()?);
-            } else {
-                self.read_method_member(name, &mut bare)?;
-            }
-        }
-        match wrapped {
-            Some(wrapped) => {
-                if wrapped.method.is_some() && bare.method.is_some() {
-                    self.fault("a payload names two methods; leave out the one outside its __p");
-                }
-                Ok(wrapped)
-            }
-            None => Ok(bare),
-        }
-    }
-
-    fn read_method(&mut self) -> Result<Payload<'a>, Broken> {
-        let mut payload = Payload::default();
-        self.cursor.open(b'{')?;
-        let mut seen = Seen::new();
-        let mut room = Vec::new();
-        let mut first = true;
-        while let Some(key) = self.cursor.next_key(&mut first)? {
-            let name = key.name(&mut room);
-            if seen.repeats(key, name) {
-                self.repeated(name, "a payload's __p");
-            }
-            self.read_method_member(name, &mut payload)?;
-        }
-        Ok(payload)
-    }
-
-    fn read_method_member(&mut self, key: &[u8], payload: &mut Payload<'a>) -> Result<(), Broken> {
-        match key {
-            b"method" => {
-                if let Scalar::Text(text) = self.cursor.scalar()? {
-                    payload.method = text.unescape();
-                }
-            }
-            b"params" => payload.params = Some(&self.text[self.cursor.skip()?]),
-            _ => {
-                self.cursor.skip()?;
-            }
-        }
-        Ok(())
     }
 
     fn text_is(&mut self, expected: &[u8]) -> Result<bool, Broken> {

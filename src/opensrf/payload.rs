@@ -1,0 +1,79 @@
+//! Reading a REQUEST's payload: which method it calls, and with what.
+
+use std::borrow::Cow;
+
+use super::read::Draft;
+use super::rules::Rules;
+use super::scan::{Broken, Scalar};
+use super::seen::Seen;
+
+/// What a REQUEST's payload said.
+#[derive(Default)]
+pub(super) struct Payload<'a> {
+    pub(super) method: Option<Cow<'a, str>>,
+    pub(super) params: Option<&'a [u8]>,
+}
+
+impl<'a, R: Rules> Draft<'a, R> {
+    /// A payload is `{"__c":"osrfMethod","__p":{…}}`. C services also take the method without the class around it, so
+    /// that is read as well: what they would carry out must be logged and redacted by its real name.
+    pub(super) fn read_payload(&mut self) -> Result<Payload<'a>, Broken> {
+        let mut bare = Payload::default();
+        let mut wrapped = None;
+        self.cursor.open(b'{')?;
+        let mut seen = Seen::new();
+        let mut room = Vec::new();
+        let mut first = true;
+        while let Some(key) = self.cursor.next_key(&mut first)? {
+            let name = key.name(&mut room);
+            if seen.repeats(key, name) {
+                self.repeated(name, "a payload");
+            }
+            if name == b"__p" && self.cursor.peek() == Some(b'{') {
+                wrapped = Some(self.read_method()?);
+            } else {
+                self.read_method_member(name, &mut bare)?;
+            }
+        }
+        match wrapped {
+            Some(wrapped) => {
+                if wrapped.method.is_some() && bare.method.is_some() {
+                    self.fault("a payload names two methods; leave out the one outside its __p");
+                }
+                Ok(wrapped)
+            }
+            None => Ok(bare),
+        }
+    }
+
+    fn read_method(&mut self) -> Result<Payload<'a>, Broken> {
+        let mut payload = Payload::default();
+        self.cursor.open(b'{')?;
+        let mut seen = Seen::new();
+        let mut room = Vec::new();
+        let mut first = true;
+        while let Some(key) = self.cursor.next_key(&mut first)? {
+            let name = key.name(&mut room);
+            if seen.repeats(key, name) {
+                self.repeated(name, "a payload's __p");
+            }
+            self.read_method_member(name, &mut payload)?;
+        }
+        Ok(payload)
+    }
+
+    fn read_method_member(&mut self, key: &[u8], payload: &mut Payload<'a>) -> Result<(), Broken> {
+        match key {
+            b"method" => {
+                if let Scalar::Text(text) = self.cursor.scalar()? {
+                    payload.method = text.unescape();
+                }
+            }
+            b"params" => payload.params = Some(&self.text[self.cursor.skip()?]),
+            _ => {
+                self.cursor.skip()?;
+            }
+        }
+        Ok(())
+    }
+}
