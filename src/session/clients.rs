@@ -384,7 +384,7 @@ impl Clients {
 }
 
 /// The slot that a bus message is probably for, at a glance: good enough to have memory ready, not to deliver by.
-fn slot_of(thread: &memmem::Finder<'_>, text: &[u8]) -> Option<SlotIndex> {
+pub(super) fn slot_of(thread: &memmem::Finder<'_>, text: &[u8]) -> Option<SlotIndex> {
     let head = &text[..text.len().min(HEAD_BYTES)];
     let digits = head[thread.find(head)? + thread.needle().len()..].iter().take_while(|byte| byte.is_ascii_digit());
     Some(digits.fold(0, |slot: SlotIndex, digit| slot.wrapping_mul(10).wrapping_add(SlotIndex::from(digit - b'0'))))

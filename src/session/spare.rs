@@ -56,6 +56,12 @@ impl Spare {
         self.books.pop().unwrap_or_default()
     }
 
+    /// How many books are kept, for the tests.
+    #[cfg(test)]
+    pub(super) fn books(&self) -> usize {
+        self.books.len()
+    }
+
     /// Takes a book back in which nothing is left.
     pub(super) fn give_book(&mut self, book: Box<Open>) {
         if self.books.len() < BOOKS_MAX && book.is_small() {

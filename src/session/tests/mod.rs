@@ -11,6 +11,7 @@ mod edges;
 mod limits;
 mod losses;
 mod random;
+mod spare;
 mod transcripts;
 
 use std::collections::{HashMap, HashSet};
