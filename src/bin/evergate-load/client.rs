@@ -18,6 +18,15 @@ pub enum Outcome {
     Fault(Fault),
 }
 
+/// The moment at which a message is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// In nanoseconds of the run.
+    pub now_ns: u64,
+    /// The run ends: scripts are not gone on with.
+    pub is_ending: bool,
+}
+
 /// A script under way.
 #[derive(Debug)]
 struct Exchange {
@@ -25,7 +34,7 @@ struct Exchange {
     number: u32,
     /// Which of the plan's scripts.
     script: usize,
-    /// Which of the script's steps waits for its reply.
+    /// Which of the script's steps waits for its reply; those before have theirs.
     step: usize,
     /// The number of that step's request.
     request: u32,
@@ -50,8 +59,8 @@ pub struct Client {
     exchanges: Vec<Exchange>,
     /// Whether a request was ever given up: then a late reply is no duplicate.
     gave_up: bool,
-    /// A Close was sent: nothing may follow it (RFC 6455 section 5.5.1).
-    is_closing: bool,
+    /// Nothing more is sent: a Close was, which nothing may follow (RFC 6455 section 5.5.1), or nothing can be.
+    is_shut: bool,
     /// Frames to be sent.
     pub out: Vec<u8>,
 }
@@ -68,7 +77,7 @@ struct Message<'a> {
 impl Client {
     /// A client that has done nothing yet.
     pub fn new(number: u32) -> Self {
-        Self { number, next: 0, exchanges: Vec::new(), gave_up: false, is_closing: false, out: Vec::new() }
+        Self { number, next: 0, exchanges: Vec::new(), gave_up: false, is_shut: false, out: Vec::new() }
     }
 
     /// Scripts under way.
@@ -78,12 +87,12 @@ impl Client {
 
     /// Whether another script may begin beside those under way, of which there may be `in_flight_max`.
     pub fn has_room(&self, in_flight_max: usize) -> bool {
-        !self.is_closing && self.exchanges.len() < in_flight_max
+        !self.is_shut && self.exchanges.len() < in_flight_max
     }
 
-    /// Begins a script whose first request is due at `due_ns`, unless the client closes.
+    /// Begins a script whose first request is due at `due_ns`, unless nothing more is sent.
     pub fn begin(&mut self, plan: &Plan, script: usize, due_ns: u64) {
-        if self.is_closing {
+        if self.is_shut {
             return;
         }
         let number = self.next;
@@ -95,10 +104,10 @@ impl Client {
     }
 
     /// Judges a message of the server.
-    pub fn message(&mut self, plan: &Plan, text: &[u8], now_ns: u64, sink: &mut impl FnMut(Outcome)) {
+    pub fn message(&mut self, plan: &Plan, text: &[u8], moment: Moment, sink: &mut impl FnMut(Outcome)) {
         if plan.echo {
             self.echoed(plan, text, sink);
-        } else if self.envelope(plan, text, now_ns, sink) == Err(Malformed) {
+        } else if self.envelope(plan, text, moment, sink) == Err(Malformed) {
             sink(Outcome::Fault(Fault::Unparsable));
         }
     }
@@ -108,9 +117,14 @@ impl Client {
         frame::write(&mut self.out, frame::opcode::PONG, plan.mask, payload);
     }
 
+    /// Nothing more can be sent.
+    pub fn shut(&mut self) {
+        self.is_shut = true;
+    }
+
     /// Appends a Close, the last frame.
     pub fn close(&mut self, plan: &Plan, code: u16) {
-        self.is_closing = true;
+        self.shut();
         frame::write(&mut self.out, frame::opcode::CLOSE, plan.mask, &code.to_be_bytes());
     }
 
@@ -151,7 +165,7 @@ impl Client {
         &mut self,
         plan: &Plan,
         text: &[u8],
-        now_ns: u64,
+        moment: Moment,
         sink: &mut impl FnMut(Outcome),
     ) -> Result<(), Malformed> {
         let mut cursor = Cursor::new(text);
@@ -184,7 +198,7 @@ impl Client {
                 }
                 self.exchanges[index].blame(Fault::WrongTrace, sink);
             }
-            self.judge(plan, index, &message, now_ns, sink);
+            self.judge(plan, index, &message, moment, sink);
             if self.exchanges.get(index).is_none_or(|exchange| exchange.number != numbers.exchange) {
                 // It was the script's last; another may stand in its place, and this envelope is not for that one.
                 if messages.element()? {
@@ -217,7 +231,14 @@ impl Client {
     }
 
     /// What a message means to the exchange that it is for.
-    fn judge(&mut self, plan: &Plan, index: usize, message: &Message<'_>, now_ns: u64, sink: &mut impl FnMut(Outcome)) {
+    fn judge(
+        &mut self,
+        plan: &Plan,
+        index: usize,
+        message: &Message<'_>,
+        moment: Moment,
+        sink: &mut impl FnMut(Outcome),
+    ) {
         let numbers = self.exchanges[index].numbers(self.number);
         let exchange = &mut self.exchanges[index];
         let Step { expects, .. } = &plan.scripts[exchange.script].steps[exchange.step];
@@ -229,12 +250,12 @@ impl Client {
                 }
             }
             (b"STATUS", _) if matches!(code, 100 | 202) => {}
-            (b"STATUS", Expects::Connected) if code == 200 => self.next_step(plan, index, now_ns, sink),
+            (b"STATUS", Expects::Connected) if code == 200 => self.next_step(plan, index, moment, sink),
             (b"STATUS", Expects::Results(content)) if code == 205 => {
                 if let Some(fault) = exchange.complete(content) {
                     exchange.blame(fault, sink);
                 }
-                self.next_step(plan, index, now_ns, sink);
+                self.next_step(plan, index, moment, sink);
             }
             (b"STATUS", _) if code >= 300 => {
                 sink(Outcome::Fault(Fault::Status(u16::try_from(code).unwrap_or(u16::MAX))));
@@ -245,26 +266,26 @@ impl Client {
     }
 
     /// A step has its whole reply.
-    fn next_step(&mut self, plan: &Plan, index: usize, now_ns: u64, sink: &mut impl FnMut(Outcome)) {
+    fn next_step(&mut self, plan: &Plan, index: usize, moment: Moment, sink: &mut impl FnMut(Outcome)) {
         let exchange = &mut self.exchanges[index];
         if !exchange.faulty {
             sink(Outcome::Answered(exchange.due_ns));
         }
-        let Some(step) = plan.scripts[exchange.script].steps.get(exchange.step + 1) else {
+        exchange.step += 1;
+        let steps = &plan.scripts[exchange.script].steps;
+        let Some(step) = steps.get(exchange.step).filter(|_| !moment.is_ending && !self.is_shut) else {
             return self.finish(plan, index, sink);
         };
-        exchange.step += 1;
         exchange.request = self.next;
         self.next = self.next.wrapping_add(1);
-        (exchange.due_ns, exchange.results, exchange.chunked, exchange.faulty) = (now_ns, 0, 0, false);
-        if !self.is_closing {
-            step.template.write(&mut self.out, exchange.numbers(self.number));
-        }
+        (exchange.due_ns, exchange.results, exchange.chunked, exchange.faulty) = (moment.now_ns, 0, 0, false);
+        step.template.write(&mut self.out, exchange.numbers(self.number));
     }
 
     fn finish(&mut self, plan: &Plan, index: usize, sink: &mut impl FnMut(Outcome)) {
         let exchange = self.exchanges.swap_remove(index);
-        if let Some(farewell) = plan.scripts[exchange.script].farewell.as_ref().filter(|_| exchange.step > 0) {
+        let farewell = plan.scripts[exchange.script].farewell.as_ref();
+        if let Some(farewell) = farewell.filter(|_| exchange.step > 0 && !self.is_shut) {
             let request = self.next;
             self.next = self.next.wrapping_add(1);
             farewell.write(&mut self.out, Numbers { request, ..exchange.numbers(self.number) });

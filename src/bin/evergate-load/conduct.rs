@@ -171,13 +171,9 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
         }
         tally.end_slices(ended_ns);
     }
-    round.phase.set(Phase::Ending);
     let bytes = (round.tally.borrow().bytes_in, round.tally.borrow().bytes_out);
     let memory = host::memory(&server.pids).filter(|_| !server.pids.is_empty());
-    if waited != Waited::Interrupted {
-        conductor.wait(load.timeout + LOOK, "last replies", |round| round.in_flight() == 0).await;
-        round.expire(u64::MAX);
-    }
+    conductor.end().await;
     conductor.close().await;
     let mut tally = std::mem::replace(&mut *round.tally.borrow_mut(), Tally::new(false));
     (tally.bytes_in, tally.bytes_out) = bytes;
@@ -191,7 +187,7 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
         own_cpu_share,
         connected,
         idle: round.idle_ready.get(),
-        interrupted: waited == Waited::Interrupted,
+        interrupted: stop.load(Ordering::Relaxed),
         deserted: waited == Waited::Deserted,
     }
 }
@@ -293,6 +289,16 @@ impl Conductor<'_> {
         }
     }
 
+    /// Lets no further request begin, and what is under way end.
+    async fn end(&self) {
+        self.round.phase.set(Phase::Ending);
+        // What was due before is sent first: clients that close would not take it.
+        self.until(END_TIMEOUT, |round| !round.is_timed.get()).await;
+        self.wait(self.load.timeout + LOOK, "last replies", |round| round.in_flight() == 0).await;
+        self.expiry_ns.set(0);
+        self.expire();
+    }
+
     /// Gives up requests that have waited for too long; not at every look, for it asks each client.
     fn expire(&self) {
         let (now_ns, timeout) = (self.round.now_ns(), self.load.timeout);
@@ -330,10 +336,65 @@ impl Conductor<'_> {
 
     /// A task that sends by the clock. Without a timer there is no load: that is worth a word.
     fn spawn_timed(&self, task: impl Future<Output = std::io::Result<()>> + 'static) {
+        let round = Rc::clone(&self.round);
+        round.is_timed.set(true);
         self.round.spawn(async move {
             if let Err(error) = task.await {
                 eprintln!("evergate-load: no timer: {error}");
             }
+            round.is_timed.set(false);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::tests::{round_on, sockets};
+
+    fn load(pace: Pace) -> Load {
+        Load {
+            clients: 1,
+            idle: 0,
+            pace,
+            rate: 1_000.0,
+            arrival: Arrival::Fixed,
+            duration: Duration::from_secs(1),
+            count: None,
+            warmup: Duration::ZERO,
+            ramp: Duration::ZERO,
+            churn: 0.0,
+            sources: 1,
+            timeout: Duration::from_millis(100),
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn what_is_due_when_an_open_loop_ends_is_sent_before_clients_close() {
+        tokio_uring::start(async {
+            let (ours, theirs) = sockets();
+            let (round, peer) = round_on(ours, Pace::Open);
+            round.spawn(connection::run(Rc::clone(&round), peer, Vec::new()));
+            let (load, stop, progress) = (load(Pace::Open), AtomicBool::new(false), Progress::new());
+            let conductor = Conductor {
+                round: Rc::clone(&round),
+                load: &load,
+                stop: &stop,
+                progress: &progress,
+                expiry_ns: Cell::new(0),
+            };
+            conductor.start();
+            round.tally.borrow_mut().begin(round.now_ns(), SLICE_NS_MIN);
+            // The dispatcher does not get to see the end of this.
+            std::thread::sleep(Duration::from_millis(10));
+            round.tally.borrow_mut().end(round.now_ns());
+            conductor.end().await;
+            drop(theirs);
+            conductor.close().await;
+            let tally = round.tally.borrow();
+            assert_eq!(tally.not_sent, 0);
+            assert!(tally.faults.get(&crate::fault::Fault::Missing) >= Some(&9), "{:?}", tally.faults);
         });
     }
 }

@@ -14,12 +14,12 @@ use tokio_uring::buf::{BoundedBuf as _, Slice};
 use tokio_uring::net::TcpStream;
 use tokio_uring::{InFlightOneshot, WriteData, WriteTransform};
 
-use super::client::{Client, Outcome};
+use super::client::{Client, Moment, Outcome};
 use super::connect::Connected;
 use super::deadline::within;
 use super::fault::Fault;
 use super::frame::{Event, Reader, Step};
-use super::round::Round;
+use super::round::{Phase, Round};
 
 /// Bytes of a read at first: a short reply fits.
 const READ_BYTES: usize = 2 * 1024;
@@ -121,7 +121,8 @@ fn turn(
         match reader.next(buffer, &mut at).map_err(|_violation| Fault::Protocol)? {
             Step::Incomplete(needed) => break Turn::More(needed),
             Step::Event(Event::Message(text)) => {
-                client.message(&round.plan, text, now_ns, &mut |outcome| outcomes.push(outcome));
+                let moment = Moment { now_ns, is_ending: round.phase.get() > Phase::Running };
+                client.message(&round.plan, text, moment, &mut |outcome| outcomes.push(outcome));
                 round.outcomes(peer, &mut client, outcomes, now_ns);
             }
             Step::Event(Event::Ping(payload)) => client.pong(&round.plan, payload),
@@ -142,13 +143,17 @@ async fn relay(
     mut buffer: Vec<u8>,
 ) -> Result<Infallible, Fault> {
     let (mut reader, mut outcomes) = (Reader::default(), Vec::new());
+    // A write that failed says nothing of what the server sent before: that is read to its end first.
+    let mut written = Ok(());
     buffer.reserve(READ_BYTES);
     loop {
         let needed = match turn(round, peer, &mut reader, &mut buffer, &mut outcomes)? {
             Turn::More(needed) => needed,
             Turn::Closed(code) => {
-                // With our answer.
-                let _ = within(CLOSE_TIMEOUT, &peer.stream, writer.finish(peer, round)).await;
+                if written.is_ok() {
+                    // With our answer.
+                    let _ = within(CLOSE_TIMEOUT, &peer.stream, writer.finish(peer, round)).await;
+                }
                 return Err(Fault::Closed(code.unwrap_or(0)));
             }
         };
@@ -167,25 +172,24 @@ async fn relay(
         }
         let filled = buffer.len();
         let mut read = pin!(peer.stream.read(buffer.slice(filled..)));
-        let mut written = Ok(());
         let (result, slice) = poll_fn(|context| {
             peer.watch(context);
             if written.is_ok() {
                 written = writer.drive(peer, round, context);
                 if written.is_err() {
-                    // The read under way ends with the stream.
+                    peer.client.borrow_mut().shut();
+                    // Reading ends behind what has come already.
                     let _ = peer.stream.shutdown(Shutdown::Both);
                 }
             }
             read.as_mut().poll(context)
         })
         .await;
-        written?;
         buffer = slice.into_inner();
         match result {
-            Ok(0) => return Err(Fault::Eof),
+            Ok(0) => return Err(written.err().unwrap_or(Fault::Eof)),
             Ok(bytes) => round.received(bytes),
-            Err(error) => return Err(Fault::Io(error.kind())),
+            Err(error) => return Err(written.err().unwrap_or(Fault::Io(error.kind()))),
         }
     }
 }
@@ -254,5 +258,68 @@ impl Round {
                 Outcome::Fault(fault) => self.fault(fault),
             }
         }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::io;
+    use std::net::{TcpListener, TcpStream as Socket};
+    use std::os::fd::AsFd as _;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use socket2::SockRef;
+
+    use super::*;
+    use crate::frame::{opcode, write};
+    use crate::plan::tests::options;
+    use crate::plan::{Kind, Plan};
+    use crate::round::Pace;
+
+    /// Both ends of a connection.
+    pub fn sockets() -> (Socket, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let ours = Socket::connect(listener.local_addr().expect("its address")).expect("a connection");
+        (ours, listener.accept().expect("its other end").0)
+    }
+
+    /// A round with one client, number 0, on this connection.
+    pub fn round_on(socket: Socket, pace: Pace) -> (Rc<Round>, Rc<Peer>) {
+        let round = Round::new(Plan::new(&options(Kind::Stateless)), pace, None, 1);
+        let (peer, _) = Peer::new(0, Connected { stream: TcpStream::from_std(socket), rest: Vec::new() }, false);
+        round.opened(&peer);
+        (round, peer)
+    }
+
+    fn unmasked(opcode: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        write(&mut frame, opcode, [0; 4], payload);
+        // Without the mask and its bit.
+        frame[1] &= 0x7f;
+        let mask = frame.len() - payload.len() - 4;
+        frame.drain(mask..mask + 4);
+        frame
+    }
+
+    #[test]
+    fn what_came_before_a_reset_counts_though_nothing_can_be_written_any_more() {
+        let (ours, mut theirs) = sockets();
+        let reply = r#"{"thread":"load.test.000000.0000000000","osrf_msg":[{"__c":"osrfMessage","__p":{"threadTrace":1000000000,"type":"RESULT","payload":{"__c":"osrfResult","__p":{"statusCode":200,"content":1001000000}}}},{"__c":"osrfMessage","__p":{"threadTrace":1000000000,"type":"STATUS","payload":{"__c":"osrfConnectStatus","__p":{"statusCode":205}}}}]}"#;
+        let all = [unmasked(opcode::TEXT, reply.as_bytes()), unmasked(opcode::CLOSE, &1012_u16.to_be_bytes())].concat();
+        io::Write::write_all(&mut theirs, &all).expect("a write");
+        SockRef::from(&theirs).set_linger(Some(Duration::ZERO)).expect("a reset in place of an end");
+        drop(theirs);
+        let mut reset = [PollFd::new(ours.as_fd(), PollFlags::empty())];
+        assert_eq!(poll(&mut reset, PollTimeout::from(30_000_u16)), Ok(1), "the reset has come");
+        tokio_uring::start(async {
+            let (round, peer) = round_on(ours, Pace::Closed { in_flight: 1, think_ns: 0 });
+            round.tally.borrow_mut().begin(0, 1_000_000_000);
+            round.phase.set(Phase::Running);
+            round.begin(&mut peer.client.borrow_mut(), 0);
+            run(Rc::clone(&round), Rc::clone(&peer), Vec::new()).await;
+            let tally = round.tally.borrow();
+            assert_eq!(tally.faults.iter().collect::<Vec<_>>(), [(&Fault::Closed(1012), &1)]);
+            assert_eq!(tally.latency.len(), 1);
+        });
     }
 }

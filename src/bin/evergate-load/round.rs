@@ -68,6 +68,8 @@ pub struct Round {
     pub idle: RefCell<Vec<Rc<Peer>>>,
     /// Idle clients that had their round trip.
     pub idle_ready: Cell<usize>,
+    /// The task that sends by the clock has not ended.
+    pub is_timed: Cell<bool>,
     /// Connections of any kind that are open.
     pub open: Cell<usize>,
     /// Tasks that have not ended.
@@ -97,6 +99,7 @@ impl Round {
             peers: RefCell::default(),
             idle: RefCell::default(),
             idle_ready: Cell::new(0),
+            is_timed: Cell::new(false),
             open: Cell::new(0),
             tasks: Cell::new(0),
             count,

@@ -14,8 +14,14 @@ fn begun(kind: Kind) -> (Plan, Client) {
 
 fn send(plan: &Plan, client: &mut Client, text: &str) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
-    client.message(plan, text.as_bytes(), 200, &mut |outcome| outcomes.push(outcome));
+    let moment = Moment { now_ns: 200, is_ending: false };
+    client.message(plan, text.as_bytes(), moment, &mut |outcome| outcomes.push(outcome));
     outcomes
+}
+
+/// What has been written since the last look.
+fn sent(client: &mut Client) -> String {
+    String::from_utf8_lossy(&std::mem::take(&mut client.out)).into_owned()
 }
 
 fn faults(plan: &Plan, client: &mut Client, text: &str) -> Vec<Fault> {
@@ -157,7 +163,6 @@ fn requests_of_one_client_are_told_apart_whatever_the_order_of_replies() {
 fn a_session_goes_from_connect_to_disconnect() {
     let (plan, mut client) = begun(Kind::Stateful);
     let own = thread(7, 0);
-    let sent = |client: &mut Client| String::from_utf8_lossy(&std::mem::take(&mut client.out)).into_owned();
     assert!(sent(&mut client).contains("\"CONNECT\""));
     assert_eq!(send(&plan, &mut client, &envelope(&own, &[status(0, 200)])), [Outcome::Answered(100)]);
     assert!(sent(&mut client).contains("1000000001"));
@@ -169,6 +174,28 @@ fn a_session_goes_from_connect_to_disconnect() {
     assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(200), Outcome::Free]);
     let farewell = sent(&mut client);
     assert!(farewell.contains("\"DISCONNECT\"") && farewell.contains(&own), "{farewell}");
+}
+
+#[test]
+fn a_session_takes_its_leave_in_place_of_a_further_step_when_the_run_ends() {
+    let (plan, mut client) = begun(Kind::Stateful);
+    sent(&mut client);
+    let (mut outcomes, moment) = (Vec::new(), Moment { now_ns: 200, is_ending: true });
+    let reply = envelope(&thread(7, 0), &[status(0, 200)]);
+    client.message(&plan, reply.as_bytes(), moment, &mut |outcome| outcomes.push(outcome));
+    assert_eq!(outcomes, [Outcome::Answered(100), Outcome::Free]);
+    let farewell = sent(&mut client);
+    assert!(farewell.contains("\"DISCONNECT\"") && !farewell.contains("\"REQUEST\""), "{farewell}");
+}
+
+#[test]
+fn nothing_follows_a_close_neither_a_step_nor_a_farewell() {
+    let (plan, mut client) = begun(Kind::Stateful);
+    client.close(&plan, 1000);
+    sent(&mut client);
+    let reply = envelope(&thread(7, 0), &[status(0, 200)]);
+    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(100), Outcome::Free]);
+    assert_eq!(sent(&mut client), "");
 }
 
 #[test]
