@@ -3,8 +3,8 @@
 
 use super::fault::Fault;
 use super::frame;
-use super::json::{Cursor, Malformed, unescaped_bytes};
 use super::plan::{Content, Expects, Plan, Step, read_thread};
+use super::reply::{Classed, Envelope, Message, string_bytes};
 use super::template::Numbers;
 
 /// What a reply, or a step of the script, came to.
@@ -65,15 +65,6 @@ pub struct Client {
     pub out: Vec<u8>,
 }
 
-/// What one message of a reply says.
-#[derive(Default)]
-struct Message<'a> {
-    trace: &'a [u8],
-    kind: &'a [u8],
-    code: &'a [u8],
-    content: Option<&'a [u8]>,
-}
-
 impl Client {
     /// A client that has done nothing yet.
     pub fn new(number: u32) -> Self {
@@ -107,7 +98,9 @@ impl Client {
     pub fn message(&mut self, plan: &Plan, text: &[u8], moment: Moment, sink: &mut impl FnMut(Outcome)) {
         if plan.echo {
             self.echoed(plan, text, sink);
-        } else if self.envelope(plan, text, moment, sink) == Err(Malformed) {
+        } else if let Ok(envelope) = Envelope::new(text) {
+            self.envelope(plan, &envelope, moment, sink);
+        } else {
             sink(Outcome::Fault(Fault::Unparsable));
         }
     }
@@ -161,35 +154,11 @@ impl Client {
         }
     }
 
-    fn envelope(
-        &mut self,
-        plan: &Plan,
-        text: &[u8],
-        moment: Moment,
-        sink: &mut impl FnMut(Outcome),
-    ) -> Result<(), Malformed> {
-        let mut cursor = Cursor::new(text);
-        let (mut thread, mut messages) = (None, None);
-        cursor.open_object()?;
-        while let Some(key) = cursor.key()? {
-            match key {
-                b"thread" => thread = Some(cursor.word()?),
-                b"osrf_msg" => {
-                    messages = Some(cursor.clone());
-                    cursor.skip()?;
-                }
-                _ => {
-                    cursor.skip()?;
-                }
-            }
-        }
-        let mut messages = messages.ok_or(Malformed)?;
-        let Some(index) = self.find(plan, thread.unwrap_or_default(), sink) else { return Ok(()) };
-        messages.open_array()?;
-        while messages.element()? {
-            let message = read_message(&mut messages)?;
+    fn envelope(&mut self, plan: &Plan, envelope: &Envelope<'_>, moment: Moment, sink: &mut impl FnMut(Outcome)) {
+        let Some(index) = self.find(plan, envelope.thread.as_bytes(), sink) else { return };
+        for (place, message) in envelope.messages.iter().enumerate() {
             let numbers = self.exchanges[index].numbers(self.number);
-            let trace = super::template::read_digits(message.trace).unwrap_or(0);
+            let trace = message.object.trace();
             if trace != numbers.trace() {
                 let earlier = Numbers { request: numbers.exchange, ..numbers }.trace()..numbers.trace();
                 if earlier.contains(&trace) {
@@ -198,16 +167,15 @@ impl Client {
                 }
                 self.exchanges[index].blame(Fault::WrongTrace, sink);
             }
-            self.judge(plan, index, &message, moment, sink);
+            self.judge(plan, index, message, moment, sink);
             if self.exchanges.get(index).is_none_or(|exchange| exchange.number != numbers.exchange) {
                 // It was the script's last; another may stand in its place, and this envelope is not for that one.
-                if messages.element()? {
+                if place + 1 < envelope.messages.len() {
                     sink(Outcome::Fault(Fault::Duplicate));
                 }
-                return Ok(());
+                return;
             }
         }
-        Ok(())
     }
 
     /// Whose reply it is.
@@ -235,30 +203,34 @@ impl Client {
         &mut self,
         plan: &Plan,
         index: usize,
-        message: &Message<'_>,
+        message: &Classed<'_, Message<'_>>,
         moment: Moment,
         sink: &mut impl FnMut(Outcome),
     ) {
         let numbers = self.exchanges[index].numbers(self.number);
         let exchange = &mut self.exchanges[index];
+        if !message.is_sound() {
+            exchange.blame(Fault::WrongType, sink);
+        }
         let Step { expects, .. } = &plan.scripts[exchange.script].steps[exchange.step];
-        let code = super::template::read_digits(message.code).unwrap_or(0);
-        match (message.kind, expects) {
-            (b"RESULT", Expects::Results(content)) => {
-                if let Some(fault) = exchange.result(content, numbers, code, message.content) {
+        let Classed { object: message, .. } = message;
+        let code = message.code();
+        match (&*message.kind, expects) {
+            ("RESULT", Expects::Results(content)) => {
+                if let Some(fault) = exchange.result(content, numbers, code, message.content()) {
                     exchange.blame(fault, sink);
                 }
             }
-            (b"STATUS", _) if matches!(code, 100 | 202) => {}
-            (b"STATUS", Expects::Connected) if code == 200 => self.next_step(plan, index, moment, sink),
-            (b"STATUS", Expects::Results(content)) if code == 205 => {
+            ("STATUS", _) if matches!(code, 100 | 202) => {}
+            ("STATUS", Expects::Connected) if code == 200 => self.next_step(plan, index, moment, sink),
+            ("STATUS", Expects::Results(content)) if code == 205 => {
                 if let Some(fault) = exchange.complete(content) {
                     exchange.blame(fault, sink);
                 }
                 self.next_step(plan, index, moment, sink);
             }
-            (b"STATUS", _) if code >= 300 => {
-                sink(Outcome::Fault(Fault::Status(u16::try_from(code).unwrap_or(u16::MAX))));
+            ("STATUS", _) if code >= 300 => {
+                sink(Outcome::Fault(status(code)));
                 self.finish(plan, index, sink);
             }
             _ => exchange.blame(Fault::WrongType, sink),
@@ -307,13 +279,15 @@ impl Exchange {
     }
 
     /// What is wrong with a RESULT.
-    fn result(&mut self, content: &Content, numbers: Numbers, code: u64, got: Option<&[u8]>) -> Option<Fault> {
+    fn result(&mut self, content: &Content, numbers: Numbers, code: u64, got: &str) -> Option<Fault> {
         let is_chunk = matches!(code, 204 | 206);
+        if !is_chunk && code != 200 {
+            return Some(status(code));
+        }
         if !is_chunk || self.chunked == 0 {
             self.results += 1;
         }
-        let got = got.unwrap_or_default();
-        let number = || std::str::from_utf8(got).ok().and_then(|text| text.trim_matches('"').parse::<f64>().ok());
+        let number = || got.trim_matches('"').parse::<f64>().ok();
         let is_right = match content {
             Content::Any => true,
             // Exact: the sum has ten digits.
@@ -321,7 +295,7 @@ impl Exchange {
             Content::Number(expected) => number() == Some(*expected),
             Content::Counted(_) => number() == Some(f64::from(self.results)),
             Content::Length(expected) => {
-                let bytes = got.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).map(unescaped_bytes);
+                let bytes = string_bytes(got);
                 if is_chunk {
                     // A chunk's content is a piece of the content's own JSON text, written as a string.
                     self.chunked += bytes.unwrap_or(0);
@@ -347,51 +321,9 @@ impl Exchange {
     }
 }
 
-fn read_message<'a>(cursor: &mut Cursor<'a>) -> Result<Message<'a>, Malformed> {
-    let mut message = Message::default();
-    within(cursor, |cursor, key| {
-        match key {
-            b"threadTrace" => message.trace = cursor.word()?,
-            b"type" => message.kind = cursor.word()?,
-            b"payload" => within(cursor, |cursor, key| {
-                match key {
-                    b"statusCode" => message.code = cursor.word()?,
-                    b"content" => message.content = Some(cursor.skip()?),
-                    _ => {
-                        cursor.skip()?;
-                    }
-                }
-                Ok(())
-            })?,
-            _ => {
-                cursor.skip()?;
-            }
-        }
-        Ok(())
-    })?;
-    Ok(message)
-}
-
-/// The members of the object that `__p` wraps.
-fn within<'a>(
-    cursor: &mut Cursor<'a>,
-    mut member: impl FnMut(&mut Cursor<'a>, &'a [u8]) -> Result<(), Malformed>,
-) -> Result<(), Malformed> {
-    if !cursor.is_object() {
-        return cursor.skip().map(|_| ());
-    }
-    cursor.open_object()?;
-    while let Some(key) = cursor.key()? {
-        if key != b"__p" || !cursor.is_object() {
-            cursor.skip()?;
-            continue;
-        }
-        cursor.open_object()?;
-        while let Some(key) = cursor.key()? {
-            member(cursor, key)?;
-        }
-    }
-    Ok(())
+/// What a `statusCode` says that calls nothing right.
+fn status(code: u64) -> Fault {
+    Fault::Status(u16::try_from(code).unwrap_or(u16::MAX))
 }
 
 #[cfg(test)]

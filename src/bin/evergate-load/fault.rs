@@ -20,7 +20,7 @@ pub enum Fault {
     Eof,
     /// Reading or writing failed.
     Io(io::ErrorKind),
-    /// The server broke RFC 6455.
+    /// The server broke RFC 6455, or sent what is no text.
     Protocol,
     /// A request that was under way when its connection ended.
     Lost,
@@ -44,9 +44,9 @@ pub enum Fault {
     WrongCount,
     /// A large content of another length than was asked for.
     WrongLength,
-    /// No JSON, or none that `OpenSRF` knows.
+    /// No UTF-8, no JSON, or none that `OpenSRF` knows.
     Unparsable,
-    /// A STATUS that ends a request otherwise than well.
+    /// A STATUS that ends a request otherwise than well, or a RESULT with such a code.
     Status(u16),
 }
 
@@ -105,7 +105,7 @@ impl Fault {
             Self::WrongCount => "replies with more or fewer RESULTs",
             Self::WrongLength => "replies of another length",
             Self::Unparsable => "replies that cannot be read",
-            Self::Status(_) => "requests that ended with this STATUS",
+            Self::Status(_) => "requests that were answered with this statusCode",
         }
     }
 }

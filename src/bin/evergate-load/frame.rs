@@ -49,7 +49,7 @@ pub fn write(out: &mut Vec<u8>, opcode: u8, mask: [u8; 4], payload: &[u8]) {
 /// What the server sent, as far as it goes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A whole message, text or binary.
+    /// A whole message of text.
     Message(&'a [u8]),
     /// To be answered with this payload.
     Ping(&'a [u8]),
@@ -90,11 +90,12 @@ impl Reader {
             let payload = &bytes[*at + frame.payload.start..*at + frame.payload.end];
             *at += frame.payload.end;
             match frame.opcode {
-                opcode::TEXT | opcode::BINARY if self.fragmented => {
+                opcode::BINARY => return Err(Violation("a binary message")),
+                opcode::TEXT if self.fragmented => {
                     return Err(Violation("a message within a fragmented one"));
                 }
-                opcode::TEXT | opcode::BINARY if frame.is_final => return Ok(Step::Event(Event::Message(payload))),
-                opcode::TEXT | opcode::BINARY => {
+                opcode::TEXT if frame.is_final => return Ok(Step::Event(Event::Message(payload))),
+                opcode::TEXT => {
                     self.fragmented = true;
                     self.fragments.clear();
                     self.fragments.extend_from_slice(payload);
@@ -219,7 +220,7 @@ mod tests {
     fn frames_are_read_alike_wherever_the_stream_is_cut() {
         let mut stream = unmasked(0x81, b"hello");
         stream.extend(unmasked(0x89, b"are you there"));
-        stream.extend(unmasked(0x82, &[7; 300]));
+        stream.extend(unmasked(0x81, &[7; 300]));
         stream.extend(unmasked(0x01, b"frag"));
         stream.extend(unmasked(0x8a, b""));
         stream.extend(unmasked(0x00, b"men"));
@@ -242,6 +243,7 @@ mod tests {
             (vec![0x81, 0x80, 0, 0, 0, 0], "a masked frame from a server"),
             (vec![0xc1, 0], "a reserved bit"),
             (vec![0x83, 0], "an unknown opcode"),
+            (vec![0x82, 0], "a binary message"),
             (vec![0x80, 0], "a continuation of nothing"),
             (vec![0x09, 0], "a control frame that is long or fragmented"),
             (vec![0x81, 127, 255, 0, 0, 0, 0, 0, 0, 0], "a message that is too long"),

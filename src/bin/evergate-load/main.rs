@@ -4,7 +4,7 @@
 //!
 //! - [`options`]: the command line; [`target`]: a server's URL
 //! - [`plan`] and [`template`]: what is sent, built once; [`client`]: what comes back, judged, without a socket;
-//!   [`frame`] and [`json`]: as much of RFC 6455 and JSON as a client needs; [`fault`]: what goes wrong, by kind
+//!   [`frame`] and [`reply`]: as much of RFC 6455 and `OpenSRF` as a client needs; [`fault`]: what goes wrong, by kind
 //! - [`schedule`]: due times of an open loop; [`dispatch`] and [`timer`]: requests that begin by the clock
 //! - [`conduct`]: a round from first connection to last close; [`round`]: what its tasks share; [`connect`],
 //!   [`connection`], [`churn`]: those tasks, and [`deadline`]: how none leaves an operation behind; [`tally`]: what is
@@ -22,12 +22,12 @@ mod fault;
 mod figures;
 mod frame;
 mod host;
-mod json;
 mod options;
 mod page;
 mod plan;
 mod plot;
 mod progress;
+mod reply;
 mod round;
 mod schedule;
 mod table;
