@@ -147,6 +147,19 @@ fn a_wrong_reply_is_caught_and_named() {
 }
 
 #[test]
+fn an_idle_client_without_a_right_reply_has_had_no_round_trip() {
+    let url = responder(|_| vec![]);
+    let options = ["--clients", "0", "--idle", "3", "--duration", "0.1", "--warmup", "0", "--timeout", "0.2"];
+    let run = run(&url, &options);
+    assert_eq!(
+        (run.code, &run.json["idle"], run.errors().get("missing")),
+        (1, &Value::from(0), Some(&3)),
+        "{}",
+        run.output
+    );
+}
+
+#[test]
 fn one_wrong_reply_among_right_ones_is_counted_once() {
     let sent = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
     let url = responder(move |answer| {

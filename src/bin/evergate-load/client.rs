@@ -7,6 +7,9 @@ use super::plan::{Content, Expects, Plan, Step, read_thread};
 use super::reply::{Classed, Envelope, Message, string_bytes};
 use super::template::Numbers;
 
+/// Bytes that may wait to be sent before another script begins: a server that does not read shall not cost memory.
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
+
 /// What a reply, or a step of the script, came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -61,14 +64,27 @@ pub struct Client {
     gave_up: bool,
     /// Nothing more is sent: a Close was, which nothing may follow (RFC 6455 section 5.5.1), or nothing can be.
     is_shut: bool,
+    /// What the latest Ping held, until its Pong is sent: older ones need none (RFC 6455 section 5.5.3).
+    ping: Option<Vec<u8>>,
+    /// Scripts that wait until less is unsent.
+    pub owed: usize,
     /// Frames to be sent.
-    pub out: Vec<u8>,
+    out: Vec<u8>,
 }
 
 impl Client {
     /// A client that has done nothing yet.
     pub fn new(number: u32) -> Self {
-        Self { number, next: 0, exchanges: Vec::new(), gave_up: false, is_shut: false, out: Vec::new() }
+        Self {
+            number,
+            next: 0,
+            exchanges: Vec::new(),
+            gave_up: false,
+            is_shut: false,
+            ping: None,
+            owed: 0,
+            out: Vec::new(),
+        }
     }
 
     /// Scripts under way.
@@ -78,7 +94,23 @@ impl Client {
 
     /// Whether another script may begin beside those under way, of which there may be `in_flight_max`.
     pub fn has_room(&self, in_flight_max: usize) -> bool {
-        !self.is_shut && self.exchanges.len() < in_flight_max
+        !self.is_shut && self.takes_more() && self.exchanges.len() < in_flight_max
+    }
+
+    /// Whether what is unsent allows another script.
+    pub fn takes_more(&self) -> bool {
+        self.out.len() < UNSENT_BYTES_MAX
+    }
+
+    /// Whether anything is to be sent.
+    pub fn has_unsent(&self) -> bool {
+        self.ping.is_some() || !self.out.is_empty()
+    }
+
+    /// The frames to be sent; those to come gather in `empty`.
+    pub fn take_unsent(&mut self, plan: &Plan, empty: Vec<u8>) -> Vec<u8> {
+        self.write_pong(plan);
+        std::mem::replace(&mut self.out, empty)
     }
 
     /// Begins a script whose first request is due at `due_ns`, unless nothing more is sent.
@@ -105,9 +137,19 @@ impl Client {
         }
     }
 
-    /// Appends the answer to a Ping.
-    pub fn pong(&mut self, plan: &Plan, payload: &[u8]) {
-        frame::write(&mut self.out, frame::opcode::PONG, plan.mask, payload);
+    /// Has a Ping answered, in the place of those before it.
+    pub fn pong(&mut self, payload: &[u8]) {
+        if !self.is_shut {
+            let ping = self.ping.get_or_insert_default();
+            ping.clear();
+            ping.extend_from_slice(payload);
+        }
+    }
+
+    fn write_pong(&mut self, plan: &Plan) {
+        if let Some(ping) = self.ping.take() {
+            frame::write(&mut self.out, frame::opcode::PONG, plan.mask, &ping);
+        }
     }
 
     /// Nothing more can be sent.
@@ -115,8 +157,12 @@ impl Client {
         self.is_shut = true;
     }
 
-    /// Appends a Close, the last frame.
+    /// Appends a Close, the last frame, unless one has been.
     pub fn close(&mut self, plan: &Plan, code: u16) {
+        if self.is_shut {
+            return;
+        }
+        self.write_pong(plan);
         self.shut();
         frame::write(&mut self.out, frame::opcode::CLOSE, plan.mask, &code.to_be_bytes());
     }

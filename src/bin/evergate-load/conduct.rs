@@ -103,7 +103,7 @@ pub struct Measured {
     pub own_cpu_share: f64,
     /// Connections that were opened.
     pub connected: usize,
-    /// Idle clients that had their round trip.
+    /// Idle clients that had their round trip when that was measured.
     pub idle: usize,
     /// Ended by Ctrl-C.
     pub interrupted: bool,
@@ -137,6 +137,7 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
     if load.idle > 0 {
         conductor.wait(load.timeout, "idle clients", ready).await;
     }
+    let idle = conductor.round.idle_ready();
     let memory_idle = host::memory(&server.pids).filter(|_| !server.pids.is_empty() && load.idle > 0);
     if load.ramp > Duration::ZERO {
         conductor.start();
@@ -186,7 +187,7 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
         memory,
         own_cpu_share,
         connected,
-        idle: round.idle_ready.get(),
+        idle,
         interrupted: stop.load(Ordering::Relaxed),
         deserted: waited == Waited::Deserted,
     }
@@ -352,6 +353,7 @@ mod tests {
     use super::*;
     use crate::connection::tests::{round_on, sockets};
 
+    /// Whatever a test asks of a conductor.
     fn load(pace: Pace) -> Load {
         Load {
             clients: 1,

@@ -41,6 +41,8 @@ pub struct Peer {
     pub is_idle: bool,
     /// The connection.
     stream: TcpStream,
+    /// A right reply has come.
+    pub has_answer: Cell<bool>,
     /// Wakes the connection's task.
     waker: RefCell<Option<Waker>>,
     /// We close, so that its end is no fault.
@@ -52,7 +54,8 @@ impl Peer {
     pub fn new(number: u32, connected: Connected, is_idle: bool) -> (Rc<Self>, Vec<u8>) {
         let Connected { stream, rest } = connected;
         let (client, waker) = (RefCell::new(Client::new(number)), RefCell::new(None));
-        (Rc::new(Self { client, is_idle, stream, waker, closing: Cell::new(false) }), rest)
+        let (has_answer, closing) = (Cell::new(false), Cell::new(false));
+        (Rc::new(Self { client, is_idle, stream, has_answer, waker, closing }), rest)
     }
 
     /// There is something to be sent.
@@ -125,7 +128,7 @@ fn turn(
                 client.message(&round.plan, text, moment, &mut |outcome| outcomes.push(outcome));
                 round.outcomes(peer, &mut client, outcomes, now_ns);
             }
-            Step::Event(Event::Ping(payload)) => client.pong(&round.plan, payload),
+            Step::Event(Event::Ping(payload)) => client.pong(payload),
             Step::Event(Event::Close(code)) => {
                 client.close(&round.plan, code.unwrap_or(1000));
                 break Turn::Closed(code);
@@ -142,7 +145,7 @@ async fn relay(
     writer: &mut Writer,
     mut buffer: Vec<u8>,
 ) -> Result<Infallible, Fault> {
-    let (mut reader, mut outcomes) = (Reader::default(), Vec::new());
+    let (mut reader, mut outcomes) = (Reader::new(round.plan.reply_bytes_max), Vec::new());
     // A write that failed says nothing of what the server sent before: that is read to its end first.
     let mut written = Ok(());
     buffer.reserve(READ_BYTES);
@@ -224,12 +227,13 @@ impl Writer {
                 buffer.clear();
                 self.spare = buffer;
             }
-            let out = &mut peer.client.borrow_mut().out;
-            if out.is_empty() {
+            let mut client = peer.client.borrow_mut();
+            if !client.has_unsent() {
                 return Ok(());
             }
-            let buffer = std::mem::replace(out, std::mem::take(&mut self.spare));
+            let buffer = client.take_unsent(&round.plan, std::mem::take(&mut self.spare));
             self.write = Some(peer.stream.write(buffer.slice(..)).submit());
+            round.resume(&mut client);
         }
     }
 
@@ -253,7 +257,10 @@ impl Round {
     fn outcomes(&self, peer: &Rc<Peer>, client: &mut Client, outcomes: &mut Vec<Outcome>, now_ns: u64) {
         for outcome in outcomes.drain(..) {
             match outcome {
-                Outcome::Answered(due_ns) => self.answered(due_ns, now_ns),
+                Outcome::Answered(due_ns) => {
+                    peer.has_answer.set(true);
+                    self.answered(due_ns, now_ns);
+                }
                 Outcome::Free => self.free(peer, client, now_ns),
                 Outcome::Fault(fault) => self.fault(fault),
             }

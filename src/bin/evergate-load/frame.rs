@@ -18,9 +18,6 @@ pub mod opcode {
     pub const PONG: u8 = 10;
 }
 
-/// The longest message that is taken, in bytes: beyond it a length is an error, not a wish.
-pub const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
-
 /// Set in the first byte of a message's last frame.
 const FINAL: u8 = 0x80;
 /// Set in the second byte of a masked frame.
@@ -71,8 +68,10 @@ pub enum Step<'a> {
 pub struct Violation(pub &'static str);
 
 /// Puts the frames of one connection together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reader {
+    /// The longest message that is taken: beyond it a length is an error, not a wish.
+    bytes_max: usize,
     /// What has come of a fragmented message.
     fragments: Vec<u8>,
     /// A fragmented message is under way.
@@ -80,10 +79,15 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// A reader of messages of `bytes_max` bytes at most.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, fragments: Vec::new(), fragmented: false }
+    }
+
     /// The next event in `bytes` from `at` on, which moves behind what was read.
     pub fn next<'a>(&'a mut self, bytes: &'a [u8], at: &mut usize) -> Result<Step<'a>, Violation> {
         loop {
-            let frame = match parse(&bytes[*at..])? {
+            let frame = match parse(&bytes[*at..], self.bytes_max)? {
                 Parsed::Incomplete(needed) => return Ok(Step::Incomplete(needed)),
                 Parsed::Frame(frame) => frame,
             };
@@ -102,7 +106,7 @@ impl Reader {
                 }
                 opcode::CONTINUATION if !self.fragmented => return Err(Violation("a continuation of nothing")),
                 opcode::CONTINUATION => {
-                    if self.fragments.len() + payload.len() > MESSAGE_BYTES_MAX {
+                    if self.fragments.len() + payload.len() > self.bytes_max {
                         return Err(Violation("a message that is too long"));
                     }
                     self.fragments.extend_from_slice(payload);
@@ -135,7 +139,7 @@ enum Parsed {
     Incomplete(usize),
 }
 
-fn parse(bytes: &[u8]) -> Result<Parsed, Violation> {
+fn parse(bytes: &[u8], bytes_max: usize) -> Result<Parsed, Violation> {
     let [first, second, ..] = *bytes else { return Ok(Parsed::Incomplete(2)) };
     if first & 0x70 != 0 {
         return Err(Violation("a reserved bit"));
@@ -158,7 +162,7 @@ fn parse(bytes: &[u8]) -> Result<Parsed, Violation> {
     if first & 0x08 != 0 && (length > 125 || !is_final) {
         return Err(Violation("a control frame that is long or fragmented"));
     }
-    if length > MESSAGE_BYTES_MAX {
+    if length > bytes_max {
         return Err(Violation("a message that is too long"));
     }
     if bytes.len() < header + length {
@@ -197,7 +201,7 @@ mod tests {
 
     /// Everything in a stream that is cut in two at `cut`.
     fn read_cut(stream: &[u8], cut: usize) -> Vec<String> {
-        let (mut reader, mut buffer, mut events) = (Reader::default(), Vec::new(), Vec::new());
+        let (mut reader, mut buffer, mut events) = (Reader::new(70_000), Vec::new(), Vec::new());
         for piece in [&stream[..cut], &stream[cut..]] {
             buffer.extend_from_slice(piece);
             let mut at = 0;
@@ -247,9 +251,14 @@ mod tests {
             (vec![0x80, 0], "a continuation of nothing"),
             (vec![0x09, 0], "a control frame that is long or fragmented"),
             (vec![0x81, 127, 255, 0, 0, 0, 0, 0, 0, 0], "a message that is too long"),
+            (vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x71], "a message that is too long"),
+            (
+                [unmasked(0x01, &vec![b'a'; 40_000]), unmasked(0x80, &vec![b'a'; 30_001])].concat(),
+                "a message that is too long",
+            ),
             ([unmasked(0x01, b"a"), unmasked(0x81, b"b")].concat(), "a message within a fragmented one"),
         ] {
-            assert_eq!(Reader::default().next(&bytes, &mut 0), Err(Violation(why)));
+            assert_eq!(Reader::new(70_000).next(&bytes, &mut 0), Err(Violation(why)));
         }
     }
 

@@ -2,6 +2,15 @@
 
 use super::template::{Field, Template, Text, read_digits};
 
+/// Room in a reply for everything but known content, in bytes.
+const REPLY_ROOM_BYTES: usize = 1024 * 1024;
+
+/// The same where the content is not known: the longest that a service may be asked for.
+const ANY_REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A RESULT around its content.
+const RESULT_BYTES: usize = 512;
+
 /// What a client does, from its first request to the last reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -63,6 +72,21 @@ pub struct Step {
     pub template: Template,
     /// The reply.
     pub expects: Expects,
+}
+
+impl Step {
+    /// The most that is expected of content in one message.
+    fn reply_bytes_max(&self) -> usize {
+        match &self.expects {
+            Expects::Connected => 0,
+            Expects::Echo => self.template.frame_bytes(),
+            Expects::Results(Content::Any) => ANY_REPLY_BYTES_MAX,
+            Expects::Results(Content::Sum | Content::Number(_)) => RESULT_BYTES,
+            Expects::Results(Content::Counted(results)) => *results as usize * RESULT_BYTES,
+            // Chunks carry their quotes and escapes once more.
+            Expects::Results(Content::Length(bytes)) => 2 * bytes,
+        }
+    }
 }
 
 /// The steps of one kind.
@@ -127,6 +151,8 @@ pub struct Plan {
     pub mask: [u8; 4],
     /// Whether the server is a bare echo.
     pub echo: bool,
+    /// The longest message that the server may send.
+    pub reply_bytes_max: usize,
 }
 
 impl Plan {
@@ -136,7 +162,9 @@ impl Plan {
         let mix = if options.echo { &[(Kind::Stateless, 1)][..] } else { &options.mix };
         let scripts: Vec<Script> = mix.iter().map(|&(kind, weight)| script(options, kind, weight)).collect();
         let weights = scripts.iter().map(|script| script.weight).sum();
-        Self { tag: options.tag.clone(), scripts, weights, mask: options.mask, echo: options.echo }
+        let steps = scripts.iter().flat_map(|script| &script.steps);
+        let reply_bytes_max = steps.map(Step::reply_bytes_max).max().unwrap_or(0) + REPLY_ROOM_BYTES;
+        Self { tag: options.tag.clone(), scripts, weights, mask: options.mask, echo: options.echo, reply_bytes_max }
     }
 
     /// The script at this point of the weights laid end to end.
@@ -301,6 +329,15 @@ pub mod tests {
             Plan::new(&options).scripts[0].steps[0].template.write(&mut out, numbers);
             assert!(String::from_utf8_lossy(&out).contains(sent), "{params}");
         }
+    }
+
+    #[test]
+    fn a_reply_may_be_as_long_as_its_content_with_room_and_no_longer() {
+        let of = |kind| Plan::new(&PlanOptions { large_bytes: 5_000_000, ..options(kind) }).reply_bytes_max;
+        assert!(of(Kind::Stateless) < 2_000_000);
+        assert!((10_000_000..12_000_000).contains(&of(Kind::Large)));
+        let echo = PlanOptions { echo: true, frame_bytes: 3_000_000, ..options(Kind::Stateless) };
+        assert!((3_000_000..5_000_000).contains(&Plan::new(&echo).reply_bytes_max));
     }
 
     #[test]

@@ -66,8 +66,6 @@ pub struct Round {
     pub peers: RefCell<Vec<Rc<Peer>>>,
     /// The idle connections that are open.
     pub idle: RefCell<Vec<Rc<Peer>>>,
-    /// Idle clients that had their round trip.
-    pub idle_ready: Cell<usize>,
     /// The task that sends by the clock has not ended.
     pub is_timed: Cell<bool>,
     /// Connections of any kind that are open.
@@ -98,7 +96,6 @@ impl Round {
             phase: Cell::new(Phase::Connecting),
             peers: RefCell::default(),
             idle: RefCell::default(),
-            idle_ready: Cell::new(0),
             is_timed: Cell::new(false),
             open: Cell::new(0),
             tasks: Cell::new(0),
@@ -136,13 +133,26 @@ impl Round {
         self.rng.borrow_mut().random_range(0..bound)
     }
 
-    /// Begins a script of the mix.
+    /// Begins a script of the mix, or remembers to, where much is unsent.
     pub fn begin(&self, client: &mut Client, due_ns: u64) {
+        if !client.takes_more() {
+            client.owed += 1;
+            return;
+        }
         let script = match self.plan.scripts.len() {
             1 => 0,
             _ => self.plan.pick(self.rng.borrow_mut().random_range(0..self.plan.weights)),
         };
         client.begin(&self.plan, script, due_ns);
+    }
+
+    /// Begins what was put off while much was unsent.
+    pub fn resume(&self, client: &mut Client) {
+        let owed = std::mem::take(&mut client.owed);
+        if owed > 0 && self.phase.get() == Phase::Running {
+            let now_ns = self.now_ns();
+            (0..owed).for_each(|_| self.begin(client, now_ns));
+        }
     }
 
     /// A connection is open. Idle ones have their round trip at once; others begin if the round has.
@@ -174,7 +184,6 @@ impl Round {
     /// A script of this client is over.
     pub fn free(&self, peer: &Rc<Peer>, client: &mut Client, now_ns: u64) {
         if peer.is_idle {
-            self.idle_ready.set(self.idle_ready.get() + 1);
             return self.changed.notify_one();
         }
         match self.pace {
@@ -233,6 +242,11 @@ impl Round {
         self.changed.notify_one();
     }
 
+    /// Idle clients that are connected and had their round trip.
+    pub fn idle_ready(&self) -> usize {
+        self.idle.borrow().iter().filter(|peer| peer.has_answer.get()).count()
+    }
+
     /// Requests under way, of all clients.
     pub fn in_flight(&self) -> usize {
         self.peers.borrow().iter().map(|peer| peer.client.borrow().in_flight()).sum()
@@ -257,5 +271,26 @@ impl Round {
                 peer.kick();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Kind;
+    use crate::plan::tests::options;
+
+    #[test]
+    fn what_cannot_be_sent_yet_begins_when_the_server_reads_again() {
+        let pace = Pace::Closed { in_flight: 1_000, think_ns: 0 };
+        let round = Round::new(Plan::new(&options(Kind::Stateless)), pace, None, 1);
+        round.phase.set(Phase::Running);
+        let mut client = Client::new(0);
+        (0..1_000).for_each(|_| round.begin(&mut client, 0));
+        let (begun, owed) = (client.in_flight(), client.owed);
+        assert!(begun < 200 && begun + owed == 1_000, "{begun} {owed}");
+        client.take_unsent(&round.plan, Vec::new());
+        round.resume(&mut client);
+        assert!(client.in_flight() > begun && client.in_flight() + client.owed == 1_000);
     }
 }

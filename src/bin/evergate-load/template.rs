@@ -120,7 +120,6 @@ impl Template {
     }
 
     /// Bytes of the frame.
-    #[cfg(test)]
     pub fn frame_bytes(&self) -> usize {
         self.frame.len()
     }

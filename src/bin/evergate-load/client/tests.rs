@@ -192,6 +192,38 @@ fn a_session_takes_its_leave_in_place_of_a_further_step_when_the_run_ends() {
 }
 
 #[test]
+fn of_many_pings_the_latest_is_answered_and_none_behind_a_close() {
+    let (plan, mut client) = begun(Kind::Stateless);
+    sent(&mut client);
+    for ping in 0..1_000 {
+        client.pong(format!("ping {ping}").as_bytes());
+    }
+    client.close(&plan, 1000);
+    client.pong(b"late");
+    client.close(&plan, 1000);
+    assert!(client.has_unsent());
+    let mut frames = Vec::new();
+    frame::write(&mut frames, frame::opcode::PONG, plan.mask, b"ping 999");
+    frame::write(&mut frames, frame::opcode::CLOSE, plan.mask, &1000_u16.to_be_bytes());
+    assert_eq!(client.take_unsent(&plan, Vec::new()), frames);
+    assert!(!client.has_unsent());
+}
+
+#[test]
+fn a_client_takes_no_more_while_the_server_does_not_read() {
+    let plan = Plan::new(&options(Kind::Stateless));
+    let mut client = Client::new(7);
+    let mut begun = 0;
+    while client.has_room(usize::MAX) {
+        client.begin(&plan, 0, 100);
+        begun += 1;
+    }
+    assert_eq!(begun, UNSENT_BYTES_MAX.div_ceil(400));
+    client.take_unsent(&plan, Vec::new());
+    assert!(client.has_room(usize::MAX));
+}
+
+#[test]
 fn nothing_follows_a_close_neither_a_step_nor_a_farewell() {
     let (plan, mut client) = begun(Kind::Stateful);
     client.close(&plan, 1000);
