@@ -1,6 +1,8 @@
 //! One client without its socket: what it has asked for, and whether what comes back is right. Bytes to be sent gather
 //! in `out`.
 
+use std::collections::BTreeSet;
+
 use super::fault::Fault;
 use super::frame;
 use super::plan::{Content, Expects, Plan, Step, read_thread};
@@ -9,6 +11,9 @@ use super::template::Numbers;
 
 /// Bytes that may wait to be sent before another script begins: a server that does not read shall not cost memory.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
+
+/// Requests given up that are remembered, so that a reply to one of them is late and no duplicate.
+const GIVEN_UP_MAX: usize = 16 * 1024;
 
 /// What a reply, or a step of the script, came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +65,8 @@ pub struct Client {
     next: u32,
     /// Scripts under way.
     exchanges: Vec<Exchange>,
-    /// Whether a request was ever given up: then a late reply is no duplicate.
-    gave_up: bool,
+    /// Scripts that were given up, by their threads' numbers.
+    given_up: BTreeSet<u32>,
     /// Nothing more is sent: a Close was, which nothing may follow (RFC 6455 section 5.5.1), or nothing can be.
     is_shut: bool,
     /// What the latest Ping held, until its Pong is sent: older ones need none (RFC 6455 section 5.5.3).
@@ -79,7 +84,7 @@ impl Client {
             number,
             next: 0,
             exchanges: Vec::new(),
-            gave_up: false,
+            given_up: BTreeSet::new(),
             is_shut: false,
             ping: None,
             owed: 0,
@@ -168,13 +173,19 @@ impl Client {
     }
 
     /// Gives up what was due before `before_ns`.
-    pub fn expire(&mut self, before_ns: u64, sink: &mut impl FnMut(Outcome)) {
-        let all = self.exchanges.len();
-        self.exchanges.retain(|exchange| exchange.due_ns >= before_ns);
-        for _ in self.exchanges.len()..all {
-            self.gave_up = true;
+    pub fn expire(&mut self, plan: &Plan, before_ns: u64, sink: &mut impl FnMut(Outcome)) {
+        let mut index = 0;
+        while let Some(exchange) = self.exchanges.get(index) {
+            if exchange.due_ns >= before_ns {
+                index += 1;
+                continue;
+            }
+            self.given_up.insert(exchange.number);
+            if self.given_up.len() > GIVEN_UP_MAX {
+                self.given_up.pop_first();
+            }
             sink(Outcome::Fault(Fault::Missing));
-            sink(Outcome::Free);
+            self.finish(plan, index, sink);
         }
     }
 
@@ -196,7 +207,24 @@ impl Client {
                 sink(Outcome::Answered(self.exchanges.swap_remove(index).due_ns));
                 sink(Outcome::Free);
             }
-            None => sink(Outcome::Fault(Fault::WrongContent)),
+            None => sink(Outcome::Fault(self.echoed_again(plan, text).unwrap_or(Fault::WrongContent))),
+        }
+    }
+
+    /// What an echo is that nobody waits for, if it is one.
+    fn echoed_again(&self, plan: &Plan, text: &[u8]) -> Option<Fault> {
+        let envelope = Envelope::new(text).ok()?;
+        let number = u32::try_from(read_thread(&plan.tag, envelope.thread.as_bytes())?.1).ok()?;
+        let numbers = Numbers { client: self.number, exchange: number, request: number };
+        plan.scripts[0].steps[0].template.equals(text, numbers).then(|| self.over(number.into()))
+    }
+
+    /// What a reply is to a script that is not under way.
+    fn over(&self, number: u64) -> Fault {
+        match u32::try_from(number) {
+            Ok(number) if self.given_up.contains(&number) => Fault::Late,
+            Ok(number) if number < self.next => Fault::Duplicate,
+            _ => Fault::WrongThread,
         }
     }
 
@@ -233,11 +261,7 @@ impl Client {
                 if let Some(index) = self.exchanges.iter().position(|exchange| u64::from(exchange.number) == number) {
                     return Some(index);
                 }
-                match number < u64::from(self.next) {
-                    true if self.gave_up => Fault::Late,
-                    true => Fault::Duplicate,
-                    false => Fault::WrongThread,
-                }
+                self.over(number)
             }
         };
         sink(Outcome::Fault(fault));

@@ -143,7 +143,7 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
         conductor.start();
     }
     conductor.connect(server, load.clients, false).await;
-    let connected = conductor.round.open.get();
+    let connected = conductor.round.opened.get();
     conductor.start();
     if load.churn > 0.0 {
         conductor.round.spawn(churn::run(Rc::clone(&conductor.round), server.target.clone(), load.clone()));
@@ -232,7 +232,7 @@ impl Conductor<'_> {
                         round.tally.borrow_mut().connect.saturating_record(taken_ns);
                         drop(permit);
                         let (peer, rest) = Peer::new(number as u32, connected, is_idle);
-                        round.opened(&peer);
+                        round.add(&peer);
                         Rc::clone(&round).spawn(connection::run(round, peer, rest));
                     }
                     Err(fault) => round.fault(fault),
@@ -256,7 +256,7 @@ impl Conductor<'_> {
             Pace::Open => {
                 let schedule = Schedule::new(
                     self.load.arrival,
-                    self.load.rate,
+                    self.load.rate / self.round.plan.steps_mean(),
                     self.round.now_ns(),
                     self.load.seed.wrapping_add(1),
                 );

@@ -294,7 +294,7 @@ pub mod tests {
     pub fn round_on(socket: Socket, pace: Pace) -> (Rc<Round>, Rc<Peer>) {
         let round = Round::new(Plan::new(&options(Kind::Stateless)), pace, None, 1);
         let (peer, _) = Peer::new(0, Connected { stream: TcpStream::from_std(socket), rest: Vec::new() }, false);
-        round.opened(&peer);
+        round.add(&peer);
         (round, peer)
     }
 

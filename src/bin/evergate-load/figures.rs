@@ -80,7 +80,7 @@ pub struct Figures {
     pub url: String,
     /// Active clients asked for.
     pub clients: usize,
-    /// Connections that stood, idle ones included, in the round with the fewest.
+    /// Connections that were opened, idle ones included, in the round with the fewest.
     pub connected: usize,
     /// Requests under way per client; none in an open loop.
     pub in_flight: Option<usize>,

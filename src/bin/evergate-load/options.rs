@@ -42,7 +42,8 @@ Examples:
 Requests go to evergate's demo services (`evergate demo`, `evergate demo-services`) unless --service, --method and \
 --params say otherwise. Every reply is checked: thread, threadTrace, types, and where it is known the content. \
 A CONNECT and each request within its session count as requests. Times of an open loop (--rate) count from the \
-moment at which a request was due.
+moment at which a request was due; of a session only the CONNECT is due by the clock, and each further request is sent \
+and timed when the one before has its reply.
 
 Exit codes: 0 all replies right; 1 some error or wrong reply; 2 usage; 3 the server refused all connections.";
 
@@ -72,7 +73,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(u32).range(1..=10_000)),
         )
         .arg(
-            real("rate", "R", "Open loop: requests per second over all clients, whatever the server does [default: closed loop]")
+            real("rate", "R", "Open loop: requests per second over all clients, whatever the server does; those of sessions included [default: closed loop]")
                 .conflicts_with_all(["in-flight", "think"]),
         )
         .arg(

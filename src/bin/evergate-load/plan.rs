@@ -167,6 +167,12 @@ impl Plan {
         Self { tag: options.tag.clone(), scripts, weights, mask: options.mask, echo: options.echo, reply_bytes_max }
     }
 
+    /// Requests of a script, in the mean over the mix.
+    pub fn steps_mean(&self) -> f64 {
+        let steps = |script: &Script| f64::from(script.weight) * script.steps.len() as f64;
+        self.scripts.iter().map(steps).sum::<f64>() / f64::from(self.weights)
+    }
+
     /// The script at this point of the weights laid end to end.
     pub fn pick(&self, mut point: u32) -> usize {
         for (index, script) in self.scripts.iter().enumerate() {
@@ -346,6 +352,8 @@ pub mod tests {
         options.mix = vec![(Kind::Stateless, 3), (Kind::Large, 1)];
         let plan = Plan::new(&options);
         assert_eq!([0, 1, 2, 3].map(|point| plan.pick(point)), [0, 0, 0, 1]);
+        options.mix = vec![(Kind::Stateless, 1), (Kind::Stateful, 3)];
+        assert!((Plan::new(&options).steps_mean() - 2.5).abs() < 1e-9, "1, and thrice CONNECT with two requests");
     }
 
     #[test]

@@ -68,7 +68,9 @@ pub struct Round {
     pub idle: RefCell<Vec<Rc<Peer>>>,
     /// The task that sends by the clock has not ended.
     pub is_timed: Cell<bool>,
-    /// Connections of any kind that are open.
+    /// Connections, active and idle, that were opened.
+    pub opened: Cell<usize>,
+    /// Those that are open.
     pub open: Cell<usize>,
     /// Tasks that have not ended.
     pub tasks: Cell<usize>,
@@ -97,6 +99,7 @@ impl Round {
             peers: RefCell::default(),
             idle: RefCell::default(),
             is_timed: Cell::new(false),
+            opened: Cell::new(0),
             open: Cell::new(0),
             tasks: Cell::new(0),
             count,
@@ -156,7 +159,8 @@ impl Round {
     }
 
     /// A connection is open. Idle ones have their round trip at once; others begin if the round has.
-    pub fn opened(&self, peer: &Rc<Peer>) {
+    pub fn add(&self, peer: &Rc<Peer>) {
+        self.opened.set(self.opened.get() + 1);
         self.open.set(self.open.get() + 1);
         if peer.is_idle {
             self.idle.borrow_mut().push(Rc::clone(peer));
@@ -259,7 +263,7 @@ impl Round {
         for peer in peers.iter().chain(&idle) {
             let mut client = peer.client.borrow_mut();
             let mut freed = 0;
-            client.expire(before_ns, &mut |outcome| match outcome {
+            client.expire(&self.plan, before_ns, &mut |outcome| match outcome {
                 Outcome::Fault(fault) => self.fault(fault),
                 _ => freed += 1,
             });

@@ -125,12 +125,30 @@ fn a_wrong_reply_that_ends_its_request_frees_the_client() {
 fn what_has_no_reply_in_time_is_missing_and_its_reply_late() {
     let (plan, mut client) = begun(Kind::Stateless);
     let mut outcomes = Vec::new();
-    client.expire(100, &mut |outcome| outcomes.push(outcome));
+    client.expire(&plan, 100, &mut |outcome| outcomes.push(outcome));
     assert_eq!(outcomes, [], "it is not older than that");
-    client.expire(101, &mut |outcome| outcomes.push(outcome));
+    client.expire(&plan, 101, &mut |outcome| outcomes.push(outcome));
     assert_eq!(outcomes, [Outcome::Fault(Fault::Missing), Outcome::Free]);
     let reply = envelope(&thread(7, 0), &[result(0, &sum(0)), status(0, 205)]);
     assert_eq!(faults(&plan, &mut client, &reply), [Fault::Late]);
+
+    client.begin(&plan, 0, 150);
+    let reply = envelope(&thread(7, 1), &[result(1, &sum(1)), status(1, 205)]);
+    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(150), Outcome::Free]);
+    assert_eq!(faults(&plan, &mut client, &reply), [Fault::Duplicate], "another was given up, this one was not");
+}
+
+#[test]
+fn a_session_that_is_given_up_is_left_once_it_stands() {
+    let (plan, mut client) = begun(Kind::Stateful);
+    client.expire(&plan, 101, &mut |_| {});
+    assert!(!sent(&mut client).contains("\"DISCONNECT\""), "there is nothing to disconnect from");
+    client.begin(&plan, 0, 150);
+    send(&plan, &mut client, &envelope(&thread(7, 1), &[status(1, 200)]));
+    let mut outcomes = Vec::new();
+    client.expire(&plan, 201, &mut |outcome| outcomes.push(outcome));
+    assert_eq!(outcomes, [Outcome::Fault(Fault::Missing), Outcome::Free]);
+    assert!(sent(&mut client).contains("\"DISCONNECT\""));
 }
 
 #[test]
@@ -288,6 +306,12 @@ fn an_echo_must_be_the_request_itself() {
     let other = echo.replace("000007", "000008");
     assert_eq!(send(&plan, &mut client, &other), [Outcome::Fault(Fault::WrongContent)]);
     assert_eq!(send(&plan, &mut client, &echo), [Outcome::Answered(100), Outcome::Free]);
+    assert_eq!(send(&plan, &mut client, &echo), [Outcome::Fault(Fault::Duplicate)]);
+    client.begin(&plan, 0, 100);
+    client.expire(&plan, 101, &mut |_| {});
+    let text = client.out.iter().position(|byte| *byte == b'{').expect("a brace");
+    let echo = String::from_utf8(client.out.split_off(text)).expect("text");
+    assert_eq!(send(&plan, &mut client, &echo), [Outcome::Fault(Fault::Late)]);
 }
 
 #[test]
