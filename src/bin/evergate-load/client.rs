@@ -50,8 +50,8 @@ struct Exchange {
     due_ns: u64,
     /// RESULTs so far.
     results: u32,
-    /// Bytes of chunked content so far.
-    chunked: usize,
+    /// Bytes of chunked content so far, where chunks have come.
+    chunked: Option<usize>,
     /// Something was wrong with this step's reply already.
     faulty: bool,
 }
@@ -126,7 +126,7 @@ impl Client {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         let exchange =
-            Exchange { number, script, step: 0, request: number, due_ns, results: 0, chunked: 0, faulty: false };
+            Exchange { number, script, step: 0, request: number, due_ns, results: 0, chunked: None, faulty: false };
         plan.scripts[script].steps[0].template.write(&mut self.out, exchange.numbers(self.number));
         self.exchanges.push(exchange);
     }
@@ -320,7 +320,7 @@ impl Client {
         };
         exchange.request = self.next;
         self.next = self.next.wrapping_add(1);
-        (exchange.due_ns, exchange.results, exchange.chunked, exchange.faulty) = (moment.now_ns, 0, 0, false);
+        (exchange.due_ns, exchange.results, exchange.chunked, exchange.faulty) = (moment.now_ns, 0, None, false);
         step.template.write(&mut self.out, exchange.numbers(self.number));
     }
 
@@ -354,7 +354,7 @@ impl Exchange {
         if !is_chunk && code != 200 {
             return Some(status(code));
         }
-        if !is_chunk || self.chunked == 0 {
+        if !is_chunk || self.chunked.is_none() {
             self.results += 1;
         }
         let number = || got.trim_matches('"').parse::<f64>().ok();
@@ -368,7 +368,7 @@ impl Exchange {
                 let bytes = string_bytes(got);
                 if is_chunk {
                     // A chunk's content is a piece of the content's own JSON text, written as a string.
-                    self.chunked += bytes.unwrap_or(0);
+                    *self.chunked.get_or_insert_default() += bytes.unwrap_or(0);
                     return None;
                 }
                 return (bytes != Some(*expected)).then_some(Fault::WrongLength);
@@ -379,14 +379,20 @@ impl Exchange {
 
     /// What is missing when the reply ends.
     fn complete(&self, content: &Content) -> Option<Fault> {
+        let results = match content {
+            Content::Any => return None,
+            Content::Counted(results) => *results,
+            Content::Sum | Content::Number(_) | Content::Length(_) => 1,
+        };
+        if self.results != results {
+            return Some(Fault::WrongCount);
+        }
         match content {
-            Content::Any => None,
             // Two quotes more than the string itself.
-            Content::Length(expected) if self.chunked > 0 => {
-                (self.chunked != expected + 2).then_some(Fault::WrongLength)
+            Content::Length(expected) if self.chunked.is_some_and(|bytes| bytes != expected + 2) => {
+                Some(Fault::WrongLength)
             }
-            Content::Sum | Content::Number(_) | Content::Length(_) => (self.results != 1).then_some(Fault::WrongCount),
-            Content::Counted(results) => (self.results != *results).then_some(Fault::WrongCount),
+            _ => None,
         }
     }
 }

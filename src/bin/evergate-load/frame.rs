@@ -118,12 +118,23 @@ impl Reader {
                 opcode::PING => return Ok(Step::Event(Event::Ping(payload))),
                 opcode::PONG => {}
                 opcode::CLOSE => {
-                    let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-                    return Ok(Step::Event(Event::Close(code)));
+                    return Ok(Step::Event(Event::Close(close_code(payload)?)));
                 }
                 _ => return Err(Violation("an unknown opcode")),
             }
         }
+    }
+}
+
+/// What a Close says (RFC 6455 sections 5.5.1 and 7.4).
+fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return if payload.is_empty() { Ok(None) } else { Err(Violation("half a code in a Close")) };
+    };
+    match u16::from_be_bytes(*code) {
+        _ if simdutf8::basic::from_utf8(reason).is_err() => Err(Violation("a reason that is no UTF-8")),
+        code @ (1000..=1003 | 1007..=1014 | 3000..=4999) => Ok(Some(code)),
+        _ => Err(Violation("a code that no Close may have")),
     }
 }
 
@@ -248,6 +259,11 @@ mod tests {
             (vec![0xc1, 0], "a reserved bit"),
             (vec![0x83, 0], "an unknown opcode"),
             (vec![0x82, 0], "a binary message"),
+            (unmasked(0x88, b"a"), "half a code in a Close"),
+            (unmasked(0x88, &1005_u16.to_be_bytes()), "a code that no Close may have"),
+            (unmasked(0x88, &999_u16.to_be_bytes()), "a code that no Close may have"),
+            (unmasked(0x88, &2999_u16.to_be_bytes()), "a code that no Close may have"),
+            (unmasked(0x88, &[0x03, 0xe8, 0xff]), "a reason that is no UTF-8"),
             (vec![0x80, 0], "a continuation of nothing"),
             (vec![0x09, 0], "a control frame that is long or fragmented"),
             (vec![0x81, 127, 255, 0, 0, 0, 0, 0, 0, 0], "a message that is too long"),

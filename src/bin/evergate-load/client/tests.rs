@@ -293,6 +293,8 @@ fn a_large_reply_has_its_length_whole_or_in_chunks() {
     let chunks = |last: &str| vec![coded(0, 206, "\"\\\"01234\""), coded(0, 206, last), coded(0, 204, "\"\"")];
     assert_eq!(reply(chunks("\"56789\\\"\"")), Outcome::Answered(100));
     assert_eq!(reply(chunks("\"5678\\\"\"")), Outcome::Fault(Fault::WrongLength));
+    let both = [vec![result(0, "\"0123456789\"")], chunks("\"56789\\\"\"")].concat();
+    assert_eq!(reply(both), Outcome::Fault(Fault::WrongCount));
 }
 
 #[test]
