@@ -53,17 +53,22 @@ fn url(address: SocketAddr) -> String {
 
 /// A server whose every connection is served by this, until it returns.
 fn server(serve: impl Fn(WebSocket<TcpStream>) + Clone + Send + 'static) -> String {
+    listener(move |stream| {
+        stream.set_nodelay(true).ok();
+        if let Ok(socket) = tungstenite::accept(stream) {
+            serve(socket);
+        }
+    })
+}
+
+/// A server that takes connections and does this with each, until it returns.
+fn listener(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let serve = serve.clone();
-            std::thread::spawn(move || {
-                stream.set_nodelay(true).ok();
-                if let Ok(socket) = tungstenite::accept(stream) {
-                    serve(socket);
-                }
-            });
+            std::thread::spawn(move || serve(stream));
         }
     });
     url(address)
@@ -257,6 +262,74 @@ fn ctrl_c_ends_with_what_there_is() {
     assert_eq!((run.code, run.errors().len()), (0, 0), "{}", run.output);
     assert_eq!(run.json["interrupted"], true);
     assert!(run.json["requests"].as_u64() > Some(0), "{}", run.json);
+}
+
+#[test]
+fn ctrl_c_ends_it_while_nobody_answers_the_handshake() {
+    let (accepted, connections) = std::sync::mpsc::channel();
+    let silent = listener(move |stream| {
+        accepted.send(()).ok();
+        while std::io::Read::read(&mut &stream, &mut [0; 1024]).is_ok_and(|bytes| bytes > 0) {}
+    });
+    let folder = Folder::new();
+    let load = start(&folder, &silent, &["--clients", "2", "--churn", "10"]);
+    connections.recv_timeout(PATIENCE).expect("a connection");
+    load.signal(Signal::SIGINT);
+    let run = finish(&folder, load);
+    assert_eq!((run.code, run.errors().len(), &run.json["connected"]), (0, 0, &Value::from(0)), "{}", run.output);
+    assert!(run.output.contains("interrupted") && !run.output.contains("NaN"), "{}", run.output);
+}
+
+#[test]
+fn ctrl_c_ends_it_while_connections_are_opened_one_by_one() {
+    let (accepted, connections) = std::sync::mpsc::channel();
+    let url = server(move |mut socket| {
+        accepted.send(()).ok();
+        while let Ok(Message::Text(text)) = socket.read() {
+            socket.send(Message::text(right_answer(&text))).ok();
+        }
+    });
+    let folder = Folder::new();
+    let load = start(&folder, &url, &["--clients", "1000", "--ramp", "1000000"]);
+    connections.recv_timeout(PATIENCE).expect("a connection");
+    load.signal(Signal::SIGINT);
+    let run = finish(&folder, load);
+    assert_eq!((run.code, run.errors().len()), (0, 0), "{}", run.output);
+    assert!(run.output.contains("interrupted"), "{}", run.output);
+}
+
+#[test]
+fn the_requests_of_sessions_are_within_the_rate() {
+    let gateway = Gateway::demo(&[]);
+    let options = ["--clients", "20", "--rate", "400", "--duration", "1", "--warmup", "0.2", "--mix", "stateful"];
+    let run = run(&url(gateway.address()), &options);
+    assert_eq!((run.code, run.errors().len()), (0, 0), "{}", run.output);
+    assert!((1..=800).contains(&run.json["requests"].as_u64().expect("requests")), "{}", run.json);
+}
+
+#[test]
+fn a_count_that_cannot_be_reached_is_given_up() {
+    let url = responder(|_| vec![]);
+    let run = run(&url, &["--clients", "2", "--count", "5", "--warmup", "0", "--timeout", "0.2"]);
+    assert_eq!((run.code, run.json["requests"].as_u64()), (1, Some(0)), "{}", run.output);
+    assert!(run.errors().contains_key("missing"), "{}", run.json);
+}
+
+#[test]
+fn clients_that_come_and_go_are_a_load_of_their_own_and_a_close_without_answer_is_an_error() {
+    let gateway = Gateway::demo(&[]);
+    let options = ["--clients", "0", "--churn", "50", "--duration", "0.5", "--warmup", "0"];
+    let right = run(&url(gateway.address()), &options);
+    assert_eq!((right.code, right.errors().len()), (0, 0), "{}", right.output);
+    assert!(right.json["churned"].as_u64() > Some(0), "{}", right.json);
+
+    let rude = server(|mut socket| {
+        std::io::Read::read(socket.get_mut(), &mut [0; 64]).ok();
+        socket2::SockRef::from(socket.get_ref()).set_linger(Some(std::time::Duration::ZERO)).ok();
+    });
+    let wrong = run(&rude, &options);
+    assert_eq!(wrong.code, 1, "{}", wrong.output);
+    assert!(wrong.errors().contains_key("io_connection_reset"), "{}", wrong.json);
 }
 
 #[test]

@@ -1,13 +1,18 @@
 //! Clients that come and go: connect, shake hands, close.
 
 use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio_uring::buf::BoundedBuf as _;
+use tokio_uring::net::TcpStream;
+
 use super::conduct::Load;
-use super::connect::connect;
+use super::connect::{Connected, connect};
 use super::deadline::within;
-use super::frame;
+use super::fault::Fault;
+use super::frame::{self, Event, Reader, Step};
 use super::round::{Phase, Round};
 use super::schedule::{Arrival, Schedule};
 use super::target::{Target, source};
@@ -41,9 +46,9 @@ pub async fn run(round: Rc<Round>, target: Target, load: Load) {
 
 async fn one(round: &Round, target: &Target, source: Option<std::net::IpAddr>) {
     let began_ns = round.now_ns();
-    let connected = match connect(target, source).await {
+    let Connected { stream, rest } = match connect(target, source, round.closing()).await {
         Ok(connected) => connected,
-        Err(fault) => return round.fault(fault),
+        Err(fault) => return round.connect_fault(fault),
     };
     let taken_ns = round.now_ns() - began_ns;
     {
@@ -51,10 +56,37 @@ async fn one(round: &Round, target: &Target, source: Option<std::net::IpAddr>) {
         tally.connect.saturating_record(taken_ns);
         tally.churned += 1;
     }
+    // A server that takes longer is not waited for.
+    if let Some(Err(fault)) = within(CLOSE_TIMEOUT, &stream, close(&stream, rest, round)).await {
+        round.fault(fault);
+    }
+}
+
+/// Closes, and awaits the server's Close. The server ends the connection first, so that its address is free again at once.
+async fn close(stream: &TcpStream, mut buffer: Vec<u8>, round: &Round) -> Result<(), Fault> {
+    let io = |error: io::Error| Fault::Io(error.kind());
     let mut close = Vec::new();
     frame::write(&mut close, frame::opcode::CLOSE, round.plan.mask, &1000_u16.to_be_bytes());
-    let stream = &connected.stream;
-    let _ = within(CLOSE_TIMEOUT, stream, stream.write_all(close)).await;
-    // The server ends the connection first, so that its address is free again at once.
-    let _ = within(CLOSE_TIMEOUT, stream, stream.read(Vec::with_capacity(64))).await;
+    stream.write_all(close).await.0.map_err(io)?;
+    let (mut reader, mut at, mut is_closed) = (Reader::new(round.plan.reply_bytes_max), 0, false);
+    loop {
+        while !is_closed {
+            match reader.next(&buffer, &mut at).map_err(|_violation| Fault::Protocol)? {
+                Step::Incomplete(_) => break,
+                Step::Event(event) => is_closed = matches!(event, Event::Close(_)),
+            }
+        }
+        buffer.drain(..std::mem::take(&mut at));
+        buffer.reserve(64);
+        let filled = buffer.len();
+        let (read, slice) = stream.read(buffer.slice(filled..)).await;
+        buffer = slice.into_inner();
+        match read {
+            // Behind its Close, the server may end the connection as it likes.
+            _ if is_closed => return Ok(()),
+            Ok(0) => return Err(Fault::Eof),
+            Ok(_) => {}
+            Err(error) => return Err(io(error)),
+        }
+    }
 }

@@ -2,17 +2,16 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::churn;
 use super::connect::connect;
 use super::connection::{self, Peer};
 use super::dispatch;
+use super::hope::Hope;
 use super::host::{self, Memory};
 use super::plan::Plan;
 use super::progress::Progress;
@@ -149,22 +148,24 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
         conductor.round.spawn(churn::run(Rc::clone(&conductor.round), server.target.clone(), load.clone()));
     }
 
-    let mut waited = Waited::Deserted;
-    if connected > 0 {
-        waited = conductor.wait(load.warmup, "warm-up", |_| false).await;
-    }
+    let mut waited = conductor.wait(load.warmup, "warm-up", |_| false).await;
     let round = Rc::clone(&conductor.round);
+    let mut seconds = 0.0;
     let (cpu, own_cpu, began) = (host::cpu_seconds(&server.pids), host::own_cpu_seconds(), Instant::now());
     if waited == Waited::Time {
         let slice_ns = (load.duration.as_nanos() as u64 / SLICES).max(SLICE_NS_MIN);
         round.tally.borrow_mut().begin(round.now_ns(), slice_ns);
         let length = if load.count.is_some() { Duration::MAX } else { load.duration };
-        waited = conductor.wait(length, "measuring", |round| round.phase.get() != Phase::Running).await;
+        let mut hope = Hope::new(&round.tally.borrow(), 2 * load.timeout);
+        let is_done = |round: &Round| {
+            round.phase.get() != Phase::Running || load.count.is_some() && hope.is_gone(&round.tally.borrow())
+        };
+        waited = conductor.wait(length, "measuring", is_done).await;
+        seconds = began.elapsed().as_secs_f64();
     }
-    let seconds = began.elapsed().as_secs_f64();
     let ended_ns = round.now_ns();
     let server_cpu_seconds = host::cpu_seconds(&server.pids).zip(cpu).map(|(after, before)| after - before);
-    let own_cpu_share = (host::own_cpu_seconds() - own_cpu) / seconds;
+    let own_cpu_share = if seconds > 0.0 { (host::own_cpu_seconds() - own_cpu) / seconds } else { 0.0 };
     {
         let mut tally = round.tally.borrow_mut();
         if round.phase.get() == Phase::Running {
@@ -189,7 +190,7 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
         connected,
         idle,
         interrupted: stop.load(Ordering::Relaxed),
-        deserted: waited == Waited::Deserted,
+        deserted: waited == Waited::Deserted && !stop.load(Ordering::Relaxed),
     }
 }
 
@@ -203,45 +204,46 @@ struct Conductor<'a> {
 }
 
 impl Conductor<'_> {
-    /// Opens connections, so many handshakes at once at most, and waits until each stands or has failed.
+    /// Opens connections, so many handshakes at once at most, and waits until each stands or has failed, or for Ctrl-C.
     async fn connect(&self, server: &Server, connections: usize, is_idle: bool) {
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-        let began = Instant::now();
+        let (round, began) = (&self.round, Instant::now());
         let target = Rc::new(server.target.clone());
         let first = if is_idle { 0 } else { self.load.idle };
         for n in 0..connections {
             if !is_idle && self.load.ramp > Duration::ZERO {
                 let due = self.load.ramp.mul_f64(n as f64 / connections as f64);
-                tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+                self.watch(due.saturating_sub(began.elapsed()), |_| None).await;
             }
-            let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { break };
-            if self.stop.load(Ordering::Relaxed) {
-                break;
+            self.watch(Duration::MAX, |round| (round.shaking.get() < HANDSHAKES_MAX).then_some(Waited::Done)).await;
+            if self.is_stopped() {
+                return;
             }
             if n % 64 == 0 {
-                self.progress.show("connecting", n as u64, connections as u64, &self.round);
+                self.progress.show("connecting", n as u64, connections as u64, round);
             }
             let number = first + n;
-            let (round, target) = (Rc::clone(&self.round), Rc::clone(&target));
+            let (round, target) = (Rc::clone(round), Rc::clone(&target));
             let source = source(number, self.load.sources);
+            round.shaking.set(round.shaking.get() + 1);
             Rc::clone(&round).spawn(async move {
                 let began_ns = round.now_ns();
-                match connect(&target, source).await {
+                let connected = connect(&target, source, round.closing()).await;
+                round.shaking.set(round.shaking.get() - 1);
+                round.changed.notify_one();
+                match connected {
+                    Ok(_) if round.phase.get() == Phase::Closing => {}
                     Ok(connected) => {
                         let taken_ns = round.now_ns() - began_ns;
                         round.tally.borrow_mut().connect.saturating_record(taken_ns);
-                        drop(permit);
                         let (peer, rest) = Peer::new(number as u32, connected, is_idle);
                         round.add(&peer);
                         Rc::clone(&round).spawn(connection::run(round, peer, rest));
                     }
-                    Err(fault) => round.fault(fault),
+                    Err(fault) => round.connect_fault(fault),
                 }
             });
         }
-        // All permits are back when the last handshake is over.
-        let all = u32::try_from(HANDSHAKES_MAX).unwrap_or(u32::MAX);
-        let _ = handshakes.acquire_many(all).await;
+        self.watch(Duration::MAX, |round| (round.shaking.get() == 0).then_some(Waited::Done)).await;
     }
 
     /// Lets clients begin.
@@ -267,24 +269,40 @@ impl Conductor<'_> {
         }
     }
 
-    /// Waits for a time, a condition, Ctrl-C or the last connection's end, and gives up requests that take too long.
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a time, a condition, Ctrl-C or the last connection's end.
     async fn wait(&self, time: Duration, what: &str, mut is_done: impl FnMut(&Round) -> bool) -> Waited {
         let began = Instant::now();
+        // Clients that come and go hold no connection.
+        let needs_peers = self.load.clients + self.load.idle > 0;
+        let look = |round: &Round| {
+            self.progress.time(what, began.elapsed(), time, round);
+            match () {
+                () if is_done(round) => Some(Waited::Done),
+                () if needs_peers && round.open.get() == 0 => Some(Waited::Deserted),
+                () => None,
+            }
+        };
+        self.watch(time, look).await
+    }
+
+    /// Waits for a time, Ctrl-C, or what `look` finds, and gives up requests that take too long.
+    async fn watch(&self, time: Duration, mut look: impl FnMut(&Round) -> Option<Waited>) -> Waited {
+        let began = Instant::now();
         loop {
-            if is_done(&self.round) {
-                return Waited::Done;
+            if let Some(waited) = look(&self.round) {
+                return waited;
+            }
+            if self.is_stopped() {
+                return Waited::Interrupted;
             }
             let left = time.saturating_sub(began.elapsed());
             if left.is_zero() {
                 return Waited::Time;
             }
-            if self.stop.load(Ordering::Relaxed) {
-                return Waited::Interrupted;
-            }
-            if self.round.open.get() == 0 {
-                return Waited::Deserted;
-            }
-            self.progress.time(what, began.elapsed(), time, &self.round);
             self.expire();
             let _ = timeout(LOOK.min(left), self.round.changed.notified()).await;
         }
@@ -312,6 +330,7 @@ impl Conductor<'_> {
     /// Closes every connection politely, then those that do not answer, and waits for the end of all that is under way.
     async fn close(&self) {
         self.round.phase.set(Phase::Closing);
+        self.round.closes.notify_waiters();
         self.round.thinking.borrow_mut().clear();
         let all: Vec<Rc<Peer>> = self.round.peers.borrow().iter().chain(&*self.round.idle.borrow()).cloned().collect();
         for peer in &all {
@@ -349,12 +368,13 @@ impl Conductor<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::connection::tests::{round_on, sockets};
+    use crate::fault::Fault;
 
-    /// Whatever a test asks of a conductor.
-    fn load(pace: Pace) -> Load {
+    /// A load of one client, for tests.
+    pub fn load(pace: Pace) -> Load {
         Load {
             clients: 1,
             idle: 0,
@@ -396,7 +416,7 @@ mod tests {
             conductor.close().await;
             let tally = round.tally.borrow();
             assert_eq!(tally.not_sent, 0);
-            assert!(tally.faults.get(&crate::fault::Fault::Missing) >= Some(&9), "{:?}", tally.faults);
+            assert!(tally.faults.get(&Fault::Missing) >= Some(&9), "{:?}", tally.faults);
         });
     }
 }

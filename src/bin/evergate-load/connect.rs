@@ -2,17 +2,18 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 use tokio::net::TcpSocket;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_uring::buf::BoundedBuf as _;
 use tokio_uring::net::TcpStream;
 
-use super::deadline::within;
+use super::deadline::until;
 use super::fault::Fault;
 use super::target::Target;
 
@@ -33,13 +34,22 @@ pub struct Connected {
     pub rest: Vec<u8>,
 }
 
-/// Connects and shakes hands.
-pub async fn connect(target: &Target, source: Option<IpAddr>) -> Result<Connected, Fault> {
-    let stream = match timeout(CONNECT_TIMEOUT, tcp(target.address, source)).await {
-        Ok(connected) => connected.map_err(|error| Fault::Connect(error.kind()))?,
-        Err(_late) => return Err(Fault::ConnectTimeout),
+/// Connects and shakes hands, unless it is given up before.
+pub async fn connect(
+    target: &Target,
+    source: Option<IpAddr>,
+    given_up: impl Future<Output = ()>,
+) -> Result<Connected, Fault> {
+    let mut given_up = pin!(given_up);
+    let stream = tokio::select! {
+        connected = tcp(target.address, source) => connected.map_err(|error| Fault::Connect(error.kind()))?,
+        () = sleep(CONNECT_TIMEOUT) => return Err(Fault::ConnectTimeout),
+        () = &mut given_up => return Err(Fault::ConnectTimeout),
     };
-    match within(CONNECT_TIMEOUT, &stream, handshake(&stream, target)).await {
+    let limit = async {
+        tokio::select! { () = sleep(CONNECT_TIMEOUT) => {}, () = given_up => {} }
+    };
+    match until(limit, &stream, handshake(&stream, target)).await {
         Some(shaken) => shaken.map(|rest| Connected { stream, rest }),
         None => Err(Fault::ConnectTimeout),
     }
@@ -93,10 +103,20 @@ fn judge(bytes: &[u8]) -> Result<Option<usize>, Fault> {
         None => return Err(Fault::BadHandshake),
     }
     let accept = STANDARD.encode(Sha1::digest(format!("{KEY}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")));
-    let is_accepted = response.headers.iter().any(|header| {
-        header.name.eq_ignore_ascii_case("sec-websocket-accept") && header.value.trim_ascii() == accept.as_bytes()
-    });
-    if is_accepted { Ok(Some(length)) } else { Err(Fault::BadHandshake) }
+    let has = |name: &str, is_right: &dyn Fn(&[u8]) -> bool| {
+        response
+            .headers
+            .iter()
+            .any(|header| header.name.eq_ignore_ascii_case(name) && is_right(header.value.trim_ascii()))
+    };
+    let is_upgrade = |token: &[u8]| token.trim_ascii().eq_ignore_ascii_case(b"upgrade");
+    let is_good = has("sec-websocket-accept", &|value| value == accept.as_bytes())
+        && has("upgrade", &|value| value.eq_ignore_ascii_case(b"websocket"))
+        && has("connection", &|value| value.split(|byte| *byte == b',').any(is_upgrade))
+        // Nobody asked for one (RFC 6455 section 4.1).
+        && !has("sec-websocket-extensions", &|_| true)
+        && !has("sec-websocket-protocol", &|_| true);
+    if is_good { Ok(Some(length)) } else { Err(Fault::BadHandshake) }
 }
 
 #[cfg(test)]
@@ -105,11 +125,21 @@ mod tests {
 
     #[test]
     fn an_answer_is_good_refused_or_none() {
-        let good =
-            b"HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nrest";
-        assert_eq!(judge(good), Ok(Some(good.len() - 4)));
+        let good = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: keep-alive, upgrade\r\n\
+            sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nrest";
+        assert_eq!(judge(good.as_bytes()), Ok(Some(good.len() - 4)));
         for end in 0..good.len() - 4 {
-            assert_eq!(judge(&good[..end]), Ok(None), "{end}");
+            assert_eq!(judge(&good.as_bytes()[..end]), Ok(None), "{end}");
+        }
+        for (right, wrong) in [
+            ("Upgrade: WebSocket", "X: y"),
+            ("Upgrade: WebSocket", "Upgrade: h2c"),
+            ("keep-alive, upgrade", "keep-alive"),
+            ("s3pP", "AAAA"),
+            ("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"),
+            ("\r\n\r\n", "\r\nSec-WebSocket-Protocol: chat\r\n\r\n"),
+        ] {
+            assert_eq!(judge(good.replacen(right, wrong, 1).as_bytes()), Err(Fault::BadHandshake), "{wrong}");
         }
         assert_eq!(judge(b"HTTP/1.1 503 Busy\r\n\r\n"), Err(Fault::Refused(503)));
         assert_eq!(judge(b"HTTP/1.1 101 Yes\r\n\r\n"), Err(Fault::BadHandshake));

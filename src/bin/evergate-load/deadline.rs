@@ -4,18 +4,25 @@ use std::net::Shutdown;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_uring::net::TcpStream;
 
-/// Awaits work on `stream` to its end. After `time` the stream is shut down, so that every read and write of it ends, and
+/// Awaits work on `stream`, so long at most: see [`until`].
+pub async fn within<T>(time: Duration, stream: &TcpStream, work: impl Future<Output = T>) -> Option<T> {
+    until(sleep(time), stream, work).await
+}
+
+/// Awaits work on `stream` to its end. At the `limit` the stream is shut down, so that every read and write of it ends, and
 /// what comes of them is nobody's: `None`.
 ///
 /// The kernel owns the buffer of an operation until its completion, whoever has lost interest. Work that is dropped half
 /// done would leave that to tokio-uring, which frees such buffers too early where the runtime is dropped meanwhile.
-pub async fn within<T>(time: Duration, stream: &TcpStream, work: impl Future<Output = T>) -> Option<T> {
+pub async fn until<T>(limit: impl Future<Output = ()>, stream: &TcpStream, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
-    if let Ok(done) = timeout(time, &mut work).await {
-        return Some(done);
+    tokio::select! {
+        biased;
+        done = &mut work => return Some(done),
+        () = limit => {}
     }
     // It fails where the server has ended the connection: then nothing waits for it any more.
     let _ = stream.shutdown(Shutdown::Both);

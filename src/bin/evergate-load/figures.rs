@@ -82,6 +82,10 @@ pub struct Figures {
     pub clients: usize,
     /// Connections that were opened, idle ones included, in the round with the fewest.
     pub connected: usize,
+    /// The same in the round with the most.
+    pub connected_most: usize,
+    /// Every connection of every round was refused.
+    pub refused: bool,
     /// Requests under way per client; none in an open loop.
     pub in_flight: Option<usize>,
     /// Requests per second asked for; none in a closed loop.
@@ -131,9 +135,10 @@ impl Figures {
         }
         let count = |of: fn(&Measured) -> u64| rounds.iter().map(|round| of(round)).sum::<u64>();
         let real = |of: fn(&Measured) -> Option<f64>| rounds.iter().map(|round| of(round)).sum::<Option<f64>>();
-        let seconds: f64 = rounds.iter().map(|round| round.seconds).sum();
+        // An empty sum is -0.
+        let seconds = rounds.iter().fold(0.0, |sum, round| sum + round.seconds);
         let requests = latency.len();
-        let cpu = real(|round| round.server_cpu_seconds);
+        let cpu = real(|round| round.server_cpu_seconds).filter(|_| seconds > 0.0);
         // A round that ended before it began has a share of no time.
         let measured = rounds.iter().filter(|round| round.tally.answered > 0);
         let share = measured.map(|round| round.own_cpu_share).fold(0.0, f64::max);
@@ -144,17 +149,22 @@ impl Figures {
             let (before, after) = (of(&last.memory_before?)?, of(&last.memory_idle?)?);
             Some(rounded((after as f64 - before as f64) / last.idle as f64, 1))
         };
+        let errors: BTreeMap<_, _> =
+            faults(rounds).into_iter().map(|(fault, count)| (fault.to_string(), count)).collect();
+        let is_refused = |round: &&Measured| round.connected == 0 && round.tally.churned == 0 && !round.interrupted;
         let memory = last.and_then(|round| round.memory);
         let before = last.and_then(|round| round.memory_before);
         Self {
             url: server.target.url.clone(),
             clients: load.clients,
             connected: rounds.iter().map(|round| round.connected).min().unwrap_or(0),
+            connected_most: rounds.iter().map(|round| round.connected).max().unwrap_or(0),
+            refused: !errors.is_empty() && rounds.iter().all(is_refused),
             in_flight: if let Pace::Closed { in_flight, .. } = load.pace { Some(in_flight) } else { None },
             rate: (load.pace == Pace::Open).then_some(load.rate),
             seconds: rounded(seconds, 6),
             requests,
-            errors: faults(rounds).into_iter().map(|(fault, count)| (fault.to_string(), count)).collect(),
+            errors,
             throughput: if seconds > 0.0 { rounded(requests as f64 / seconds, 1) } else { 0.0 },
             latency_us: Latency::new(&latency),
             connect_us: Latency::new(&connect),
@@ -195,4 +205,59 @@ pub fn faults(rounds: &[&Measured]) -> BTreeMap<Fault, u64> {
 fn rounded(number: f64, decimals: i32) -> f64 {
     let scale = 10_f64.powi(decimals);
     (number * scale).round() / scale
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::conduct::tests::load;
+    use crate::tally::Tally;
+    use crate::target::Target;
+
+    /// A round in which so many replies came on so many connections.
+    fn measured(connected: usize, replies: u64, interrupted: bool) -> Measured {
+        let mut tally = Tally::new(false);
+        tally.begin(0, 1_000_000_000);
+        (0..replies).for_each(|_| tally.answer(1_000, 2_000));
+        if connected == 0 && !interrupted {
+            tally.fault(Fault::Refused(503));
+        }
+        Measured {
+            tally,
+            seconds: if replies > 0 { 1.0 } else { 0.0 },
+            server_cpu_seconds: Some(0.5),
+            memory_before: None,
+            memory_idle: None,
+            memory: None,
+            own_cpu_share: 0.1,
+            connected,
+            idle: 0,
+            interrupted,
+            deserted: connected == 0,
+        }
+    }
+
+    /// The figures of rounds, each with its connections and replies, and whether it was interrupted.
+    pub fn figures(rounds: &[(usize, u64, bool)]) -> Figures {
+        let rounds: Vec<Measured> = rounds.iter().map(|round| measured(round.0, round.1, round.2)).collect();
+        let target = Target::new("ws://127.0.0.1:1/").expect("a URL");
+        let server = Server { target, pids: vec![1], echo: false };
+        Figures::new(&load(Pace::Open), &server, &rounds.iter().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_server_that_was_not_measured_has_no_figure_that_is_none() {
+        let rows = crate::table::rows(&[&figures(&[(4, 9, true)]), &figures(&[])]);
+        let cells: Vec<&String> = rows.iter().map(|(_, cells)| &cells[1]).collect();
+        assert!(!cells.iter().any(|cell| cell.contains("NaN") || cell.contains("-0")), "{cells:?}");
+    }
+
+    #[test]
+    fn who_refused_one_round_has_not_refused_all() {
+        assert!(figures(&[(0, 0, false), (0, 0, false)]).refused);
+        let partly = figures(&[(4, 9, false), (0, 0, false)]);
+        assert_eq!((partly.refused, partly.connected, partly.connected_most), (false, 0, 4));
+        assert!(!figures(&[]).refused, "nobody asked");
+        assert!(!figures(&[(0, 0, true)]).refused, "nobody waited for the answer");
+    }
 }

@@ -8,7 +8,7 @@
 //! - [`schedule`]: due times of an open loop; [`dispatch`] and [`timer`]: requests that begin by the clock
 //! - [`conduct`]: a round from first connection to last close; [`round`]: what its tasks share; [`connect`],
 //!   [`connection`], [`churn`]: those tasks, and [`deadline`]: how none leaves an operation behind; [`tally`]: what is
-//!   counted; [`host`]: CPU and memory
+//!   counted; [`hope`]: when a count is given up; [`host`]: CPU and memory
 //! - [`figures`], [`versus`], [`table`], [`page`] with its [`plot`]s, [`progress`]: what people and programs get to see
 
 mod churn;
@@ -21,6 +21,7 @@ mod dispatch;
 mod fault;
 mod figures;
 mod frame;
+mod hope;
 mod host;
 mod options;
 mod page;
@@ -167,8 +168,7 @@ fn conclude(options: &Options, measured: &[Vec<Measured>]) -> Result<ExitCode, S
         let html = page::render(&servers, ratios.as_ref())?;
         std::fs::write(path, html).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    let wanted = options.load.clients + options.load.idle > 0;
-    Ok(if wanted && totals.iter().any(|figures| figures.connected == 0) {
+    Ok(if totals.iter().any(|figures| figures.refused) {
         EXIT_REFUSED.into()
     } else if totals.iter().any(|figures| !figures.errors.is_empty()) {
         EXIT_ERRORS.into()

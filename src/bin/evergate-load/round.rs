@@ -76,6 +76,10 @@ pub struct Round {
     pub tasks: Cell<usize>,
     /// Ends the measured part after so many right replies.
     pub count: Option<u64>,
+    /// Handshakes under way.
+    pub shaking: Cell<usize>,
+    /// Tells everybody that connections are closed now.
+    pub closes: Notify,
     /// Tells the conductor that something changed which it may wait for.
     pub changed: Notify,
     /// Clients that think, with the time at which each asks again; all think for equally long, so they are in order.
@@ -103,6 +107,8 @@ impl Round {
             open: Cell::new(0),
             tasks: Cell::new(0),
             count,
+            shaking: Cell::new(0),
+            closes: Notify::new(),
             changed: Notify::new(),
             thinking: RefCell::default(),
             thought: Notify::new(),
@@ -215,6 +221,21 @@ impl Round {
     /// Something went wrong.
     pub fn fault(&self, fault: Fault) {
         self.tally.borrow_mut().fault(fault);
+    }
+
+    /// There is no connection; where the round closes, it is not missed.
+    pub fn connect_fault(&self, fault: Fault) {
+        if self.phase.get() != Phase::Closing {
+            self.fault(fault);
+        }
+    }
+
+    /// Comes when connections are to be closed.
+    pub async fn closing(&self) {
+        let closes = self.closes.notified();
+        if self.phase.get() != Phase::Closing {
+            closes.await;
+        }
     }
 
     /// Bytes came.

@@ -16,7 +16,7 @@ pub const RATIOS: &str = "A / B of medians (of rounds)";
 type Row = (&'static str, fn(&Figures) -> Option<String>);
 
 const ROWS: [Row; 21] = [
-    ("connections", |f| Some(thousands(f.connected as u64))),
+    ("connections", |f| Some(connections(f))),
     ("measured, s", |f| Some(format!("{:.2}", f.seconds))),
     ("right replies", |f| Some(thousands(f.requests))),
     ("errors", |f| Some(thousands(f.errors.values().sum()))),
@@ -38,6 +38,12 @@ const ROWS: [Row; 21] = [
     ("came and went", |f| (f.churned > 0).then(|| thousands(f.churned))),
     ("generator CPU, cores", |f| Some(format!("{:.2}", f.generator.cpu_share))),
 ];
+
+/// How many there were, from the round with the fewest to that with the most.
+fn connections(figures: &Figures) -> String {
+    let [fewest, most] = [figures.connected, figures.connected_most].map(|count| thousands(count as u64));
+    if fewest == most { fewest } else { format!("{fewest}–{most}") }
+}
 
 /// A latency, where anything was measured.
 fn latency(figures: &Figures, us: f64) -> Option<String> {
@@ -128,6 +134,9 @@ pub fn notes(figures: &Figures) -> Vec<String> {
     }
     if figures.deserted {
         notes.push("warning: every connection ended before the time".to_owned());
+    }
+    if figures.seconds <= 0.0 {
+        notes.push("note: nothing was measured".to_owned());
     }
     if figures.interrupted {
         notes.push("note: interrupted; the figures are those until then".to_owned());

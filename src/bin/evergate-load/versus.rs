@@ -71,8 +71,9 @@ impl Ratios {
     /// Of all rounds in which both were measured.
     pub fn new(rounds: &[Pair]) -> Self {
         let ratio = |of: fn(&Figures) -> Option<f64>| {
-            // A round in which one server answered nothing compares nothing.
-            let compared = rounds.iter().filter(|pair| pair.a.requests > 0 && pair.b.requests > 0);
+            // A round in which one server answered nothing, or not to the end, compares nothing.
+            let is_whole = |figures: &Figures| figures.requests > 0 && !figures.interrupted;
+            let compared = rounds.iter().filter(|pair| is_whole(&pair.a) && is_whole(&pair.b));
             let pairs: Option<Vec<_>> = compared.map(|pair| of(&pair.a).zip(of(&pair.b))).collect();
             Ratio::new(&pairs?)
         };
@@ -88,6 +89,7 @@ impl Ratios {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::tests::figures;
 
     #[test]
     fn a_ratio_is_that_of_medians_and_its_spread_that_of_rounds() {
@@ -95,6 +97,14 @@ mod tests {
         assert_eq!(ratio, Ratio { median: 1.5, min: 1.5, max: 2.5 });
         assert_eq!(Ratio::new(&[]), None);
         assert_eq!(Ratio::new(&[(1.0, 0.0)]), None);
+    }
+
+    #[test]
+    fn a_round_that_was_interrupted_compares_nothing() {
+        let pair = |b| Pair { a: figures(&[(1, 10, false)]), b: figures(&[b]) };
+        let throughput = |rounds: &[Pair]| Ratios::new(rounds).throughput.map(|ratio| ratio.median);
+        assert_eq!(throughput(&[pair((1, 5, false)), pair((1, 1, true))]), Some(2.0));
+        assert_eq!(throughput(&[pair((1, 1, true))]), None);
     }
 
     #[test]
