@@ -45,7 +45,7 @@ A CONNECT and each request within its session count as requests. Times of an ope
 moment at which a request was due; of a session only the CONNECT is due by the clock, and each further request is sent \
 and timed when the one before has its reply.
 
-Exit codes: 0 all replies right; 1 some error or wrong reply; 2 usage; 3 the server refused all connections.";
+Exit codes: 0 all replies right; 1 some error or wrong reply; 2 usage; 3 the server refused all connections, in every round.";
 
 fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value).help(help)
@@ -82,7 +82,7 @@ pub fn command() -> Command {
                 .value_parser(PossibleValuesParser::new(["poisson", "fixed"])),
         )
         .arg(real("duration", "SECONDS", "Length of the measured part").default_value("10").conflicts_with("count"))
-        .arg(option("count", "N", "End the measured part after N right replies, in place of --duration").value_parser(value_parser!(u64).range(1..)))
+        .arg(option("count", "N", "End the measured part after N right replies, in place of --duration, or when nothing but errors came for twice the --timeout").value_parser(value_parser!(u64).range(1..)))
         .arg(real("warmup", "SECONDS", "Time under load before the measured part").default_value("1"))
         .arg(
             real("ramp", "SECONDS", "Open the connections over this time; 0: as fast as they are accepted, and requests begin when all are open")

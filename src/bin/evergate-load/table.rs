@@ -26,8 +26,8 @@ const ROWS: [Row; 21] = [
     ("latency p99", |f| latency(f, f.latency_us.p99)),
     ("latency p99.9", |f| latency(f, f.latency_us.p999)),
     ("latency max", |f| latency(f, f.latency_us.max)),
-    ("connect p50", |f| Some(time(f.connect_us.p50))),
-    ("connect p99", |f| Some(time(f.connect_us.p99))),
+    ("connect p50", |f| connect(f, f.connect_us.p50)),
+    ("connect p99", |f| connect(f, f.connect_us.p99)),
     ("server CPU/request", |f| f.server.cpu_us_per_request.map(time)),
     ("server CPU, cores", |f| f.server.cpu_seconds.map(|cpu| format!("{:.2}", cpu / f.seconds))),
     ("server RSS", |f| f.server.rss_bytes.map(bytes)),
@@ -48,6 +48,11 @@ fn connections(figures: &Figures) -> String {
 /// A latency, where anything was measured.
 fn latency(figures: &Figures, us: f64) -> Option<String> {
     (figures.requests > 0).then(|| time(us))
+}
+
+/// Time for a connection, where there was one.
+fn connect(figures: &Figures, us: f64) -> Option<String> {
+    (figures.connect_us.max > 0.0).then(|| time(us))
 }
 
 /// Names and values, one column for each server; rows of which nothing is known are left out.
