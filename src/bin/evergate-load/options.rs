@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::conduct::{Load, Server};
 use super::plan::{Call, Content, Kind, PlanOptions};
 use super::round::Pace;
 use super::schedule::Arrival;
-use super::target::Target;
+use super::target::{Target, has_sources};
 
 /// Bytes of a frame unless `--pad` says otherwise: an ordinary Evergreen request.
 const FRAME_BYTES: usize = 400;
@@ -79,6 +80,7 @@ pub fn command() -> Command {
         .arg(
             option("arrival", "HOW", "Open loop: gaps between requests as independent users make them, or all alike")
                 .default_value("poisson")
+                .requires("rate")
                 .value_parser(PossibleValuesParser::new(["poisson", "fixed"])),
         )
         .arg(real("duration", "SECONDS", "Length of the measured part").default_value("10").conflicts_with("count"))
@@ -106,7 +108,10 @@ pub fn command() -> Command {
             option("pad", "BYTES", "Append a string to the params, so that the frame has this size [default: 400 for evergate's own demo calls, none for others]")
                 .value_parser(value_parser!(u32).range(1..=8_000_000)),
         )
-        .arg(number("stateful-requests", "N", "3", "Requests between CONNECT and DISCONNECT"))
+        .arg(
+            number("stateful-requests", "N", "3", "Requests between CONNECT and DISCONNECT, 1 or more")
+                .value_parser(value_parser!(u32).range(1..=100_000)),
+        )
         .arg(number("streamed-results", "N", "10", "RESULTs of a streamed request (opensrf.demo.count)").value_parser(value_parser!(u32).range(0..=100_000)))
         .arg(number("large-bytes", "BYTES", "100000", "Content of a large reply (opensrf.demo.big)").value_parser(value_parser!(u32).range(0..=64_000_000)))
         .arg(
@@ -118,7 +123,7 @@ pub fn command() -> Command {
         .arg(option("vs", "URL", "Another server: rounds alternate between both, and ratios are printed"))
         .arg(pid("server-pid2", "Process of the other server; may be repeated").requires("vs"))
         .arg(Arg::new("echo2").long("echo2").action(ArgAction::SetTrue).requires("vs").help("The other server is a bare WebSocket echo"))
-        .arg(number("rounds", "N", "5", "Rounds per server with --vs").value_parser(value_parser!(u32).range(1..=1_000)))
+        .arg(number("rounds", "N", "5", "Rounds per server with --vs").requires("vs").value_parser(value_parser!(u32).range(1..=1_000)))
         .arg(option("json", "FILE", "Write all figures as one JSON object").value_parser(value_parser!(PathBuf)))
         .arg(option("report", "FILE.html", "Write a page with figures and plots, in one file").value_parser(value_parser!(PathBuf)))
 }
@@ -159,7 +164,11 @@ impl Options {
         let real = |name: &str| matches.get_one::<f64>(name).copied().unwrap_or_default();
         let text = |name: &str| matches.get_one::<String>(name).cloned();
         let seconds = |name: &str| Duration::from_secs_f64(real(name));
-        let pids = |name: &str| matches.get_many::<u32>(name).into_iter().flatten().copied().collect::<Vec<_>>();
+        // A process that is named twice counts once.
+        let pids = |name: &str| {
+            let named = matches.get_many::<u32>(name).into_iter().flatten();
+            named.copied().collect::<BTreeSet<u32>>().into_iter().collect::<Vec<u32>>()
+        };
 
         let rate = matches.get_one::<f64>("rate").copied();
         if rate.is_some_and(|rate| rate < 0.001) {
@@ -198,10 +207,17 @@ impl Options {
         }
         let server = |url: &str, pid: &str, echo: &str| {
             let pids = pids(pid);
-            if super::host::cpu_seconds(&pids).is_none() {
-                return Err(format!("--{pid}: no such process, or it may not be looked at"));
+            if let Some(gone) = pids.iter().find(|&&id| super::host::cpu_seconds(&[id]).is_none()) {
+                return Err(format!("--{pid} {gone}: no such process, or it may not be looked at"));
             }
-            Ok(Server { target: Target::new(url)?, pids, echo: matches.get_flag(echo) })
+            let target = Target::new(url)?;
+            if load.sources > 1 && !has_sources(target.address) {
+                let address = target.address;
+                return Err(format!(
+                    "--sources: loopback IPv4 only, and {url} is at {address}; spread over hosts instead"
+                ));
+            }
+            Ok(Server { target, pids, echo: matches.get_flag(echo) })
         };
         let url = text("url").unwrap_or_default();
         let mut servers = vec![server(&url, "server-pid", "echo")?];
@@ -311,12 +327,33 @@ mod tests {
             &["--params", "{}"],
             &["--server-pid", "4000000000"],
             &["--server-pid2", "1"],
+            &["--arrival", "fixed"],
+            &["--rounds", "2"],
+            &["--stateful-requests", "0"],
             &["--in-flight", "0"],
             &["--duration", "-1"],
             &["--timeout", "0"],
             &["--vs", "wss://a/"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_named_twice_counts_once_and_one_that_is_gone_is_named() {
+        let own = std::process::id().to_string();
+        let options = parse(&["--server-pid", &own, "--server-pid", &own]).expect("options");
+        assert_eq!(options.servers[0].pids, [std::process::id()]);
+        let error = parse(&["--server-pid", &own, "--server-pid", "4000000000"]).expect_err("no such process");
+        assert!(error.contains("--server-pid 4000000000:"), "{error}");
+    }
+
+    #[test]
+    fn sources_are_for_loopback_alone() {
+        assert!(parse(&["--sources", "3"]).is_ok());
+        for other in ["ws://[::1]:1/", "ws://192.0.2.1:1/"] {
+            let error = parse(&["--sources", "3", "--vs", other]).expect_err(other);
+            assert!(error.contains("--sources"), "{error}");
         }
     }
 

@@ -23,8 +23,7 @@ impl Target {
         }
         let rest = url.strip_prefix("ws://").ok_or_else(|| format!("{url}: a URL begins with ws://"))?;
         let (host, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let address = if has_port { host.to_owned() } else { format!("{host}:80") };
+        let address = address(host).map_err(|error| format!("{url}: {error}"))?;
         if path.bytes().any(|byte| !byte.is_ascii_graphic()) {
             return Err(format!("{url}: the path holds a character that no URL may hold"));
         }
@@ -48,6 +47,30 @@ impl Target {
     }
 }
 
+/// Host and port, 80 unless there is one.
+fn address(host: &str) -> Result<String, String> {
+    let end = host.rfind(']').map_or(0, |bracket| bracket + 1);
+    let (name, port) = match host[end..].rfind(':') {
+        Some(colon) => (&host[..end + colon], &host[end + colon + 1..]),
+        None => (host, "80"),
+    };
+    if name.is_empty() {
+        return Err("no host: ws://HOST:PORT/PATH".to_owned());
+    }
+    if name.contains(':') && !name.starts_with('[') {
+        return Err("an IPv6 address stands in brackets: ws://[::1]:7682/".to_owned());
+    }
+    match port.parse::<u16>() {
+        Ok(1..) => Ok(format!("{name}:{port}")),
+        _ => Err(format!("{port:?} is no port: 1 to 65535")),
+    }
+}
+
+/// Whether [`source`] has addresses from which this one can be reached.
+pub fn has_sources(address: SocketAddr) -> bool {
+    address.is_ipv4() && address.ip().is_loopback()
+}
+
 /// The local address of the `n`th connection: 127.0.0.1, 127.0.0.2 and so on, in turns.
 pub fn source(n: usize, sources: u32) -> Option<IpAddr> {
     (sources > 1).then(|| {
@@ -67,13 +90,24 @@ mod tests {
         assert_eq!((target.host.as_str(), target.path.as_str()), ("127.0.0.1:7682", "/a/b?c=1"));
         let bare = Target::new("ws://127.0.0.1").expect("a URL");
         assert_eq!((bare.address.port(), bare.path.as_str()), (80, "/"));
-        assert!(Target::new("ws://[::1]:9").is_ok());
+        for (url, port) in [("ws://[::1]:9", 9), ("ws://[::1]", 80)] {
+            assert_eq!(Target::new(url).expect("a URL").address.port(), port);
+        }
     }
 
     #[test]
     fn a_url_that_cannot_be_used_says_why() {
-        for (url, why) in [("wss://a/", "no TLS"), ("http://a/", "begins with ws://"), ("ws://127.0.0.1:1/ a", "path")]
-        {
+        for (url, why) in [
+            ("wss://a/", "no TLS"),
+            ("http://a/", "begins with ws://"),
+            ("ws://127.0.0.1:1/ a", "path"),
+            ("ws://", "no host"),
+            ("ws://:80/", "no host"),
+            ("ws://127.0.0.1:99999/", "\"99999\" is no port: 1 to 65535"),
+            ("ws://127.0.0.1:0/", "no port"),
+            ("ws://127.0.0.1:/", "no port"),
+            ("ws://::1/", "brackets"),
+        ] {
             let error = Target::new(url).expect_err(url);
             assert!(error.contains(why), "{error}");
         }
