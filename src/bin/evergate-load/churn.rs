@@ -54,7 +54,7 @@ async fn one(round: &Round, target: &Target, source: Option<std::net::IpAddr>) {
     {
         let mut tally = round.tally.borrow_mut();
         tally.connect.saturating_record(taken_ns);
-        tally.churned += 1;
+        tally.churned += u64::from(tally.is_measured(began_ns + taken_ns));
     }
     // A server that takes longer is not waited for.
     if let Some(Err(fault)) = within(CLOSE_TIMEOUT, &stream, close(&stream, rest, round)).await {

@@ -1,7 +1,13 @@
 //! What goes wrong, by kind.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+
+use serde::Serialize;
+
+use super::table::thousands;
+use super::target::Target;
 
 /// One kind of fault; its name is what reports and `--json` say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,20 +87,47 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    /// For people: what it means, where the name alone does not say it.
-    pub fn meaning(self) -> &'static str {
-        match self {
-            Self::Connect(_) => "no connection could be opened",
-            Self::ConnectTimeout => "no connection and handshake in time",
+    /// Whether it counts requests that failed. Otherwise it counts incidents: of connections, and messages that answer
+    /// no request under way. What they cost is counted besides, as requests that are lost or missing.
+    pub fn is_request(self) -> bool {
+        matches!(
+            self,
+            Self::Lost
+                | Self::Missing
+                | Self::WrongTrace
+                | Self::WrongType
+                | Self::WrongContent
+                | Self::WrongCount
+                | Self::WrongLength
+                | Self::Status(_)
+        )
+    }
+
+    /// For people: what it means, and what to do about it.
+    pub fn meaning(self, target: &Target) -> String {
+        let Target { address, path, .. } = target;
+        let meaning = match self {
+            Self::Connect(io::ErrorKind::ConnectionRefused) => return format!("nothing listens on {address}"),
+            Self::Connect(io::ErrorKind::AddrNotAvailable) => {
+                return format!("no local port is left for {address}: fewer connections, or --sources");
+            }
+            Self::Connect(_) => return format!("no connection to {address} could be opened"),
+            Self::ConnectTimeout => return format!("no connection to {address} and handshake in time"),
+            Self::Refused(404) => return format!("there is no WebSocket at the path {path}: check the URL's"),
+            Self::Refused(503) => "the server takes no connection now: at its limit, or being drained",
+            Self::Refused(502 | 504) => "a proxy answered: nothing listens behind it",
+            Self::Refused(100..400) => {
+                return format!("{address} is a web server, no WebSocket at {path}: check the URL");
+            }
             Self::Refused(_) => "the handshake was refused",
-            Self::BadHandshake => "no WebSocket server answered",
+            Self::BadHandshake => return format!("what listens on {address} is no WebSocket server"),
             Self::Closed(1012) => "the server is being drained",
             Self::Closed(1001) => "the server went away",
             Self::Closed(_) => "the server closed the connection",
             Self::Eof | Self::Io(_) => "the connection ended without a Close",
             Self::Protocol => "the server broke RFC 6455",
-            Self::Lost => "requests under way when their connection ended",
-            Self::Missing => "requests without a whole reply in time",
+            Self::Lost => "under way when their connection ended",
+            Self::Missing => "no whole reply in time",
             Self::Late => "replies to requests that had been given up",
             Self::Duplicate => "replies to requests that were answered already",
             Self::WrongClient => "replies that belong to another client",
@@ -105,9 +138,50 @@ impl Fault {
             Self::WrongCount => "replies with more or fewer RESULTs",
             Self::WrongLength => "replies of another length",
             Self::Unparsable => "replies that cannot be read",
-            Self::Status(_) => "requests that were answered with this statusCode",
+            Self::Status(_) => "answered with this statusCode",
+        };
+        meaning.to_owned()
+    }
+}
+
+/// All errors of one kind.
+#[derive(Debug, Clone, Serialize)]
+pub struct ErrorDetail {
+    /// The fault's name.
+    pub kind: String,
+    /// How many.
+    pub count: u64,
+    /// They are requests that failed, each counted once; else incidents.
+    pub is_request: bool,
+    /// For people.
+    pub meaning: String,
+}
+
+impl ErrorDetail {
+    /// The number with its unit.
+    pub fn counted(&self) -> String {
+        let number = thousands(self.count);
+        match (self.is_request, self.count) {
+            (true, 1) => format!("{number} request"),
+            (true, _) => format!("{number} requests"),
+            (false, _) => number,
         }
     }
+}
+
+/// The errors of all rounds.
+pub fn details<'a>(rounds: impl Iterator<Item = &'a BTreeMap<Fault, u64>>, target: &Target) -> Vec<ErrorDetail> {
+    let mut sum: BTreeMap<Fault, u64> = BTreeMap::new();
+    for (fault, count) in rounds.flatten() {
+        *sum.entry(*fault).or_default() += count;
+    }
+    let detail = |(fault, count): (Fault, u64)| ErrorDetail {
+        kind: fault.to_string(),
+        count,
+        is_request: fault.is_request(),
+        meaning: fault.meaning(target),
+    };
+    sum.into_iter().map(detail).collect()
 }
 
 /// `ConnectionRefused` as `connection_refused`.
@@ -120,4 +194,31 @@ fn snake(kind: io::ErrorKind) -> String {
         name.push(letter.to_ascii_lowercase());
     }
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_where_and_what_to_do() {
+        let target = Target::new("ws://127.0.0.1:7682/osrf").expect("a URL");
+        for (fault, words) in [
+            (Fault::Connect(io::ErrorKind::ConnectionRefused), "nothing listens on 127.0.0.1:7682"),
+            (Fault::Refused(404), "/osrf"),
+            (Fault::Refused(200), "check the URL"),
+            (Fault::Refused(503), "limit"),
+        ] {
+            assert!(fault.meaning(&target).contains(words), "{fault}: {}", fault.meaning(&target));
+        }
+    }
+
+    #[test]
+    fn a_connection_that_ends_is_one_incident_and_costs_so_many_requests() {
+        let target = Target::new("ws://127.0.0.1:7682/").expect("a URL");
+        let rounds = [(Fault::Eof, 1), (Fault::Lost, 3)].map(|(fault, count)| BTreeMap::from([(fault, count)]));
+        let details = details(rounds.iter(), &target);
+        let read: Vec<(&str, String)> = details.iter().map(|detail| (detail.kind.as_str(), detail.counted())).collect();
+        assert_eq!(read, [("connection_ended", "1".to_owned()), ("lost", "3 requests".to_owned())]);
+    }
 }

@@ -6,9 +6,12 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::conduct::{Load, Measured, Server};
-use super::fault::Fault;
+use super::fault::{self, ErrorDetail};
 use super::round::Pace;
 use super::tally::histogram;
+
+/// The shortest measured time that makes a rate, in seconds: the kernel counts a server's CPU time in steps of 10 ms.
+const RATE_SECONDS_MIN: f64 = 0.1;
 
 /// A share of a core beyond which the generator is called the bottleneck.
 const BOTTLENECK: f64 = 0.9;
@@ -31,10 +34,14 @@ pub struct Latency {
 }
 
 impl Latency {
-    fn new(histogram: &Histogram<u64>) -> Self {
+    /// `None` where nothing was measured.
+    fn new(histogram: &Histogram<u64>) -> Option<Self> {
+        if histogram.is_empty() {
+            return None;
+        }
         let at = |quantile| microseconds(histogram.value_at_quantile(quantile) as f64);
         let (max, mean) = (microseconds(histogram.max() as f64), microseconds(histogram.mean()));
-        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max, mean }
+        Some(Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max, mean })
     }
 }
 
@@ -43,13 +50,15 @@ fn microseconds(nanoseconds: f64) -> f64 {
     (nanoseconds / 100.0).round() / 10.0
 }
 
-/// Of the server's processes.
+/// Of the server's processes. CPU is that of the rounds in which it is known: of a server that died, the earlier ones.
 #[derive(Debug, Clone, Serialize)]
 pub struct OfServer {
-    /// CPU time per right reply in the measured part.
+    /// CPU time in the measured part over the right replies that came in it.
     pub cpu_us_per_request: Option<f64>,
     /// CPU time in the measured part.
     pub cpu_seconds: Option<f64>,
+    /// CPU time over the length of the measured part.
+    pub cpu_share: Option<f64>,
     /// Resident memory at its end.
     pub rss_bytes: Option<u64>,
     /// Proportional memory at its end.
@@ -58,7 +67,8 @@ pub struct OfServer {
     pub rss_bytes_before: Option<u64>,
     /// Proportional memory before the first connection.
     pub pss_bytes_before: Option<u64>,
-    /// Growth of resident memory by each idle client, after its round trip.
+    /// Growth of resident memory by each idle client, after its round trip; `None` where it did not grow, as of a server
+    /// that had as many clients before and kept their memory.
     pub rss_bytes_per_idle_client: Option<f64>,
     /// Growth of proportional memory by each idle client.
     pub pss_bytes_per_idle_client: Option<f64>,
@@ -68,12 +78,14 @@ pub struct OfServer {
 #[derive(Debug, Clone, Serialize)]
 pub struct OfGenerator {
     /// CPU time over the length of the measured part.
-    pub cpu_share: f64,
-    /// It used so much of its core that it may be what was measured.
+    pub cpu_share: Option<f64>,
+    /// The same in the round with the most.
+    pub cpu_share_max: Option<f64>,
+    /// There it used so much of its core that it may be what was measured.
     pub is_bottleneck: bool,
 }
 
-/// All figures of one server.
+/// All figures of one server; `None` is what was not measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Figures {
     /// The server.
@@ -92,16 +104,23 @@ pub struct Figures {
     pub rate: Option<f64>,
     /// Length of the measured part.
     pub seconds: f64,
-    /// Right replies: those that came within it, or of an open loop those to requests that were due within it.
+    /// Right replies that came within it: throughput and the server's CPU per request are of these.
     pub requests: u64,
-    /// Faults of the whole run, by kind.
+    /// Faults of the whole run, warm-up included, by kind.
     pub errors: BTreeMap<String, u64>,
+    /// The same at length, in the same order.
+    pub error_details: Vec<ErrorDetail>,
+    /// Requests that failed in the whole run, each counted once: the errors that are no incidents.
+    pub failed_requests: u64,
     /// Right replies per second.
-    pub throughput: f64,
-    /// Latencies.
-    pub latency_us: Latency,
-    /// Times from the first SYN to the end of the handshake.
-    pub connect_us: Latency,
+    pub throughput: Option<f64>,
+    /// Right replies whose latency is in `latency_us`: `requests`, but of an open loop those to requests that were due
+    /// within the measured part, whenever they came.
+    pub latency_requests: u64,
+    /// Latencies; of an open loop from the due time.
+    pub latency_us: Option<Latency>,
+    /// Times from the first SYN to the end of the handshake, of the whole run.
+    pub connect_us: Option<Latency>,
     /// Of the server's processes.
     pub server: OfServer,
     /// Of this process.
@@ -111,16 +130,18 @@ pub struct Figures {
     /// Bytes sent.
     pub bytes_out: u64,
     /// Open loop: requests sent more than a millisecond after they were due.
-    pub sent_late: u64,
+    pub sent_late: Option<u64>,
     /// Open loop: requests that were due and never sent.
-    pub not_sent: u64,
-    /// Clients of `--churn` that came and went.
-    pub churned: u64,
+    pub not_sent: Option<u64>,
+    /// Clients per second of `--churn`; none without it.
+    pub churn: Option<f64>,
+    /// Those that came and went in the measured part.
+    pub churned: Option<u64>,
     /// Idle clients that had their round trip.
     pub idle: usize,
     /// Ended by Ctrl-C.
     pub interrupted: bool,
-    /// No connection was left before the time.
+    /// Every connection ended before the time.
     pub deserted: bool,
 }
 
@@ -134,45 +155,44 @@ impl Figures {
             connect += &round.tally.connect;
         }
         let count = |of: fn(&Measured) -> u64| rounds.iter().map(|round| of(round)).sum::<u64>();
-        let real = |of: fn(&Measured) -> Option<f64>| rounds.iter().map(|round| of(round)).sum::<Option<f64>>();
         // An empty sum is -0.
         let seconds = rounds.iter().fold(0.0, |sum, round| sum + round.seconds);
-        let requests = latency.len();
-        let cpu = real(|round| round.server_cpu_seconds).filter(|_| seconds > 0.0);
-        // A round that ended before it began has a share of no time.
-        let measured = rounds.iter().filter(|round| round.tally.answered > 0);
-        let share = measured.map(|round| round.own_cpu_share).fold(0.0, f64::max);
+        let requests = count(|round| round.tally.answered);
         let last = rounds.last();
         let idle = last.map_or(0, |round| round.idle);
         let per_idle = |of: fn(&super::host::Memory) -> Option<u64>| {
             let last = last.filter(|round| round.idle > 0)?;
             let (before, after) = (of(&last.memory_before?)?, of(&last.memory_idle?)?);
-            Some(rounded((after as f64 - before as f64) / last.idle as f64, 1))
+            let growth = after.checked_sub(before).filter(|growth| *growth > 0)?;
+            Some(rounded(growth as f64 / last.idle as f64, 1))
         };
-        let errors: BTreeMap<_, _> =
-            faults(rounds).into_iter().map(|(fault, count)| (fault.to_string(), count)).collect();
-        let is_refused = |round: &&Measured| round.connected == 0 && round.tally.churned == 0 && !round.interrupted;
         let memory = last.and_then(|round| round.memory);
         let before = last.and_then(|round| round.memory_before);
+        let is_open = load.pace == Pace::Open;
+        let has_churn = load.churn > 0.0;
+        let details = fault::details(rounds.iter().map(|round| &round.tally.faults), &server.target);
+        let server_cpu = ServerCpu::new(rounds);
         Self {
             url: server.target.url.clone(),
             clients: load.clients,
             connected: rounds.iter().map(|round| round.connected).min().unwrap_or(0),
             connected_most: rounds.iter().map(|round| round.connected).max().unwrap_or(0),
-            refused: !errors.is_empty() && rounds.iter().all(is_refused),
+            refused: !details.is_empty() && connect.is_empty() && !rounds.iter().any(|round| round.interrupted),
             in_flight: if let Pace::Closed { in_flight, .. } = load.pace { Some(in_flight) } else { None },
-            rate: (load.pace == Pace::Open).then_some(load.rate),
+            rate: is_open.then_some(load.rate),
             seconds: rounded(seconds, 6),
             requests,
-            errors,
-            throughput: if seconds > 0.0 { rounded(requests as f64 / seconds, 1) } else { 0.0 },
+            errors: details.iter().map(|detail| (detail.kind.clone(), detail.count)).collect(),
+            failed_requests: details.iter().filter(|detail| detail.is_request).map(|detail| detail.count).sum(),
+            error_details: details,
+            throughput: rate(requests as f64, seconds, 1),
+            latency_requests: latency.len(),
             latency_us: Latency::new(&latency),
             connect_us: Latency::new(&connect),
             server: OfServer {
-                cpu_us_per_request: cpu
-                    .filter(|_| count(|round| round.tally.answered) > 0)
-                    .map(|cpu| rounded(cpu * 1e6 / count(|round| round.tally.answered) as f64, 3)),
-                cpu_seconds: cpu.map(|cpu| rounded(cpu, 3)),
+                cpu_us_per_request: server_cpu.as_ref().and_then(ServerCpu::us_per_request),
+                cpu_seconds: server_cpu.as_ref().map(|cpu| rounded(cpu.used, 3)),
+                cpu_share: server_cpu.as_ref().and_then(|cpu| rate(cpu.used, cpu.seconds, 3)),
                 rss_bytes: memory.map(|memory| memory.rss_bytes),
                 pss_bytes: memory.and_then(|memory| memory.pss_bytes),
                 rss_bytes_before: before.map(|memory| memory.rss_bytes),
@@ -180,26 +200,65 @@ impl Figures {
                 rss_bytes_per_idle_client: per_idle(|memory| Some(memory.rss_bytes)),
                 pss_bytes_per_idle_client: per_idle(|memory| memory.pss_bytes),
             },
-            generator: OfGenerator { cpu_share: rounded(share, 3), is_bottleneck: share > BOTTLENECK },
+            generator: OfGenerator::new(rounds, seconds),
             bytes_in: count(|round| round.tally.bytes_in),
             bytes_out: count(|round| round.tally.bytes_out),
-            sent_late: count(|round| round.tally.sent_late),
-            not_sent: count(|round| round.tally.not_sent),
-            churned: count(|round| round.tally.churned),
+            sent_late: is_open.then(|| count(|round| round.tally.sent_late)),
+            not_sent: is_open.then(|| count(|round| round.tally.not_sent)),
+            churn: has_churn.then_some(load.churn),
+            churned: has_churn.then(|| count(|round| round.tally.churned)),
             idle,
             interrupted: rounds.iter().any(|round| round.interrupted),
-            deserted: rounds.iter().any(|round| round.deserted),
+            deserted: rounds.iter().any(|round| round.deserted && round.connected > 0),
         }
     }
 }
 
-/// Faults of all rounds.
-pub fn faults(rounds: &[&Measured]) -> BTreeMap<Fault, u64> {
-    let mut sum = BTreeMap::new();
-    for (fault, count) in rounds.iter().flat_map(|round| &round.tally.faults) {
-        *sum.entry(*fault).or_default() += count;
+impl OfGenerator {
+    fn new(rounds: &[&Measured], seconds: f64) -> Self {
+        let used: f64 = rounds.iter().map(|round| round.own_cpu_share * round.seconds).sum();
+        let measured = rounds.iter().filter(|round| round.seconds >= RATE_SECONDS_MIN);
+        let share_max = measured.map(|round| round.own_cpu_share).reduce(f64::max);
+        Self {
+            cpu_share: rate(used, seconds, 3),
+            cpu_share_max: share_max.map(|share| rounded(share, 3)),
+            is_bottleneck: share_max.is_some_and(|share| share > BOTTLENECK),
+        }
     }
-    sum
+}
+
+/// The server's CPU in the rounds of which it is known.
+struct ServerCpu {
+    /// In seconds.
+    used: f64,
+    /// Length of their measured parts.
+    seconds: f64,
+    /// Right replies that came in them.
+    answered: u64,
+}
+
+impl ServerCpu {
+    fn new(rounds: &[&Measured]) -> Option<Self> {
+        let known = |round: &&Measured| {
+            let used = round.server_cpu_seconds?;
+            Some(Self { used, seconds: round.seconds, answered: round.tally.answered })
+        };
+        rounds.iter().filter_map(known).reduce(|a, b| Self {
+            used: a.used + b.used,
+            seconds: a.seconds + b.seconds,
+            answered: a.answered + b.answered,
+        })
+    }
+
+    fn us_per_request(&self) -> Option<f64> {
+        let is_known = self.answered > 0 && self.seconds >= RATE_SECONDS_MIN;
+        is_known.then(|| rounded(self.used * 1e6 / self.answered as f64, 3))
+    }
+}
+
+/// So much a second, where the time is long enough to say so.
+fn rate(number: f64, seconds: f64, decimals: i32) -> Option<f64> {
+    (seconds >= RATE_SECONDS_MIN).then(|| rounded(number / seconds, decimals))
 }
 
 fn rounded(number: f64, decimals: i32) -> f64 {
@@ -208,56 +267,4 @@ fn rounded(number: f64, decimals: i32) -> f64 {
 }
 
 #[cfg(test)]
-pub mod tests {
-    use super::*;
-    use crate::conduct::tests::load;
-    use crate::tally::Tally;
-    use crate::target::Target;
-
-    /// A round in which so many replies came on so many connections.
-    fn measured(connected: usize, replies: u64, interrupted: bool) -> Measured {
-        let mut tally = Tally::new(false);
-        tally.begin(0, 1_000_000_000);
-        (0..replies).for_each(|_| tally.answer(1_000, 2_000));
-        if connected == 0 && !interrupted {
-            tally.fault(Fault::Refused(503));
-        }
-        Measured {
-            tally,
-            seconds: if replies > 0 { 1.0 } else { 0.0 },
-            server_cpu_seconds: Some(0.5),
-            memory_before: None,
-            memory_idle: None,
-            memory: None,
-            own_cpu_share: 0.1,
-            connected,
-            idle: 0,
-            interrupted,
-            deserted: connected == 0,
-        }
-    }
-
-    /// The figures of rounds, each with its connections and replies, and whether it was interrupted.
-    pub fn figures(rounds: &[(usize, u64, bool)]) -> Figures {
-        let rounds: Vec<Measured> = rounds.iter().map(|round| measured(round.0, round.1, round.2)).collect();
-        let target = Target::new("ws://127.0.0.1:1/").expect("a URL");
-        let server = Server { target, pids: vec![1], echo: false };
-        Figures::new(&load(Pace::Open), &server, &rounds.iter().collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn a_server_that_was_not_measured_has_no_figure_that_is_none() {
-        let rows = crate::table::rows(&[&figures(&[(4, 9, true)]), &figures(&[])]);
-        let cells: Vec<&String> = rows.iter().map(|(_, cells)| &cells[1]).collect();
-        assert!(!cells.iter().any(|cell| cell.contains("NaN") || cell.contains("-0")), "{cells:?}");
-    }
-
-    #[test]
-    fn who_refused_one_round_has_not_refused_all() {
-        assert!(figures(&[(0, 0, false), (0, 0, false)]).refused);
-        let partly = figures(&[(4, 9, false), (0, 0, false)]);
-        assert_eq!((partly.refused, partly.connected, partly.connected_most), (false, 0, 4));
-        assert!(!figures(&[]).refused, "nobody asked");
-        assert!(!figures(&[(0, 0, true)]).refused, "nobody waited for the answer");
-    }
-}
+pub mod tests;

@@ -9,7 +9,7 @@
 //! - [`conduct`]: a round from first connection to last close; [`round`]: what its tasks share; [`connect`],
 //!   [`connection`], [`churn`]: those tasks, and [`deadline`]: how none leaves an operation behind; [`tally`]: what is
 //!   counted; [`hope`]: when a count is given up; [`host`]: CPU and memory
-//! - [`figures`], [`versus`], [`table`], [`page`] with its [`plot`]s, [`progress`]: what people and programs get to see
+//! - [`figures`], [`versus`], [`notes`], [`table`], [`page`] with its [`plot`]s, [`progress`]: what people and programs get to see
 
 mod churn;
 mod client;
@@ -23,6 +23,7 @@ mod figures;
 mod frame;
 mod hope;
 mod host;
+mod notes;
 mod options;
 mod page;
 mod plan;
@@ -153,7 +154,7 @@ fn conclude(options: &Options, measured: &[Vec<Measured>]) -> Result<ExitCode, S
     };
     let ratios = (measured.len() > 1).then(|| Ratios::new(&pairs));
     let servers: Vec<(&Figures, Vec<&Measured>)> = totals.iter().zip(of_all).collect();
-    let text = table::render(&servers, ratios.as_ref());
+    let text = table::render(&totals.iter().collect::<Vec<_>>(), ratios.as_ref());
     // A reader that has seen enough (`| head`) is no failure.
     let _ = io::Write::write_all(&mut io::stdout(), text.as_bytes());
 

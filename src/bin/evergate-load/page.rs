@@ -6,9 +6,10 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
 use super::conduct::Measured;
-use super::figures::{Figures, faults};
+use super::figures::Figures;
+use super::notes;
 use super::plot::{Axes, Curve, draw};
-use super::table::{RATIOS, columns, count, names, notes, ratios, rows, thousands};
+use super::table::{RATIOS, columns, count, names, ratios, rows};
 use super::tally::histogram;
 use super::versus::Ratios;
 
@@ -59,17 +60,20 @@ pub fn render(servers: &[(&Figures, Vec<&Measured>)], of_both: Option<&Ratios>) 
     }
     body.push_str("</table>");
     let mut errors = String::new();
-    for ((figures, rounds), name) in servers.iter().zip(names(servers.len())) {
-        for (fault, count) in faults(rounds) {
-            let (count, meaning) = (thousands(count), fault.meaning());
-            let _ = write!(errors, "<tr><td>{name}{fault}</td><td>{count}</td><td>{meaning}</td></tr>");
+    for (figures, name) in figures.iter().zip(names(servers.len())) {
+        for error in &figures.error_details {
+            let (kind, counted, meaning) = (&error.kind, error.counted(), escape(&error.meaning));
+            let _ = write!(errors, "<tr><td>{name}{kind}</td><td>{counted}</td><td>{meaning}</td></tr>");
         }
-        for note in notes(figures) {
+        for note in notes::of(figures) {
             let _ = write!(body, "<p class=note>{name}{}</p>", escape(&note));
         }
     }
+    if let Some(note) = of_both.map(notes::of_ratios) {
+        let _ = write!(body, "<p class=note>{}</p>", escape(&note));
+    }
     if errors.is_empty() {
-        body.push_str("<p>Every reply was right.</p>");
+        body.push_str("<p>Every reply that came was right.</p>");
     } else {
         let _ = write!(body, "<h2>Errors</h2><table class=errors>{errors}</table>");
     }
@@ -150,7 +154,7 @@ fn throughput(servers: &[(&Figures, Vec<&Measured>)]) -> Result<String, String> 
 }
 
 fn latency_over_time(servers: &[(&Figures, Vec<&Measured>)]) -> Result<String, String> {
-    let axes = axes_of_time("Latency p99 over time", servers, time_mark, true);
+    let axes = axes_of_time("Latency p99 of the replies that came, over time", servers, time_mark, true);
     // Where no reply came, there is no latency.
     draw(&axes, &over_time(servers, |answered, _, p99_us| (answered > 0.0).then_some(p99_us.max(1.0))))
 }

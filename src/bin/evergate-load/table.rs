@@ -5,38 +5,40 @@ use std::fmt::Write as _;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
-use super::conduct::Measured;
-use super::figures::{Figures, faults};
+use super::figures::Figures;
+use super::notes;
 use super::versus::{Ratio, Ratios};
 
 /// What the ratios' column is called.
-pub const RATIOS: &str = "A / B of medians (of rounds)";
+pub const RATIOS: &str = "A / B";
 
 /// One row: its name and how a server's figure reads.
 type Row = (&'static str, fn(&Figures) -> Option<String>);
 
-const ROWS: [Row; 21] = [
+const ROWS: [Row; 23] = [
     ("connections", |f| Some(connections(f))),
     ("measured, s", |f| Some(format!("{:.2}", f.seconds))),
     ("right replies", |f| Some(thousands(f.requests))),
-    ("errors", |f| Some(thousands(f.errors.values().sum()))),
-    ("requests/s", |f| Some(count(f.throughput))),
-    ("latency p50", |f| latency(f, f.latency_us.p50)),
-    ("latency p90", |f| latency(f, f.latency_us.p90)),
-    ("latency p99", |f| latency(f, f.latency_us.p99)),
-    ("latency p99.9", |f| latency(f, f.latency_us.p999)),
-    ("latency max", |f| latency(f, f.latency_us.max)),
-    ("connect p50", |f| connect(f, f.connect_us.p50)),
-    ("connect p99", |f| connect(f, f.connect_us.p99)),
-    ("server CPU/request", |f| f.server.cpu_us_per_request.map(time)),
-    ("server CPU, cores", |f| f.server.cpu_seconds.map(|cpu| format!("{:.2}", cpu / f.seconds))),
+    ("right replies/s", |f| f.throughput.map(count)),
+    ("failed requests, whole run", |f| Some(thousands(f.failed_requests))),
+    ("other errors, whole run", |f| Some(thousands(f.errors.values().sum::<u64>() - f.failed_requests))),
+    ("requests due, answered", |f| f.rate.map(|_| thousands(f.latency_requests))),
+    ("latency p50", |f| f.latency_us.as_ref().map(|latency| time(latency.p50))),
+    ("latency p90", |f| f.latency_us.as_ref().map(|latency| time(latency.p90))),
+    ("latency p99", |f| f.latency_us.as_ref().map(|latency| time(latency.p99))),
+    ("latency p99.9", |f| f.latency_us.as_ref().map(|latency| time(latency.p999))),
+    ("latency max", |f| f.latency_us.as_ref().map(|latency| time(latency.max))),
+    ("sent late (> 1 ms)", |f| f.sent_late.map(thousands)),
+    ("due, never sent", |f| f.not_sent.map(thousands)),
+    ("connect p50", |f| f.connect_us.as_ref().map(|connect| time(connect.p50))),
+    ("connect p99", |f| f.connect_us.as_ref().map(|connect| time(connect.p99))),
+    ("came and went", |f| f.churned.map(thousands)),
+    ("server CPU/right reply", |f| f.server.cpu_us_per_request.map(time)),
+    ("server CPU, cores", |f| f.server.cpu_share.map(cores)),
     ("server RSS", |f| f.server.rss_bytes.map(bytes)),
     ("server PSS", |f| f.server.pss_bytes.map(bytes)),
     ("PSS/idle client", |f| f.server.pss_bytes_per_idle_client.map(|bytes| format!("{} B", count(bytes)))),
-    ("sent late (> 1 ms)", |f| f.rate.map(|_| thousands(f.sent_late))),
-    ("due, never sent", |f| f.rate.map(|_| thousands(f.not_sent))),
-    ("came and went", |f| (f.churned > 0).then(|| thousands(f.churned))),
-    ("generator CPU, cores", |f| Some(format!("{:.2}", f.generator.cpu_share))),
+    ("generator CPU, cores", |f| f.generator.cpu_share.map(cores)),
 ];
 
 /// How many there were, from the round with the fewest to that with the most.
@@ -45,14 +47,8 @@ fn connections(figures: &Figures) -> String {
     if fewest == most { fewest } else { format!("{fewest}–{most}") }
 }
 
-/// A latency, where anything was measured.
-fn latency(figures: &Figures, us: f64) -> Option<String> {
-    (figures.requests > 0).then(|| time(us))
-}
-
-/// Time for a connection, where there was one.
-fn connect(figures: &Figures, us: f64) -> Option<String> {
-    (figures.connect_us.max > 0.0).then(|| time(us))
+fn cores(share: f64) -> String {
+    format!("{share:.2}")
 }
 
 /// Names and values, one column for each server; rows of which nothing is known are left out.
@@ -75,14 +71,21 @@ pub fn columns(servers: &[&Figures]) -> Vec<String> {
     names(servers.len()).iter().zip(servers).map(|(name, figures)| format!("{name}{}", figures.url)).collect()
 }
 
-/// The ratios that are known, by name.
+/// The ratios that are known, by the name of their row.
 pub fn ratios(ratios: &Ratios) -> Vec<(&'static str, String)> {
-    let text = |ratio: Ratio| format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max);
+    let text = |ratio: Ratio| {
+        let text = format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max);
+        if ratio.rounds < ratios.rounds {
+            format!("{text}, {} of {} rounds", ratio.rounds, ratios.rounds)
+        } else {
+            text
+        }
+    };
     [
-        ("server CPU/request", ratios.cpu),
+        ("server CPU/right reply", ratios.cpu),
         ("latency p50", ratios.p50),
         ("latency p99", ratios.p99),
-        ("requests/s", ratios.throughput),
+        ("right replies/s", ratios.throughput),
     ]
     .into_iter()
     .filter_map(|(name, ratio)| ratio.map(|ratio| (name, text(ratio))))
@@ -90,18 +93,17 @@ pub fn ratios(ratios: &Ratios) -> Vec<(&'static str, String)> {
 }
 
 /// Table, errors and warnings, as they are printed.
-pub fn render(servers: &[(&Figures, Vec<&Measured>)], of_both: Option<&Ratios>) -> String {
-    let figures: Vec<&Figures> = servers.iter().map(|(figures, _)| *figures).collect();
+pub fn render(figures: &[&Figures], of_both: Option<&Ratios>) -> String {
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
     let mut header: Vec<String> = vec![String::new()];
-    header.extend(columns(&figures));
+    header.extend(columns(figures));
     let ratios = of_both.map(ratios);
     if ratios.is_some() {
         header.push(RATIOS.to_owned());
     }
     table.set_header(header);
-    for (name, cells) in rows(&figures) {
+    for (name, cells) in rows(figures) {
         let mut row = vec![name.to_owned()];
         row.extend(cells);
         if let Some(ratios) = &ratios {
@@ -113,40 +115,18 @@ pub fn render(servers: &[(&Figures, Vec<&Measured>)], of_both: Option<&Ratios>) 
         column.set_cell_alignment(CellAlignment::Right);
     }
     let mut out = format!("{table}\n");
-    for ((figures, rounds), name) in servers.iter().zip(names(servers.len())) {
-        for (fault, count) in faults(rounds) {
-            let _ = writeln!(out, "error: {name}{fault}: {} ({})", thousands(count), fault.meaning());
+    for (figures, name) in figures.iter().zip(names(figures.len())) {
+        for error in &figures.error_details {
+            let _ = writeln!(out, "error: {name}{}: {} ({})", error.kind, error.counted(), error.meaning);
         }
-        for note in notes(figures) {
+        for note in notes::of(figures) {
             let _ = writeln!(out, "{name}{note}");
         }
     }
+    if let Some(note) = of_both.map(notes::of_ratios) {
+        let _ = writeln!(out, "{note}");
+    }
     out
-}
-
-/// What the reader must know of the figures.
-pub fn notes(figures: &Figures) -> Vec<String> {
-    let mut notes = Vec::new();
-    if figures.generator.is_bottleneck {
-        notes.push(format!(
-            "warning: the generator used {:.0} % of a core: it may be what was measured, not the server",
-            figures.generator.cpu_share * 100.0
-        ));
-    }
-    if figures.not_sent > 0 {
-        let unsent = thousands(figures.not_sent);
-        notes.push(format!("warning: {unsent} requests were due and never sent; their latency is in no figure"));
-    }
-    if figures.deserted {
-        notes.push("warning: every connection ended before the time".to_owned());
-    }
-    if figures.seconds <= 0.0 {
-        notes.push("note: nothing was measured".to_owned());
-    }
-    if figures.interrupted {
-        notes.push("note: interrupted; the figures are those until then".to_owned());
-    }
-    notes
 }
 
 /// A time in the unit that suits it, from microseconds.
@@ -193,6 +173,17 @@ pub fn thousands(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_ratio_has_its_row() {
+        let one = Some(Ratio { median: 1.0, min: 1.0, max: 1.0, rounds: 1 });
+        let all = ratios(&Ratios { cpu: one, p50: one, p99: one, throughput: one, rounds: 2 });
+        assert_eq!(all.len(), 4);
+        for (name, text) in all {
+            assert!(ROWS.iter().any(|(row, _)| *row == name), "{name}");
+            assert!(text.ends_with("1 of 2 rounds"), "{text}");
+        }
+    }
 
     #[test]
     fn numbers_are_easy_to_read() {

@@ -49,7 +49,7 @@ pub struct Tally {
     pub sent_late: u64,
     /// Open loop: requests that were due within the measured part and never sent.
     pub not_sent: u64,
-    /// Connections of `--churn` that were opened and closed.
+    /// Connections of `--churn` that were opened within the measured part, and then closed.
     pub churned: u64,
     /// Throughput and latency over the time.
     pub slices: Vec<Slice>,

@@ -13,6 +13,8 @@ pub struct Ratio {
     pub min: f64,
     /// The greatest of a round.
     pub max: f64,
+    /// The rounds that are compared: those in which both have this figure.
+    pub rounds: usize,
 }
 
 impl Ratio {
@@ -27,6 +29,7 @@ impl Ratio {
             median: rounded(median(a) / median(b)),
             min: rounded(rounds().fold(f64::INFINITY, f64::min)),
             max: rounded(rounds().fold(0.0, f64::max)),
+            rounds: pairs.len(),
         })
     }
 }
@@ -65,6 +68,8 @@ pub struct Ratios {
     /// Right replies per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throughput: Option<Ratio>,
+    /// The rounds that both were run in.
+    pub rounds: usize,
 }
 
 impl Ratios {
@@ -72,39 +77,51 @@ impl Ratios {
     pub fn new(rounds: &[Pair]) -> Self {
         let ratio = |of: fn(&Figures) -> Option<f64>| {
             // A round in which one server answered nothing, or not to the end, compares nothing.
-            let is_whole = |figures: &Figures| figures.requests > 0 && !figures.interrupted;
+            let is_whole = |figures: &Figures| figures.requests > 0 && !figures.deserted && !figures.interrupted;
             let compared = rounds.iter().filter(|pair| is_whole(&pair.a) && is_whole(&pair.b));
-            let pairs: Option<Vec<_>> = compared.map(|pair| of(&pair.a).zip(of(&pair.b))).collect();
-            Ratio::new(&pairs?)
+            let pairs: Vec<(f64, f64)> = compared.filter_map(|pair| of(&pair.a).zip(of(&pair.b))).collect();
+            Ratio::new(&pairs)
         };
         Self {
             cpu: ratio(|figures| figures.server.cpu_us_per_request),
-            p50: ratio(|figures| Some(figures.latency_us.p50)),
-            p99: ratio(|figures| Some(figures.latency_us.p99)),
-            throughput: ratio(|figures| Some(figures.throughput)),
+            p50: ratio(|figures| figures.latency_us.as_ref().map(|latency| latency.p50)),
+            p99: ratio(|figures| figures.latency_us.as_ref().map(|latency| latency.p99)),
+            throughput: ratio(|figures| figures.throughput),
+            rounds: rounds.len(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::conduct::Measured;
+    use super::super::figures::{
+        self,
+        tests::{CLOSED, answered, measured},
+    };
     use super::*;
-    use crate::figures::tests::figures;
 
     #[test]
     fn a_ratio_is_that_of_medians_and_its_spread_that_of_rounds() {
         let ratio = Ratio::new(&[(2.0, 1.0), (3.0, 2.0), (10.0, 4.0)]).expect("a ratio");
-        assert_eq!(ratio, Ratio { median: 1.5, min: 1.5, max: 2.5 });
+        assert_eq!(ratio, Ratio { median: 1.5, min: 1.5, max: 2.5, rounds: 3 });
         assert_eq!(Ratio::new(&[]), None);
         assert_eq!(Ratio::new(&[(1.0, 0.0)]), None);
     }
 
     #[test]
-    fn a_round_that_was_interrupted_compares_nothing() {
-        let pair = |b| Pair { a: figures(&[(1, 10, false)]), b: figures(&[b]) };
-        let throughput = |rounds: &[Pair]| Ratios::new(rounds).throughput.map(|ratio| ratio.median);
-        assert_eq!(throughput(&[pair((1, 5, false)), pair((1, 1, true))]), Some(2.0));
-        assert_eq!(throughput(&[pair((1, 1, true))]), None);
+    fn rounds_that_were_cut_off_are_not_compared_and_the_ratio_says_of_how_many_it_is() {
+        let figures = |round: Measured| figures::tests::of(CLOSED, &[&round]);
+        let whole = || Measured { server_cpu_seconds: Some(1.0), ..measured(answered(10)) };
+        let pair = |b: Measured| Pair { a: figures(whole()), b: figures(b) };
+        let dying = Measured { deserted: true, ..measured(answered(3)) };
+        let dead = Measured { deserted: true, connected: 0, seconds: 0.0, ..measured(answered(0)) };
+        let interrupted = Measured { interrupted: true, ..whole() };
+        let rounds = [pair(whole()), pair(dying), pair(dead), pair(interrupted)];
+        let ratios = Ratios::new(&rounds);
+        let one = Some(Ratio { median: 1.0, min: 1.0, max: 1.0, rounds: 1 });
+        assert_eq!([ratios.cpu, ratios.p50, ratios.p99, ratios.throughput], [one; 4]);
+        assert_eq!(ratios.rounds, 4);
     }
 
     #[test]

@@ -1,0 +1,146 @@
+//! What the reader must know of the figures, in a line each.
+
+use super::figures::Figures;
+use super::table::{count, thousands};
+use super::versus::Ratios;
+
+/// Less than this share of what was asked for is worth a word.
+const SHORT: f64 = 0.9;
+
+/// Of one server's figures.
+pub fn of(figures: &Figures) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(share) = figures.generator.cpu_share_max.filter(|_| figures.generator.is_bottleneck) {
+        let share = percent(share);
+        notes.push(format!(
+            "warning: the generator used {share} of a core: it may be what was measured, not the server"
+        ));
+    }
+    notes.extend(overload(figures));
+    notes.extend(churn_overload(figures));
+    if let Some(unsent @ 1..) = figures.not_sent {
+        let unsent = thousands(unsent);
+        notes.push(format!("warning: {unsent} requests were due and never sent; their latency is in no figure"));
+    }
+    if figures.deserted {
+        notes.push("warning: every connection ended before the time".to_owned());
+    }
+    if figures.seconds <= 0.0 {
+        notes.push("note: nothing was measured".to_owned());
+    }
+    if figures.interrupted {
+        notes.push("note: interrupted; the figures are those until then".to_owned());
+    }
+    if figures.requests > 0 && figures.throughput.is_none() {
+        notes.push("note: measured for less than 0.1 s, which is too short for rates and CPU".to_owned());
+    }
+    if figures.rate.is_some() {
+        notes.push(
+            "note: right replies and CPU are those of the measured time; latency is that of the requests that were due in \
+             it, from the due time, whenever their replies came"
+                .to_owned(),
+        );
+    }
+    if figures.idle > 0 && figures.server.pss_bytes.is_some() {
+        notes.push("note: memory per idle client needs a freshly started server and thousands of clients".to_owned());
+    }
+    notes
+}
+
+/// Of the ratios.
+pub fn of_ratios(ratios: &Ratios) -> String {
+    format!(
+        "note: A / B is the ratio of the medians of {} rounds, in brackets the least and the greatest of a round; the columns \
+         are of all rounds together, memory of the last, connections of the round with the fewest",
+        ratios.rounds
+    )
+}
+
+/// An open loop whose server did not keep up. Replies that were wrong were taken nevertheless.
+fn overload(figures: &Figures) -> Option<String> {
+    let (asked, seconds) = (figures.rate?, figures.seconds);
+    let throughput = figures.throughput?;
+    let missing = figures.errors.get("missing").copied().unwrap_or(0);
+    let taken = throughput * seconds + (figures.failed_requests - missing) as f64;
+    let waited = figures.not_sent.is_some_and(|unsent| unsent > 0);
+    (waited || is_short(taken, asked * seconds)).then(|| {
+        let (took, asked) = (count(throughput), count(asked));
+        format!("warning: {took}/s of the {asked}/s asked for were answered; {}", limit(figures))
+    })
+}
+
+/// Clients that came and went more slowly than was asked.
+fn churn_overload(figures: &Figures) -> Option<String> {
+    let (asked, churned, seconds) = (figures.churn?, figures.churned? as f64, figures.seconds);
+    figures.throughput?;
+    is_short(churned, asked * seconds).then(|| {
+        let (came, asked) = (count(churned / seconds), count(asked));
+        format!("warning: {came}/s of the {asked}/s clients asked for came and went; {}", limit(figures))
+    })
+}
+
+/// Whether so many are fewer than were asked for, beyond what chance does to the times at which they are due.
+fn is_short(number: f64, asked: f64) -> bool {
+    number + 4.0 * asked.sqrt() < asked * SHORT
+}
+
+/// Who held it up.
+fn limit(figures: &Figures) -> String {
+    match figures.generator.cpu_share {
+        Some(_) if figures.generator.is_bottleneck => "the generator may be the limit".to_owned(),
+        Some(share) => {
+            format!("the server is the limit: the generator had CPU to spare ({} of a core)", percent(share))
+        }
+        None => "what the limit was is not known".to_owned(),
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conduct::{Load, Measured};
+    use super::super::figures::tests::{CLOSED, answered, load, measured, of as figures, server};
+    use super::super::round::Pace;
+    use super::*;
+
+    fn all(figures: &Figures) -> String {
+        of(figures).join("\n")
+    }
+
+    #[test]
+    fn an_open_loop_that_its_server_does_not_keep_up_with_says_so() {
+        // A hundred a second for two seconds are asked for.
+        let short = all(&figures(Pace::Open, &[&measured(answered(50))]));
+        assert!(short.contains("25/s of the 100/s") && short.contains("to spare (50 % of a core)"), "{short}");
+        let busy = Measured { own_cpu_share: 0.99, ..measured(answered(50)) };
+        assert!(all(&figures(Pace::Open, &[&busy])).contains("the generator may be the limit"));
+        assert!(!all(&figures(Pace::Open, &[&measured(answered(190))])).contains("asked for"));
+    }
+
+    #[test]
+    fn fewer_clients_than_should_come_and_go_are_mentioned() {
+        let notes = |churned| {
+            let mut tally = answered(1);
+            tally.churned = churned;
+            all(&Figures::new(&Load { churn: 1_000.0, ..load(CLOSED) }, &server(), &[&measured(tally)]))
+        };
+        assert!(notes(500).contains("250/s of the 1,000/s clients"), "{}", notes(500));
+        assert!(!notes(1_990).contains("came and went"));
+    }
+
+    #[test]
+    fn a_bottleneck_needs_a_measured_time() {
+        let short = Measured { seconds: 0.001, own_cpu_share: 1.15, ..measured(answered(1)) };
+        let notes = all(&figures(CLOSED, &[&short]));
+        assert!(!notes.contains("warning") && notes.contains("too short"), "{notes}");
+    }
+
+    #[test]
+    fn a_ratio_says_of_how_many_rounds_it_is() {
+        let ratios = Ratios { cpu: None, p50: None, p99: None, throughput: None, rounds: 5 };
+        assert!(of_ratios(&ratios).contains("5 rounds"));
+    }
+}
