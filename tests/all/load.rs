@@ -333,6 +333,42 @@ fn clients_that_come_and_go_are_a_load_of_their_own_and_a_close_without_answer_i
 }
 
 #[test]
+fn figures_that_cannot_be_printed_are_an_error_and_those_in_files_are_kept() {
+    let nobody = url(SocketAddr::from(([127, 0, 0, 1], free_port())));
+    let folder = Folder::new();
+    let json = folder.path().join("load.json");
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let run = |to: std::process::Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evergate-load"));
+        command.args([&nobody, "--clients", "1", "--json"]).arg(&json).stdout(to);
+        command.output().expect("it starts")
+    };
+    let output = run(full().into());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("stdout: ") && error.contains("space"), "{error}");
+    assert!(std::fs::read_to_string(&json).expect("the file").contains("\"seconds\""));
+
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    assert_eq!(run(writer.into()).status.code(), Some(3));
+}
+
+#[test]
+fn json_to_stdout_leaves_the_table_to_stderr_and_says_what_made_it() {
+    let nobody = url(SocketAddr::from(([127, 0, 0, 1], free_port())));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evergate-load"));
+    let output = command.args([&nobody, "--clients", "1", "--json", "-"]).output().expect("it starts");
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+    assert_eq!(
+        (&json["run"]["version"], &json["run"]["command"][1]),
+        (&env!("CARGO_PKG_VERSION").into(), &nobody.into())
+    );
+    assert!(json["run"]["began"].as_str().is_some_and(|began| began.ends_with('Z')), "{json}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nothing listens on 127.0.0.1:"));
+}
+
+#[test]
 fn its_help_names_every_default_and_a_usage_error_gives_exit_code_2() {
     let folder = Folder::new();
     let run = |arguments: &[&str]| {

@@ -9,8 +9,10 @@
 //! - [`conduct`]: a round from first connection to last close; [`round`]: what its tasks share; [`connect`],
 //!   [`connection`], [`churn`]: those tasks, and [`deadline`]: how none leaves an operation behind; [`tally`]: what is
 //!   counted; [`hope`]: when a count is given up; [`host`]: CPU and memory
+//! - [`output`]: the files that figures go to; [`about`]: what made them
 //! - [`figures`], [`versus`], [`notes`], [`table`], [`page`] with its [`plot`]s, [`progress`]: what people and programs get to see
 
+mod about;
 mod churn;
 mod client;
 mod conduct;
@@ -25,6 +27,7 @@ mod hope;
 mod host;
 mod notes;
 mod options;
+mod output;
 mod page;
 mod plan;
 mod plot;
@@ -47,9 +50,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+use about::About;
 use conduct::Measured;
 use figures::Figures;
 use options::Options;
+use output::Output;
 use plan::{Plan, PlanOptions};
 use progress::Progress;
 use versus::{Pair, Ratios};
@@ -69,6 +74,8 @@ const RING_COMPLETIONS: u32 = 32_768;
 /// What `--json` holds.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
+    /// What made these figures.
+    run: &'a About,
     /// The server's figures, all rounds together.
     #[serde(flatten)]
     of_a: &'a Figures,
@@ -87,6 +94,7 @@ struct Report<'a> {
 
 fn main() -> ExitCode {
     let matches = options::command().get_matches();
+    let about = About::now();
     let options = match Options::new(&matches) {
         Ok(options) => options,
         Err(error) => return fail(EXIT_USAGE, &error),
@@ -115,7 +123,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(EXIT_USAGE, &format!("no io_uring: {error}; `evergate check` says why")),
     };
     let measured = runtime.block_on(measure(&options, &stop));
-    match conclude(&options, &measured) {
+    match conclude(options, &about, &measured) {
         Ok(code) => code,
         Err(error) => fail(EXIT_USAGE, &error),
     }
@@ -144,7 +152,7 @@ async fn measure(options: &Options, stop: &AtomicBool) -> Vec<Vec<Measured>> {
 }
 
 /// Prints and writes the figures; the exit code.
-fn conclude(options: &Options, measured: &[Vec<Measured>]) -> Result<ExitCode, String> {
+fn conclude(options: Options, about: &About, measured: &[Vec<Measured>]) -> Result<ExitCode, String> {
     let figures = |server: usize, rounds: &[&Measured]| Figures::new(&options.load, &options.servers[server], rounds);
     let of_all: Vec<Vec<&Measured>> = measured.iter().map(|rounds| rounds.iter().collect()).collect();
     let totals: Vec<Figures> = of_all.iter().enumerate().map(|(server, rounds)| figures(server, rounds)).collect();
@@ -155,20 +163,23 @@ fn conclude(options: &Options, measured: &[Vec<Measured>]) -> Result<ExitCode, S
     let ratios = (measured.len() > 1).then(|| Ratios::new(&pairs));
     let servers: Vec<(&Figures, Vec<&Measured>)> = totals.iter().zip(of_all).collect();
     let text = table::render(&totals.iter().collect::<Vec<_>>(), ratios.as_ref());
-    // A reader that has seen enough (`| head`) is no failure.
-    let _ = io::Write::write_all(&mut io::stdout(), text.as_bytes());
-
-    if let Some(path) = &options.json {
+    let mut written = if matches!(options.json, Some(Output::Stdout)) || matches!(options.report, Some(Output::Stdout))
+    {
+        output::print(&mut io::stderr(), "stderr", &text)
+    } else {
+        output::print(&mut io::stdout(), "stdout", &text)
+    };
+    if let Some(mut json) = options.json {
         let rounds = ratios.as_ref().map(|_| pairs.as_slice());
-        let report =
-            Report { of_a: &totals[0], vs: totals.get(1), rounds, ratio: ratios.as_ref(), seed: options.load.seed };
-        let json = serde_json::to_string(&report).map_err(|error| error.to_string())?;
-        std::fs::write(path, json + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
+        let (ratio, seed) = (ratios.as_ref(), options.load.seed);
+        let report = Report { run: about, of_a: &totals[0], vs: totals.get(1), rounds, ratio, seed };
+        let text = serde_json::to_string(&report).map_err(|error| error.to_string())?;
+        written = written.and(json.write(&(text + "\n")));
     }
-    if let Some(path) = &options.report {
-        let html = page::render(&servers, ratios.as_ref())?;
-        std::fs::write(path, html).map_err(|error| format!("{}: {error}", path.display()))?;
+    if let Some(mut report) = options.report {
+        written = written.and(report.write(&page::render(&servers, ratios.as_ref(), about)?));
     }
+    written?;
     Ok(if totals.iter().any(|figures| figures.refused) {
         EXIT_REFUSED.into()
     } else if totals.iter().any(|figures| !figures.errors.is_empty()) {

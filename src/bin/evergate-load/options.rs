@@ -8,6 +8,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::conduct::{Load, Server};
+use super::output::Output;
 use super::plan::{Call, Content, Kind, PlanOptions};
 use super::round::Pace;
 use super::schedule::Arrival;
@@ -28,9 +29,9 @@ pub struct Options {
     /// Rounds per server.
     pub rounds: usize,
     /// Where the figures go as JSON.
-    pub json: Option<PathBuf>,
+    pub json: Option<Output>,
     /// Where the report goes as HTML.
-    pub report: Option<PathBuf>,
+    pub report: Option<Output>,
 }
 
 const EXAMPLES: &str = "\
@@ -124,7 +125,7 @@ pub fn command() -> Command {
         .arg(pid("server-pid2", "Process of the other server; may be repeated").requires("vs"))
         .arg(Arg::new("echo2").long("echo2").action(ArgAction::SetTrue).requires("vs").help("The other server is a bare WebSocket echo"))
         .arg(number("rounds", "N", "5", "Rounds per server with --vs").requires("vs").value_parser(value_parser!(u32).range(1..=1_000)))
-        .arg(option("json", "FILE", "Write all figures as one JSON object").value_parser(value_parser!(PathBuf)))
+        .arg(option("json", "FILE", "Write all figures as one JSON object; -: to stdout, and the table to stderr").value_parser(value_parser!(PathBuf)))
         .arg(option("report", "FILE.html", "Write a page with figures and plots, in one file").value_parser(value_parser!(PathBuf)))
 }
 
@@ -239,8 +240,15 @@ impl Options {
             echo: false,
         };
         let rounds = if servers.len() > 1 { number("rounds") as usize } else { 1 };
-        let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
-        Ok(Self { load, plan, servers, rounds, json: path("json"), report: path("report") })
+        let output = |name: &str| {
+            let opened = matches.get_one::<PathBuf>(name).map(|path| Output::open(path));
+            opened.transpose().map_err(|error| format!("--{name} {error}"))
+        };
+        let (json, report) = (output("json")?, output("report")?);
+        if json.as_ref().zip(report.as_ref()).is_some_and(|(json, report)| json.is(report)) {
+            return Err("--json and --report: two files are needed".to_owned());
+        }
+        Ok(Self { load, plan, servers, rounds, json, report })
     }
 }
 
@@ -346,6 +354,23 @@ mod tests {
         assert_eq!(options.servers[0].pids, [std::process::id()]);
         let error = parse(&["--server-pid", &own, "--server-pid", "4000000000"]).expect_err("no such process");
         assert!(error.contains("--server-pid 4000000000:"), "{error}");
+    }
+
+    #[test]
+    fn files_are_opened_before_the_load_and_are_two() {
+        let one = std::env::temp_dir().join(format!("evergate-load.{}.json", std::process::id()));
+        let one = one.to_str().expect("a path").to_owned();
+        let none = format!("{one}/x");
+        std::fs::write(&one, "kept").expect("a file");
+        let mut options = parse(&["--json", &one]).expect("options");
+        assert_eq!(std::fs::read_to_string(&one).expect("the file"), "kept");
+        options.json.as_mut().expect("an output").write("new").expect("it is written");
+        assert_eq!(std::fs::read_to_string(&one).expect("the file"), "new");
+        for wrong in [&["--json", &none][..], &["--report", &none], &["--json", &one, "--report", &one]] {
+            assert!(parse(wrong).expect_err("a usage error").starts_with("--"), "{wrong:?}");
+        }
+        assert!(parse(&["--json", "-", "--report", "-"]).is_err());
+        std::fs::remove_file(&one).expect("the file");
     }
 
     #[test]

@@ -2,9 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
-
+use super::about::About;
 use super::conduct::Measured;
 use super::figures::Figures;
 use super::notes;
@@ -38,7 +36,11 @@ const QUANTILES: [(f64, &str); 7] = [
 ];
 
 /// The page.
-pub fn render(servers: &[(&Figures, Vec<&Measured>)], of_both: Option<&Ratios>) -> Result<String, String> {
+pub fn render(
+    servers: &[(&Figures, Vec<&Measured>)],
+    of_both: Option<&Ratios>,
+    about: &About,
+) -> Result<String, String> {
     let mut body = String::new();
     let figures: Vec<&Figures> = servers.iter().map(|(figures, _)| *figures).collect();
     let _ = write!(body, "<table><tr><th></th>");
@@ -87,19 +89,17 @@ pub fn render(servers: &[(&Figures, Vec<&Measured>)], of_both: Option<&Ratios>) 
     for plot in [percentiles(servers)?, throughput(servers)?, latency_over_time(servers)?] {
         body.push_str(&plot);
     }
-    let words: Vec<String> = std::env::args().map(|word| format!("<span>{}</span>", escape(&word))).collect();
+    let words: Vec<String> = about.command.iter().map(|word| format!("<span>{}</span>", escape(word))).collect();
     let servers: Vec<String> = figures.iter().map(|figures| escape(&figures.url)).collect();
-    let mut date = String::new();
-    SystemTime.format_time(&mut Writer::new(&mut date)).map_err(|error| error.to_string())?;
     Ok(format!(
         "<!DOCTYPE html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>evergate-load: {title}</title><style>{STYLE}</style>\
          <h1>Load test of {title}</h1><p>{day} {minute} UTC, evergate-load {version}</p>\
          <p><code>{command}</code></p>{body}</html>\n",
         title = servers.join(" and "),
-        day = date.get(..10).unwrap_or_default(),
-        minute = date.get(11..16).unwrap_or_default(),
-        version = env!("CARGO_PKG_VERSION"),
+        day = about.began.get(..10).unwrap_or_default(),
+        minute = about.began.get(11..16).unwrap_or_default(),
+        version = about.version,
         command = words.join(" "),
     ))
 }
