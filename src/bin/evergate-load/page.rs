@@ -18,7 +18,7 @@ const STYLE: &str = "\
     body{font:15px/1.45 system-ui,sans-serif;max-width:900px;margin:2em auto;padding:0 1em}\
     h1{font-size:1.4em;overflow-wrap:anywhere}h2{font-size:1.1em;margin-top:1.6em}table{border-collapse:collapse}\
     th,td{padding:.15em .8em;border-bottom:1px solid var(--rule);text-align:right;font-weight:normal}\
-    td,tr>th:first-child{white-space:nowrap}tr:first-child>th{overflow-wrap:anywhere}\
+    td,tr>th:first-child{white-space:nowrap}tr:first-child>th{overflow-wrap:break-word}\
     tr>:first-child{text-align:left}td{font-variant-numeric:tabular-nums}.errors td:last-child{white-space:normal;text-align:left}\
     .note{background:var(--note);padding:.4em .8em}svg{max-width:100%;height:auto;margin-top:1.2em}\
     .a{color:var(--a)}.b{color:var(--b)}.key{margin-right:1.5em;overflow-wrap:anywhere}\
@@ -45,7 +45,7 @@ pub fn render(
     let figures: Vec<&Figures> = servers.iter().map(|(figures, _)| *figures).collect();
     let _ = write!(body, "<table><tr><th></th>");
     for column in columns(&figures) {
-        let _ = write!(body, "<th>{}</th>", escape(&column));
+        let _ = write!(body, "<th>{}</th>", breakable(&column));
     }
     let known = of_both.map(ratios);
     body.push_str(&known.as_ref().map_or_else(|| "</tr>".to_owned(), |_| format!("<th>{RATIOS}</th></tr>")));
@@ -106,6 +106,14 @@ pub fn render(
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// A column's name, to be broken only within its path: neither in a host's name nor in its port.
+fn breakable(column: &str) -> String {
+    let path = column.find("://").and_then(|scheme| Some(scheme + 3 + column[scheme + 3..].find('/')?));
+    let (server, path) = column.split_at(path.unwrap_or(column.len()));
+    let pieces: Vec<String> = path.split_inclusive(|letter: char| !letter.is_alphanumeric()).map(escape).collect();
+    format!("{}<wbr>{}", escape(server), pieces.join("<wbr>"))
 }
 
 fn percentiles(servers: &[(&Figures, Vec<&Measured>)]) -> Result<String, String> {
@@ -200,5 +208,16 @@ fn time_mark(us: f64) -> String {
         ..1e3 => format!("{} µs", number_mark(us)),
         ..1e6 => format!("{} ms", number_mark(us / 1e3)),
         _ => format!("{} s", number_mark(us / 1e6)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_breaks_within_its_path_alone() {
+        assert_eq!(breakable("A: ws://[::1]:7682/a-b?c"), "A: ws://[::1]:7682<wbr>/<wbr>a-<wbr>b?<wbr>c");
+        assert_eq!(breakable("ws://a:1"), "ws://a:1<wbr>");
     }
 }

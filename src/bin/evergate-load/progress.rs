@@ -17,7 +17,7 @@ impl Progress {
     pub fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(1);
-            if let Ok(style) = ProgressStyle::with_template("{prefix:14} [{bar:30}] {msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{prefix:12} [{bar:10}] {wide_msg}") {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar
