@@ -20,7 +20,7 @@ pub fn of(figures: &Figures) -> Vec<String> {
     notes.extend(churn_overload(figures));
     if let Some(unsent @ 1..) = figures.not_sent {
         let unsent = thousands(unsent);
-        notes.push(format!("warning: {unsent} requests were due and never sent; their latency is in no figure"));
+        notes.push(format!("warning: of the requests due {unsent} were never sent; their latency is in no figure"));
     }
     if figures.deserted {
         notes.push("warning: every connection ended before the time".to_owned());
@@ -47,13 +47,15 @@ pub fn of(figures: &Figures) -> Vec<String> {
     notes
 }
 
-/// Of the ratios.
-pub fn of_ratios(ratios: &Ratios) -> String {
+/// Of the ratios, where there are any.
+pub fn of_ratios(ratios: &Ratios) -> Option<String> {
+    [ratios.cpu, ratios.p50, ratios.p99, ratios.throughput].iter().any(Option::is_some).then(|| {
     format!(
         "note: A / B is the ratio of the medians of {} rounds, in brackets the least and the greatest of a round; the columns \
          are of all rounds together, memory of the last, connections of the round with the fewest",
         ratios.rounds
     )
+    })
 }
 
 /// An open loop whose server did not keep up. Replies that were wrong were taken nevertheless.
@@ -62,8 +64,7 @@ fn overload(figures: &Figures) -> Option<String> {
     let throughput = figures.throughput?;
     let missing = figures.errors.get("missing").copied().unwrap_or(0);
     let taken = throughput * seconds + (figures.failed_requests - missing) as f64;
-    let waited = figures.not_sent.is_some_and(|unsent| unsent > 0);
-    (waited || is_short(taken, asked * seconds)).then(|| {
+    is_short(taken, asked * seconds).then(|| {
         let (took, asked) = (count(throughput), count(asked));
         format!("warning: {took}/s of the {asked}/s asked for were answered; {}", limit(figures))
     })
@@ -89,7 +90,7 @@ fn limit(figures: &Figures) -> String {
     match figures.generator.cpu_share {
         Some(_) if figures.generator.is_bottleneck => "the generator may be the limit".to_owned(),
         Some(share) => {
-            format!("the server is the limit: the generator had CPU to spare ({} of a core)", percent(share))
+            format!("the generator had CPU to spare: it used {} of a core", percent(share))
         }
         None => "what the limit was is not known".to_owned(),
     }
@@ -102,8 +103,10 @@ fn percent(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::conduct::{Load, Measured};
+    use super::super::fault::Fault;
     use super::super::figures::tests::{CLOSED, answered, load, measured, of as figures, server};
     use super::super::round::Pace;
+    use super::super::versus::Ratio;
     use super::*;
 
     fn all(figures: &Figures) -> String {
@@ -111,10 +114,18 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_the_server_refuses_are_taken_all_the_same() {
+        let mut tally = answered(0);
+        tally.faults.insert(Fault::Status(404), 200);
+        let notes = all(&figures(Pace::Open, &[&measured(tally)]));
+        assert!(!notes.contains("asked for"), "{notes}");
+    }
+
+    #[test]
     fn an_open_loop_that_its_server_does_not_keep_up_with_says_so() {
         // A hundred a second for two seconds are asked for.
         let short = all(&figures(Pace::Open, &[&measured(answered(50))]));
-        assert!(short.contains("25/s of the 100/s") && short.contains("to spare (50 % of a core)"), "{short}");
+        assert!(short.contains("25/s of the 100/s") && short.contains("to spare: it used 50 % of a core"), "{short}");
         let busy = Measured { own_cpu_share: 0.99, ..measured(answered(50)) };
         assert!(all(&figures(Pace::Open, &[&busy])).contains("the generator may be the limit"));
         assert!(!all(&figures(Pace::Open, &[&measured(answered(190))])).contains("asked for"));
@@ -140,7 +151,9 @@ mod tests {
 
     #[test]
     fn a_ratio_says_of_how_many_rounds_it_is() {
-        let ratios = Ratios { cpu: None, p50: None, p99: None, throughput: None, rounds: 5 };
-        assert!(of_ratios(&ratios).contains("5 rounds"));
+        let none = Ratios { cpu: None, p50: None, p99: None, throughput: None, rounds: 5 };
+        assert_eq!(of_ratios(&none), None);
+        let p50 = Some(Ratio { median: 1.0, min: 1.0, max: 1.0, rounds: 5 });
+        assert!(of_ratios(&Ratios { p50, ..none }).is_some_and(|note| note.contains("5 rounds")));
     }
 }

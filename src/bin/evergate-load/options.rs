@@ -36,7 +36,7 @@ pub struct Options {
 
 const EXAMPLES: &str = "\
 Examples:
-  evergate-load ws://127.0.0.1:7682/osrf-websocket-translator --clients 1000 --server-pid $(pidof evergate)
+  evergate-load ws://127.0.0.1:7682/osrf-websocket-translator --clients 1000 --server-pid $(pidof -s evergate)
   evergate-load ws://127.0.0.1:7682/ --rate 2000 --clients 10000 --duration 30 --report load.html
   evergate-load ws://127.0.0.1:7682/ --mix stateless=8,stateful=1,large=1 --churn 50
   evergate-load ws://127.0.0.1:7682/ --vs ws://127.0.0.1:9001/ --server-pid 4711 --server-pid2 4712
@@ -44,10 +44,16 @@ Examples:
 Requests go to evergate's demo services (`evergate demo`, `evergate demo-services`) unless --service, --method and \
 --params say otherwise. Every reply is checked: thread, threadTrace, types, and where it is known the content. \
 A CONNECT and each request within its session count as requests. Times of an open loop (--rate) count from the \
-moment at which a request was due; of a session only the CONNECT is due by the clock, and each further request is sent \
+moment at which a request was due: its latency is that of the requests due in the measured time, throughput and CPU \
+those of the replies that came in it. Of a session only the CONNECT is due by the clock, and each further request is sent \
 and timed when the one before has its reply.
 
-Exit codes: 0 all replies right; 1 some error or wrong reply; 2 usage; 3 the server refused all connections, in every round.";
+Errors are counted over the whole run, warm-up included. Failed requests, each counted once: lost, missing, status_…, wrong_content, \
+wrong_count, wrong_length, wrong_trace, wrong_type. The others are incidents, of connections or of messages that answer no \
+request under way; what one of them costs is counted besides: connection_ended and its requests as lost, unparsable and its \
+request as missing, a missing one whose reply comes after all as late.
+
+Exit codes: 0 all replies right; 1 some error or wrong reply; 2 usage, or figures that cannot be written; 3 the server refused all connections, in every round.";
 
 fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value).help(help)
@@ -93,10 +99,10 @@ pub fn command() -> Command {
         )
         .arg(real("think", "MILLISECONDS", "Pause of a client between a reply and its next request").default_value("0"))
         .arg(real("timeout", "SECONDS", "Age at which a request without its whole reply is given up and counted as missing").default_value("10"))
-        .arg(number("idle", "N", "0", "Further clients that connect, do one round trip each, and then only answer pings"))
+        .arg(number("idle", "N", "0", "Further clients that connect, do one round trip each, and then only answer pings; for memory per client start the server anew and take thousands"))
         .arg(real("churn", "R", "Further clients that connect and close at once, per second").default_value("0"))
         .arg(
-            number("sources", "N", "1", "Local addresses to connect from: 127.0.0.1 to 127.0.0.N (one allows some 28,000 connections); loopback only")
+            number("sources", "N", "1", "Local addresses to connect from: 127.0.0.1 to 127.0.0.N (one allows some 28,000 connections); for a server on IPv4 loopback only")
                 .value_parser(value_parser!(u32).range(1..=250)),
         )
         .arg(option("seed", "N", "Seed of due times and of the mix [default: drawn, and printed in --json]").value_parser(value_parser!(u64)))
@@ -120,7 +126,7 @@ pub fn command() -> Command {
                 .help("The server is a bare WebSocket echo: each reply must be the request's own bytes (a floor to compare with)"),
         )
         .next_help_heading("Measuring")
-        .arg(pid("server-pid", "Process of the server, for its CPU time and memory; may be repeated, and is summed"))
+        .arg(pid("server-pid", "Process of the server, for its CPU time and memory; may be repeated: different processes are summed"))
         .arg(option("vs", "URL", "Another server: rounds alternate between both, and ratios are printed"))
         .arg(pid("server-pid2", "Process of the other server; may be repeated").requires("vs"))
         .arg(Arg::new("echo2").long("echo2").action(ArgAction::SetTrue).requires("vs").help("The other server is a bare WebSocket echo"))

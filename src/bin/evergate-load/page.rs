@@ -71,7 +71,7 @@ pub fn render(
             let _ = write!(body, "<p class=note>{name}{}</p>", escape(&note));
         }
     }
-    if let Some(note) = of_both.map(notes::of_ratios) {
+    if let Some(note) = of_both.and_then(notes::of_ratios) {
         let _ = write!(body, "<p class=note>{}</p>", escape(&note));
     }
     if errors.is_empty() {

@@ -123,7 +123,7 @@ pub fn render(figures: &[&Figures], of_both: Option<&Ratios>) -> String {
             let _ = writeln!(out, "{name}{note}");
         }
     }
-    if let Some(note) = of_both.map(notes::of_ratios) {
+    if let Some(note) = of_both.and_then(notes::of_ratios) {
         let _ = writeln!(out, "{note}");
     }
     out
