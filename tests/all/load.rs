@@ -189,7 +189,7 @@ fn a_server_that_drains_is_reported_and_the_run_ends() {
     });
     let run = run(&url, &["--clients", "4", "--duration", "20"]);
     assert_eq!((run.code, run.errors().get("closed_1012")), (1, Some(&4)), "{}", run.output);
-    assert!(run.output.contains("drained"), "{}", run.output);
+    assert!(run.output.contains("; the first: drained)"), "{}", run.output);
 }
 
 #[test]

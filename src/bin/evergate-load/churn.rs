@@ -73,7 +73,7 @@ async fn close(stream: &TcpStream, mut buffer: Vec<u8>, round: &Round) -> Result
         while !is_closed {
             match reader.next(&buffer, &mut at).map_err(|_violation| Fault::Protocol)? {
                 Step::Incomplete(_) => break,
-                Step::Event(event) => is_closed = matches!(event, Event::Close(_)),
+                Step::Event(event) => is_closed = matches!(event, Event::Close(..)),
             }
         }
         buffer.drain(..std::mem::take(&mut at));

@@ -73,6 +73,8 @@ pub struct Client {
     ping: Option<Vec<u8>>,
     /// Scripts that wait until less is unsent.
     pub owed: usize,
+    /// What the server said of a request that it failed, until it is noted.
+    pub said: Option<(Fault, String)>,
     /// Frames to be sent.
     out: Vec<u8>,
 }
@@ -88,6 +90,7 @@ impl Client {
             is_shut: false,
             ping: None,
             owed: 0,
+            said: None,
             out: Vec::new(),
         }
     }
@@ -175,7 +178,7 @@ impl Client {
     /// Gives up what was due before `before_ns`.
     pub fn expire(&mut self, plan: &Plan, before_ns: u64, sink: &mut impl FnMut(Outcome)) {
         let mut index = 0;
-        while let Some(exchange) = self.exchanges.get(index) {
+        while let Some(exchange) = self.exchanges.get_mut(index) {
             if exchange.due_ns >= before_ns {
                 index += 1;
                 continue;
@@ -184,15 +187,15 @@ impl Client {
             if self.given_up.len() > GIVEN_UP_MAX {
                 self.given_up.pop_first();
             }
-            sink(Outcome::Fault(Fault::Missing));
+            exchange.blame(Fault::Missing, sink);
             self.finish(plan, index, sink);
         }
     }
 
     /// The connection has ended: all that is under way is lost.
     pub fn lose(&mut self, sink: &mut impl FnMut(Outcome)) {
-        for _ in self.exchanges.drain(..) {
-            sink(Outcome::Fault(Fault::Lost));
+        for mut exchange in self.exchanges.drain(..) {
+            exchange.blame(Fault::Lost, sink);
         }
     }
 
@@ -207,7 +210,8 @@ impl Client {
                 sink(Outcome::Answered(self.exchanges.swap_remove(index).due_ns));
                 sink(Outcome::Free);
             }
-            None => sink(Outcome::Fault(self.echoed_again(plan, text).unwrap_or(Fault::WrongContent))),
+            // Whichever request another content is for, that one will be missing.
+            None => sink(Outcome::Fault(self.echoed_again(plan, text).unwrap_or(Fault::WrongThread))),
         }
     }
 
@@ -285,6 +289,10 @@ impl Client {
         let Step { expects, .. } = &plan.scripts[exchange.script].steps[exchange.step];
         let Classed { object: message, .. } = message;
         let code = message.code();
+        if code >= 300 {
+            let call = &plan.scripts[exchange.script].call;
+            self.said.get_or_insert_with(|| (status(code), format!("{call}: {}", message.status())));
+        }
         match (&*message.kind, expects) {
             ("RESULT", Expects::Results(content)) => {
                 if let Some(fault) = exchange.result(content, numbers, code, message.content()) {
@@ -300,7 +308,7 @@ impl Client {
                 self.next_step(plan, index, moment, sink);
             }
             ("STATUS", _) if code >= 300 => {
-                sink(Outcome::Fault(status(code)));
+                exchange.blame(status(code), sink);
                 self.finish(plan, index, sink);
             }
             _ => exchange.blame(Fault::WrongType, sink),
@@ -341,7 +349,7 @@ impl Exchange {
         Numbers { client, exchange: self.number, request: self.request }
     }
 
-    /// Says it once for each step: a reply is wrong or it is not.
+    /// Says it once for each step: a request has failed or it has not.
     fn blame(&mut self, fault: Fault, sink: &mut impl FnMut(Outcome)) {
         if !std::mem::replace(&mut self.faulty, true) {
             sink(Outcome::Fault(fault));

@@ -129,7 +129,8 @@ fn turn(
                 round.outcomes(peer, &mut client, outcomes, now_ns);
             }
             Step::Event(Event::Ping(payload)) => client.pong(payload),
-            Step::Event(Event::Close(code)) => {
+            Step::Event(Event::Close(code, reason)) => {
+                round.said(Fault::Closed(code.unwrap_or(0)), &String::from_utf8_lossy(reason));
                 client.close(&round.plan, code.unwrap_or(1000));
                 break Turn::Closed(code);
             }
@@ -255,6 +256,9 @@ impl Writer {
 impl Round {
     /// Does what a message's outcomes ask for.
     fn outcomes(&self, peer: &Rc<Peer>, client: &mut Client, outcomes: &mut Vec<Outcome>, now_ns: u64) {
+        if let Some((fault, text)) = client.said.take() {
+            self.said(fault, &text);
+        }
         for outcome in outcomes.drain(..) {
             match outcome {
                 Outcome::Answered(due_ns) => {

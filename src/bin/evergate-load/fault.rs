@@ -7,6 +7,7 @@ use std::io;
 use serde::Serialize;
 
 use super::table::thousands;
+use super::tally::Tally;
 use super::target::Target;
 
 /// One kind of fault; its name is what reports and `--json` say.
@@ -131,7 +132,7 @@ impl Fault {
             Self::Late => "replies to requests that had been given up",
             Self::Duplicate => "replies to requests that were answered already",
             Self::WrongClient => "replies that belong to another client",
-            Self::WrongThread => "replies on a thread that was not asked with",
+            Self::WrongThread => "replies to what was not asked",
             Self::WrongTrace => "replies with another threadTrace",
             Self::WrongType => "messages of a type that was not due",
             Self::WrongContent => "replies with another content",
@@ -155,6 +156,8 @@ pub struct ErrorDetail {
     pub is_request: bool,
     /// For people.
     pub meaning: String,
+    /// What the server said of the first.
+    pub said: Option<String>,
 }
 
 impl ErrorDetail {
@@ -167,19 +170,31 @@ impl ErrorDetail {
             (false, _) => number,
         }
     }
+
+    /// What it means, and what the server said.
+    pub fn explained(&self) -> String {
+        let Self { meaning, said, .. } = self;
+        said.as_ref().map_or_else(|| meaning.clone(), |said| format!("{meaning}; the first: {said}"))
+    }
 }
 
 /// The errors of all rounds.
-pub fn details<'a>(rounds: impl Iterator<Item = &'a BTreeMap<Fault, u64>>, target: &Target) -> Vec<ErrorDetail> {
-    let mut sum: BTreeMap<Fault, u64> = BTreeMap::new();
-    for (fault, count) in rounds.flatten() {
-        *sum.entry(*fault).or_default() += count;
+pub fn details<'a>(rounds: impl Iterator<Item = &'a Tally>, target: &Target) -> Vec<ErrorDetail> {
+    let (mut sum, mut said) = (BTreeMap::<Fault, u64>::new(), BTreeMap::new());
+    for round in rounds {
+        for (fault, count) in &round.faults {
+            *sum.entry(*fault).or_default() += count;
+            if let Some(text) = round.said.get(fault) {
+                said.entry(*fault).or_insert(text);
+            }
+        }
     }
     let detail = |(fault, count): (Fault, u64)| ErrorDetail {
         kind: fault.to_string(),
         count,
         is_request: fault.is_request(),
         meaning: fault.meaning(target),
+        said: said.get(&fault).map(|text| (*text).clone()),
     };
     sum.into_iter().map(detail).collect()
 }
@@ -214,9 +229,27 @@ mod tests {
     }
 
     #[test]
+    fn what_the_server_said_first_is_told_with_its_kind() {
+        let target = Target::new("ws://127.0.0.1:7682/").expect("a URL");
+        let mut tally = Tally::new(false);
+        for text in ["", "a b: no\nmethod", "other"] {
+            tally.fault(Fault::Status(404));
+            tally.said(Fault::Status(404), text);
+        }
+        tally.said(Fault::Closed(1000), "bye");
+        let explained: Vec<String> =
+            details([&tally].into_iter(), &target).iter().map(ErrorDetail::explained).collect();
+        assert_eq!(explained, ["answered with this statusCode; the first: a b: no\\nmethod"]);
+    }
+
+    #[test]
     fn a_connection_that_ends_is_one_incident_and_costs_so_many_requests() {
         let target = Target::new("ws://127.0.0.1:7682/").expect("a URL");
-        let rounds = [(Fault::Eof, 1), (Fault::Lost, 3)].map(|(fault, count)| BTreeMap::from([(fault, count)]));
+        let rounds = [(Fault::Eof, 1), (Fault::Lost, 3)].map(|(fault, count)| {
+            let mut tally = Tally::new(false);
+            tally.faults.insert(fault, count);
+            tally
+        });
         let details = details(rounds.iter(), &target);
         let read: Vec<(&str, String)> = details.iter().map(|detail| (detail.kind.as_str(), detail.counted())).collect();
         assert_eq!(read, [("connection_ended", "1".to_owned()), ("lost", "3 requests".to_owned())]);

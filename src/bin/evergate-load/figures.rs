@@ -170,7 +170,7 @@ impl Figures {
         let before = last.and_then(|round| round.memory_before);
         let is_open = load.pace == Pace::Open;
         let has_churn = load.churn > 0.0;
-        let details = fault::details(rounds.iter().map(|round| &round.tally.faults), &server.target);
+        let details = fault::details(rounds.iter().map(|round| &round.tally), &server.target);
         let server_cpu = ServerCpu::new(rounds);
         Self {
             url: server.target.url.clone(),

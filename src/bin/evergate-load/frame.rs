@@ -50,8 +50,8 @@ pub enum Event<'a> {
     Message(&'a [u8]),
     /// To be answered with this payload.
     Ping(&'a [u8]),
-    /// The server closes, with a code unless it named none.
-    Close(Option<u16>),
+    /// The server closes, with a code unless it named none, and its reason.
+    Close(Option<u16>, &'a [u8]),
 }
 
 /// What the bytes at hand amount to.
@@ -118,7 +118,8 @@ impl Reader {
                 opcode::PING => return Ok(Step::Event(Event::Ping(payload))),
                 opcode::PONG => {}
                 opcode::CLOSE => {
-                    return Ok(Step::Event(Event::Close(close_code(payload)?)));
+                    let code = close_code(payload)?;
+                    return Ok(Step::Event(Event::Close(code, payload.get(2..).unwrap_or_default())));
                 }
                 _ => return Err(Violation("an unknown opcode")),
             }
@@ -191,7 +192,7 @@ mod tests {
         match event {
             Event::Message(text) => format!("message {} {:?}", text.len(), &text[..text.len().min(8)]),
             Event::Ping(payload) => format!("ping {payload:?}"),
-            Event::Close(code) => format!("close {code:?}"),
+            Event::Close(code, reason) => format!("close {code:?} {}", String::from_utf8_lossy(reason)),
         }
     }
 
@@ -244,7 +245,7 @@ mod tests {
         stream.extend(unmasked(0x88, &[0x03, 0xf4, b'b', b'y', b'e']));
         let whole = read_cut(&stream, 0);
         assert_eq!(whole.len(), 6);
-        assert_eq!(whole[5], "close Some(1012)");
+        assert_eq!(whole[5], "close Some(1012) bye");
         // Every place but the inside of the long payload, which is all alike.
         let long = stream.len() - 70_000 - 7;
         for cut in (0..long + 200).chain(stream.len() - 200..=stream.len()) {

@@ -64,8 +64,8 @@ pub fn render(
     let mut errors = String::new();
     for (figures, name) in figures.iter().zip(names(servers.len())) {
         for error in &figures.error_details {
-            let (kind, counted, meaning) = (&error.kind, error.counted(), escape(&error.meaning));
-            let _ = write!(errors, "<tr><td>{name}{kind}</td><td>{counted}</td><td>{meaning}</td></tr>");
+            let (kind, counted, explained) = (&error.kind, error.counted(), escape(&error.explained()));
+            let _ = write!(errors, "<tr><td>{name}{kind}</td><td>{counted}</td><td>{explained}</td></tr>");
         }
         for note in notes::of(figures) {
             let _ = write!(body, "<p class=note>{name}{}</p>", escape(&note));

@@ -94,6 +94,8 @@ impl Step {
 pub struct Script {
     /// Its share of the mix.
     pub weight: u32,
+    /// Service and method, for people.
+    pub call: String,
     /// One after the other; at least one.
     pub steps: Vec<Step>,
     /// What is sent behind the last reply, which has no answer: DISCONNECT.
@@ -204,8 +206,9 @@ fn script(options: &PlanOptions, kind: Kind, weight: u32) -> Script {
         template: request(options, &call),
         expects: if options.echo { Expects::Echo } else { Expects::Results(call.content.clone()) },
     };
+    let name = format!("{} {}", call.service, call.method);
     if kind != Kind::Stateful {
-        return Script { weight, steps: vec![request], farewell: None };
+        return Script { weight, call: name, steps: vec![request], farewell: None };
     }
     let bare = |kind: &str| {
         let mut text = head(options, &call.service, kind);
@@ -214,7 +217,7 @@ fn script(options: &PlanOptions, kind: Kind, weight: u32) -> Script {
     };
     let mut steps = vec![Step { template: bare("CONNECT"), expects: Expects::Connected }];
     steps.extend(std::iter::repeat_n(request, options.stateful_requests as usize));
-    Script { weight, steps, farewell: Some(bare("DISCONNECT")) }
+    Script { weight, call: name, steps, farewell: Some(bare("DISCONNECT")) }
 }
 
 /// The envelope up to where a payload would follow, spelled as Evergreen's browser client spells it.

@@ -52,6 +52,9 @@ struct Payload<'a> {
     /// Spelled as a number or as a string.
     #[serde(rename = "statusCode", borrow)]
     code: Option<&'a RawValue>,
+    /// For people.
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
     #[serde(borrow)]
     content: Option<&'a RawValue>,
 }
@@ -82,6 +85,12 @@ impl<'a> Message<'a> {
     /// `statusCode`; 0 where it is none.
     pub fn code(&self) -> u64 {
         number(self.payload.as_ref().and_then(|payload| payload.object.code))
+    }
+
+    /// The text that goes with the code; nothing where there is none.
+    pub fn status(&self) -> String {
+        let status = self.payload.as_ref().and_then(|payload| payload.object.status);
+        status.and_then(|status| serde_json::from_str(status.get()).ok()).unwrap_or_default()
     }
 
     /// The content's JSON; nothing where there is none.
@@ -115,6 +124,7 @@ mod tests {
         let [message] = &*envelope.messages else { panic!("one message") };
         assert_eq!((&*envelope.thread, &*message.object.kind), ("t", "RESULT"));
         assert_eq!((message.object.trace(), message.object.code()), (7, 200));
+        assert_eq!(message.object.status(), "OK");
         assert_eq!(message.object.content(), r#"{"a": [1.5]}"#);
         assert!(message.is_sound());
     }

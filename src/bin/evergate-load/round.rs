@@ -238,6 +238,11 @@ impl Round {
         }
     }
 
+    /// What the server said of a fault.
+    pub fn said(&self, fault: Fault, text: &str) {
+        self.tally.borrow_mut().said(fault, text);
+    }
+
     /// Bytes came.
     pub fn received(&self, bytes: usize) {
         self.tally.borrow_mut().bytes_in += bytes as u64;

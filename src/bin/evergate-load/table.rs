@@ -117,7 +117,7 @@ pub fn render(figures: &[&Figures], of_both: Option<&Ratios>) -> String {
     let mut out = format!("{table}\n");
     for (figures, name) in figures.iter().zip(names(figures.len())) {
         for error in &figures.error_details {
-            let _ = writeln!(out, "error: {name}{}: {} ({})", error.kind, error.counted(), error.meaning);
+            let _ = writeln!(out, "error: {name}{}: {} ({})", error.kind, error.counted(), error.explained());
         }
         for note in notes::of(figures) {
             let _ = writeln!(out, "{name}{note}");

@@ -12,6 +12,9 @@ const DIGITS: u8 = 3;
 /// The longest time that a histogram tells from longer ones: an hour, in nanoseconds.
 const LONGEST_NS: u64 = 3_600_000_000_000;
 
+/// Of what a server says so much is kept.
+const SAID_CHARS_MAX: usize = 200;
+
 /// An empty histogram of times in nanoseconds.
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).expect("these bounds are in order")
@@ -41,6 +44,8 @@ pub struct Tally {
     pub answered: u64,
     /// Faults of the whole round, by kind.
     pub faults: BTreeMap<Fault, u64>,
+    /// What the server said of the first fault of a kind.
+    pub said: BTreeMap<Fault, String>,
     /// Bytes received since the measured part began.
     pub bytes_in: u64,
     /// Bytes sent since the measured part began.
@@ -75,6 +80,7 @@ impl Tally {
             connect: histogram(),
             answered: 0,
             faults: BTreeMap::new(),
+            said: BTreeMap::new(),
             bytes_in: 0,
             bytes_out: 0,
             sent_late: 0,
@@ -140,6 +146,14 @@ impl Tally {
             });
             self.slice.reset();
             self.slice_end_ns += self.slice_ns;
+        }
+    }
+
+    /// What the server said of a fault; the first of a kind is kept.
+    pub fn said(&mut self, fault: Fault, text: &str) {
+        if !text.is_empty() && !self.said.contains_key(&fault) {
+            let text = text.chars().take(SAID_CHARS_MAX).flat_map(char::escape_debug).collect();
+            self.said.insert(fault, text);
         }
     }
 

@@ -298,6 +298,31 @@ fn a_large_reply_has_its_length_whole_or_in_chunks() {
 }
 
 #[test]
+fn a_request_fails_once_whatever_else_happens_to_it() {
+    let wrong = envelope(&thread(7, 0), &[result(0, "1")]);
+    let ends: [fn(&Plan, &mut Client, &mut Vec<Outcome>); 3] = [
+        |plan, client, outcomes| client.expire(plan, u64::MAX, &mut |outcome| outcomes.push(outcome)),
+        |_, client, outcomes| client.lose(&mut |outcome| outcomes.push(outcome)),
+        |plan, client, outcomes| outcomes.extend(send(plan, client, &envelope(&thread(7, 0), &[status(0, 500)]))),
+    ];
+    for end in ends {
+        let (plan, mut client) = begun(Kind::Stateless);
+        assert_eq!(faults(&plan, &mut client, &wrong), [Fault::WrongContent]);
+        let mut outcomes = Vec::new();
+        end(&plan, &mut client, &mut outcomes);
+        assert!(!outcomes.iter().any(|outcome| matches!(outcome, Outcome::Fault(_))), "{outcomes:?}");
+        assert_eq!(client.in_flight(), 0);
+    }
+}
+
+#[test]
+fn the_text_of_a_status_that_fails_a_request_is_kept_with_its_call() {
+    let (plan, mut client) = begun(Kind::Stateless);
+    send(&plan, &mut client, &envelope(&thread(7, 0), &[status(0, 404)]));
+    assert_eq!(client.said, Some((Fault::Status(404), "opensrf.math add: s".to_owned())));
+}
+
+#[test]
 fn an_echo_must_be_the_request_itself() {
     let plan = Plan::new(&PlanOptions { echo: true, ..options(Kind::Stateless) });
     let mut client = Client::new(7);
@@ -306,7 +331,7 @@ fn an_echo_must_be_the_request_itself() {
     let text = client.out.iter().position(|byte| *byte == b'{').expect("a brace");
     let echo = String::from_utf8(client.out.split_off(text)).expect("text");
     let other = echo.replace("000007", "000008");
-    assert_eq!(send(&plan, &mut client, &other), [Outcome::Fault(Fault::WrongContent)]);
+    assert_eq!(send(&plan, &mut client, &other), [Outcome::Fault(Fault::WrongThread)]);
     assert_eq!(send(&plan, &mut client, &echo), [Outcome::Answered(100), Outcome::Free]);
     assert_eq!(send(&plan, &mut client, &echo), [Outcome::Fault(Fault::Duplicate)]);
     client.begin(&plan, 0, 100);
