@@ -245,6 +245,31 @@ fn two_servers_are_compared_in_turns() {
     assert!(at("min") > 0.0 && at("median") > 0.0 && at("max") >= at("min"), "{ratio}");
 }
 
+#[test]
+fn a_server_that_dies_between_rounds_is_no_refusal_and_the_ratios_say_of_how_many_rounds_they_are() {
+    let serve = |mut socket: WebSocket<TcpStream>| {
+        while let Ok(message) = socket.read() {
+            if message.is_text() && socket.send(message).is_err() {
+                return;
+            }
+        }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let dying = url(listener.local_addr().expect("its address"));
+    std::thread::spawn(move || {
+        // Those of the first round; then nobody listens.
+        for stream in listener.incoming().flatten().take(2) {
+            std::thread::spawn(move || serve(tungstenite::accept(stream).expect("a handshake")));
+        }
+    });
+    let mut options = vec!["--echo", "--vs", &dying, "--echo2", "--rounds", "2", "--clients", "2"];
+    options.extend(["--duration", "0.3", "--warmup", "0.1"]);
+    let run = run(&server(serve), &options);
+    assert_eq!((run.code, run.json["vs"]["connected"].as_u64()), (1, Some(0)), "{}", run.output);
+    assert_eq!((&run.json["ratio"]["rounds"], &run.json["ratio"]["p50"]["rounds"]), (&2.into(), &1.into()));
+    assert!(run.output.contains("1 of 2 rounds"), "{}", run.output);
+}
+
 /// The number of a line of `/metrics` that counts requests.
 fn relayed_requests(line: &str) -> Option<f64> {
     line.strip_prefix("evergate_requests_total{")?.rsplit(' ').next()?.parse().ok()

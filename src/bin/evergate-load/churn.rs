@@ -50,12 +50,7 @@ async fn one(round: &Round, target: &Target, source: Option<std::net::IpAddr>) {
         Ok(connected) => connected,
         Err(fault) => return round.connect_fault(fault),
     };
-    let taken_ns = round.now_ns() - began_ns;
-    {
-        let mut tally = round.tally.borrow_mut();
-        tally.connect.saturating_record(taken_ns);
-        tally.churned += u64::from(tally.is_measured(began_ns + taken_ns));
-    }
+    round.tally.borrow_mut().came(began_ns, round.now_ns());
     // A server that takes longer is not waited for.
     if let Some(Err(fault)) = within(CLOSE_TIMEOUT, &stream, close(&stream, rest, round)).await {
         round.fault(fault);

@@ -135,6 +135,12 @@ impl Tally {
         }
     }
 
+    /// A client of `--churn` has come; it goes at once.
+    pub fn came(&mut self, began_ns: u64, now_ns: u64) {
+        self.connect.saturating_record(now_ns - began_ns);
+        self.churned += u64::from(self.is_measured(now_ns));
+    }
+
     /// Slices up to this time are complete.
     pub fn end_slices(&mut self, now_ns: u64) {
         while self.slice_ns > 0 && now_ns >= self.slice_end_ns {
@@ -186,6 +192,17 @@ mod tests {
         tally.end(200);
         tally.answer(150, 1_150);
         assert_eq!((tally.answered, tally.latency.len(), tally.latency.max()), (1, 1, 1_000));
+    }
+
+    #[test]
+    fn clients_that_come_and_go_are_counted_in_the_measured_part() {
+        let mut tally = Tally::new(false);
+        tally.came(10, 20);
+        tally.begin(100, 1_000);
+        tally.came(90, 110);
+        tally.end(200);
+        tally.came(150, 210);
+        assert_eq!((tally.churned, tally.connect.len()), (1, 3));
     }
 
     #[test]
