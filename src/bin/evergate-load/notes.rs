@@ -34,28 +34,31 @@ pub fn of(figures: &Figures) -> Vec<String> {
     if figures.requests > 0 && figures.throughput.is_none() {
         notes.push("note: measured for less than 0.1 s, which is too short for rates and CPU".to_owned());
     }
-    if figures.rate.is_some() {
+    notes
+}
+
+/// Of the table, however many servers are in it.
+pub fn of_table(servers: &[&Figures], ratios: Option<&Ratios>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if servers.iter().any(|figures| figures.rate.is_some()) {
         notes.push(
             "note: right replies and CPU are those of the measured time; latency is that of the requests that were due in \
              it, from the due time, whenever their replies came"
                 .to_owned(),
         );
     }
-    if figures.idle > 0 && figures.server.pss_bytes.is_some() {
+    if servers.iter().any(|figures| figures.idle > 0 && figures.server.pss_bytes.is_some()) {
         notes.push("note: memory per idle client needs a freshly started server and thousands of clients".to_owned());
     }
+    let is_known =
+        |ratios: &&Ratios| [ratios.cpu, ratios.p50, ratios.p99, ratios.throughput].iter().any(Option::is_some);
+    if let Some(Ratios { rounds, .. }) = ratios.filter(is_known) {
+        notes.push(format!(
+            "note: A / B is the ratio of the medians of {rounds} rounds, in brackets the least and the greatest of a round; \
+             the columns are of all rounds together, memory of the last, connections of the round with the fewest"
+        ));
+    }
     notes
-}
-
-/// Of the ratios, where there are any.
-pub fn of_ratios(ratios: &Ratios) -> Option<String> {
-    [ratios.cpu, ratios.p50, ratios.p99, ratios.throughput].iter().any(Option::is_some).then(|| {
-    format!(
-        "note: A / B is the ratio of the medians of {} rounds, in brackets the least and the greatest of a round; the columns \
-         are of all rounds together, memory of the last, connections of the round with the fewest",
-        ratios.rounds
-    )
-    })
 }
 
 /// An open loop whose server did not keep up. Replies that were wrong were taken nevertheless.
@@ -152,8 +155,8 @@ mod tests {
     #[test]
     fn a_ratio_says_of_how_many_rounds_it_is() {
         let none = Ratios { cpu: None, p50: None, p99: None, throughput: None, rounds: 5 };
-        assert_eq!(of_ratios(&none), None);
+        assert!(of_table(&[], Some(&none)).is_empty());
         let p50 = Some(Ratio { median: 1.0, min: 1.0, max: 1.0, rounds: 5 });
-        assert!(of_ratios(&Ratios { p50, ..none }).is_some_and(|note| note.contains("5 rounds")));
+        assert!(of_table(&[], Some(&Ratios { p50, ..none })).concat().contains("5 rounds"));
     }
 }

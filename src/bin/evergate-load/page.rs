@@ -71,7 +71,7 @@ pub fn render(
             let _ = write!(body, "<p class=note>{name}{}</p>", escape(&note));
         }
     }
-    if let Some(note) = of_both.and_then(notes::of_ratios) {
+    for note in notes::of_table(&figures, of_both) {
         let _ = write!(body, "<p class=note>{}</p>", escape(&note));
     }
     if errors.is_empty() {

@@ -123,7 +123,7 @@ pub fn render(figures: &[&Figures], of_both: Option<&Ratios>) -> String {
             let _ = writeln!(out, "{name}{note}");
         }
     }
-    if let Some(note) = of_both.and_then(notes::of_ratios) {
+    for note in notes::of_table(figures, of_both) {
         let _ = writeln!(out, "{note}");
     }
     out
