@@ -216,11 +216,15 @@ fn who_refuses_everybody_or_is_not_there_gives_exit_code_3() {
         for mut stream in listener.incoming().flatten() {
             let mut request = [0; 1024];
             let _ = std::io::Read::read(&mut stream, &mut request);
-            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+            let _ = std::io::Write::write_all(
+                &mut stream,
+                b"HTTP/1.1 503 Busy\r\nContent-Type: text/plain\r\n\r\ntoo many",
+            );
         }
     });
     let run_refused = run(&refusing, &["--clients", "3"]);
     assert_eq!((run_refused.code, run_refused.errors().get("refused_http_503")), (3, Some(&3)));
+    assert!(run_refused.output.contains("; the first: too many)"), "{}", run_refused.output);
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub async fn run(round: Rc<Round>, target: Target, load: Load) {
 
 async fn one(round: &Round, target: &Target, source: Option<std::net::IpAddr>) {
     let began_ns = round.now_ns();
-    let Connected { stream, rest } = match connect(target, source, round.closing()).await {
+    let Connected { stream, rest } = match connect(round, target, source).await {
         Ok(connected) => connected,
         Err(fault) => return round.connect_fault(fault),
     };

@@ -227,7 +227,7 @@ impl Conductor<'_> {
             round.shaking.set(round.shaking.get() + 1);
             Rc::clone(&round).spawn(async move {
                 let began_ns = round.now_ns();
-                let connected = connect(&target, source, round.closing()).await;
+                let connected = connect(&round, &target, source).await;
                 round.shaking.set(round.shaking.get() - 1);
                 round.changed.notify_one();
                 match connected {

@@ -15,6 +15,7 @@ use tokio_uring::net::TcpStream;
 
 use super::deadline::until;
 use super::fault::Fault;
+use super::round::Round;
 use super::target::Target;
 
 /// Time for a connection and its handshake.
@@ -34,13 +35,9 @@ pub struct Connected {
     pub rest: Vec<u8>,
 }
 
-/// Connects and shakes hands, unless it is given up before.
-pub async fn connect(
-    target: &Target,
-    source: Option<IpAddr>,
-    given_up: impl Future<Output = ()>,
-) -> Result<Connected, Fault> {
-    let mut given_up = pin!(given_up);
+/// Connects and shakes hands, unless the round closes before.
+pub async fn connect(round: &Round, target: &Target, source: Option<IpAddr>) -> Result<Connected, Fault> {
+    let mut given_up = pin!(round.closing());
     let stream = tokio::select! {
         connected = tcp(target.address, source) => connected.map_err(|error| Fault::Connect(error.kind()))?,
         () = sleep(CONNECT_TIMEOUT) => return Err(Fault::ConnectTimeout),
@@ -49,7 +46,7 @@ pub async fn connect(
     let limit = async {
         tokio::select! { () = sleep(CONNECT_TIMEOUT) => {}, () = given_up => {} }
     };
-    match until(limit, &stream, handshake(&stream, target)).await {
+    match until(limit, &stream, handshake(round, &stream, target)).await {
         Some(shaken) => shaken.map(|rest| Connected { stream, rest }),
         None => Err(Fault::ConnectTimeout),
     }
@@ -68,7 +65,7 @@ async fn tcp(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStrea
     Ok(TcpStream::from_std(stream))
 }
 
-async fn handshake(stream: &TcpStream, target: &Target) -> Result<Vec<u8>, Fault> {
+async fn handshake(round: &Round, stream: &TcpStream, target: &Target) -> Result<Vec<u8>, Fault> {
     let io = |error: io::Error| Fault::Io(error.kind());
     stream.write_all(target.handshake(KEY)).await.0.map_err(io)?;
     let mut buffer = Vec::with_capacity(1024);
@@ -79,9 +76,16 @@ async fn handshake(stream: &TcpStream, target: &Target) -> Result<Vec<u8>, Fault
         if read.map_err(io)? == 0 {
             return Err(Fault::Eof);
         }
-        if let Some(header) = judge(&buffer)? {
-            buffer.drain(..header);
-            return Ok(buffer);
+        match judge(&buffer) {
+            Ok(Some(header)) => {
+                buffer.drain(..header);
+                return Ok(buffer);
+            }
+            Ok(None) => {}
+            Err(fault) => {
+                round.said(fault, &explanation(&buffer));
+                return Err(fault);
+            }
         }
         if buffer.len() > HEADER_BYTES_MAX {
             return Err(Fault::BadHandshake);
@@ -119,6 +123,14 @@ fn judge(bytes: &[u8]) -> Result<Option<usize>, Fault> {
     if is_good { Ok(Some(length)) } else { Err(Fault::BadHandshake) }
 }
 
+/// What a refusal says of itself: plain text, as far as it came with the header. A page is for browsers.
+fn explanation(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((header, body)) = text.split_once("\r\n\r\n") else { return String::new() };
+    let is_plain = header.to_ascii_lowercase().contains("\r\ncontent-type: text/plain");
+    if is_plain { body.trim().to_owned() } else { String::new() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,5 +156,13 @@ mod tests {
         assert_eq!(judge(b"HTTP/1.1 503 Busy\r\n\r\n"), Err(Fault::Refused(503)));
         assert_eq!(judge(b"HTTP/1.1 101 Yes\r\n\r\n"), Err(Fault::BadHandshake));
         assert_eq!(judge(b"+PONG\r\n"), Err(Fault::BadHandshake));
+    }
+
+    #[test]
+    fn a_refusal_explains_itself_in_plain_text_alone() {
+        let refusal = |kind: &str| format!("HTTP/1.1 503 Busy\r\nContent-Type: text/{kind}\r\n\r\ntoo many\n");
+        assert_eq!(explanation(refusal("plain; charset=utf-8").as_bytes()), "too many");
+        assert_eq!(explanation(refusal("html").as_bytes()), "");
+        assert_eq!(explanation(b"HTTP/1.1 503 Busy\r\nContent-"), "");
     }
 }
