@@ -10,7 +10,8 @@
 //!   [`connection`], [`churn`]: those tasks, and [`deadline`]: how none leaves an operation behind; [`tally`]: what is
 //!   counted; [`hope`]: when a count is given up; [`host`]: CPU and memory
 //! - [`output`]: the files that figures go to; [`about`]: what made them
-//! - [`figures`], [`versus`], [`notes`], [`table`], [`page`] with its [`plot`]s, [`progress`]: what people and programs get to see
+//! - [`figures`], [`versus`], [`notes`], [`table`], [`page`] with its [`plot`]s, [`progress`]: what people and programs
+//!   get to see
 
 mod about;
 mod churn;

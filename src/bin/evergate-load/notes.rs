@@ -55,7 +55,7 @@ pub fn of_table(servers: &[&Figures], ratios: Option<&Ratios>) -> Vec<String> {
     if let Some(Ratios { rounds, .. }) = ratios.filter(is_known) {
         notes.push(format!(
             "note: A / B is the ratio of the medians of {rounds} rounds, in brackets the least and the greatest of a round; \
-             the columns are of all rounds together, memory of the last, connections of the round with the fewest"
+             the columns are of all rounds together, but memory, which is of the last"
         ));
     }
     notes
