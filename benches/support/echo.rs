@@ -20,6 +20,9 @@ use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream};
 use socket2::SockRef;
 
+/// Buffers kept, as the gateway's pool does.
+const KEPT_MAX: usize = 64;
+
 /// Serves `listener` on the calling thread, for ever.
 pub fn serve(listener: std::net::TcpListener) -> io::Result<()> {
     // Every stream that is accepted inherits it.
@@ -71,7 +74,10 @@ async fn echo(mut stream: TcpStream, pool: &RefCell<Vec<Vec<u8>>>) -> io::Result
         // What held an unfinished frame has another size.
         if buffer.capacity() == BUFFER_BYTES {
             buffer.clear();
-            pool.borrow_mut().push(buffer);
+            let mut pool = pool.borrow_mut();
+            if pool.len() < KEPT_MAX {
+                pool.push(buffer);
+            }
         }
         if turn.ended {
             return Ok(());
