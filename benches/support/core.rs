@@ -10,7 +10,7 @@ use evergate::bus::inbox::Inbox;
 use evergate::bus::outbox::Outbox;
 use evergate::bus::resp::{self, Token};
 use evergate::counters;
-use evergate::session::clients::Clients;
+use evergate::session::clients::{Clients, TOGETHER};
 use evergate::session::context::Context;
 use evergate::session::limits::Names;
 use evergate::session::output::{Output, SlotIndex};
@@ -22,8 +22,6 @@ use super::messages::{self, Content};
 const ADDRESS: &str = "opensrf:client:gateway:public.localhost:vm:29482:e725a801";
 const HANDSHAKE: &[u8] = b"GET /osrf-websocket-translator HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-/// Replies that are handed on together, as `src/bus/link.rs` does.
-const TOGETHER: usize = 32;
 /// Stands where the bus thread goes in a reply.
 const THREAD: &str = "THREAD";
 

@@ -2,15 +2,14 @@
 //!
 //! Every figure "x floor" is a ratio to this server, driven by the same generator in the same run. It does what no
 //! gateway can leave out (wait for readiness, receive, unmask, write a header, send) and nothing else: a text frame is
-//! not even looked at for UTF-8. It reads and sends with one buffer of a pool, so that an idle connection owns none, as the
-//! gateway's does.
+//! not even looked at for UTF-8. It reads and sends with one buffer of the core's pool, so that an idle connection owns
+//! none, as the gateway's does.
 
-use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
-use evergate::core::pool::BUFFER_BYTES;
+use evergate::core::pool::{BUFFER_BYTES, Pool};
 use evergate::core::ring;
 use evergate::websocket::frame::{self, OpCode};
 use evergate::websocket::handshake::{self, Origins, Policy, Progress};
@@ -20,16 +19,13 @@ use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream};
 use socket2::SockRef;
 
-/// Buffers kept, as the gateway's pool does.
-const KEPT_MAX: usize = 64;
-
 /// Serves `listener` on the calling thread, for ever.
 pub fn serve(listener: std::net::TcpListener) -> io::Result<()> {
     // Every stream that is accepted inherits it.
     SockRef::from(&listener).set_tcp_nodelay(true)?;
     ring::build()?.block_on(async {
         let listener = TcpListener::from_std(listener)?;
-        let pool = Rc::new(RefCell::default());
+        let pool = Rc::new(Pool::default());
         loop {
             let (stream, _) = listener.accept().await?;
             let pool = Rc::clone(&pool);
@@ -42,17 +38,13 @@ pub fn serve(listener: std::net::TcpListener) -> io::Result<()> {
 }
 
 /// Shakes hands, then sends every message back as it came.
-async fn echo(mut stream: TcpStream, pool: &RefCell<Vec<Vec<u8>>>) -> io::Result<()> {
+async fn echo(mut stream: TcpStream, pool: &Pool) -> io::Result<()> {
     let mut open = false;
     // The bytes of a frame (or of the handshake) that is not all here yet.
     let mut rest = Vec::new();
     loop {
         stream.readable(false).await?;
-        let buffer = if rest.is_empty() {
-            pool.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
-        } else {
-            std::mem::take(&mut rest)
-        };
+        let buffer = if rest.is_empty() { pool.take() } else { std::mem::take(&mut rest) };
         let filled = buffer.len();
         let (result, buffer) = stream.read(buffer.slice_mut(filled..)).await;
         let mut buffer = buffer.into_inner();
@@ -73,11 +65,7 @@ async fn echo(mut stream: TcpStream, pool: &RefCell<Vec<Vec<u8>>>) -> io::Result
         }
         // What held an unfinished frame has another size.
         if buffer.capacity() == BUFFER_BYTES {
-            buffer.clear();
-            let mut pool = pool.borrow_mut();
-            if pool.len() < KEPT_MAX {
-                pool.push(buffer);
-            }
+            pool.give(buffer);
         }
         if turn.ended {
             return Ok(());

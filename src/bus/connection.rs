@@ -14,6 +14,9 @@ use crate::core::stream::Stream;
 /// read brought is handed to clients and sent, then the others have their turn before the next read.
 const READ_BYTES: usize = 128 * 1024;
 
+/// Room for what is read without waiting: confirmations are a few bytes each.
+const ACKS_BYTES: usize = 4 * 1024;
+
 /// A connection whose account is accepted.
 #[derive(Debug)]
 pub struct Greeted {
@@ -68,14 +71,10 @@ impl Input {
             self.buffer.clear();
             self.at = 0;
         }
-        let mut some = [0; 4096];
-        match stream.read_now(&mut some)? {
-            None => Ok(false),
+        self.buffer.reserve(ACKS_BYTES);
+        match stream.read_now(&mut self.buffer)? {
             Some(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "Redis closed the connection")),
-            Some(bytes) => {
-                self.buffer.extend_from_slice(&some[..bytes]);
-                Ok(true)
-            }
+            read => Ok(read.is_some()),
         }
     }
 

@@ -18,14 +18,12 @@ use super::outbox::{Outbox, Push};
 use crate::core::Core;
 use crate::core::notify::Notify;
 use crate::counters::{self, LinkState};
+use crate::session::clients::TOGETHER;
 
 /// The first wait between two attempts to connect, ms; doubles up to `bus_backoff_max_ms`.
 const BACKOFF_MS: u64 = 50;
 /// How long a link whose pops were refused before must go without another refusal to count as up.
 const REFUSAL_WAIT: Duration = Duration::from_millis(500);
-
-/// Popped messages that are handed on together, and whose replies are sent before the next.
-const TOGETHER: usize = 32;
 
 /// What every link must know.
 #[derive(Clone, Debug)]

@@ -79,8 +79,8 @@ async fn read(core: &Rc<Core>, slot: SlotIndex, connection: &Connection) -> &'st
         let end = match connection.stream.read_now(&mut buffer) {
             Ok(None) => None,
             Ok(Some(0)) => Some("the client ended the connection without a Close frame"),
-            Ok(Some(bytes)) => {
-                core.clients(|clients| clients.input(slot, &mut buffer[..bytes]));
+            Ok(Some(_)) => {
+                core.clients(|clients| clients.input(slot, &mut buffer));
                 None
             }
             Err(_) => Some("the connection broke"),

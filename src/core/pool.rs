@@ -12,15 +12,16 @@ const KEPT_MAX: usize = 64;
 pub struct Pool(RefCell<Vec<Vec<u8>>>);
 
 impl Pool {
-    /// A buffer of full length; what is in it is of no use.
+    /// An empty buffer.
     pub fn take(&self) -> Vec<u8> {
-        self.0.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER_BYTES])
+        self.0.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
     /// Gives a buffer back.
-    pub fn give(&self, buffer: Vec<u8>) {
+    pub fn give(&self, mut buffer: Vec<u8>) {
         let mut kept = self.0.borrow_mut();
         if kept.len() < KEPT_MAX {
+            buffer.clear();
             kept.push(buffer);
         }
     }

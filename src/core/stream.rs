@@ -2,7 +2,10 @@
 //!
 //! monoio's own halves will not do: the owned read half has no `readable()`, and dropping the write half shuts the
 //! socket down.
-#![expect(unsafe_code, reason = "one TcpStream lent to a reader and a writer, as monoio's own Split does")]
+#![expect(
+    unsafe_code,
+    reason = "one TcpStream lent to a reader and a writer, as monoio's own Split does; a receive into a vector's room"
+)]
 
 use std::cell::UnsafeCell;
 use std::io;
@@ -85,13 +88,18 @@ impl Stream {
         self.stream().readable(false).await
     }
 
-    /// Receives into `buffer` what has come, without waiting and without the ring: `None` = nothing, 0 bytes = the peer has
-    /// ended.
-    pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        match nix::sys::socket::recv(self.fd, buffer, MsgFlags::MSG_DONTWAIT) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
-            Err(error) => Err(error.into()),
+    /// Appends what has come, as far as `buffer` has room, which it must have; without waiting and without the ring.
+    /// `None` = nothing, 0 bytes = the peer has ended.
+    pub fn read_now(&self, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
+        debug_assert!(buffer.capacity() > buffer.len(), "no room looks like an end");
+        match self.with_socket(|socket| socket.recv_with_flags(buffer.spare_capacity_mut(), libc::MSG_DONTWAIT)) {
+            Ok(bytes) => {
+                // SAFETY: the kernel has written so many bytes behind the others.
+                unsafe { buffer.set_len(buffer.len() + bytes) };
+                Ok(Some(bytes))
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use super::read::Draft;
 use super::rules::Rules;
 use super::scan::{Broken, Scalar};
-use super::seen::Seen;
 
 /// What a REQUEST's payload said.
 #[derive(Default)]
@@ -20,21 +19,14 @@ impl<'a, R: Rules> Draft<'a, R> {
     pub(super) fn read_payload(&mut self) -> Result<Payload<'a>, Broken> {
         let mut bare = Payload::default();
         let mut wrapped = None;
-        self.cursor.open(b'{')?;
-        let mut seen = Seen::new();
-        let mut room = Vec::new();
-        let mut first = true;
-        while let Some(key) = self.cursor.next_key(&mut first)? {
-            let name = key.name(&mut room);
-            if seen.repeats(key, name) {
-                self.repeated(name, "a payload");
-            }
-            if name == b"__p" && self.cursor.peek() == Some(b'{') {
-                wrapped = Some(self.read_method()?);
+        self.members("a payload", |draft, name| {
+            if name == b"__p" && draft.cursor.peek() == Some(b'{') {
+                wrapped = Some(draft.read_method()?);
+                Ok(())
             } else {
-                self.read_method_member(name, &mut bare)?;
+                draft.read_method_member(name, &mut bare)
             }
-        }
+        })?;
         match wrapped {
             Some(wrapped) => {
                 if wrapped.method.is_some() && bare.method.is_some() {
@@ -48,17 +40,7 @@ impl<'a, R: Rules> Draft<'a, R> {
 
     fn read_method(&mut self) -> Result<Payload<'a>, Broken> {
         let mut payload = Payload::default();
-        self.cursor.open(b'{')?;
-        let mut seen = Seen::new();
-        let mut room = Vec::new();
-        let mut first = true;
-        while let Some(key) = self.cursor.next_key(&mut first)? {
-            let name = key.name(&mut room);
-            if seen.repeats(key, name) {
-                self.repeated(name, "a payload's __p");
-            }
-            self.read_method_member(name, &mut payload)?;
-        }
+        self.members("a payload's __p", |draft, name| draft.read_method_member(name, &mut payload))?;
         Ok(payload)
     }
 
@@ -70,9 +52,7 @@ impl<'a, R: Rules> Draft<'a, R> {
                 }
             }
             b"params" => payload.params = Some(&self.text[self.cursor.skip()?]),
-            _ => {
-                self.cursor.skip()?;
-            }
+            _ => self.skip()?,
         }
         Ok(())
     }

@@ -128,7 +128,7 @@ impl<'a, R: Rules> Draft<'a, R> {
         }
     }
 
-    pub(super) fn repeated(&mut self, key: &[u8], place: &str) {
+    fn repeated(&mut self, key: &[u8], place: &str) {
         if self.fault.is_none() {
             let key = String::from_utf8_lossy(key.get(..64).unwrap_or(key)).into_owned();
             let reason = format!(
@@ -138,12 +138,12 @@ impl<'a, R: Rules> Draft<'a, R> {
         }
     }
 
-    fn read_envelope(&mut self) -> Result<(), Broken> {
-        if self.cursor.peek() != Some(b'{') {
-            self.fault("the message must be a JSON object with service, thread and osrf_msg");
-            self.cursor.skip()?;
-            return self.cursor.end();
-        }
+    /// Reads an object, each member by `read`, which is given its key; a key that comes twice is a fault.
+    pub(super) fn members(
+        &mut self,
+        place: &str,
+        mut read: impl FnMut(&mut Self, &[u8]) -> Result<(), Broken>,
+    ) -> Result<(), Broken> {
         self.cursor.open(b'{')?;
         let mut seen = Seen::new();
         let mut room = Vec::new();
@@ -151,19 +151,32 @@ impl<'a, R: Rules> Draft<'a, R> {
         while let Some(key) = self.cursor.next_key(&mut first)? {
             let name = key.name(&mut room);
             if seen.repeats(key, name) {
-                self.repeated(name, "the envelope");
+                self.repeated(name, place);
             }
-            match name {
-                b"service" => self.read_service()?,
-                b"thread" => self.read_thread()?,
-                b"log_xid" => self.read_xid()?,
-                b"osrf_msg" => self.read_messages()?,
-                b"format" => self.read_format()?,
-                _ => {
-                    self.cursor.skip()?;
-                }
-            }
+            read(self, name)?;
         }
+        Ok(())
+    }
+
+    /// Passes over a value.
+    pub(super) fn skip(&mut self) -> Result<(), Broken> {
+        self.cursor.skip().map(drop)
+    }
+
+    fn read_envelope(&mut self) -> Result<(), Broken> {
+        if self.cursor.peek() != Some(b'{') {
+            self.fault("the message must be a JSON object with service, thread and osrf_msg");
+            self.cursor.skip()?;
+            return self.cursor.end();
+        }
+        self.members("the envelope", |draft, name| match name {
+            b"service" => draft.read_service(),
+            b"thread" => draft.read_thread(),
+            b"log_xid" => draft.read_xid(),
+            b"osrf_msg" => draft.read_messages(),
+            b"format" => draft.read_format(),
+            _ => draft.skip(),
+        })?;
         self.cursor.end()?;
         if !self.has_messages {
             self.fault("osrf_msg is missing; send an array of 1 or more OpenSRF messages");
@@ -282,25 +295,16 @@ impl<'a, R: Rules> Draft<'a, R> {
             return Ok(());
         }
         let start = self.cursor.at();
-        self.cursor.open(b'{')?;
-        let mut seen = Seen::new();
-        let mut first = true;
-        let mut room = Vec::new();
         let mut is_message = false;
         let mut parameters = None;
-        while let Some(key) = self.cursor.next_key(&mut first)? {
-            let name = key.name(&mut room);
-            if seen.repeats(key, name) {
-                self.repeated(name, "a message");
-            }
+        self.members("a message", |draft, name| {
             match name {
-                b"__c" => is_message = self.text_is(b"osrfMessage")?,
-                b"__p" if self.cursor.peek() == Some(b'{') => parameters = Some(self.read_parameters()?),
-                _ => {
-                    self.cursor.skip()?;
-                }
+                b"__c" => is_message = draft.text_is(b"osrfMessage")?,
+                b"__p" if draft.cursor.peek() == Some(b'{') => parameters = Some(draft.read_parameters()?),
+                _ => draft.skip()?,
             }
-        }
+            Ok(())
+        })?;
         let span = start..self.cursor.at();
         let Some(parameters) = parameters else {
             self.fault(ADVICE);
@@ -363,9 +367,7 @@ impl<'a, R: Rules> Draft<'a, R> {
                 b"threadTrace" => parameters.trace = Trace::read(self.cursor.scalar()?),
                 b"type" => parameters.kind = self.read_kind()?,
                 b"payload" if self.cursor.peek() == Some(b'{') => parameters.payload = self.read_payload()?,
-                _ => {
-                    self.cursor.skip()?;
-                }
+                _ => self.skip()?,
             }
         }
     }

@@ -20,6 +20,9 @@ use crate::opensrf::reply::{ReplyKind, ReplyMessage, parse_reply};
 use crate::websocket::CloseCode;
 use crate::websocket::decoder::Decoder;
 
+/// Popped messages that are best handed on together: their memory is fetched side by side, and their replies are sent before the
+/// next.
+pub const TOGETHER: usize = 32;
 /// Where the thread of a bus message is looked for in a hurry: its addresses and identifiers come before the body.
 const HEAD_BYTES: usize = 512;
 /// A tick that is so late is a stall of ours: what clients owed meanwhile is not held against them.
@@ -170,13 +173,13 @@ impl Clients {
     /// Messages were popped from the core's list. What they need is asked for together.
     pub fn from_bus(&mut self, texts: &[&[u8]]) {
         if texts.len() > 1 {
-            let slots: SmallVec<[SlotIndex; 32]> = texts
+            let slots: SmallVec<[SlotIndex; TOGETHER]> = texts
                 .iter()
                 .filter_map(|text| slot_of(&self.thread_key, text))
                 .inspect(|slot| self.bring_near(*slot))
                 .collect();
             for slot in slots {
-                if let Some(Slot { client: Some(client), .. }) = self.slots.get(slot as usize) {
+                if let Some(client) = self.client(slot) {
                     client.book.bring_near();
                 }
             }
@@ -188,8 +191,8 @@ impl Clients {
 
     /// The client in `slot` will be asked for soon.
     pub fn bring_near(&self, slot: SlotIndex) {
-        if let Some(Slot { client: Some(client), .. }) = self.slots.get(slot as usize) {
-            near::bring(&**client);
+        if let Some(client) = self.client(slot) {
+            near::bring(client);
         }
     }
 
@@ -332,10 +335,9 @@ impl Clients {
         self.slots.len() as SlotIndex
     }
 
-    /// The client in `slot`, for the tests.
-    #[cfg(any(test, simulator))]
+    /// The client in `slot`, if there is one.
     pub(super) fn client(&self, slot: SlotIndex) -> Option<&Client> {
-        self.slots[slot as usize].client.as_deref()
+        self.slots.get(slot as usize)?.client.as_deref()
     }
 
     fn for_each(&mut self, mut decide: impl FnMut(&mut Client, &mut Context)) {

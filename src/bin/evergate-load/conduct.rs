@@ -11,7 +11,6 @@ use super::churn;
 use super::connect::connect;
 use super::connection::{self, Peer};
 use super::dispatch;
-use super::hope::Hope;
 use super::host::{self, Memory};
 use super::plan::Plan;
 use super::progress::Progress;
@@ -19,6 +18,7 @@ use super::round::{Pace, Phase, Round};
 use super::schedule::{Arrival, Schedule};
 use super::tally::Tally;
 use super::target::{Target, source};
+use super::watchdog::Watchdog;
 
 /// Handshakes under way at once: a listener's backlog must not overflow.
 const HANDSHAKES_MAX: usize = 256;
@@ -156,9 +156,9 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
         let slice_ns = (load.duration.as_nanos() as u64 / SLICES).max(SLICE_NS_MIN);
         round.tally.borrow_mut().begin(round.now_ns(), slice_ns);
         let length = if load.count.is_some() { Duration::MAX } else { load.duration };
-        let mut hope = Hope::new(&round.tally.borrow(), 2 * load.timeout);
+        let mut watchdog = Watchdog::new(&round.tally.borrow(), 2 * load.timeout);
         let is_done = |round: &Round| {
-            round.phase.get() != Phase::Running || load.count.is_some() && hope.is_gone(&round.tally.borrow())
+            round.phase.get() != Phase::Running || load.count.is_some() && watchdog.has_expired(&round.tally.borrow())
         };
         waited = conductor.wait(length, "measuring", is_done).await;
         seconds = began.elapsed().as_secs_f64();

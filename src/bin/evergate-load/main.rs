@@ -24,7 +24,6 @@ mod dispatch;
 mod fault;
 mod figures;
 mod frame;
-mod hope;
 mod host;
 mod notes;
 mod options;
@@ -42,6 +41,7 @@ mod target;
 mod template;
 mod timer;
 mod versus;
+mod watchdog;
 
 use std::io;
 use std::mem::ManuallyDrop;

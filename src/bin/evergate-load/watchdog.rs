@@ -1,11 +1,11 @@
-//! Whether `--count` can still be reached.
+//! Ends a run whose `--count` will not be reached.
 
 use std::time::{Duration, Instant};
 
 use super::tally::Tally;
 
-/// Whether `--count` may still be reached: not where, long after the last right reply, there is nothing but faults.
-pub struct Hope {
+/// Expires where, long after the last right reply, there is nothing but faults.
+pub struct Watchdog {
     /// Time without a right reply.
     time: Duration,
     /// When the latest right reply was seen,
@@ -16,14 +16,14 @@ pub struct Hope {
     faults: u64,
 }
 
-impl Hope {
+impl Watchdog {
     /// With what has come so far, for so long without a right reply.
     pub fn new(tally: &Tally, time: Duration) -> Self {
         Self { time, since: Instant::now(), answered: tally.answered, faults: tally.faults.values().sum() }
     }
 
-    /// Whether there is none left.
-    pub fn is_gone(&mut self, tally: &Tally) -> bool {
+    /// Whether the time is over, with faults in it.
+    pub fn has_expired(&mut self, tally: &Tally) -> bool {
         if tally.answered != self.answered {
             *self = Self::new(tally, self.time);
         }
@@ -37,15 +37,15 @@ mod tests {
     use crate::fault::Fault;
 
     #[test]
-    fn a_count_is_hoped_for_until_nothing_but_faults_has_come_for_the_time() {
+    fn a_count_is_waited_for_until_nothing_but_faults_has_come_for_the_time() {
         let mut tally = Tally::new(false);
         tally.begin(0, 1_000);
         tally.fault(Fault::Missing);
-        let (mut hope, mut patient) = (Hope::new(&tally, Duration::ZERO), Hope::new(&tally, Duration::MAX));
-        assert!(!hope.is_gone(&tally), "no fault has come since");
+        let (mut hasty, mut patient) = (Watchdog::new(&tally, Duration::ZERO), Watchdog::new(&tally, Duration::MAX));
+        assert!(!hasty.has_expired(&tally), "no fault has come since");
         tally.fault(Fault::Missing);
-        assert!(hope.is_gone(&tally) && !patient.is_gone(&tally));
+        assert!(hasty.has_expired(&tally) && !patient.has_expired(&tally));
         tally.answer(1, 2);
-        assert!(!hope.is_gone(&tally), "a right reply gives new hope");
+        assert!(!hasty.has_expired(&tally), "a right reply begins the time anew");
     }
 }
