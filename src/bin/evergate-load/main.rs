@@ -8,7 +8,7 @@
 //! - [`schedule`]: due times of an open loop; [`dispatch`] and [`timer`]: requests that begin by the clock
 //! - [`conduct`]: a round from first connection to last close; [`round`]: what its tasks share; [`connect`],
 //!   [`connection`], [`churn`]: those tasks, and [`deadline`]: how none leaves an operation behind; [`tally`]: what is
-//!   counted; [`hope`]: when a count is given up; [`host`]: CPU and memory
+//!   counted; [`watchdog`]: when a count is given up; [`host`]: CPU and memory
 //! - [`output`]: the files that figures go to; [`about`]: what made them
 //! - [`figures`], [`versus`], [`notes`], [`table`], [`page`] with its [`plot`]s, [`progress`]: what people and programs
 //!   get to see
