@@ -6,7 +6,7 @@
 //!
 //! - [`config`]: the one table of options; [`check`]: host and bus, line by line
 //! - [`process`]: phases, threads, signals, logs
-//! - [`core`]: one pinned thread: ring, listener share, a task per client
+//! - [`core`]: one pinned thread: ring, listener share, clients
 //! - [`session`]: a client's conversations, limits, timers, idle gap
 //! - [`drain`]: when a connection may close
 //! - [`websocket`]: RFC 6455 without I/O; [`opensrf`]: the messages of either side

@@ -2,14 +2,14 @@
 //!
 //! Every figure "x floor" is a ratio to this server, driven by the same generator in the same run. It does what no
 //! gateway can leave out (wait for readiness, receive, unmask, write a header, send) and nothing else: a text frame is
-//! not even looked at for UTF-8. It reads and sends with one buffer of the core's pool, so that an idle connection owns
-//! none, as the gateway's does.
+//! not even looked at for UTF-8. It reads and sends with one buffer of a pool, so that an idle connection owns none, as
+//! the gateway's does.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
-use evergate::core::pool::{BUFFER_BYTES, Pool};
 use evergate::core::ring;
 use evergate::websocket::frame::{self, OpCode};
 use evergate::websocket::handshake::{self, Origins, Policy, Progress};
@@ -18,6 +18,11 @@ use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream};
 use socket2::SockRef;
+
+/// Bytes of a receive buffer, as large as the gateway's.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// Buffers kept for the next turn; more are given back to the allocator.
+const KEPT_MAX: usize = 64;
 
 /// Serves `listener` on the calling thread, for ever.
 pub fn serve(listener: std::net::TcpListener) -> io::Result<()> {
@@ -155,5 +160,25 @@ impl Frame {
             short => (usize::from(short), 6),
         };
         Some(Self { first, mask: *bytes.get(header - 4..)?.first_chunk()?, header, payload })
+    }
+}
+
+/// Buffers of [`BUFFER_BYTES`] that clients borrow for a turn.
+#[derive(Default)]
+struct Pool(RefCell<Vec<Vec<u8>>>);
+
+impl Pool {
+    /// An empty buffer.
+    fn take(&self) -> Vec<u8> {
+        self.0.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    }
+
+    /// Gives a buffer back.
+    fn give(&self, mut buffer: Vec<u8>) {
+        let mut kept = self.0.borrow_mut();
+        if kept.len() < KEPT_MAX {
+            buffer.clear();
+            kept.push(buffer);
+        }
     }
 }

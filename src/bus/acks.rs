@@ -84,7 +84,7 @@ pub(super) async fn push(core: &Rc<Core>, domain: usize, greeted: Greeted) -> io
         core.clients(|clients| link.outbox.borrow_mut().take_used().for_each(|buffer| clients.recycle(buffer)));
         counters::add(&core.counts().bus_pushes, messages as u64);
         counters::add(&core.counts().bus_commands, commands as u64);
-        let (result, written) = stream.write_all(batch).await;
+        let (result, written) = stream.write(batch).await;
         if let Err(error) = result {
             broken.borrow_mut().get_or_insert(error);
         }

@@ -300,7 +300,9 @@ async fn pop_loop(core: Rc<Core>) {
             core.clients(crate::session::clients::Clients::pops_back);
         }
         let began_ms = core.now_ms();
+        core.busy_poll.set_pops(Some(Rc::clone(&greeted.stream)));
         let error = pop(&core, greeted, &mut refused).await;
+        core.busy_poll.set_pops(None);
         lost = true;
         let link = &core.links[0];
         link.pop.set(LinkState::Connecting);
@@ -330,7 +332,7 @@ async fn pop(core: &Rc<Core>, greeted: Greeted, refused: &mut bool) -> io::Error
         let written = inbox.write(&mut commands);
         if written > 0 {
             counters::add(&core.counts().bus_commands, written as u64);
-            if let (Err(error), _) = stream.write_all(commands).await {
+            if let (Err(error), _) = stream.write(commands).await {
                 return error;
             }
         }
@@ -359,7 +361,9 @@ fn deliver(core: &Rc<Core>, inbox: &mut Inbox, input: &mut Input) -> io::Result<
             messages.extend(inbox.token(token).map_err(unexpected)?);
             Ok(messages.len() == TOGETHER)
         });
-        core.clients(|clients| clients.from_bus(&messages));
+        if !messages.is_empty() {
+            core.turn(messages.len(), |clients| clients.from_bus(&messages));
+        }
         if !more? {
             return Ok(());
         }

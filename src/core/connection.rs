@@ -1,4 +1,4 @@
-//! The tasks of one client: one that reads as long as the connection lives, one that sends while there is something.
+//! The connections of the clients: one task reads from all of them, and one sends to each that does not take its bytes at once.
 
 use std::cell::Cell;
 use std::io;
@@ -6,12 +6,18 @@ use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
 
 use monoio::buf::IoBuf;
+use nix::sys::epoll::EpollEvent;
+use smallvec::SmallVec;
 
 use super::Core;
-use super::notify::Notify;
+use super::readiness::{Events, Ready, TURN_MAX};
 use super::stream::Stream;
+use crate::near;
 use crate::session::clients::Clients;
 use crate::session::output::SlotIndex;
+
+/// Bytes of the receive buffer: what one client may have handled in one turn.
+const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Bytes of a long chunk that are sent at once.
 const SLICE_BYTES: usize = 256 * 1024;
@@ -24,72 +30,100 @@ const CHUNKS_AT_ONCE: usize = 4;
 pub struct Connection {
     /// The socket.
     pub stream: Stream,
-    /// Wakes the reader when it may read again, and when the sender is done: it never waits for both.
-    pub reader: Notify,
     /// A sender is at work.
     sending: Cell<bool>,
+    /// Nothing more is read.
+    ended: Cell<bool>,
 }
 
 // An idle client has one: it grows knowingly.
-const _: () = assert!(size_of::<Connection>() <= 128);
+const _: () = assert!(size_of::<Connection>() <= 96);
 
 impl Connection {
     /// A connection that nobody reads or writes yet.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, reader: Notify::default(), sending: Cell::new(false) }
+        Self { stream, sending: Cell::new(false), ended: Cell::new(false) }
     }
 }
 
-/// Begins to serve a client; `refusal` is an HTTP status and response to send instead.
-pub fn start(core: &Rc<Core>, stream: Stream, peer: IpAddr, refusal: Option<(u16, Vec<u8>)>) {
+/// Begins to serve a client; `refusal` is an HTTP status and response to send instead. An error means that it cannot be
+/// served.
+pub fn start(core: &Rc<Core>, stream: Stream, peer: IpAddr, refusal: Option<(u16, Vec<u8>)>) -> io::Result<()> {
     let slot = core.clients(|clients| clients.accept(peer));
     let connection = Rc::new(Connection::new(stream));
     core.connect(slot, Rc::clone(&connection));
     if let Some((status, response)) = refusal {
         core.clients(|clients| clients.refuse(slot, status, &response));
     }
-    monoio::spawn(serve(Rc::clone(core), slot, connection));
+    core.readiness.watch(&connection.stream, slot).inspect_err(|_| end(core, slot, "the connection cannot be watched"))
 }
 
-/// Serves one client to the end. A task of many: what it holds while it waits is what an idle client costs.
-async fn serve(core: Rc<Core>, slot: SlotIndex, connection: Rc<Connection>) {
-    let end = read(&core, slot, &connection).await;
-    core.clients(|clients| clients.ended(slot, end));
-    while connection.sending.get() {
-        connection.reader.notified().await;
+/// Reads what the clients of the core send, as long as the core lives.
+pub async fn read_all(core: Rc<Core>) {
+    let mut events: Events = [EpollEvent::empty(); TURN_MAX];
+    // One for all: an idle connection owns none.
+    let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+    let error = loop {
+        match core.readiness.next(&mut events).await {
+            Ok(ready) => read_ready(&core, ready, &mut buffer),
+            Err(error) => break error,
+        }
+    };
+    tracing::error!("host: core {} cannot wait for its clients any more: {error}", core.index);
+}
+
+/// Reads once from each of `ready`.
+fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone, buffer: &mut Vec<u8>) {
+    let connections = core.connections.borrow();
+    let connection = |slot: SlotIndex| connections.get(slot as usize).and_then(Option::as_deref);
+    let mut ended = SmallVec::<[(SlotIndex, &str); TURN_MAX]>::new();
+    core.turn(ready.clone().count(), |clients| {
+        for Ready { slot, .. } in ready.clone() {
+            clients.bring_near(slot);
+            connection(slot).inspect(|connection| near::bring(*connection));
+        }
+        for Ready { slot, ended: peer_ended } in ready {
+            let Some(connection) = connection(slot) else { continue };
+            if connection.ended.get() || !clients.may_read(slot) {
+                continue;
+            }
+            buffer.clear();
+            match connection.stream.read_now(buffer) {
+                Ok(None) => {}
+                Ok(Some(0)) => ended.push((slot, "the client ended the connection without a Close frame")),
+                Ok(Some(_)) => {
+                    clients.input(slot, buffer);
+                    // There may be more, of which nothing is told unless it is asked for.
+                    if peer_ended || buffer.len() == buffer.capacity() {
+                        core.readiness.look_again(&connection.stream, slot);
+                    }
+                }
+                Err(_) => ended.push((slot, "the connection broke")),
+            }
+        }
+    });
+    drop(connections);
+    for (slot, reason) in ended {
+        end(core, slot, reason);
     }
+}
+
+/// Nothing more comes from a client; what it is owed is still sent.
+fn end(core: &Rc<Core>, slot: SlotIndex, reason: &str) {
+    let Some(connection) = core.connection(slot) else { return };
+    connection.ended.set(true);
+    core.clients(|clients| clients.ended(slot, reason));
+    if !connection.sending.get() {
+        release(core, slot, &connection);
+    }
+}
+
+/// Gives the connection up: it has ended, and nothing is being sent.
+fn release(core: &Rc<Core>, slot: SlotIndex, connection: &Connection) {
     // Once more than a courtesy: a peer that still sends sees an end, not a reset, as far as it can be had.
     connection.stream.shutdown(Shutdown::Write);
     core.disconnect(slot);
     core.clients(|clients| clients.release(slot));
-}
-
-/// Reads until the end, which it names.
-async fn read(core: &Rc<Core>, slot: SlotIndex, connection: &Connection) -> &'static str {
-    loop {
-        while !core.clients(|clients| clients.may_read(slot)) {
-            connection.reader.notified().await;
-        }
-        // Readiness first, then a buffer: a connection that waits owns none.
-        if connection.stream.readable().await.is_err() {
-            return "the connection broke";
-        }
-        core.bring_near(slot);
-        let mut buffer = core.pool.take();
-        let end = match connection.stream.read_now(&mut buffer) {
-            Ok(None) => None,
-            Ok(Some(0)) => Some("the client ended the connection without a Close frame"),
-            Ok(Some(_)) => {
-                core.clients(|clients| clients.input(slot, &mut buffer));
-                None
-            }
-            Err(_) => Some("the connection broke"),
-        };
-        core.pool.give(buffer);
-        if let Some(end) = end {
-            return end;
-        }
-    }
 }
 
 /// Sends the rest of a chunk and gives it back, and tells of its progress where it is long: that is how a slow link is told
@@ -157,6 +191,8 @@ fn start_sending(core: &Rc<Core>, slot: SlotIndex, connection: &Rc<Connection>, 
             });
         }
         connection.sending.set(false);
-        connection.reader.notify();
+        if connection.ended.get() {
+            release(&core, slot, &connection);
+        }
     });
 }

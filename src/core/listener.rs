@@ -74,7 +74,8 @@ async fn accept(core: Rc<Core>, share: Rc<Share>, listener: TcpListener, twin: s
         match listener.cancelable_accept(handle).await {
             Ok((stream, peer)) => take(&core, stream, peer),
             Err(error) if is_exhausted(&error) => {
-                say_exhausted(&core, &error);
+                let remedy = "accepting pauses until clients leave; raise LimitNOFILE";
+                say_exhausted(&core, "file descriptors", &error, remedy);
                 let _ = timeout(EXHAUSTED_PAUSE, core.freed.notified()).await;
             }
             // The peer was gone before it was accepted, or the accept was cancelled.
@@ -136,18 +137,18 @@ fn take(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr) {
         IpAddr::V6(v6) => v6.to_canonical(),
         v4 @ IpAddr::V4(_) => v4,
     };
-    connection::start(core, stream, peer, refusal);
+    if let Err(error) = connection::start(core, stream, peer, refusal) {
+        say_exhausted(core, "epoll watches", &error, "a connection is given up; raise fs.epoll.max_user_watches");
+    }
 }
 
-fn say_exhausted(core: &Core, error: &io::Error) {
+fn say_exhausted(core: &Core, what: &str, error: &io::Error, remedy: &str) {
     let now_ms = core.now_ms().max(1);
     let said = core.shared.exhausted_said_ms.try_update(Relaxed, Relaxed, |said_ms| {
         (said_ms == 0 || said_ms + EXHAUSTED_LOG_MS <= now_ms).then_some(now_ms)
     });
     if said.is_ok() {
-        tracing::error!(
-            "host: out of file descriptors ({error}): accepting pauses until clients leave; raise LimitNOFILE"
-        );
+        tracing::error!("host: out of {what} ({error}): {remedy}");
     }
 }
 

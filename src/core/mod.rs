@@ -1,18 +1,20 @@
-//! One pinned thread: its ring, its share of the listening port, a task per client, its links to the bus.
+//! One pinned thread: its ring, its share of the listening port, its clients, its links to the bus.
 //!
 //! May use: monoio, the sockets, the clock, tracing (whose writer is another thread). Never: a lock on the message
 //! path, a synchronous write, DNS, a decision that the pure half could make.
 //!
 //! - [`listener`]: accepting, and closing the share of the port
-//! - [`connection`]: the two tasks of a client
+//! - [`connection`]: reading from clients and sending to them; [`readiness`]: who has something to be read
 //! - [`stream`]: a TCP connection that is read and written at the same time
 //! - [`ticker`]: time, phases, the end
-//! - [`pool`], [`notify`]: receive buffers, waking a task
+//! - [`busy_poll`]: looking for the next message before the core sleeps
+//! - [`notify`]: waking a task
 
+pub mod busy_poll;
 pub mod connection;
 pub mod listener;
 pub mod notify;
-pub mod pool;
+pub mod readiness;
 pub mod ring;
 pub mod stream;
 pub mod ticker;
@@ -33,9 +35,10 @@ use crate::session::clients::Clients;
 use crate::session::context::Context;
 use crate::session::limits::Names;
 use crate::session::output::{Level, Output, SlotIndex};
+use busy_poll::BusyPoll;
 use connection::Connection;
 use notify::Notify;
-use pool::Pool;
+use readiness::Readiness;
 
 /// What a core is started with.
 #[derive(Debug)]
@@ -63,10 +66,12 @@ pub struct Core {
     connections: RefCell<Vec<Option<Rc<Connection>>>>,
     /// Memory for the next decisions.
     spare_output: RefCell<Output>,
-    /// Receive buffers.
-    pub pool: Pool,
+    /// Which clients have something to be read.
+    pub readiness: Readiness,
     /// One entry a bus domain; the first is the primary.
     pub links: Vec<Link>,
+    /// Whether the next message is looked for before the core sleeps.
+    pub busy_poll: BusyPoll,
     /// What every link must know.
     pub link_options: LinkOptions,
     /// The names on the bus.
@@ -88,10 +93,12 @@ pub struct Core {
 /// Runs a core until the process stops or its drain is over.
 pub fn run(options: CoreOptions) -> std::io::Result<()> {
     ring::build()?.block_on(async move {
-        let core = Rc::new(Core::new(&options));
+        let core = Rc::new(Core::new(&options)?);
         core.activity.replace(Some(options.activity));
         core.links[0].start(&core);
         let listener = listener::Share::start(&core, options.listener)?;
+        monoio::spawn(connection::read_all(Rc::clone(&core)));
+        monoio::spawn(busy_poll::run(Rc::clone(&core)));
         ticker::run(&core, listener).await;
         core.activity.take();
         core.shared.cores[core.index].ended.store(true, std::sync::atomic::Ordering::Release);
@@ -100,7 +107,7 @@ pub fn run(options: CoreOptions) -> std::io::Result<()> {
 }
 
 impl Core {
-    fn new(options: &CoreOptions) -> Self {
+    fn new(options: &CoreOptions) -> std::io::Result<Self> {
         let settings = Arc::clone(&options.settings);
         let names = Rc::new(Names {
             address: options.address.clone(),
@@ -114,13 +121,14 @@ impl Core {
             .address
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        Self {
+        Ok(Self {
             index: options.index,
             clients: RefCell::new(Clients::new(context)),
             connections: RefCell::default(),
             spare_output: RefCell::default(),
-            pool: Pool::default(),
+            readiness: Readiness::new()?,
             links: (0..names.domains.len()).map(Link::new).collect(),
+            busy_poll: BusyPoll::new(settings.busy_poll),
             link_options: settings.link.clone(),
             probe_key: format!("{}:probe", names.address).into(),
             names,
@@ -130,7 +138,7 @@ impl Core {
             shared: Arc::clone(&options.shared),
             freed: Notify::default(),
             random: Cell::new(seed | 1),
-        }
+        })
     }
 
     /// Lets `decide` decide, with the time of now, and does what it decided.
@@ -145,6 +153,14 @@ impl Core {
             output.clear();
             self.spare_output.replace(output);
         }
+        decided
+    }
+
+    /// As [`Self::clients`], for so many messages that were found at once.
+    pub fn turn<T>(self: &Rc<Self>, messages: usize, decide: impl FnOnce(&mut Clients) -> T) -> T {
+        self.busy_poll.begin_turn(messages);
+        let decided = self.clients(decide);
+        self.busy_poll.end_turn(messages);
         decided
     }
 
@@ -181,16 +197,11 @@ impl Core {
         }
         each(&output.send, &mut |slot, connection| connection::send_outbound(self, clients, slot, connection));
         each(&output.half_close, &mut |_, connection| connection.stream.shutdown(Shutdown::Write));
-        each(&output.hang_up, &mut |_, connection| {
+        each(&output.hang_up, &mut |slot, connection| {
             connection.stream.shutdown(Shutdown::Both);
-            connection.reader.notify();
+            self.readiness.look_again(&connection.stream, slot);
         });
-        each(&output.resume, &mut |_, connection| connection.reader.notify());
-    }
-
-    /// The client in `slot` will be asked for soon.
-    pub fn bring_near(&self, slot: SlotIndex) {
-        self.clients.borrow().bring_near(slot);
+        each(&output.resume, &mut |slot, connection| self.readiness.look_again(&connection.stream, slot));
     }
 
     /// Milliseconds since the process began.
@@ -211,6 +222,11 @@ impl Core {
             connections.resize(at + 1, None);
         }
         connections[at] = Some(connection);
+    }
+
+    /// The connection of `slot`.
+    pub fn connection(&self, slot: SlotIndex) -> Option<Rc<Connection>> {
+        self.connections.borrow().get(slot as usize)?.clone()
     }
 
     /// Forgets the connection of `slot`.

@@ -10,7 +10,7 @@
 use std::cell::UnsafeCell;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use monoio::BufResult;
@@ -28,6 +28,13 @@ pub struct Stream {
     stream: UnsafeCell<TcpStream>,
     /// Its descriptor, at hand: monoio keeps it two pointers away, which are two cache misses among thousands of clients.
     fd: RawFd,
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open as long as `self`, which is borrowed for as long as the result.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
+    }
 }
 
 impl Stream {
@@ -49,9 +56,7 @@ impl Stream {
     }
 
     fn with_socket<T>(&self, act: impl FnOnce(SockRef<'_>) -> T) -> T {
-        // SAFETY: the descriptor is open as long as `self`, which outlives the call.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
-        act(SockRef::from(&fd))
+        act(SockRef::from(self))
     }
 
     /// Sends small frames at once (`TCP_NODELAY`).
@@ -77,9 +82,7 @@ impl Stream {
 
     /// Whether the connection has broken or the peer has ended it, without reading what it sent before.
     pub fn is_broken(&self) -> bool {
-        // SAFETY: as in `with_socket`.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
-        let mut fds = [PollFd::new(fd, PollFlags::from_bits_retain(libc::POLLRDHUP))];
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::from_bits_retain(libc::POLLRDHUP))];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
     }
 
@@ -118,7 +121,20 @@ impl Stream {
         self.stream().read(buffer).await
     }
 
-    /// Writes all of `buffer`.
+    /// Writes `bytes` and gives them back. What the kernel takes at once goes without the ring: the peer need not wait until
+    /// the core has nothing else to do.
+    pub async fn write(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        match self.send_now(&bytes) {
+            Ok(sent) if sent == bytes.len() => (Ok(()), bytes),
+            Ok(sent) => {
+                let (result, rest) = self.write_all(bytes.slice(sent..)).await;
+                (result.map(|_| ()), rest.into_inner())
+            }
+            Err(error) => (Err(error), bytes),
+        }
+    }
+
+    /// Writes all of `buffer` by the ring.
     pub async fn write_all<T: IoBuf + 'static>(&self, buffer: T) -> BufResult<usize, T> {
         self.stream().write_all(buffer).await
     }

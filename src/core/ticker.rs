@@ -110,8 +110,7 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
 fn hang_up_broken(core: &Rc<Core>) {
     let paused = core.clients.borrow().paused().to_vec();
     for slot in paused {
-        let connection = core.connections.borrow().get(slot as usize).cloned().flatten();
-        if connection.is_some_and(|connection| connection.stream.is_broken()) {
+        if core.connection(slot).is_some_and(|connection| connection.stream.is_broken()) {
             core.clients(|clients| clients.ended(slot, "the connection ended while it was not read from"));
         }
     }

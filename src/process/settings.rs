@@ -37,6 +37,8 @@ pub struct Settings {
     pub clients_max: u64,
     /// Handshakes under way on a core.
     pub handshakes_max: u64,
+    /// How long a core looks for the next message before it sleeps.
+    pub busy_poll: Duration,
     /// From the last activity to the Close of a drain, ms.
     pub drain_quiet_ms: u64,
     /// The pace of a drain, for the process; 0 = no limit.
@@ -67,6 +69,7 @@ impl Settings {
             },
             clients_max: config.clients_max as u64,
             handshakes_max: config.handshakes_max as u64,
+            busy_poll: Duration::from_micros(config.busy_poll_us),
             drain_quiet_ms: config.drain_quiet_ms,
             drain_closes_per_second: config.drain_closes_per_second as f64,
             close_timeout_ms: config.close_timeout_seconds * 1_000,

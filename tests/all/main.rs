@@ -15,6 +15,7 @@ mod limits;
 #[cfg(feature = "load")]
 mod load;
 mod other_domains;
+mod reading;
 mod relaying;
 mod sessions;
 mod signals;

@@ -159,6 +159,11 @@ impl Raw {
         self.stream.shutdown(Shutdown::Write).ok();
     }
 
+    /// Ends with a reset.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+    }
+
     /// Another bound for reads.
     pub fn patience(&mut self, bound: Duration) {
         self.stream.set_read_timeout(Some(bound)).expect("a read time-out");

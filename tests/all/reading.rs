@@ -1,0 +1,125 @@
+//! How a core waits for its clients: what comes is read to its end however it comes, and waiting costs nothing.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::support::bus::Responder;
+use crate::support::client::{Client, envelope, request};
+use crate::support::gateway::Gateway;
+use crate::support::raw::{HANDSHAKE, Raw, TEXT, frame};
+use crate::support::redis::Redis;
+use crate::support::{PATIENCE, until};
+
+/// User and system time of a process, in seconds.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    let ticks: f64 = [11, 12].iter().map(|at| fields[*at].parse::<f64>().expect("ticks")).sum();
+    ticks / 100.0
+}
+
+fn descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process").count()
+}
+
+#[test]
+fn what_a_client_sent_before_its_end_is_relayed_however_much_it_is() {
+    let redis = Redis::start();
+    let gateway = Gateway::serve(&redis, &["--parallel-max", "10000"]);
+    let mut bus = Responder::new(&redis);
+    // Fewer and more than one receive buffer holds, all sent together with the FIN.
+    for count in [1, 30, 400] {
+        let frames: Vec<u8> = (0..count)
+            .flat_map(|trace| frame(true, TEXT, envelope("s", "t", &[request(trace, "m", "[]")]).as_bytes()))
+            .collect();
+        let mut raw = Raw::upgrade(gateway.address());
+        raw.send(&frames);
+        raw.finish();
+        for trace in 0..count {
+            assert_eq!(bus.next().trace(0), trace.to_string());
+        }
+        assert!(raw.read_to_end().is_empty(), "closed without a word: nobody is there to read it");
+    }
+    gateway.until_count("open", 0);
+}
+
+#[test]
+fn a_frame_that_comes_a_byte_at_a_time_is_read_to_its_end() {
+    let gateway = Gateway::demo(&[]);
+    let mut raw = Raw::connect(gateway.address());
+    let text = frame(true, TEXT, envelope("opensrf.math", "t", &[request(0, "add", "[1,2]")]).as_bytes());
+    for byte in HANDSHAKE.bytes() {
+        raw.send(&[byte]);
+    }
+    assert!(raw.read_header().starts_with("HTTP/1.1 101 "));
+    for byte in text {
+        raw.send(&[byte]);
+    }
+    while !String::from_utf8(raw.next(TEXT).payload).expect("UTF-8").contains("205") {}
+}
+
+#[test]
+fn no_connection_leaves_a_descriptor_behind_however_it_ends() {
+    let gateway = Gateway::demo(&["--cores", "0", "--path", "/here"]);
+    let header = HANDSHAKE.replace("/osrf-websocket-translator", "/here");
+    let add = envelope("opensrf.math", "t", &[request(0, "add", "[1,2]")]);
+    let upgrade = || {
+        let mut raw = Raw::connect(gateway.address());
+        assert!(raw.exchange(&header).starts_with("HTTP/1.1 101 "));
+        raw
+    };
+    // Whatever is opened once and for all is open after this.
+    let mut first = upgrade();
+    first.text(&add);
+    first.next(TEXT);
+    first.close(1000);
+    gateway.until_count("open", 0);
+    let before = descriptors(gateway.pid());
+    for round in 0..40 {
+        let mut raw = upgrade();
+        match round % 5 {
+            0 => raw.close(1000),
+            1 => raw.finish(),
+            // A reset, beside a request that has not been read perhaps.
+            2 => {
+                raw.text(&add);
+                raw.reset();
+            }
+            // The gateway closes it: no such opcode.
+            3 => {
+                raw.frame(true, 3, b"");
+                assert_eq!(raw.close_code(), Some(1002));
+            }
+            // Refused: no such path.
+            _ => {
+                let mut refused = Raw::connect(gateway.address());
+                assert!(refused.exchange(HANDSHAKE).starts_with("HTTP/1.1 404 "));
+            }
+        }
+    }
+    until("no more descriptors than before", PATIENCE, || descriptors(gateway.pid()) <= before);
+    assert_eq!((gateway.count("open"), gateway.count("handshaking")), (0, 0));
+}
+
+#[test]
+fn a_lone_client_is_served_whether_its_core_looks_before_it_sleeps_or_not_and_then_the_core_sleeps() {
+    for micros in ["0", "1000"] {
+        let mut gateway = Gateway::demo(&["--cores", "0", "--busy-poll-us", micros]);
+        let mut client = Client::connect(&gateway);
+        for trace in 0..300 {
+            assert_eq!(client.call("opensrf.math", "t", trace, "add", "[1,2]"), [3]);
+        }
+        let before = cpu_seconds(gateway.pid());
+        std::thread::sleep(Duration::from_millis(1_500));
+        let spent = cpu_seconds(gateway.pid()) - before;
+        assert!(spent < 0.5, "{spent} s of CPU while nothing happens");
+        client.request("opensrf.demo", "t", 300, "opensrf.demo.sleep", "[0.3]");
+        gateway.until_count("waiting_for_replies", 1);
+        gateway.signal(Signal::SIGUSR1);
+        let (code, envelopes) = client.close_code(PATIENCE);
+        assert!(code == Some(1012) && envelopes.iter().any(|envelope| envelope.has_status(205)), "{code:?}");
+        drop(client);
+        assert_eq!(gateway.wait_exit(PATIENCE), 0);
+    }
+}
