@@ -11,6 +11,7 @@ use std::{env, io};
 mod driver;
 #[path = "../support/echo.rs"]
 mod echo;
+mod monoio_set;
 #[path = "../support/provenance.rs"]
 mod provenance;
 mod raw;
@@ -21,10 +22,11 @@ mod tokio_uring;
 use server::{DRIVER_CPU, Serve, Server};
 
 /// What takes turns.
-const SERVERS: [(&str, Serve); 5] = [
+const SERVERS: [(&str, Serve); 6] = [
     (RAW, raw::serve_single),
     ("raw ring, multishot", raw::serve_multishot),
     ("monoio", echo::serve),
+    ("monoio, one set", monoio_set::serve),
     ("tokio-uring", tokio_uring::serve),
     ("tokio+fastwebsockets", tokio_fastwebsockets::serve),
 ];
