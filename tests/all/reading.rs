@@ -123,3 +123,22 @@ fn a_lone_client_is_served_whether_its_core_looks_before_it_sleeps_or_not_and_th
         assert_eq!(gateway.wait_exit(PATIENCE), 0);
     }
 }
+
+#[test]
+fn a_client_that_says_goodbye_in_the_middle_of_a_large_reply_gets_the_rest_of_it_and_our_close() {
+    let gateway = Gateway::demo(&["--cores", "0"]);
+    let mut raw = Raw::upgrade(gateway.address());
+    let bytes = 14_000_000;
+    raw.text(&envelope("opensrf.demo", "t", &[request(0, "opensrf.demo.big", &format!("[{bytes}]"))]));
+    gateway.until_count("sending", 1);
+    // Its slot must not be given to these while the sender is at work.
+    raw.close(1000);
+    gateway.until_count("open", 0);
+    let mut others: Vec<Client> = (0..3).map(|_| Client::connect(&gateway)).collect();
+    for client in &mut others {
+        assert_eq!(client.call("opensrf.math", "t", 0, "add", "[1,2]"), [3]);
+    }
+    assert!(raw.next(TEXT).payload.len() > bytes);
+    assert_eq!(raw.close_code(), Some(1000));
+    assert!(raw.read_to_end().is_empty());
+}
