@@ -362,7 +362,7 @@ fn deliver(core: &Rc<Core>, inbox: &mut Inbox, input: &mut Input) -> io::Result<
             Ok(messages.len() == TOGETHER)
         });
         if !messages.is_empty() {
-            core.turn(messages.len(), |clients| clients.from_bus(&messages));
+            core.turn(|clients| clients.from_bus(&messages));
         }
         if !more? {
             return Ok(());

@@ -131,8 +131,8 @@ options! {
         path: Option<String> = Kind::Text(text::path), "";
         /// The CPUs to run on, a pinned thread for each: `0`, `0-3`, `0,2,4-5`, or `all` that the process may use.
         cores: Vec<usize> = Kind::Cpus, "all";
-        /// How long a core looks for the next message before it sleeps, as long as the last waits were all short and for
-        /// few messages: a lone client's request takes half the time, for CPU time that was idle. 0: never.
+        /// How long a core looks for the next message before it sleeps, while few requests are in flight and the last
+        /// waits were all short: a lone client's request takes half the time, for CPU time that was idle. 0: never.
         busy_poll_us: u64 = Kind::Integer { min: 0, max: 1_000 }, "100", unit "microseconds";
         /// Clients of the whole process; more are refused with 503. `auto`: 90 % of `RLIMIT_NOFILE`, less
         /// where links, logs and listeners need more than the rest.

@@ -1,8 +1,8 @@
 //! Looking for the next message before the core sleeps, where the next message is about to come.
 //!
 //! To wake a CPU that sleeps takes 25 to 50 µs on a virtual machine, and a lone request passes two such sleeps of its core: as
-//! much as all the work done for it. A core that has slept only shortly many times in a row, for little each time, will do so
-//! again: it looks instead. A busy core finds more at once and a quiet one sleeps longer; neither looks.
+//! much as all the work done for it. A core that has few requests in flight and has slept only shortly many times in a row will
+//! do so again: it looks instead. A busy core has more in flight and a quiet one sleeps longer; neither looks.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
@@ -22,8 +22,8 @@ mod tests;
 const SHORT_WAITS: u32 = 16;
 /// What waking up may add to a wait that is slept.
 const WAKE_UP: Duration = Duration::from_micros(100);
-/// Messages of a turn for which a wake-up is too much; among more it counts for little.
-const MESSAGES_MAX: usize = 4;
+/// Requests in flight for which a wake-up is too much; among more it counts for little.
+const PENDING_MAX: u64 = 4;
 
 /// When a core looks, and where.
 #[derive(Debug)]
@@ -57,20 +57,19 @@ impl BusyPoll {
         self.pops.replace(stream);
     }
 
-    /// A turn begins, for so many messages.
-    pub fn begin_turn(&self, messages: usize) {
-        let is_long = |since: Instant| since.elapsed() > self.limit + WAKE_UP;
-        match self.idle_since.take() {
-            _ if messages > MESSAGES_MAX => self.short_waits.set(0),
-            Some(since) if is_long(since) => self.short_waits.set(0),
-            Some(_) => self.short_waits.set(self.short_waits.get().saturating_add(1)),
-            None => {}
+    /// A turn begins.
+    pub fn begin_turn(&self) {
+        if let Some(since) = self.idle_since.take() {
+            let is_short = since.elapsed() <= self.limit + WAKE_UP;
+            self.short_waits.set(if is_short { self.short_waits.get().saturating_add(1) } else { 0 });
         }
     }
 
-    /// The turn of so many messages is over.
-    pub fn end_turn(&self, messages: usize) {
-        if messages <= MESSAGES_MAX && !self.limit.is_zero() {
+    /// The turn is over, and so many requests wait for their replies.
+    pub fn end_turn(&self, pending: u64) {
+        if pending > PENDING_MAX {
+            self.short_waits.set(0);
+        } else if !self.limit.is_zero() {
             self.turn.notify();
         }
     }

@@ -23,6 +23,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{Shutdown, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::bus::link::{Link, LinkOptions};
 use crate::counters::{self, Counts, LinkState};
@@ -156,11 +157,11 @@ impl Core {
         decided
     }
 
-    /// As [`Self::clients`], for so many messages that were found at once.
-    pub fn turn<T>(self: &Rc<Self>, messages: usize, decide: impl FnOnce(&mut Clients) -> T) -> T {
-        self.busy_poll.begin_turn(messages);
+    /// As [`Self::clients`], for what has come from clients or from Redis.
+    pub fn turn<T>(self: &Rc<Self>, decide: impl FnOnce(&mut Clients) -> T) -> T {
+        self.busy_poll.begin_turn();
         let decided = self.clients(decide);
-        self.busy_poll.end_turn(messages);
+        self.busy_poll.end_turn(self.counts().pending.load(Relaxed));
         decided
     }
 
@@ -267,7 +268,6 @@ impl Core {
 
     /// A link of `domain` changed its state: publishes it, and tells the clients whether messages are taken.
     pub fn link_changed(self: &Rc<Self>, domain: usize) {
-        use std::sync::atomic::Ordering::Relaxed;
         let state = self.links[domain].state();
         self.clients(|clients| {
             clients.context.accepting[domain] = state != LinkState::Away;

@@ -1,24 +1,25 @@
 use super::*;
 
-/// Turns of `messages`, each after a wait that began `ago` before.
-fn waits(busy_poll: &BusyPoll, count: u32, ago: Duration, messages: usize) {
+/// Turns, each after a wait that began `ago` before.
+fn waits(busy_poll: &BusyPoll, count: u32, ago: Duration) {
     for _ in 0..count {
         busy_poll.idle_since.set(Instant::now().checked_sub(ago));
-        busy_poll.begin_turn(messages);
+        busy_poll.begin_turn();
+        busy_poll.end_turn(PENDING_MAX);
     }
 }
 
 const LONG: Duration = Duration::from_secs(1);
 
 #[test]
-fn many_short_waits_in_a_row_for_little_each_time_pay() {
+fn many_short_waits_in_a_row_with_little_in_flight_pay() {
     // So long that no hiccup of the machine makes a short wait a long one.
     let busy_poll = BusyPoll::new(Duration::from_secs(1_000));
-    waits(&busy_poll, SHORT_WAITS - 1, LONG, 1);
+    waits(&busy_poll, SHORT_WAITS - 1, LONG);
     assert!(!busy_poll.pays());
-    waits(&busy_poll, 1, LONG, MESSAGES_MAX);
+    waits(&busy_poll, 1, LONG);
     assert!(busy_poll.pays());
-    waits(&busy_poll, 1, LONG, MESSAGES_MAX + 1);
+    busy_poll.end_turn(PENDING_MAX + 1);
     assert!(!busy_poll.pays(), "the core has become busy");
 }
 
@@ -26,7 +27,7 @@ fn many_short_waits_in_a_row_for_little_each_time_pay() {
 fn one_long_wait_ends_it() {
     let busy_poll = BusyPoll::new(Duration::from_millis(1));
     busy_poll.short_waits.set(SHORT_WAITS);
-    waits(&busy_poll, 1, LONG, 1);
+    waits(&busy_poll, 1, LONG);
     assert!(!busy_poll.pays());
 }
 
@@ -34,13 +35,8 @@ fn one_long_wait_ends_it() {
 fn turns_without_a_wait_between_them_count_for_nothing() {
     let busy_poll = BusyPoll::new(LONG);
     busy_poll.short_waits.set(SHORT_WAITS - 1);
-    busy_poll.begin_turn(1);
+    busy_poll.begin_turn();
     assert!(!busy_poll.pays());
-    busy_poll.short_waits.set(SHORT_WAITS);
-    busy_poll.begin_turn(1);
-    assert!(busy_poll.pays());
-    busy_poll.begin_turn(MESSAGES_MAX + 1);
-    assert!(!busy_poll.pays(), "but for many messages");
 }
 
 #[test]
