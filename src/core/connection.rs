@@ -50,12 +50,13 @@ impl Connection {
 /// served.
 pub fn start(core: &Rc<Core>, stream: Stream, peer: IpAddr, refusal: Option<(u16, Vec<u8>)>) -> io::Result<()> {
     let slot = core.clients(|clients| clients.accept(peer));
-    let connection = Rc::new(Connection::new(stream));
-    core.connect(slot, Rc::clone(&connection));
+    // First of all: what has no connection and no watch yet needs no end of its own.
+    core.readiness.watch(&stream, slot).inspect_err(|_| core.clients(|clients| clients.release(slot)))?;
+    core.connect(slot, Rc::new(Connection::new(stream)));
     if let Some((status, response)) = refusal {
         core.clients(|clients| clients.refuse(slot, status, &response));
     }
-    core.readiness.watch(&connection.stream, slot).inspect_err(|_| end(core, slot, "the connection cannot be watched"))
+    Ok(())
 }
 
 /// Reads what the clients of the core send, as long as the core lives.
@@ -82,7 +83,7 @@ fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone, buffe
             clients.bring_near(slot);
             connection(slot).inspect(|connection| near::bring(*connection));
         }
-        for Ready { slot, ended: peer_ended } in ready {
+        for Ready { slot, unfinished } in ready {
             let Some(connection) = connection(slot) else { continue };
             if connection.ended.get() || !clients.may_read(slot) {
                 continue;
@@ -94,7 +95,7 @@ fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone, buffe
                 Ok(Some(_)) => {
                     clients.input(slot, buffer);
                     // There may be more, of which nothing is told unless it is asked for.
-                    if peer_ended || buffer.len() == buffer.capacity() {
+                    if unfinished || buffer.len() == buffer.capacity() {
                         core.readiness.look_again(&connection.stream, slot);
                     }
                 }

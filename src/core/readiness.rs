@@ -17,8 +17,9 @@ use crate::session::output::SlotIndex;
 /// Clients that are read in one turn; then what they sent goes to the bus, and the others have their turn.
 pub const TURN_MAX: usize = 64;
 
-/// What is told of a client, when it becomes so.
-const CHANGES: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLRDHUP).union(EpollFlags::EPOLLET);
+/// What is told of a client, when it becomes so. Urgent data (`EPOLLPRI`) is, because a read stops short of it.
+const CHANGES: EpollFlags =
+    EpollFlags::EPOLLIN.union(EpollFlags::EPOLLPRI).union(EpollFlags::EPOLLRDHUP).union(EpollFlags::EPOLLET);
 
 /// Room for what one turn is told.
 pub type Events = [EpollEvent; TURN_MAX];
@@ -28,8 +29,9 @@ pub type Events = [EpollEvent; TURN_MAX];
 pub struct Ready {
     /// Where it stands in the core's table. Its predecessor there may be meant: then there is nothing to be read.
     pub slot: SlotIndex,
-    /// The peer has ended the connection or it has broken; what came before is still to be read.
-    pub ended: bool,
+    /// One read may leave something behind however little it brings: the peer has ended the connection, it has broken, or
+    /// urgent data is on its way.
+    pub unfinished: bool,
 }
 
 /// The clients of a core that have something to be read. One that is closed is forgotten by the kernel itself.
@@ -78,6 +80,6 @@ impl Readiness {
         };
         Ok(events[..count]
             .iter()
-            .map(|event| Ready { slot: event.data() as SlotIndex, ended: event.events() != EpollFlags::EPOLLIN }))
+            .map(|event| Ready { slot: event.data() as SlotIndex, unfinished: event.events() != EpollFlags::EPOLLIN }))
     }
 }

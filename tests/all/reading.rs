@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use crate::support::bus::Responder;
 use crate::support::client::{Client, envelope, request};
 use crate::support::gateway::Gateway;
-use crate::support::raw::{HANDSHAKE, Raw, TEXT, frame};
+use crate::support::raw::{HANDSHAKE, PING, PONG, Raw, TEXT, frame};
 use crate::support::redis::Redis;
 use crate::support::{PATIENCE, until};
 
@@ -57,6 +57,20 @@ fn a_frame_that_comes_a_byte_at_a_time_is_read_to_its_end() {
         raw.send(&[byte]);
     }
     while !String::from_utf8(raw.next(TEXT).payload).expect("UTF-8").contains("205") {}
+}
+
+#[test]
+fn what_a_client_sent_behind_urgent_data_is_read_without_waiting_for_more() {
+    let gateway = Gateway::demo(&[]);
+    let mut raw = Raw::upgrade(gateway.address());
+    // All of it is there before any of it is read: a read stops short of the urgent byte.
+    gateway.signal(Signal::SIGSTOP);
+    raw.frame(true, PING, b"before");
+    raw.urgent(0);
+    raw.frame(true, PING, b"behind");
+    gateway.signal(Signal::SIGCONT);
+    assert_eq!(raw.next(PONG).payload, b"before");
+    assert_eq!(raw.next(PONG).payload, b"behind");
 }
 
 #[test]

@@ -159,6 +159,11 @@ impl Raw {
         self.stream.shutdown(Shutdown::Write).ok();
     }
 
+    /// Sends one byte as urgent data, which is no part of the stream.
+    pub fn urgent(&mut self, byte: u8) {
+        socket2::SockRef::from(&self.stream).send_out_of_band(&[byte]).expect("send");
+    }
+
     /// Ends with a reset.
     pub fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
