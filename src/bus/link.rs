@@ -300,9 +300,9 @@ async fn pop_loop(core: Rc<Core>) {
             core.clients(crate::session::clients::Clients::pops_back);
         }
         let began_ms = core.now_ms();
-        core.busy_poll.set_pops(Some(Rc::clone(&greeted.stream)));
+        core.waits.set_pops(Some(Rc::clone(&greeted.stream)));
         let error = pop(&core, greeted, &mut refused).await;
-        core.busy_poll.set_pops(None);
+        core.waits.set_pops(None);
         lost = true;
         let link = &core.links[0];
         link.pop.set(LinkState::Connecting);
@@ -362,7 +362,7 @@ fn deliver(core: &Rc<Core>, inbox: &mut Inbox, input: &mut Input) -> io::Result<
             Ok(messages.len() == TOGETHER)
         });
         if !messages.is_empty() {
-            core.turn(|clients| clients.from_bus(&messages));
+            core.turn(messages.len(), |clients| clients.from_bus(&messages));
         }
         if !more? {
             return Ok(());

@@ -78,7 +78,7 @@ fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone, buffe
     let connections = core.connections.borrow();
     let connection = |slot: SlotIndex| connections.get(slot as usize).and_then(Option::as_deref);
     let mut ended = SmallVec::<[(SlotIndex, &str); TURN_MAX]>::new();
-    core.turn(|clients| {
+    core.turn(ready.clone().count(), |clients| {
         for Ready { slot, .. } in ready.clone() {
             clients.bring_near(slot);
             connection(slot).inspect(|connection| near::bring(*connection));

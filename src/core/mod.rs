@@ -7,10 +7,8 @@
 //! - [`connection`]: reading from clients and sending to them; [`readiness`]: who has something to be read
 //! - [`stream`]: a TCP connection that is read and written at the same time
 //! - [`ticker`]: time, phases, the end
-//! - [`busy_poll`]: looking for the next message before the core sleeps
-//! - [`notify`]: waking a task
+//! - [`wait`]: how it waits for its next turn; [`notify`]: waking a task
 
-pub mod busy_poll;
 pub mod connection;
 pub mod listener;
 pub mod notify;
@@ -18,6 +16,7 @@ pub mod readiness;
 pub mod ring;
 pub mod stream;
 pub mod ticker;
+pub mod wait;
 
 use std::cell::{Cell, RefCell};
 use std::net::{Shutdown, TcpListener};
@@ -36,10 +35,10 @@ use crate::session::clients::Clients;
 use crate::session::context::Context;
 use crate::session::limits::Names;
 use crate::session::output::{Level, Output, SlotIndex};
-use busy_poll::BusyPoll;
 use connection::Connection;
 use notify::Notify;
 use readiness::Readiness;
+use wait::Waits;
 
 /// What a core is started with.
 #[derive(Debug)]
@@ -71,8 +70,8 @@ pub struct Core {
     pub readiness: Readiness,
     /// One entry a bus domain; the first is the primary.
     pub links: Vec<Link>,
-    /// Whether the next message is looked for before the core sleeps.
-    pub busy_poll: BusyPoll,
+    /// How it waits for its next turn.
+    pub waits: Waits,
     /// What every link must know.
     pub link_options: LinkOptions,
     /// The names on the bus.
@@ -99,7 +98,7 @@ pub fn run(options: CoreOptions) -> std::io::Result<()> {
         core.links[0].start(&core);
         let listener = listener::Share::start(&core, options.listener)?;
         monoio::spawn(connection::read_all(Rc::clone(&core)));
-        monoio::spawn(busy_poll::run(Rc::clone(&core)));
+        monoio::spawn(wait::run(Rc::clone(&core)));
         ticker::run(&core, listener).await;
         core.activity.take();
         core.shared.cores[core.index].ended.store(true, std::sync::atomic::Ordering::Release);
@@ -129,7 +128,7 @@ impl Core {
             spare_output: RefCell::default(),
             readiness: Readiness::new()?,
             links: (0..names.domains.len()).map(Link::new).collect(),
-            busy_poll: BusyPoll::new(settings.busy_poll),
+            waits: Waits::new(settings.busy_poll),
             link_options: settings.link.clone(),
             probe_key: format!("{}:probe", names.address).into(),
             names,
@@ -157,11 +156,11 @@ impl Core {
         decided
     }
 
-    /// As [`Self::clients`], for what has come from clients or from Redis.
-    pub fn turn<T>(self: &Rc<Self>, decide: impl FnOnce(&mut Clients) -> T) -> T {
-        self.busy_poll.begin_turn();
+    /// As [`Self::clients`], for so many messages that have come together.
+    pub fn turn<T>(self: &Rc<Self>, messages: usize, decide: impl FnOnce(&mut Clients) -> T) -> T {
+        self.waits.begin_turn(messages);
         let decided = self.clients(decide);
-        self.busy_poll.end_turn(self.counts().pending.load(Relaxed));
+        self.waits.end_turn();
         decided
     }
 
@@ -234,6 +233,11 @@ impl Core {
     pub fn disconnect(&self, slot: SlotIndex) {
         self.connections.borrow_mut()[slot as usize] = None;
         self.freed.notify();
+    }
+
+    /// Requests that wait for their replies.
+    pub fn pending(&self) -> u64 {
+        self.counts().pending.load(Relaxed)
     }
 
     /// This core's gauges and counts.

@@ -156,3 +156,32 @@ fn a_client_that_says_goodbye_in_the_middle_of_a_large_reply_gets_the_rest_of_it
     assert_eq!(raw.close_code(), Some(1000));
     assert!(raw.read_to_end().is_empty());
 }
+
+#[test]
+fn with_hundreds_of_requests_in_flight_a_core_that_lets_messages_gather_loses_none() {
+    let redis = Redis::start();
+    // Patient: what counts as a short wait is longer than a busy machine makes it.
+    let mut gateway = Gateway::serve(&redis, &["--cores", "0", "--parallel-max", "1000", "--busy-poll-us", "1000"]);
+    let mut bus = Responder::new(&redis);
+    let mut many = Client::connect(&gateway);
+    for trace in 0..300 {
+        many.request("s", "many", trace, "m", "[]");
+    }
+    let waiting: Vec<_> = (0..300).map(|_| bus.next()).collect();
+    let mut lone = Client::connect(&gateway);
+    for trace in 0..200 {
+        lone.request("s", "lone", trace, "m", "[]");
+        let arrived = bus.next();
+        bus.complete(&arrived, "1");
+        lone.until_status(205);
+    }
+    gateway.signal(Signal::SIGUSR1);
+    assert_eq!(lone.close_code(PATIENCE).0, Some(1012), "idle");
+    for arrived in &waiting {
+        bus.complete(arrived, "1");
+    }
+    assert_eq!(many.until_ended(300).len(), 300);
+    assert_eq!(many.close_code(PATIENCE).0, Some(1012));
+    drop((lone, many));
+    assert_eq!(gateway.wait_exit(PATIENCE), 0);
+}

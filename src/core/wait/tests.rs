@@ -1,0 +1,98 @@
+use super::*;
+
+/// Turns of `messages`, each after a wait that began `ago` before; then what is done before the next.
+fn turns(waits: &Waits, count: u32, ago: Duration, messages: usize, pending: u64) -> Before {
+    let mut before = Before::Nothing;
+    for _ in 0..count {
+        waits.idle_since.set(Instant::now().checked_sub(ago));
+        waits.begin_turn(messages);
+        before = waits.before(pending);
+    }
+    before
+}
+
+const LONG: Duration = Duration::from_secs(1);
+
+/// So patient that no hiccup of the machine makes a short wait a long one.
+fn patient() -> Waits {
+    Waits::new(Duration::from_secs(1_000))
+}
+
+#[test]
+fn a_core_looks_when_its_waits_were_short_many_times_in_a_row_and_little_is_in_flight() {
+    let waits = patient();
+    assert_eq!(turns(&waits, SHORT_WAITS - 1, LONG, 1, FEW_PENDING), Before::Nothing);
+    assert_eq!(turns(&waits, 1, LONG, 1, FEW_PENDING), Before::Look);
+    assert_eq!(turns(&waits, 1, LONG, 1, FEW_PENDING + 1), Before::Nothing);
+}
+
+#[test]
+fn a_core_lets_messages_gather_when_many_are_in_flight_and_few_come_at_once() {
+    let waits = patient();
+    assert_eq!(turns(&waits, SHORT_WAITS - 1, LONG, 1, MANY_PENDING), Before::Nothing);
+    assert_eq!(turns(&waits, 1, LONG, FEW_MESSAGES - 1, MANY_PENDING), Before::Gather);
+    assert_eq!(turns(&waits, 1, LONG, FEW_MESSAGES, MANY_PENDING), Before::Nothing);
+    assert_eq!(turns(&waits, 1, LONG, 1, MANY_PENDING - 1), Before::Nothing);
+}
+
+#[test]
+fn what_came_in_several_turns_without_a_wait_came_at_once() {
+    let waits = patient();
+    turns(&waits, SHORT_WAITS, LONG, 1, MANY_PENDING);
+    waits.begin_turn(FEW_MESSAGES / 2);
+    waits.begin_turn(FEW_MESSAGES / 2);
+    assert_eq!(waits.before(MANY_PENDING), Before::Nothing);
+    waits.begin_turn(FEW_MESSAGES / 2);
+    assert_eq!(waits.before(MANY_PENDING), Before::Gather);
+}
+
+#[test]
+fn turns_without_a_wait_between_them_make_no_short_in_a_row() {
+    let waits = patient();
+    turns(&waits, SHORT_WAITS - 1, LONG, 1, 1);
+    waits.begin_turn(1);
+    assert_eq!(waits.before(1), Before::Nothing);
+}
+
+#[test]
+fn one_long_wait_begins_the_count_anew() {
+    let waits = Waits::new(Duration::from_millis(1));
+    waits.short_in_a_row.set(SHORT_WAITS);
+    assert_eq!(turns(&waits, 1, LONG, 1, 1), Before::Nothing);
+    assert_eq!(waits.short_in_a_row.get(), 0);
+}
+
+#[test]
+fn with_no_time_to_look_it_never_looks_and_lets_messages_gather_still() {
+    let waits = Waits::new(Duration::ZERO);
+    waits.short_in_a_row.set(SHORT_WAITS);
+    assert_eq!((waits.before(1), waits.before(MANY_PENDING)), (Before::Nothing, Before::Gather));
+}
+
+#[test]
+fn looking_in_vain_ends_it_and_finding_something_does_not() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    crate::core::ring::build().unwrap().block_on(async {
+        let pops = Rc::new(Stream::connect(address).await.unwrap());
+        let (mut redis, _) = listener.accept().unwrap();
+        let clients = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let waits = Waits::new(Duration::from_millis(1));
+        waits.set_pops(Some(Rc::clone(&pops)));
+        waits.short_in_a_row.set(SHORT_WAITS);
+        waits.look(&clients);
+        assert_eq!(waits.short_in_a_row.get(), 0, "in vain");
+
+        waits.short_in_a_row.set(SHORT_WAITS);
+        std::io::Write::write_all(&mut redis, b"+OK\r\n").unwrap();
+        pops.readable().await.unwrap();
+        waits.look(&clients);
+        assert_eq!(waits.short_in_a_row.get(), SHORT_WAITS, "a reply");
+
+        let other = Stream::connect(address).await.unwrap();
+        clients.send_to(b"x", clients.local_addr().unwrap()).unwrap();
+        waits.set_pops(Some(Rc::new(other)));
+        waits.look(&clients);
+        assert_eq!(waits.short_in_a_row.get(), SHORT_WAITS, "a request");
+    });
+}
