@@ -51,13 +51,13 @@ enum Before {
 pub struct Waits {
     /// How long it looks; zero: never.
     look: Duration,
-    /// When it had nothing more to do; `None` = it works.
+    /// When the last turn was over; `None` = there was none yet.
     idle_since: Cell<Option<Instant>>,
     /// Short waits in a row.
     short_in_a_row: Cell<u32>,
     /// Messages since the last wait.
     messages: Cell<usize>,
-    /// A turn is over.
+    /// A turn is over, and something may be done before the next.
     turn: Notify,
     /// Where replies come from, while there is such a link.
     pops: RefCell<Option<Rc<Stream>>>,
@@ -92,15 +92,16 @@ impl Waits {
 
     /// The turn is over.
     pub fn end_turn(&self) {
-        self.turn.notify();
+        self.idle_since.set(Some(Instant::now()));
+        if self.short_in_a_row.get() >= SHORT_WAITS {
+            self.turn.notify();
+        }
     }
 
     /// What the core does before it waits, with so many requests in flight.
     fn before(&self, pending: u64) -> Before {
         let messages = self.messages.take();
-        if self.short_in_a_row.get() < SHORT_WAITS {
-            Before::Nothing
-        } else if pending <= FEW_PENDING && !self.look.is_zero() {
+        if pending <= FEW_PENDING && !self.look.is_zero() {
             Before::Look
         } else if pending >= MANY_PENDING && messages < FEW_MESSAGES {
             Before::Gather
@@ -130,13 +131,14 @@ pub async fn run(core: Rc<Core>) {
     loop {
         // The tasks that the turn woke were woken before, and have run.
         waits.turn.notified().await;
-        let before = waits.before(core.pending());
-        if before == Before::Gather {
-            std::thread::sleep(GATHER);
-        }
-        waits.idle_since.set(Some(Instant::now()));
-        if before == Before::Look {
-            waits.look(&core.readiness);
+        match waits.before(core.pending()) {
+            Before::Nothing => {}
+            Before::Look => waits.look(&core.readiness),
+            Before::Gather => {
+                std::thread::sleep(GATHER);
+                // That was no wait.
+                waits.idle_since.set(Some(Instant::now()));
+            }
         }
     }
 }
