@@ -1,6 +1,6 @@
 //! The link that pushes, while it is up: batches out, confirmations in.
 //!
-//! Nobody waits for a confirmation. What has come of them is read before the next batch is written, which spares a busy
+//! Nobody waits for a confirmation. What has come of them is read before every eighth batch is written, which spares a busy
 //! link a wake-up for each batch. A link that has been quiet for [`QUIET_MS`] is listened to, so that its last
 //! confirmations, a refusal and the end of the connection are noticed.
 
@@ -20,6 +20,8 @@ use crate::counters;
 pub(super) const QUIET_MS: u64 = 40;
 /// A pause after which a link may have been closed unnoticed, ms.
 const PAUSE_MS: u64 = 2;
+/// So few confirmations are not worth a system call: they are read with those of later batches.
+const UNCONFIRMED_FEW: usize = 8;
 /// A batch's buffer that has grown larger is given back.
 const BATCH_BYTES_KEPT: usize = 256 * 1024;
 
@@ -115,12 +117,12 @@ async fn listen(core: &Rc<Core>, domain: usize, stream: &Stream) -> io::Error {
     }
 }
 
-/// Reads the confirmations that have come, unless the listener does so. After a pause it reads to the end, so that nothing
+/// Reads the confirmations that have come, unless they are few or the listener does so. After a pause it reads to the end, so that nothing
 /// is written to a link that Redis has closed meanwhile.
 fn catch_up(core: &Rc<Core>, domain: usize, stream: &Stream) -> io::Result<()> {
     let link = &core.links[domain];
     let paused = link.acks.quiet_ms(core.now_ms()) >= PAUSE_MS;
-    if link.outbox.borrow().is_confirmed() && !paused {
+    if link.outbox.borrow().unconfirmed() < UNCONFIRMED_FEW && !paused {
         return Ok(());
     }
     let Some(mut input) = link.acks.input.take() else { return Ok(()) };

@@ -103,7 +103,12 @@ impl Outbox {
 
     /// True when everything written has been answered.
     pub fn is_confirmed(&self) -> bool {
-        self.sent.is_empty()
+        self.unconfirmed() == 0
+    }
+
+    /// Commands that were written and have not been answered.
+    pub fn unconfirmed(&self) -> usize {
+        self.sent.len()
     }
 
     /// Bytes of the messages that wait or are being written.
