@@ -56,6 +56,8 @@ pub struct Client {
     pub paused: bool,
     /// Nothing is unfinished of what it sent.
     pub clean: bool,
+    /// When the last unfinished thing was finished: its turn in a drain could not come before.
+    pub(super) clean_since: u64,
     pub(super) garbage: u32,
     pub(super) next_n: u64,
     pub(super) conversations: Vec<Conversation>,

@@ -79,7 +79,7 @@ impl Oracle {
         if !drain.late {
             if c.idle_at_drain && now > drain.half + SLACK_MS {
                 self.wrong(format!("slot {} was idle at the signal and is open after half of the drain", c.slot));
-            } else if now > drain.must_close_by(since) {
+            } else if now > drain.must_close_by(since.max(c.clean_since)) {
                 self.wrong(format!("slot {} is at a gap since {since}, it would be its turn, and it is open", c.slot));
             }
         }

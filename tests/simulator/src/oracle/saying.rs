@@ -27,7 +27,11 @@ impl Oracle {
                     o.heard(c, event);
                 }
             }
+            let was_clean = c.clean;
             c.clean = clean || !is_heard(c) || c.stage == Stage::Handshake;
+            if c.clean && !was_clean {
+                c.clean_since = now;
+            }
             c.message_since = if c.clean { None } else { c.message_since.or(Some(now)) };
         });
     }
