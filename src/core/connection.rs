@@ -94,8 +94,9 @@ fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone, buffe
                 Ok(Some(0)) => ended.push((slot, "the client ended the connection without a Close frame")),
                 Ok(Some(_)) => {
                     clients.input(slot, buffer);
-                    // There may be more, of which nothing is told unless it is asked for.
-                    if unfinished || buffer.len() == buffer.capacity() {
+                    // Asked at once: perhaps nothing more comes that would have it asked, and who is not read from owes no pong. Who
+                    // may be read from may have sent more, of which nothing is told unless it is asked for.
+                    if clients.may_read(slot) && (unfinished || buffer.len() == buffer.capacity()) {
                         core.readiness.look_again(&connection.stream, slot);
                     }
                 }
