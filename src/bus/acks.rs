@@ -20,7 +20,7 @@ use crate::counters;
 pub(super) const QUIET_MS: u64 = 40;
 /// A pause after which a link may have been closed unnoticed, ms.
 const PAUSE_MS: u64 = 2;
-/// So few confirmations are not worth a system call: they are read with those of later batches.
+/// Fewer missing confirmations are not worth a system call: they are read with those of later batches.
 const UNCONFIRMED_FEW: usize = 8;
 /// A batch's buffer that has grown larger is given back.
 const BATCH_BYTES_KEPT: usize = 256 * 1024;
@@ -117,8 +117,8 @@ async fn listen(core: &Rc<Core>, domain: usize, stream: &Stream) -> io::Error {
     }
 }
 
-/// Reads the confirmations that have come, unless they are few or the listener does so. After a pause it reads to the end, so that nothing
-/// is written to a link that Redis has closed meanwhile.
+/// Reads the confirmations that have come, unless few are missing or the listener does so. After a pause it reads to the
+/// end, so that nothing is written to a link that Redis has closed meanwhile.
 fn catch_up(core: &Rc<Core>, domain: usize, stream: &Stream) -> io::Result<()> {
     let link = &core.links[domain];
     let paused = link.acks.quiet_ms(core.now_ms()) >= PAUSE_MS;

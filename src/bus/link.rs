@@ -18,7 +18,7 @@ use super::outbox::{Outbox, Push};
 use crate::core::Core;
 use crate::core::notify::Notify;
 use crate::counters::{self, LinkState};
-use crate::session::clients::TOGETHER;
+use crate::session::clients::{Clients, TOGETHER};
 
 /// The first wait between two attempts to connect, ms; doubles up to `bus_backoff_max_ms`.
 const BACKOFF_MS: u64 = 50;
@@ -297,7 +297,7 @@ async fn pop_loop(core: Rc<Core>) {
     let (mut lost, mut refused) = (false, false);
     while let Some(greeted) = connect(&core, 0, Half::Pop, !refused).await {
         if lost {
-            core.clients(crate::session::clients::Clients::pops_back);
+            core.clients(Clients::pops_back);
         }
         let began_ms = core.now_ms();
         core.waits.set_pops(Some(Rc::clone(&greeted.stream)));
@@ -309,7 +309,7 @@ async fn pop_loop(core: Rc<Core>) {
         if link.ending.get() {
             return;
         }
-        core.clients(crate::session::clients::Clients::pops_lost);
+        core.clients(Clients::pops_lost);
         tracing::warn!("bus: the link that pops from {} broke: {error}", core.domain_name(0));
         counters::add(&core.counts().bus_links_lost, 1);
         // An account that may log in and not pop (an ACL, a replica, a key of another type) is refused again at once.

@@ -94,8 +94,8 @@ fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone, buffe
                 Ok(Some(0)) => ended.push((slot, "the client ended the connection without a Close frame")),
                 Ok(Some(_)) => {
                     clients.input(slot, buffer);
-                    // Asked at once: perhaps nothing more comes that would have it asked, and who is not read from owes no pong. Who
-                    // may be read from may have sent more, of which nothing is told unless it is asked for.
+                    // Asked at once: who is not read from owes no pong, and perhaps nothing more comes that would have it asked.
+                    // Of what else a client has sent nothing is told unless it is asked for.
                     if clients.may_read(slot) && (unfinished || buffer.len() == buffer.capacity()) {
                         core.readiness.look_again(&connection.stream, slot);
                     }

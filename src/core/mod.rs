@@ -22,7 +22,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{Shutdown, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::bus::link::{Link, LinkOptions};
 use crate::counters::{self, Counts, LinkState};
@@ -101,7 +101,7 @@ pub fn run(options: CoreOptions) -> std::io::Result<()> {
         monoio::spawn(wait::run(Rc::clone(&core)));
         ticker::run(&core, listener).await;
         core.activity.take();
-        core.shared.cores[core.index].ended.store(true, std::sync::atomic::Ordering::Release);
+        core.published().ended.store(true, Release);
         Ok(())
     })
 }

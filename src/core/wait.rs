@@ -49,8 +49,8 @@ enum Before {
 /// What a core knows of its last waits and turns.
 #[derive(Debug)]
 pub struct Waits {
-    /// How long it looks; zero: never.
-    look: Duration,
+    /// How long it looks at most; zero: never.
+    look_max: Duration,
     /// When the last turn was over; `None` = there was none yet.
     idle_since: Cell<Option<Instant>>,
     /// Short waits in a row.
@@ -64,10 +64,10 @@ pub struct Waits {
 }
 
 impl Waits {
-    /// Looks for so long, where that pays.
-    pub fn new(look: Duration) -> Self {
+    /// Looks for at most so long, where that pays.
+    pub fn new(look_max: Duration) -> Self {
         Self {
-            look,
+            look_max,
             idle_since: Cell::default(),
             short_in_a_row: Cell::default(),
             messages: Cell::default(),
@@ -85,7 +85,7 @@ impl Waits {
     pub fn begin_turn(&self, messages: usize) {
         self.messages.set(self.messages.get() + messages);
         if let Some(since) = self.idle_since.take() {
-            let is_short = since.elapsed() <= self.look + WAKE_UP;
+            let is_short = since.elapsed() <= self.look_max + WAKE_UP;
             self.short_in_a_row.set(if is_short { self.short_in_a_row.get().saturating_add(1) } else { 0 });
         }
     }
@@ -101,7 +101,7 @@ impl Waits {
     /// What the core does before it waits, with so many requests in flight.
     fn before(&self, pending: u64) -> Before {
         let messages = self.messages.take();
-        if pending <= FEW_PENDING && !self.look.is_zero() {
+        if pending <= FEW_PENDING && !self.look_max.is_zero() {
             Before::Look
         } else if pending >= MANY_PENDING && messages < FEW_MESSAGES {
             Before::Gather
@@ -117,7 +117,7 @@ impl Waits {
         let began = Instant::now();
         let mut awaited = [readiness.as_fd(), pops.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         while poll(&mut awaited, PollTimeout::ZERO) == Ok(0) {
-            if began.elapsed() >= self.look {
+            if began.elapsed() >= self.look_max {
                 self.short_in_a_row.set(0);
                 return;
             }

@@ -20,8 +20,8 @@ use crate::opensrf::reply::{ReplyKind, ReplyMessage, parse_reply};
 use crate::websocket::CloseCode;
 use crate::websocket::decoder::Decoder;
 
-/// Popped messages that are best handed on together: their memory is fetched side by side, and their replies are sent before the
-/// next.
+/// Popped messages that are best handed on together: their memory is fetched side by side, and their replies are sent
+/// before the next.
 pub const TOGETHER: usize = 32;
 /// Where the thread of a bus message is looked for in a hurry: its addresses and identifiers come before the body.
 const HEAD_BYTES: usize = 512;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::support::bus::Responder;
-use crate::support::client::{Client, envelope, request};
+use crate::support::client::{Client, Envelope, envelope, request};
 use crate::support::gateway::Gateway;
 use crate::support::raw::{HANDSHAKE, PING, PONG, Raw, TEXT, frame};
 use crate::support::redis::Redis;
@@ -23,6 +23,16 @@ fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process").count()
 }
 
+/// So many requests, a frame each.
+fn requests(count: u32) -> Vec<u8> {
+    let each = |trace| frame(true, TEXT, envelope("s", "t", &[request(trace, "m", "[]")]).as_bytes());
+    (0..count).flat_map(each).collect()
+}
+
+fn next_envelope(raw: &mut Raw) -> Envelope {
+    Envelope::new(&String::from_utf8(raw.next(TEXT).payload).expect("UTF-8"))
+}
+
 #[test]
 fn what_a_client_sent_before_its_end_is_relayed_however_much_it_is() {
     let redis = Redis::start();
@@ -30,11 +40,8 @@ fn what_a_client_sent_before_its_end_is_relayed_however_much_it_is() {
     let mut bus = Responder::new(&redis);
     // Fewer and more than one receive buffer holds, all sent together with the FIN.
     for count in [1, 30, 400] {
-        let frames: Vec<u8> = (0..count)
-            .flat_map(|trace| frame(true, TEXT, envelope("s", "t", &[request(trace, "m", "[]")]).as_bytes()))
-            .collect();
         let mut raw = Raw::upgrade(gateway.address());
-        raw.send(&frames);
+        raw.send(&requests(count));
         raw.finish();
         for trace in 0..count {
             assert_eq!(bus.next().trace(0), trace.to_string());
@@ -42,6 +49,29 @@ fn what_a_client_sent_before_its_end_is_relayed_however_much_it_is() {
         assert!(raw.read_to_end().is_empty(), "closed without a word: nobody is there to read it");
     }
     gateway.until_count("open", 0);
+}
+
+#[test]
+fn a_client_that_may_not_be_read_from_owes_no_pong_though_nothing_more_of_it_comes() {
+    let redis = Redis::start();
+    let flags = ["--parallel-max", "1", "--backlog-max", "2", "--ping-seconds", "1", "--pong-timeout-seconds", "1"];
+    let gateway = Gateway::serve(&redis, &flags);
+    let mut bus = Responder::new(&redis);
+    let mut raw = Raw::upgrade(gateway.address());
+    // One write, and one read takes it all: no later one finds that the client may not be read from.
+    raw.send(&requests(50));
+    until("it is noticed", PATIENCE, || gateway.limit("backlog_max") >= 1);
+    std::thread::sleep(Duration::from_secs(3));
+    for trace in 0..50 {
+        let arrived = bus.next();
+        assert_eq!(arrived.trace(0), trace.to_string());
+        bus.complete(&arrived, "1");
+    }
+    let mut ended = 0;
+    while ended < 50 {
+        ended += next_envelope(&mut raw).ends().len();
+    }
+    gateway.until_count("idle", 1);
 }
 
 #[test]
@@ -56,7 +86,7 @@ fn a_frame_that_comes_a_byte_at_a_time_is_read_to_its_end() {
     for byte in text {
         raw.send(&[byte]);
     }
-    while !String::from_utf8(raw.next(TEXT).payload).expect("UTF-8").contains("205") {}
+    while !next_envelope(&mut raw).has_status(205) {}
 }
 
 #[test]

@@ -77,7 +77,8 @@ pub struct Part {
 }
 
 impl Envelope {
-    fn new(text: &str) -> Self {
+    /// What was received as `text`.
+    pub fn new(text: &str) -> Self {
         let json = serde_json::from_str(text).unwrap_or_else(|error| panic!("not JSON ({error}): {text:.400}"));
         Self { text: text.to_owned(), json }
     }
