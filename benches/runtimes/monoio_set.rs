@@ -12,10 +12,7 @@ use evergate::session::output::SlotIndex;
 use monoio::net::TcpListener;
 use nix::sys::epoll::EpollEvent;
 
-use super::echo::{echo_frames, shake_hands};
-
-/// Room for what one client may have handled in one turn.
-const BUFFER_BYTES: usize = 16 * 1024;
+use super::echo::{BUFFER_BYTES, echo_frames, shake_hands};
 
 struct Client {
     stream: Stream,
@@ -61,7 +58,10 @@ fn echo(client: &mut Client, buffer: &mut Vec<u8>) -> io::Result<bool> {
     buffer.append(&mut client.rest);
     match client.stream.read_now(buffer)? {
         Some(0) => return Ok(false),
-        None => return Ok(true),
+        None => {
+            client.rest.append(buffer);
+            return Ok(true);
+        }
         Some(_) => {}
     }
     let turn = if client.open { echo_frames(buffer) } else { shake_hands(buffer)? };

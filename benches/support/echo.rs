@@ -20,7 +20,7 @@ use monoio::net::{TcpListener, TcpStream};
 use socket2::SockRef;
 
 /// Bytes of a receive buffer, as large as the gateway's.
-const BUFFER_BYTES: usize = 16 * 1024;
+pub const BUFFER_BYTES: usize = 16 * 1024;
 /// Buffers kept for the next turn; more are given back to the allocator.
 const KEPT_MAX: usize = 64;
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
@@ -28,8 +27,12 @@ impl Run {
     }
 }
 
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_evergate-load"))
+}
+
 fn start(folder: &Folder, url: &str, options: &[&str]) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_evergate-load"));
+    let mut command = program();
     command.arg(url).args(options).arg("--json").arg(folder.path().join("load.json"));
     Process::start("evergate-load", &mut command, folder.path())
 }
@@ -49,6 +52,20 @@ fn run(url: &str, options: &[&str]) -> Run {
 
 fn url(address: SocketAddr) -> String {
     format!("ws://{address}/osrf-websocket-translator")
+}
+
+/// Where nobody listens.
+fn nobody() -> String {
+    url(SocketAddr::from(([127, 0, 0, 1], free_port())))
+}
+
+/// Sends every text back.
+fn echo(mut socket: WebSocket<TcpStream>) {
+    while let Ok(message) = socket.read() {
+        if message.is_text() && socket.send(message).is_err() {
+            return;
+        }
+    }
 }
 
 /// A server whose every connection is served by this, until it returns.
@@ -206,21 +223,14 @@ fn a_server_that_dies_loses_what_was_under_way_and_nobody_panics() {
 
 #[test]
 fn who_refuses_everybody_or_is_not_there_gives_exit_code_3() {
-    let nobody = url(SocketAddr::from(([127, 0, 0, 1], free_port())));
+    let nobody = nobody();
     let run_nobody = run(&nobody, &["--clients", "3"]);
     assert_eq!((run_nobody.code, run_nobody.errors().get("connect_connection_refused")), (3, Some(&3)));
 
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let refusing = url(listener.local_addr().expect("its address"));
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut request = [0; 1024];
-            let _ = std::io::Read::read(&mut stream, &mut request);
-            let _ = std::io::Write::write_all(
-                &mut stream,
-                b"HTTP/1.1 503 Busy\r\nContent-Type: text/plain\r\n\r\ntoo many",
-            );
-        }
+    let refusing = listener(|mut stream| {
+        let _ = std::io::Read::read(&mut stream, &mut [0; 1024]);
+        let refusal = b"HTTP/1.1 503 Busy\r\nContent-Type: text/plain\r\n\r\ntoo many";
+        let _ = std::io::Write::write_all(&mut stream, refusal);
     });
     let run_refused = run(&refusing, &["--clients", "3"]);
     assert_eq!((run_refused.code, run_refused.errors().get("refused_http_503")), (3, Some(&3)));
@@ -229,16 +239,7 @@ fn who_refuses_everybody_or_is_not_there_gives_exit_code_3() {
 
 #[test]
 fn two_servers_are_compared_in_turns() {
-    let echo = || {
-        server(|mut socket| {
-            while let Ok(message) = socket.read() {
-                if message.is_text() && socket.send(message).is_err() {
-                    return;
-                }
-            }
-        })
-    };
-    let (a, b) = (echo(), echo());
+    let (a, b) = (server(echo), server(echo));
     let mut options = vec!["--echo", "--vs", &b, "--echo2", "--rounds", "3", "--clients", "2", "--duration", "0.2"];
     options.extend(["--warmup", "0.1"]);
     let run = run(&a, &options);
@@ -251,24 +252,17 @@ fn two_servers_are_compared_in_turns() {
 
 #[test]
 fn a_server_that_dies_between_rounds_is_no_refusal_and_the_ratios_say_of_how_many_rounds_they_are() {
-    let serve = |mut socket: WebSocket<TcpStream>| {
-        while let Ok(message) = socket.read() {
-            if message.is_text() && socket.send(message).is_err() {
-                return;
-            }
-        }
-    };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let dying = url(listener.local_addr().expect("its address"));
     std::thread::spawn(move || {
         // Those of the first round; then nobody listens.
         for stream in listener.incoming().flatten().take(2) {
-            std::thread::spawn(move || serve(tungstenite::accept(stream).expect("a handshake")));
+            std::thread::spawn(move || echo(tungstenite::accept(stream).expect("a handshake")));
         }
     });
     let mut options = vec!["--echo", "--vs", &dying, "--echo2", "--rounds", "2", "--clients", "2"];
     options.extend(["--duration", "0.3", "--warmup", "0.1"]);
-    let run = run(&server(serve), &options);
+    let run = run(&server(echo), &options);
     assert_eq!((run.code, run.json["vs"]["connected"].as_u64()), (1, Some(0)), "{}", run.output);
     assert_eq!((&run.json["ratio"]["rounds"], &run.json["ratio"]["p50"]["rounds"]), (&2.into(), &1.into()));
     assert!(run.output.contains("1 of 2 rounds"), "{}", run.output);
@@ -363,12 +357,12 @@ fn clients_that_come_and_go_are_a_load_of_their_own_and_a_close_without_answer_i
 
 #[test]
 fn figures_that_cannot_be_printed_are_an_error_and_those_in_files_are_kept() {
-    let nobody = url(SocketAddr::from(([127, 0, 0, 1], free_port())));
+    let nobody = nobody();
     let folder = Folder::new();
     let json = folder.path().join("load.json");
     let full = || std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
     let run = |to: std::process::Stdio| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_evergate-load"));
+        let mut command = program();
         command.args([&nobody, "--clients", "1", "--json"]).arg(&json).stdout(to);
         command.output().expect("it starts")
     };
@@ -385,8 +379,8 @@ fn figures_that_cannot_be_printed_are_an_error_and_those_in_files_are_kept() {
 
 #[test]
 fn json_to_stdout_leaves_the_table_to_stderr_and_says_what_made_it() {
-    let nobody = url(SocketAddr::from(([127, 0, 0, 1], free_port())));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_evergate-load"));
+    let nobody = nobody();
+    let mut command = program();
     let output = command.args([&nobody, "--clients", "1", "--json", "-"]).output().expect("it starts");
     let json: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
     assert_eq!(
@@ -401,8 +395,8 @@ fn json_to_stdout_leaves_the_table_to_stderr_and_says_what_made_it() {
 fn its_help_names_every_default_and_a_usage_error_gives_exit_code_2() {
     let folder = Folder::new();
     let run = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_evergate-load"));
-        let mut process = Process::start("evergate-load", command.args(arguments), Path::new(folder.path()));
+        let mut command = program();
+        let mut process = Process::start("evergate-load", command.args(arguments), folder.path());
         (process.wait_exit(PATIENCE), process.output(), process.log())
     };
     let (code, help, _) = run(&["--help"]);

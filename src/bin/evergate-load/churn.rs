@@ -1,7 +1,6 @@
 //! Clients that come and go: connect, shake hands, close.
 
 use std::cell::Cell;
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,9 +17,9 @@ use super::schedule::{Arrival, Schedule};
 use super::target::{Target, source};
 
 /// Such clients at once; when there are so many, the next wait.
-const AT_ONCE_MAX: usize = 256;
+pub const AT_ONCE_MAX: usize = 256;
 
-/// Time for each half of the closing handshake.
+/// Time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connects and closes at a fixed rate until the measured part ends.
@@ -46,10 +45,7 @@ pub async fn run(round: Rc<Round>, target: Target, load: Load) {
 
 async fn one(round: &Round, target: &Target, source: Option<std::net::IpAddr>) {
     let began_ns = round.now_ns();
-    let Connected { stream, rest } = match connect(round, target, source).await {
-        Ok(connected) => connected,
-        Err(fault) => return round.connect_fault(fault),
-    };
+    let Some(Connected { stream, rest }) = connect(round, target, source).await else { return };
     round.tally.borrow_mut().came(began_ns, round.now_ns());
     // A server that takes longer is not waited for.
     if let Some(Err(fault)) = within(CLOSE_TIMEOUT, &stream, close(&stream, rest, round)).await {
@@ -59,14 +55,13 @@ async fn one(round: &Round, target: &Target, source: Option<std::net::IpAddr>) {
 
 /// Closes, and awaits the server's Close. The server ends the connection first, so that its address is free again at once.
 async fn close(stream: &TcpStream, mut buffer: Vec<u8>, round: &Round) -> Result<(), Fault> {
-    let io = |error: io::Error| Fault::Io(error.kind());
     let mut close = Vec::new();
     frame::write(&mut close, frame::opcode::CLOSE, round.plan.mask, &1000_u16.to_be_bytes());
-    stream.write_all(close).await.0.map_err(io)?;
+    stream.write_all(close).await.0?;
     let (mut reader, mut at, mut is_closed) = (Reader::new(round.plan.reply_bytes_max), 0, false);
     loop {
         while !is_closed {
-            match reader.next(&buffer, &mut at).map_err(|_violation| Fault::Protocol)? {
+            match reader.next(&buffer, &mut at).map_err(|violation| round.violated(violation))? {
                 Step::Incomplete(_) => break,
                 Step::Event(event) => is_closed = matches!(event, Event::Close(..)),
             }
@@ -81,7 +76,7 @@ async fn close(stream: &TcpStream, mut buffer: Vec<u8>, round: &Round) -> Result
             _ if is_closed => return Ok(()),
             Ok(0) => return Err(Fault::Eof),
             Ok(_) => {}
-            Err(error) => return Err(io(error)),
+            Err(error) => return Err(error.into()),
         }
     }
 }

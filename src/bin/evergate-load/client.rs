@@ -1,5 +1,4 @@
-//! One client without its socket: what it has asked for, and whether what comes back is right. Bytes to be sent gather
-//! in `out`.
+//! One client without its socket: what it has asked for, whether what comes back is right, and the frames to be sent.
 
 use std::collections::BTreeSet;
 
@@ -126,8 +125,7 @@ impl Client {
         if self.is_shut {
             return;
         }
-        let number = self.next;
-        self.next = self.next.wrapping_add(1);
+        let number = take_number(&mut self.next);
         let exchange =
             Exchange { number, script, step: 0, request: number, due_ns, results: 0, chunked: None, faulty: false };
         plan.scripts[script].steps[0].template.write(&mut self.out, exchange.numbers(self.number));
@@ -218,16 +216,16 @@ impl Client {
     /// What an echo is that nobody waits for, if it is one.
     fn echoed_again(&self, plan: &Plan, text: &[u8]) -> Option<Fault> {
         let envelope = Envelope::new(text).ok()?;
-        let number = u32::try_from(read_thread(&plan.tag, envelope.thread.as_bytes())?.1).ok()?;
+        let (_, number) = read_thread(&plan.tag, envelope.thread.as_bytes())?;
         let numbers = Numbers { client: self.number, exchange: number, request: number };
-        plan.scripts[0].steps[0].template.equals(text, numbers).then(|| self.over(number.into()))
+        plan.scripts[0].steps[0].template.equals(text, numbers).then(|| self.over(number))
     }
 
     /// What a reply is to a script that is not under way.
-    fn over(&self, number: u64) -> Fault {
-        match u32::try_from(number) {
-            Ok(number) if self.given_up.contains(&number) => Fault::Late,
-            Ok(number) if number < self.next => Fault::Duplicate,
+    fn over(&self, number: u32) -> Fault {
+        match number {
+            _ if self.given_up.contains(&number) => Fault::Late,
+            _ if number < self.next => Fault::Duplicate,
             _ => Fault::WrongThread,
         }
     }
@@ -260,9 +258,9 @@ impl Client {
     fn find(&self, plan: &Plan, thread: &[u8], sink: &mut impl FnMut(Outcome)) -> Option<usize> {
         let fault = match read_thread(&plan.tag, thread) {
             None => Fault::WrongThread,
-            Some((client, _)) if client != u64::from(self.number) => Fault::WrongClient,
+            Some((client, _)) if client != self.number => Fault::WrongClient,
             Some((_, number)) => {
-                if let Some(index) = self.exchanges.iter().position(|exchange| u64::from(exchange.number) == number) {
+                if let Some(index) = self.exchanges.iter().position(|exchange| exchange.number == number) {
                     return Some(index);
                 }
                 self.over(number)
@@ -326,8 +324,7 @@ impl Client {
         let Some(step) = steps.get(exchange.step).filter(|_| !moment.is_ending && !self.is_shut) else {
             return self.finish(plan, index, sink);
         };
-        exchange.request = self.next;
-        self.next = self.next.wrapping_add(1);
+        exchange.request = take_number(&mut self.next);
         (exchange.due_ns, exchange.results, exchange.chunked, exchange.faulty) = (moment.now_ns, 0, None, false);
         step.template.write(&mut self.out, exchange.numbers(self.number));
     }
@@ -336,8 +333,7 @@ impl Client {
         let exchange = self.exchanges.swap_remove(index);
         let farewell = plan.scripts[exchange.script].farewell.as_ref();
         if let Some(farewell) = farewell.filter(|_| exchange.step > 0 && !self.is_shut) {
-            let request = self.next;
-            self.next = self.next.wrapping_add(1);
+            let request = take_number(&mut self.next);
             farewell.write(&mut self.out, Numbers { request, ..exchange.numbers(self.number) });
         }
         sink(Outcome::Free);
@@ -405,10 +401,15 @@ impl Exchange {
     }
 }
 
+/// The number of the next request.
+fn take_number(next: &mut u32) -> u32 {
+    std::mem::replace(next, next.wrapping_add(1))
+}
+
 /// What a `statusCode` says that calls nothing right.
 fn status(code: u64) -> Fault {
     Fault::Status(u16::try_from(code).unwrap_or(u16::MAX))
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::churn;
-use super::connect::connect;
+use super::connect::{Connected, connect};
 use super::connection::{self, Peer};
 use super::dispatch;
 use super::host::{self, Memory};
 use super::plan::Plan;
 use super::progress::Progress;
-use super::round::{Pace, Phase, Round};
+use super::round::{Pace, Phase, Round, in_flight};
 use super::schedule::{Arrival, Schedule};
 use super::tally::Tally;
 use super::target::{Target, source};
@@ -98,15 +98,15 @@ pub struct Measured {
     pub memory_idle: Option<Memory>,
     /// The same at the end of the measured part.
     pub memory: Option<Memory>,
-    /// The generator's CPU over the measured part's length.
-    pub own_cpu_share: f64,
+    /// The generator's CPU time in it.
+    pub own_cpu_seconds: f64,
     /// Connections that were opened.
     pub connected: usize,
     /// Idle clients that had their round trip when that was measured.
     pub idle: usize,
     /// Ended by Ctrl-C.
     pub interrupted: bool,
-    /// Every connection ended before the time.
+    /// Every active connection ended before the time; without any, every idle one.
     pub deserted: bool,
 }
 
@@ -119,7 +119,7 @@ enum Waited {
     Time,
     /// Ctrl-C.
     Interrupted,
-    /// No connection is left.
+    /// No connection is left that matters.
     Deserted,
 }
 
@@ -127,17 +127,13 @@ enum Waited {
 pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, progress: &Progress) -> Measured {
     let round = Round::new(plan, load.pace, load.count, load.seed);
     let conductor = Conductor { round, load, stop, progress, expiry_ns: Cell::new(0) };
-    let memory_before = host::memory(&server.pids).filter(|_| !server.pids.is_empty());
+    let memory_before = host::memory(&server.pids);
     conductor.connect(server, load.idle, true).await;
-    let ready = |round: &Round| {
-        let waiting: usize = round.idle.borrow().iter().map(|peer| peer.client.borrow().in_flight()).sum();
-        waiting == 0
-    };
     if load.idle > 0 {
-        conductor.wait(load.timeout, "idle clients", ready).await;
+        conductor.wait(load.timeout, "idle clients", |round| in_flight(&round.idle.borrow()) == 0).await;
     }
     let idle = conductor.round.idle_ready();
-    let memory_idle = host::memory(&server.pids).filter(|_| !server.pids.is_empty() && load.idle > 0);
+    let memory_idle = host::memory(&server.pids).filter(|_| load.idle > 0);
     if load.ramp > Duration::ZERO {
         conductor.start();
     }
@@ -150,8 +146,7 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
 
     let mut waited = conductor.wait(load.warmup, "warm-up", |_| false).await;
     let round = Rc::clone(&conductor.round);
-    let mut seconds = 0.0;
-    let (cpu, own_cpu, began) = (host::cpu_seconds(&server.pids), host::own_cpu_seconds(), Instant::now());
+    let (cpu, own_cpu) = (host::cpu_seconds(&server.pids), host::own_cpu_seconds());
     if waited == Waited::Time {
         let slice_ns = (load.duration.as_nanos() as u64 / SLICES).max(SLICE_NS_MIN);
         round.tally.borrow_mut().begin(round.now_ns(), slice_ns);
@@ -161,32 +156,22 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
             round.phase.get() != Phase::Running || load.count.is_some() && watchdog.has_expired(&round.tally.borrow())
         };
         waited = conductor.wait(length, "measuring", is_done).await;
-        seconds = began.elapsed().as_secs_f64();
     }
-    let ended_ns = round.now_ns();
+    round.tally.borrow_mut().end(round.now_ns());
     let server_cpu_seconds = host::cpu_seconds(&server.pids).zip(cpu).map(|(after, before)| after - before);
-    let own_cpu_share = if seconds > 0.0 { (host::own_cpu_seconds() - own_cpu) / seconds } else { 0.0 };
-    {
-        let mut tally = round.tally.borrow_mut();
-        if round.phase.get() == Phase::Running {
-            tally.end(ended_ns);
-        }
-        tally.end_slices(ended_ns);
-    }
-    let bytes = (round.tally.borrow().bytes_in, round.tally.borrow().bytes_out);
-    let memory = host::memory(&server.pids).filter(|_| !server.pids.is_empty());
+    let own_cpu_seconds = host::own_cpu_seconds() - own_cpu;
+    let memory = host::memory(&server.pids);
     conductor.end().await;
     conductor.close().await;
-    let mut tally = std::mem::replace(&mut *round.tally.borrow_mut(), Tally::new(false));
-    (tally.bytes_in, tally.bytes_out) = bytes;
+    let tally = round.tally.replace(Tally::new(false));
     Measured {
+        seconds: tally.seconds(),
         tally,
-        seconds,
-        server_cpu_seconds: server_cpu_seconds.filter(|_| !server.pids.is_empty()),
+        server_cpu_seconds,
         memory_before,
         memory_idle,
         memory,
-        own_cpu_share,
+        own_cpu_seconds,
         connected,
         idle,
         interrupted: stop.load(Ordering::Relaxed),
@@ -230,16 +215,12 @@ impl Conductor<'_> {
                 let connected = connect(&round, &target, source).await;
                 round.shaking.set(round.shaking.get() - 1);
                 round.changed.notify_one();
-                match connected {
-                    Ok(_) if round.phase.get() == Phase::Closing => {}
-                    Ok(connected) => {
-                        let taken_ns = round.now_ns() - began_ns;
-                        round.tally.borrow_mut().connect.saturating_record(taken_ns);
-                        let (peer, rest) = Peer::new(number as u32, connected, is_idle);
-                        round.add(&peer);
-                        Rc::clone(&round).spawn(connection::run(round, peer, rest));
-                    }
-                    Err(fault) => round.connect_fault(fault),
+                if let Some(Connected { stream, rest }) = connected {
+                    let taken_ns = round.now_ns() - began_ns;
+                    round.tally.borrow_mut().connect.saturating_record(taken_ns);
+                    let peer = Peer::new(number as u32, stream, is_idle);
+                    round.add(&peer);
+                    Rc::clone(&round).spawn(connection::run(round, peer, rest));
                 }
             });
         }
@@ -273,17 +254,25 @@ impl Conductor<'_> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Waits for a time, a condition, Ctrl-C or the last connection's end.
+    /// Waits for a time, a condition, Ctrl-C or the end of the last connection that matters.
     async fn wait(&self, time: Duration, what: &str, mut is_done: impl FnMut(&Round) -> bool) -> Waited {
         let began = Instant::now();
-        // Clients that come and go hold no connection.
-        let needs_peers = self.load.clients + self.load.idle > 0;
+        let Load { clients, idle, .. } = *self.load;
+        let is_deserted = |round: &Round| match round.phase.get() {
+            // Clients that come and go hold no connection.
+            _ if clients + idle == 0 => false,
+            Phase::Connecting => round.open() == 0,
+            _ if clients > 0 => round.peers.borrow().is_empty(),
+            _ => round.idle.borrow().is_empty(),
+        };
         let look = |round: &Round| {
             self.progress.time(what, began.elapsed(), time, round);
-            match () {
-                () if is_done(round) => Some(Waited::Done),
-                () if needs_peers && round.open.get() == 0 => Some(Waited::Deserted),
-                () => None,
+            if is_done(round) {
+                Some(Waited::Done)
+            } else if is_deserted(round) {
+                Some(Waited::Deserted)
+            } else {
+                None
             }
         };
         self.watch(time, look).await
@@ -313,7 +302,7 @@ impl Conductor<'_> {
         self.round.phase.set(Phase::Ending);
         // What was due before is sent first: clients that close would not take it.
         self.until(END_TIMEOUT, |round| !round.is_timed.get()).await;
-        self.wait(self.load.timeout + LOOK, "last replies", |round| round.in_flight() == 0).await;
+        self.wait(self.load.timeout + LOOK, "last replies", |round| in_flight(&round.peers.borrow()) == 0).await;
         self.expiry_ns.set(0);
         self.expire();
     }
@@ -336,7 +325,7 @@ impl Conductor<'_> {
         for peer in &all {
             peer.close(&self.round);
         }
-        self.until(CLOSE_TIMEOUT, |round| round.open.get() == 0).await;
+        self.until(CLOSE_TIMEOUT, |round| round.open() == 0).await;
         for peer in &all {
             peer.cut();
         }
@@ -408,9 +397,8 @@ pub mod tests {
             };
             conductor.start();
             round.tally.borrow_mut().begin(round.now_ns(), SLICE_NS_MIN);
-            // The dispatcher does not get to see the end of this.
-            std::thread::sleep(Duration::from_millis(10));
-            round.tally.borrow_mut().end(round.now_ns());
+            // The dispatcher does not get to see this.
+            round.tally.borrow_mut().end(round.now_ns() + 10_000_000);
             conductor.end().await;
             drop(theirs);
             conductor.close().await;

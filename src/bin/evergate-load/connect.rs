@@ -5,9 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use sha1::{Digest, Sha1};
 use tokio::net::TcpSocket;
 use tokio::time::sleep;
 use tokio_uring::buf::BoundedBuf as _;
@@ -15,7 +12,7 @@ use tokio_uring::net::TcpStream;
 
 use super::deadline::until;
 use super::fault::Fault;
-use super::round::Round;
+use super::round::{Phase, Round};
 use super::target::Target;
 
 /// Time for a connection and its handshake.
@@ -27,6 +24,9 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// The key of every handshake (RFC 6455 1.3's own example): it guards against caches, of which there are none here.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
+/// What it must be answered with.
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
 /// A connection, and what came behind the handshake's answer.
 pub struct Connected {
     /// The connection.
@@ -35,21 +35,25 @@ pub struct Connected {
     pub rest: Vec<u8>,
 }
 
-/// Connects and shakes hands, unless the round closes before.
-pub async fn connect(round: &Round, target: &Target, source: Option<IpAddr>) -> Result<Connected, Fault> {
-    let mut given_up = pin!(round.closing());
+/// Connects and shakes hands. `None`: there is no connection, which is counted, or the round closes and nobody misses it.
+pub async fn connect(round: &Round, target: &Target, source: Option<IpAddr>) -> Option<Connected> {
+    let connected = shaken(round, target, source).await;
+    if round.phase.get() == Phase::Closing {
+        return None;
+    }
+    connected.map_err(|fault| round.fault(fault)).ok()
+}
+
+async fn shaken(round: &Round, target: &Target, source: Option<IpAddr>) -> Result<Connected, Fault> {
+    let mut limit = pin!(async {
+        tokio::select! { () = sleep(CONNECT_TIMEOUT) => {}, () = round.closing() => {} }
+    });
     let stream = tokio::select! {
         connected = tcp(target.address, source) => connected.map_err(|error| Fault::Connect(error.kind()))?,
-        () = sleep(CONNECT_TIMEOUT) => return Err(Fault::ConnectTimeout),
-        () = &mut given_up => return Err(Fault::ConnectTimeout),
+        () = &mut limit => return Err(Fault::ConnectTimeout),
     };
-    let limit = async {
-        tokio::select! { () = sleep(CONNECT_TIMEOUT) => {}, () = given_up => {} }
-    };
-    match until(limit, &stream, handshake(round, &stream, target)).await {
-        Some(shaken) => shaken.map(|rest| Connected { stream, rest }),
-        None => Err(Fault::ConnectTimeout),
-    }
+    let rest = until(limit, &stream, handshake(round, &stream, target)).await.unwrap_or(Err(Fault::ConnectTimeout))?;
+    Ok(Connected { stream, rest })
 }
 
 /// Through tokio's poller, for the ring's own connect cannot bind an address.
@@ -66,14 +70,13 @@ async fn tcp(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStrea
 }
 
 async fn handshake(round: &Round, stream: &TcpStream, target: &Target) -> Result<Vec<u8>, Fault> {
-    let io = |error: io::Error| Fault::Io(error.kind());
-    stream.write_all(target.handshake(KEY)).await.0.map_err(io)?;
+    stream.write_all(target.handshake(KEY)).await.0?;
     let mut buffer = Vec::with_capacity(1024);
     loop {
         let filled = buffer.len();
         let (read, slice) = stream.read(buffer.slice(filled..)).await;
         buffer = slice.into_inner();
-        if read.map_err(io)? == 0 {
+        if read? == 0 {
             return Err(Fault::Eof);
         }
         match judge(&buffer) {
@@ -106,7 +109,6 @@ fn judge(bytes: &[u8]) -> Result<Option<usize>, Fault> {
         Some(code) => return Err(Fault::Refused(code)),
         None => return Err(Fault::BadHandshake),
     }
-    let accept = STANDARD.encode(Sha1::digest(format!("{KEY}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")));
     let has = |name: &str, is_right: &dyn Fn(&[u8]) -> bool| {
         response
             .headers
@@ -114,7 +116,7 @@ fn judge(bytes: &[u8]) -> Result<Option<usize>, Fault> {
             .any(|header| header.name.eq_ignore_ascii_case(name) && is_right(header.value.trim_ascii()))
     };
     let is_upgrade = |token: &[u8]| token.trim_ascii().eq_ignore_ascii_case(b"upgrade");
-    let is_good = has("sec-websocket-accept", &|value| value == accept.as_bytes())
+    let is_good = has("sec-websocket-accept", &|value| value == ACCEPT.as_bytes())
         && has("upgrade", &|value| value.eq_ignore_ascii_case(b"websocket"))
         && has("connection", &|value| value.split(|byte| *byte == b',').any(is_upgrade))
         // Nobody asked for one (RFC 6455 section 4.1).

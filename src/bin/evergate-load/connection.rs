@@ -15,7 +15,6 @@ use tokio_uring::net::TcpStream;
 use tokio_uring::{InFlightOneshot, WriteData, WriteTransform};
 
 use super::client::{Client, Moment, Outcome};
-use super::connect::Connected;
 use super::deadline::within;
 use super::fault::Fault;
 use super::frame::{Event, Reader, Step};
@@ -45,17 +44,13 @@ pub struct Peer {
     pub has_answer: Cell<bool>,
     /// Wakes the connection's task.
     waker: RefCell<Option<Waker>>,
-    /// We close, so that its end is no fault.
-    closing: Cell<bool>,
 }
 
 impl Peer {
-    /// A connection that has just been opened, and what came behind the handshake.
-    pub fn new(number: u32, connected: Connected, is_idle: bool) -> (Rc<Self>, Vec<u8>) {
-        let Connected { stream, rest } = connected;
-        let (client, waker) = (RefCell::new(Client::new(number)), RefCell::new(None));
-        let (has_answer, closing) = (Cell::new(false), Cell::new(false));
-        (Rc::new(Self { client, is_idle, stream, has_answer, waker, closing }), rest)
+    /// A connection that has just been opened.
+    pub fn new(number: u32, stream: TcpStream, is_idle: bool) -> Rc<Self> {
+        let client = RefCell::new(Client::new(number));
+        Rc::new(Self { client, is_idle, stream, has_answer: Cell::new(false), waker: RefCell::new(None) })
     }
 
     /// There is something to be sent.
@@ -67,15 +62,12 @@ impl Peer {
 
     /// Begins the closing handshake.
     pub fn close(&self, round: &Round) {
-        if !self.closing.replace(true) {
-            self.client.borrow_mut().close(&round.plan, 1000);
-            self.kick();
-        }
+        self.client.borrow_mut().close(&round.plan, 1000);
+        self.kick();
     }
 
     /// Ends the connection without waiting for anything.
     pub fn cut(&self) {
-        self.closing.set(true);
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
@@ -87,17 +79,14 @@ impl Peer {
     }
 }
 
-/// Serves a connection until it ends.
+/// Serves a connection, of which `rest` came behind the handshake, until it ends.
 pub async fn run(round: Rc<Round>, peer: Rc<Peer>, rest: Vec<u8>) {
     let mut writer = Writer::default();
-    let ended = relay(&round, &peer, &mut writer, rest).await;
-    // A write under way ends with the stream.
+    let Err(fault) = relay(&round, &peer, &mut writer, rest).await;
+    // A write under way ends with the stream, and there is no other.
+    peer.client.borrow_mut().shut();
     let _ = peer.stream.shutdown(Shutdown::Both);
     let _ = writer.finish(&peer, &round).await;
-    let fault = match ended {
-        Err(fault) if !peer.closing.get() => Some(fault),
-        _ => None,
-    };
     peer.waker.borrow_mut().take();
     round.ended(&peer, fault);
 }
@@ -107,7 +96,7 @@ enum Turn {
     /// So many bytes are needed to go on.
     More(usize),
     /// The server closes.
-    Closed(Option<u16>),
+    Closed(Fault),
 }
 
 /// Handles everything that is whole in `buffer`.
@@ -121,7 +110,7 @@ fn turn(
     let (mut at, now_ns) = (0, round.now_ns());
     let mut client = peer.client.borrow_mut();
     let turn = loop {
-        match reader.next(buffer, &mut at).map_err(|_violation| Fault::Protocol)? {
+        match reader.next(buffer, &mut at).map_err(|violation| round.violated(violation))? {
             Step::Incomplete(needed) => break Turn::More(needed),
             Step::Event(Event::Message(text)) => {
                 let moment = Moment { now_ns, is_ending: round.phase.get() > Phase::Running };
@@ -130,9 +119,10 @@ fn turn(
             }
             Step::Event(Event::Ping(payload)) => client.pong(payload),
             Step::Event(Event::Close(code, reason)) => {
-                round.said(Fault::Closed(code.unwrap_or(0)), &String::from_utf8_lossy(reason));
+                let closed = Fault::Closed(code.unwrap_or(0));
+                round.said(closed, &String::from_utf8_lossy(reason));
                 client.close(&round.plan, code.unwrap_or(1000));
-                break Turn::Closed(code);
+                break Turn::Closed(closed);
             }
         }
     };
@@ -153,12 +143,12 @@ async fn relay(
     loop {
         let needed = match turn(round, peer, &mut reader, &mut buffer, &mut outcomes)? {
             Turn::More(needed) => needed,
-            Turn::Closed(code) => {
+            Turn::Closed(closed) => {
                 if written.is_ok() {
                     // With our answer.
                     let _ = within(CLOSE_TIMEOUT, &peer.stream, writer.finish(peer, round)).await;
                 }
-                return Err(Fault::Closed(code.unwrap_or(0)));
+                return Err(closed);
             }
         };
         if buffer.is_empty() {
@@ -193,7 +183,7 @@ async fn relay(
         match result {
             Ok(0) => return Err(written.err().unwrap_or(Fault::Eof)),
             Ok(bytes) => round.received(bytes),
-            Err(error) => return Err(written.err().unwrap_or(Fault::Io(error.kind()))),
+            Err(error) => return Err(written.err().unwrap_or(error.into())),
         }
     }
 }
@@ -201,7 +191,7 @@ async fn relay(
 /// A write under way.
 type Write = InFlightOneshot<WriteData<Slice<Vec<u8>>>, WriteTransform<Slice<Vec<u8>>>>;
 
-/// Writes what gathers in a client's `out`, one write at a time: what gathers meanwhile leaves with the next.
+/// Writes what a client has to send, one write at a time: what gathers meanwhile leaves with the next.
 #[derive(Default)]
 struct Writer {
     /// The write under way.
@@ -217,7 +207,7 @@ impl Writer {
             if let Some(write) = &mut self.write {
                 let Poll::Ready((result, slice)) = Pin::new(write).poll(context) else { return Ok(()) };
                 self.write = None;
-                let bytes = result.map_err(|error| Fault::Io(error.kind()))?;
+                let bytes = result?;
                 round.sent(bytes);
                 let sent = slice.begin() + bytes;
                 let mut buffer = slice.into_inner();
@@ -282,7 +272,9 @@ pub mod tests {
     use socket2::SockRef;
 
     use super::*;
-    use crate::frame::{opcode, write};
+    use crate::client::tests::{coded, envelope, status, thread};
+    use crate::frame::opcode;
+    use crate::frame::tests::unmasked;
     use crate::plan::tests::options;
     use crate::plan::{Kind, Plan};
     use crate::round::Pace;
@@ -297,26 +289,18 @@ pub mod tests {
     /// A round with one client, number 0, on this connection.
     pub fn round_on(socket: Socket, pace: Pace) -> (Rc<Round>, Rc<Peer>) {
         let round = Round::new(Plan::new(&options(Kind::Stateless)), pace, None, 1);
-        let (peer, _) = Peer::new(0, Connected { stream: TcpStream::from_std(socket), rest: Vec::new() }, false);
+        let peer = Peer::new(0, TcpStream::from_std(socket), false);
         round.add(&peer);
         (round, peer)
-    }
-
-    fn unmasked(opcode: u8, payload: &[u8]) -> Vec<u8> {
-        let mut frame = Vec::new();
-        write(&mut frame, opcode, [0; 4], payload);
-        // Without the mask and its bit.
-        frame[1] &= 0x7f;
-        let mask = frame.len() - payload.len() - 4;
-        frame.drain(mask..mask + 4);
-        frame
     }
 
     #[test]
     fn what_came_before_a_reset_counts_though_nothing_can_be_written_any_more() {
         let (ours, mut theirs) = sockets();
-        let reply = r#"{"thread":"load.test.000000.0000000000","osrf_msg":[{"__c":"osrfMessage","__p":{"threadTrace":1000000000,"type":"RESULT","payload":{"__c":"osrfResult","__p":{"statusCode":200,"content":1001000000}}}},{"__c":"osrfMessage","__p":{"threadTrace":1000000000,"type":"STATUS","payload":{"__c":"osrfConnectStatus","__p":{"statusCode":205}}}}]}"#;
-        let all = [unmasked(opcode::TEXT, reply.as_bytes()), unmasked(opcode::CLOSE, &1012_u16.to_be_bytes())].concat();
+        let reply = envelope(&thread(0, 0), &[coded(0, 200, "1001000000"), status(0, 205)]);
+        let all =
+            [unmasked(0x80 | opcode::TEXT, reply.as_bytes()), unmasked(0x80 | opcode::CLOSE, &1012_u16.to_be_bytes())]
+                .concat();
         io::Write::write_all(&mut theirs, &all).expect("a write");
         SockRef::from(&theirs).set_linger(Some(Duration::ZERO)).expect("a reset in place of an end");
         drop(theirs);

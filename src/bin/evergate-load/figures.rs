@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::conduct::{Load, Measured, Server};
 use super::fault::{self, ErrorDetail};
 use super::round::Pace;
-use super::tally::histogram;
+use super::tally::merged;
 
 /// The shortest measured time that makes a rate, in seconds: the kernel counts a server's CPU time in steps of 10 ms.
-const RATE_SECONDS_MIN: f64 = 0.1;
+pub const RATE_SECONDS_MIN: f64 = 0.1;
 
 /// A share of a core beyond which the generator is called the bottleneck.
 const BOTTLENECK: f64 = 0.9;
@@ -47,7 +47,7 @@ impl Latency {
 
 /// Nanoseconds as microseconds with one decimal.
 fn microseconds(nanoseconds: f64) -> f64 {
-    (nanoseconds / 100.0).round() / 10.0
+    rounded(nanoseconds / 1e3, 1)
 }
 
 /// Of the server's processes. CPU is that of the rounds in which it is known: of a server that died, the earlier ones.
@@ -108,7 +108,7 @@ pub struct Figures {
     pub requests: u64,
     /// Faults of the whole run, warm-up included, by kind.
     pub errors: BTreeMap<String, u64>,
-    /// The same at length, in the same order.
+    /// The same at length, in the order of [`fault::Fault`].
     pub error_details: Vec<ErrorDetail>,
     /// Requests that failed in the whole run, each counted once: the errors that are no incidents.
     pub failed_requests: u64,
@@ -148,12 +148,8 @@ pub struct Figures {
 impl Figures {
     /// Of all rounds together.
     pub fn new(load: &Load, server: &Server, rounds: &[&Measured]) -> Self {
-        let mut latency = histogram();
-        let mut connect = histogram();
-        for round in rounds {
-            latency += &round.tally.latency;
-            connect += &round.tally.connect;
-        }
+        let latency = merged(rounds.iter().map(|round| &round.tally.latency));
+        let connect = merged(rounds.iter().map(|round| &round.tally.connect));
         let count = |of: fn(&Measured) -> u64| rounds.iter().map(|round| of(round)).sum::<u64>();
         // An empty sum is -0.
         let seconds = rounds.iter().fold(0.0, |sum, round| sum + round.seconds);
@@ -216,9 +212,9 @@ impl Figures {
 
 impl OfGenerator {
     fn new(rounds: &[&Measured], seconds: f64) -> Self {
-        let used: f64 = rounds.iter().map(|round| round.own_cpu_share * round.seconds).sum();
+        let used: f64 = rounds.iter().map(|round| round.own_cpu_seconds).sum();
         let measured = rounds.iter().filter(|round| round.seconds >= RATE_SECONDS_MIN);
-        let share_max = measured.map(|round| round.own_cpu_share).reduce(f64::max);
+        let share_max = measured.map(|round| round.own_cpu_seconds / round.seconds).reduce(f64::max);
         Self {
             cpu_share: rate(used, seconds, 3),
             cpu_share_max: share_max.map(|share| rounded(share, 3)),
@@ -261,7 +257,8 @@ fn rate(number: f64, seconds: f64, decimals: i32) -> Option<f64> {
     (seconds >= RATE_SECONDS_MIN).then(|| rounded(number / seconds, decimals))
 }
 
-fn rounded(number: f64, decimals: i32) -> f64 {
+/// So many decimals of it.
+pub fn rounded(number: f64, decimals: i32) -> f64 {
     let scale = 10_f64.powi(decimals);
     (number * scale).round() / scale
 }

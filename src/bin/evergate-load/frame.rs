@@ -184,7 +184,7 @@ fn parse(bytes: &[u8], bytes_max: usize) -> Result<Parsed, Violation> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     /// An event with its bytes, to outlive the buffer.
@@ -196,7 +196,8 @@ mod tests {
         }
     }
 
-    fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
+    /// A frame of a server, for tests.
+    pub fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![first];
         if payload.len() <= 125 {
             frame.push(payload.len() as u8);

@@ -13,8 +13,11 @@ pub fn own_cpu_seconds() -> f64 {
     })
 }
 
-/// CPU time of processes in seconds, all their threads together; `None` where one of them is gone.
+/// CPU time of processes in seconds, all their threads together; `None` where there are none, or one is gone.
 pub fn cpu_seconds(pids: &[u32]) -> Option<f64> {
+    if pids.is_empty() {
+        return None;
+    }
     let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100) as f64;
     pids.iter()
         .map(|pid| parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?))
@@ -38,8 +41,11 @@ pub struct Memory {
     pub pss_bytes: Option<u64>,
 }
 
-/// Memory of processes, summed; `None` where one of them is gone.
+/// Memory of processes, summed; `None` where there are none, or one is gone.
 pub fn memory(pids: &[u32]) -> Option<Memory> {
+    if pids.is_empty() {
+        return None;
+    }
     let mut sum = Memory { rss_bytes: 0, pss_bytes: Some(0) };
     for pid in pids {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -67,6 +67,8 @@ const EXIT_USAGE: u8 = 2;
 /// The server refused all connections.
 const EXIT_REFUSED: u8 = 3;
 
+/// Descriptors besides those of clients.
+const OTHER_DESCRIPTORS: u64 = 44;
 /// Entries of the ring's submission queue.
 const RING_ENTRIES: u32 = 4096;
 /// Entries of its completion queue: a read of each client may end at once.
@@ -100,7 +102,7 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(error) => return fail(EXIT_USAGE, &error),
     };
-    let needed = (options.load.clients + options.load.idle) as u64 + 300;
+    let needed = (options.load.clients + options.load.idle + churn::AT_ONCE_MAX) as u64 + OTHER_DESCRIPTORS;
     let allowed = evergate::config::raise_nofile();
     if needed > allowed {
         return fail(EXIT_USAGE, &format!("{needed} descriptors are needed, {allowed} are allowed: raise ulimit -n"));

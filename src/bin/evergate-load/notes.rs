@@ -1,6 +1,7 @@
 //! What the reader must know of the figures, in a line each.
 
-use super::figures::Figures;
+use super::fault::Fault;
+use super::figures::{Figures, RATE_SECONDS_MIN};
 use super::table::{count, thousands};
 use super::versus::Ratios;
 
@@ -32,7 +33,7 @@ pub fn of(figures: &Figures) -> Vec<String> {
         notes.push("note: interrupted; the figures are those until then".to_owned());
     }
     if figures.requests > 0 && figures.throughput.is_none() {
-        notes.push("note: measured for less than 0.1 s, which is too short for rates and CPU".to_owned());
+        notes.push(format!("note: measured for less than {RATE_SECONDS_MIN} s, which is too short for rates and CPU"));
     }
     notes
 }
@@ -61,13 +62,13 @@ pub fn of_table(servers: &[&Figures], ratios: Option<&Ratios>) -> Vec<String> {
     notes
 }
 
-/// An open loop whose server did not keep up. Replies that were wrong were taken nevertheless.
+/// An open loop whose server did not keep up. Requests with a wrong reply were taken nevertheless.
 fn overload(figures: &Figures) -> Option<String> {
-    let (asked, seconds) = (figures.rate?, figures.seconds);
-    let throughput = figures.throughput?;
-    let missing = figures.errors.get("missing").copied().unwrap_or(0);
-    let taken = throughput * seconds + (figures.failed_requests - missing) as f64;
-    is_short(taken, asked * seconds).then(|| {
+    let (asked, throughput) = (figures.rate?, figures.throughput?);
+    let unanswered = [Fault::Missing, Fault::Lost].map(|fault| figures.errors.get(&fault.to_string()));
+    let unanswered: u64 = unanswered.into_iter().flatten().sum();
+    let taken = figures.requests + figures.failed_requests - unanswered;
+    is_short(taken as f64, asked * figures.seconds).then(|| {
         let (took, asked) = (count(throughput), count(asked));
         format!("warning: {took}/s of the {asked}/s asked for were answered; {}", limit(figures))
     })
@@ -76,7 +77,9 @@ fn overload(figures: &Figures) -> Option<String> {
 /// Clients that came and went more slowly than was asked.
 fn churn_overload(figures: &Figures) -> Option<String> {
     let (asked, churned, seconds) = (figures.churn?, figures.churned? as f64, figures.seconds);
-    figures.throughput?;
+    if seconds < RATE_SECONDS_MIN {
+        return None;
+    }
     is_short(churned, asked * seconds).then(|| {
         let (came, asked) = (count(churned / seconds), count(asked));
         format!("warning: {came}/s of the {asked}/s clients asked for came and went; {}", limit(figures))
@@ -106,7 +109,6 @@ fn percent(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::conduct::{Load, Measured};
-    use super::super::fault::Fault;
     use super::super::figures::tests::{CLOSED, answered, load, measured, of as figures, server};
     use super::super::round::Pace;
     use super::super::versus::Ratio;
@@ -129,7 +131,7 @@ mod tests {
         // A hundred a second for two seconds are asked for.
         let short = all(&figures(Pace::Open, &[&measured(answered(50))]));
         assert!(short.contains("25/s of the 100/s") && short.contains("to spare: it used 50 % of a core"), "{short}");
-        let busy = Measured { own_cpu_share: 0.99, ..measured(answered(50)) };
+        let busy = Measured { own_cpu_seconds: 1.98, ..measured(answered(50)) };
         assert!(all(&figures(Pace::Open, &[&busy])).contains("the generator may be the limit"));
         assert!(!all(&figures(Pace::Open, &[&measured(answered(190))])).contains("asked for"));
     }
@@ -147,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_bottleneck_needs_a_measured_time() {
-        let short = Measured { seconds: 0.001, own_cpu_share: 1.15, ..measured(answered(1)) };
+        let short = Measured { seconds: 0.001, own_cpu_seconds: 0.001_15, ..measured(answered(1)) };
         let notes = all(&figures(CLOSED, &[&short]));
         assert!(!notes.contains("warning") && notes.contains("too short"), "{notes}");
     }

@@ -193,7 +193,7 @@ impl Options {
             },
         };
         let seed = matches.get_one::<u64>("seed").copied();
-        let seed = seed.unwrap_or_else(|| u64::from_le_bytes(random()));
+        let seed = seed.unwrap_or_else(random);
         let load = Load {
             clients: number("clients") as usize,
             idle: number("idle") as usize,
@@ -211,6 +211,9 @@ impl Options {
         };
         if load.clients + load.idle > 999_999 {
             return Err("--clients and --idle: 999999 together at most".to_owned());
+        }
+        if load.clients == 0 && load.count.is_some() {
+            return Err("--count needs --clients of 1 or more: nobody else asks for anything".to_owned());
         }
         let server = |url: &str, pid: &str, echo: &str| {
             let pids = pids(pid);
@@ -231,12 +234,11 @@ impl Options {
         if let Some(other) = text("vs") {
             servers.push(server(&other, "server-pid2", "echo2")?);
         }
-        let mut tag = [0; 4];
-        tag.copy_from_slice(&random()[..4]);
+        let tag = random() as u32;
         let plan = PlanOptions {
-            tag: format!("load.{:08x}", u32::from_le_bytes(tag)),
+            tag: format!("load.{tag:08x}"),
             // Never 0: a mask that changes nothing would spare the server its work's test.
-            mask: (u32::from_le_bytes(tag) | 0x0101_0101).to_le_bytes(),
+            mask: (tag | 0x0101_0101).to_le_bytes(),
             mix: matches.get_one::<Vec<(Kind, u32)>>("mix").cloned().unwrap_or_default(),
             call: call(matches, text("service"), text("method"), text("params"))?,
             stateful_requests: number("stateful-requests"),
@@ -288,13 +290,9 @@ fn call(
     Ok(Call { service, method, params, content, padded })
 }
 
-fn random() -> [u8; 8] {
-    let mut bytes = [0; 8];
+fn random() -> u64 {
     // Without a random source, the process id still tells runs apart.
-    if getrandom::fill(&mut bytes).is_err() {
-        bytes[..4].copy_from_slice(&std::process::id().to_le_bytes());
-    }
-    bytes
+    getrandom::u64().unwrap_or_else(|_| std::process::id().into())
 }
 
 #[cfg(test)]
@@ -335,6 +333,7 @@ mod tests {
             &["--rate", "5", "--think", "3"][..],
             &["--rate", "0"],
             &["--duration", "5", "--count", "7"],
+            &["--clients", "0", "--count", "7"],
             &["--mix", "stateless=0"],
             &["--mix", "stateless=1,stateless=2"],
             &["--mix", "other=1"],

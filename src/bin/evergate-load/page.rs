@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use super::about::About;
 use super::conduct::Measured;
-use super::figures::Figures;
+use super::figures::{Figures, rounded};
 use super::notes;
 use super::plot::{Axes, Curve, draw};
 use super::table::{RATIOS, columns, count, names, ratios, rows};
-use super::tally::histogram;
+use super::tally::merged;
 use super::versus::Ratios;
 
 /// Colours follow the reader's choice of light or dark.
@@ -118,10 +118,7 @@ fn breakable(column: &str) -> String {
 
 fn percentiles(servers: &[(&Figures, Vec<&Measured>)]) -> Result<String, String> {
     let curve = |(server, (_, rounds)): (usize, &(&Figures, Vec<&Measured>))| {
-        let mut all = histogram();
-        for round in rounds {
-            all += &round.tally.latency;
-        }
+        let all = merged(rounds.iter().map(|round| &round.tally.latency));
         // Beyond the last value there is nothing to be drawn.
         let last = nines(1.0 - 0.5 / (all.len().max(1) as f64)).min(nines(QUANTILES[6].0));
         let steps = 240;
@@ -199,7 +196,7 @@ fn over_time(servers: &[(&Figures, Vec<&Measured>)], of: fn(f64, f64, f64) -> Op
 
 /// A number at an axis, whose steps are round.
 fn number_mark(number: f64) -> String {
-    format!("{}", (number * 1e3).round() / 1e3)
+    rounded(number, 3).to_string()
 }
 
 /// A time at an axis, from microseconds.

@@ -276,10 +276,11 @@ fn quoted(text: &str) -> String {
 }
 
 /// What is in a thread of this run: client and exchange.
-pub fn read_thread(tag: &str, thread: &[u8]) -> Option<(u64, u64)> {
+pub fn read_thread(tag: &str, thread: &[u8]) -> Option<(u32, u32)> {
     let rest = thread.strip_prefix(tag.as_bytes())?.strip_prefix(b".")?;
     let (client, rest) = rest.split_at_checked(6)?;
-    Some((read_digits(client)?, read_digits(rest.strip_prefix(b".")?)?))
+    let number = |digits| u32::try_from(read_digits(digits)?).ok();
+    Some((number(client)?, number(rest.strip_prefix(b".")?)?))
 }
 
 #[cfg(test)]

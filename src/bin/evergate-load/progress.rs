@@ -43,7 +43,7 @@ impl Progress {
         bar.set_length(all.max(1));
         bar.set_position(gone.min(all));
         bar.set_prefix(what.to_owned());
-        bar.set_message(format!("{} clients, {} replies, {faults} errors", round.open.get(), tally.answered));
+        bar.set_message(format!("{} clients, {} replies, {faults} errors", round.open(), tally.answered));
     }
 
     /// Takes the bar away.

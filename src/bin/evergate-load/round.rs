@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::client::{Client, Outcome};
 use super::connection::Peer;
 use super::fault::Fault;
+use super::frame::Violation;
 use super::plan::Plan;
 use super::tally::Tally;
 
@@ -70,8 +71,6 @@ pub struct Round {
     pub is_timed: Cell<bool>,
     /// Connections, active and idle, that were opened.
     pub opened: Cell<usize>,
-    /// Those that are open.
-    pub open: Cell<usize>,
     /// Tasks that have not ended.
     pub tasks: Cell<usize>,
     /// Ends the measured part after so many right replies.
@@ -104,7 +103,6 @@ impl Round {
             idle: RefCell::default(),
             is_timed: Cell::new(false),
             opened: Cell::new(0),
-            open: Cell::new(0),
             tasks: Cell::new(0),
             count,
             shaking: Cell::new(0),
@@ -167,7 +165,6 @@ impl Round {
     /// A connection is open. Idle ones have their round trip at once; others begin if the round has.
     pub fn add(&self, peer: &Rc<Peer>) {
         self.opened.set(self.opened.get() + 1);
-        self.open.set(self.open.get() + 1);
         if peer.is_idle {
             self.idle.borrow_mut().push(Rc::clone(peer));
             peer.client.borrow_mut().begin(&self.plan, 0, self.now_ns());
@@ -223,11 +220,10 @@ impl Round {
         self.tally.borrow_mut().fault(fault);
     }
 
-    /// There is no connection; where the round closes, it is not missed.
-    pub fn connect_fault(&self, fault: Fault) {
-        if self.phase.get() != Phase::Closing {
-            self.fault(fault);
-        }
+    /// The server broke the protocol.
+    pub fn violated(&self, Violation(how): Violation) -> Fault {
+        self.said(Fault::Protocol, how);
+        Fault::Protocol
     }
 
     /// Comes when connections are to be closed.
@@ -245,23 +241,22 @@ impl Round {
 
     /// Bytes came.
     pub fn received(&self, bytes: usize) {
-        self.tally.borrow_mut().bytes_in += bytes as u64;
+        self.tally.borrow_mut().received(bytes);
     }
 
     /// Bytes went.
     pub fn sent(&self, bytes: usize) {
-        self.tally.borrow_mut().bytes_out += bytes as u64;
+        self.tally.borrow_mut().sent(bytes);
     }
 
-    /// A connection has ended.
-    pub fn ended(&self, peer: &Rc<Peer>, fault: Option<Fault>) {
-        self.open.set(self.open.get() - 1);
+    /// A connection has ended, which is a fault unless we close it.
+    pub fn ended(&self, peer: &Rc<Peer>, fault: Fault) {
         let list = if peer.is_idle { &self.idle } else { &self.peers };
         let mut list = list.borrow_mut();
         if let Some(index) = list.iter().position(|other| Rc::ptr_eq(other, peer)) {
             list.swap_remove(index);
         }
-        if let Some(fault) = fault {
+        if self.phase.get() != Phase::Closing {
             self.fault(fault);
             peer.client.borrow_mut().lose(&mut |outcome| {
                 if let Outcome::Fault(fault) = outcome {
@@ -277,9 +272,9 @@ impl Round {
         self.idle.borrow().iter().filter(|peer| peer.has_answer.get()).count()
     }
 
-    /// Requests under way, of all clients.
-    pub fn in_flight(&self) -> usize {
-        self.peers.borrow().iter().map(|peer| peer.client.borrow().in_flight()).sum()
+    /// Connections, active and idle, that are open.
+    pub fn open(&self) -> usize {
+        self.peers.borrow().len() + self.idle.borrow().len()
     }
 
     /// Gives up requests that have waited since before this time.
@@ -302,6 +297,11 @@ impl Round {
             }
         }
     }
+}
+
+/// Requests under way, of so many clients.
+pub fn in_flight(peers: &[Rc<Peer>]) -> usize {
+    peers.iter().map(|peer| peer.client.borrow().in_flight()).sum()
 }
 
 #[cfg(test)]

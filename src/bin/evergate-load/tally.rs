@@ -16,19 +16,22 @@ const LONGEST_NS: u64 = 3_600_000_000_000;
 const SAID_CHARS_MAX: usize = 200;
 
 /// An empty histogram of times in nanoseconds.
-pub fn histogram() -> Histogram<u64> {
+fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).expect("these bounds are in order")
 }
 
+/// All of them in one.
+pub fn merged<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Histogram<u64> {
+    histograms.fold(histogram(), |sum, each| sum + each)
+}
+
 /// A stretch of the measured time.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Slice {
     /// Its end, in seconds since the measured part began.
     pub at_seconds: f64,
     /// Right replies that came in it.
     pub answered: u64,
-    /// Median latency in microseconds.
-    pub p50_us: f64,
     /// 99th percentile in microseconds.
     pub p99_us: f64,
 }
@@ -46,9 +49,9 @@ pub struct Tally {
     pub faults: BTreeMap<Fault, u64>,
     /// What the server said of the first fault of a kind.
     pub said: BTreeMap<Fault, String>,
-    /// Bytes received since the measured part began.
+    /// Bytes received in the measured part.
     pub bytes_in: u64,
-    /// Bytes sent since the measured part began.
+    /// Bytes sent in the measured part.
     pub bytes_out: u64,
     /// Open loop: requests sent more than a millisecond after they were due.
     pub sent_late: u64,
@@ -101,12 +104,17 @@ impl Tally {
         self.from_ns = now_ns;
         self.slice_ns = slice_ns;
         self.slice_end_ns = now_ns + slice_ns;
-        (self.bytes_in, self.bytes_out) = (0, 0);
     }
 
-    /// The measured part ends.
+    /// The measured part ends, unless it has.
     pub fn end(&mut self, now_ns: u64) {
-        self.until_ns = now_ns;
+        self.until_ns = self.until_ns.min(now_ns);
+        self.end_slices(self.until_ns);
+    }
+
+    /// Its length in seconds; 0 where it has not begun.
+    pub fn seconds(&self) -> f64 {
+        self.until_ns.saturating_sub(self.from_ns) as f64 / 1e9
     }
 
     /// When the measured part ended, in nanoseconds of the run; 0 where it has not.
@@ -124,7 +132,7 @@ impl Tally {
         let came_within = self.is_measured(now_ns);
         self.answered += u64::from(came_within);
         let latency_ns = now_ns.saturating_sub(due_ns);
-        if if self.by_due_time { self.is_measured(due_ns) } else { came_within } {
+        if self.is_measured(if self.by_due_time { due_ns } else { now_ns }) {
             self.latency.saturating_record(latency_ns);
         }
         if came_within {
@@ -142,17 +150,30 @@ impl Tally {
     }
 
     /// Slices up to this time are complete.
-    pub fn end_slices(&mut self, now_ns: u64) {
+    fn end_slices(&mut self, now_ns: u64) {
         while self.slice_ns > 0 && now_ns >= self.slice_end_ns {
             self.slices.push(Slice {
                 at_seconds: (self.slice_end_ns - self.from_ns) as f64 / 1e9,
                 answered: self.slice.len(),
-                p50_us: self.slice.value_at_quantile(0.5) as f64 / 1e3,
                 p99_us: self.slice.value_at_quantile(0.99) as f64 / 1e3,
             });
             self.slice.reset();
             self.slice_end_ns += self.slice_ns;
         }
+    }
+
+    /// Bytes came.
+    pub fn received(&mut self, bytes: usize) {
+        self.bytes_in += if self.is_measuring() { bytes as u64 } else { 0 };
+    }
+
+    /// Bytes went.
+    pub fn sent(&mut self, bytes: usize) {
+        self.bytes_out += if self.is_measuring() { bytes as u64 } else { 0 };
+    }
+
+    fn is_measuring(&self) -> bool {
+        self.from_ns != u64::MAX && self.until_ns == u64::MAX
     }
 
     /// What the server said of a fault; the first of a kind is kept.

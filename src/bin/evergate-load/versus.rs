@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::figures::Figures;
+use super::figures::{Figures, rounded};
 
 /// How often A's figure is B's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -24,7 +24,7 @@ impl Ratio {
         }
         let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
         let rounds = || pairs.iter().map(|(a, b)| a / b);
-        let rounded = |ratio: f64| (ratio * 1e4).round() / 1e4;
+        let rounded = |ratio| rounded(ratio, 4);
         Some(Self {
             median: rounded(median(a) / median(b)),
             min: rounded(rounds().fold(f64::INFINITY, f64::min)),

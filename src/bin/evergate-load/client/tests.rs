@@ -29,11 +29,11 @@ fn faults(plan: &Plan, client: &mut Client, text: &str) -> Vec<Fault> {
     send(plan, client, text).into_iter().filter_map(fault).collect()
 }
 
-fn thread(client: u32, exchange: u32) -> String {
+pub fn thread(client: u32, exchange: u32) -> String {
     format!("load.test.{client:06}.{exchange:010}")
 }
 
-fn envelope(thread: &str, messages: &[String]) -> String {
+pub fn envelope(thread: &str, messages: &[String]) -> String {
     format!(r#"{{"thread":"{thread}","log_xid":"x","osrf_msg":[{}]}}"#, messages.join(","))
 }
 
@@ -41,7 +41,7 @@ fn trace(request: u32) -> u64 {
     1_000_000_000 + u64::from(request)
 }
 
-fn coded(request: u32, code: u16, content: &str) -> String {
+pub fn coded(request: u32, code: u16, content: &str) -> String {
     format!(
         r#"{{"__c":"osrfMessage","__p":{{"threadTrace":{},"type":"RESULT","payload":{{"__c":"osrfResult","__p":{{"status":"OK","statusCode":{code},"content":{content}}}}}}}}}"#,
         trace(request)
@@ -53,7 +53,7 @@ fn result(request: u32, content: &str) -> String {
 }
 
 /// As a Perl service spells it: other order, numbers as strings.
-fn status(request: u32, code: u16) -> String {
+pub fn status(request: u32, code: u16) -> String {
     format!(
         r#"{{"__p":{{"payload":{{"__p":{{"statusCode":"{code}","status":"s"}},"__c":"osrfConnectStatus"}},"type":"STATUS","threadTrace":"{}"}},"__c":"osrfMessage"}}"#,
         trace(request)

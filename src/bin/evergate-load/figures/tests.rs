@@ -21,7 +21,7 @@ pub fn measured(tally: Tally) -> Measured {
         memory_before: None,
         memory_idle: None,
         memory: None,
-        own_cpu_share: 0.5,
+        own_cpu_seconds: 1.0,
         connected: 1,
         idle: 0,
         interrupted: false,
@@ -72,7 +72,7 @@ fn throughput_and_cpu_are_of_the_replies_that_came_and_latency_of_the_requests_t
 
 #[test]
 fn what_was_not_measured_is_null_and_not_zero() {
-    let round = Measured { seconds: 0.001, own_cpu_share: 1.2, ..measured(Tally::new(false)) };
+    let round = Measured { seconds: 0.001, own_cpu_seconds: 0.0012, ..measured(Tally::new(false)) };
     let json = serde_json::to_value(of(CLOSED, &[&round])).expect("JSON");
     for figure in [
         "/throughput",
@@ -92,7 +92,7 @@ fn what_was_not_measured_is_null_and_not_zero() {
 
 #[test]
 fn the_generators_cpu_is_known_though_no_reply_was_right() {
-    let [idle, busy] = [0.2, 0.95].map(|own_cpu_share| Measured { own_cpu_share, ..measured(Tally::new(false)) });
+    let [idle, busy] = [0.4, 1.9].map(|own_cpu_seconds| Measured { own_cpu_seconds, ..measured(Tally::new(false)) });
     let generator = of(CLOSED, &[&idle, &busy]).generator;
     assert_eq!((generator.cpu_share, generator.cpu_share_max), (Some(0.575), Some(0.95)));
     assert!(generator.is_bottleneck);
