@@ -5,9 +5,11 @@
 
 use super::resp::{self, Token};
 
-/// Pairs that are queued ahead: the next pop is in Redis before the reply of the last has been read. A lone client's reply
-/// uses up one, and writing more of them wakes Redis beside it: with half of these used up, once for every four replies.
-const PAIRS_AHEAD: usize = 8;
+/// Pairs that are queued ahead: the next pop is in Redis before the reply of the last has been read.
+const PAIRS_AHEAD: usize = 16;
+/// With no more left, as many again are written. A lone client's reply uses up one, and each write wakes Redis: this is one
+/// for every twelve replies.
+const PAIRS_FEW: usize = 4;
 /// Bytes that one pop should carry.
 const POP_BYTES: usize = 512 * 1024;
 /// The most elements of one pop. Few pops let replies gather in Redis while a busy core takes on more requests: of 10,000
@@ -60,9 +62,9 @@ impl Inbox {
     }
 
     /// Appends what must be written to keep pairs queued ahead; returns how many commands that is.
-    /// Waits until half of them are used up, so that most replies cost no write.
+    /// Waits until most of them are used up, so that most replies cost no write.
     pub fn write(&mut self, out: &mut Vec<u8>) -> usize {
-        if self.pairs > PAIRS_AHEAD / 2 {
+        if self.pairs > PAIRS_FEW {
             return 0;
         }
         let pairs = PAIRS_AHEAD - self.pairs;

@@ -15,6 +15,8 @@ use crate::session::clients::Clients;
 
 /// The tick: the resolution of every timer of a core, ms.
 const TICK_MS: u64 = 20;
+/// How long an activity line waits for more, ms: each flush wakes the writer.
+const ACTIVITY_MS: u64 = 100;
 /// How often clients that are not read from are looked at, ms.
 const PAUSED_LOOK_MS: u64 = 1_000;
 /// How often the oldest thing waited for is published during a drain, ms.
@@ -41,11 +43,14 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
     let mut settings_seen = core.settings.version();
     for tick in 0_u64.. {
         ticks.tick().await;
+        let is_time = |every_ms| tick % (every_ms / TICK_MS) == 0;
         let now_ms = core.shared.now_ms();
         counters::set(&core.counts().heartbeat_ms, now_ms);
         core.clients(Clients::tick);
         core.clients.borrow_mut().context.bus_bytes = core.bus_bytes();
-        if let Some(log) = &mut *core.activity.borrow_mut() {
+        if is_time(ACTIVITY_MS)
+            && let Some(log) = &mut *core.activity.borrow_mut()
+        {
             log.flush();
         }
         core.links.iter().for_each(|link| link.tick(core));
@@ -54,10 +59,10 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
             let limits = Rc::new(core.settings.limits());
             core.clients(|clients| clients.set_limits(limits));
         }
-        if tick % (PAUSED_LOOK_MS / TICK_MS) == 0 {
+        if is_time(PAUSED_LOOK_MS) {
             hang_up_broken(core);
         }
-        if tick % (OLDEST_MS / TICK_MS) == 0
+        if is_time(OLDEST_MS)
             && matches!(stage, Stage::Draining { .. })
             && let Ok(mut oldest) = core.published().oldest.try_lock()
         {

@@ -1,7 +1,8 @@
 //! The activity log of one thread: lines are gathered, and queued together.
 //!
 //! A request writes a line. Through tracing, one by one, that was a tenth of a request's cost: here a line is copied
-//! behind a time that is printed anew when the core's clock has moved, and the writer is woken once a tick or bufferful.
+//! behind a time that is printed anew when the core's clock has moved, and the writer is woken a few times a second, or
+//! once a bufferful.
 
 use super::line::{ACTIVITY_LINES, LINE_BYTES_MAX, Queue, print_time};
 
@@ -52,7 +53,7 @@ impl ActivityLog {
         }
     }
 
-    /// Queues what has been gathered. Its owner calls it every few milliseconds.
+    /// Queues what has been gathered. Its owner calls it a few times a second.
     pub fn flush(&mut self) {
         if self.count > 0 {
             self.queue.send(&self.gathered, self.count);
