@@ -1,6 +1,5 @@
 //! Clients that come and go: connect, shake hands, close.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,19 +23,19 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connects and closes at a fixed rate until the measured part ends.
 pub async fn run(round: Rc<Round>, target: Target, load: Load) {
-    let (at_once, target) = (Rc::new(Cell::new(0_usize)), Rc::new(target));
+    let target = Rc::new(target);
     let mut schedule = Schedule::new(Arrival::Fixed, load.churn, round.now_ns(), load.seed);
     let mut number = 0;
     while round.phase.get() == Phase::Running {
-        while schedule.peek() <= round.now_ns() && at_once.get() < AT_ONCE_MAX {
+        while schedule.peek() <= round.now_ns() && round.churning.get() < AT_ONCE_MAX {
             schedule.advance();
             number += 1;
-            at_once.set(at_once.get() + 1);
-            let (round, target, at_once) = (Rc::clone(&round), Rc::clone(&target), Rc::clone(&at_once));
+            let churning = round.counted(|round| &round.churning);
+            let (round, target) = (Rc::clone(&round), Rc::clone(&target));
             let source = source(number, load.sources);
             Rc::clone(&round).spawn(async move {
+                let _churning = churning;
                 one(&round, &target, source).await;
-                at_once.set(at_once.get() - 1);
             });
         }
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -209,12 +209,11 @@ impl Conductor<'_> {
             let number = first + n;
             let (round, target) = (Rc::clone(round), Rc::clone(&target));
             let source = source(number, self.load.sources);
-            round.shaking.set(round.shaking.get() + 1);
+            let shaking = round.counted(|round| &round.shaking);
             Rc::clone(&round).spawn(async move {
                 let began_ns = round.now_ns();
                 let connected = connect(&round, &target, source).await;
-                round.shaking.set(round.shaking.get() - 1);
-                round.changed.notify_one();
+                drop(shaking);
                 if let Some(Connected { stream, rest }) = connected {
                     let taken_ns = round.now_ns() - began_ns;
                     round.tally.borrow_mut().connect.saturating_record(taken_ns);

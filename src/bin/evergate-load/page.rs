@@ -7,7 +7,7 @@ use super::conduct::Measured;
 use super::figures::{Figures, rounded};
 use super::notes;
 use super::plot::{Axes, Curve, draw};
-use super::table::{RATIOS, columns, count, names, ratios, rows};
+use super::table::{columns, count, names, rows};
 use super::tally::merged;
 use super::versus::Ratios;
 
@@ -44,19 +44,14 @@ pub fn render(
     let mut body = String::new();
     let figures: Vec<&Figures> = servers.iter().map(|(figures, _)| *figures).collect();
     let _ = write!(body, "<table><tr><th></th>");
-    for column in columns(&figures) {
+    for column in columns(&figures, of_both) {
         let _ = write!(body, "<th>{}</th>", breakable(&column));
     }
-    let known = of_both.map(ratios);
-    body.push_str(&known.as_ref().map_or_else(|| "</tr>".to_owned(), |_| format!("<th>{RATIOS}</th></tr>")));
-    for (name, cells) in rows(&figures) {
+    body.push_str("</tr>");
+    for (name, cells) in rows(&figures, of_both) {
         let _ = write!(body, "<tr><th>{name}</th>");
         for cell in cells {
             let _ = write!(body, "<td>{}</td>", escape(&cell));
-        }
-        if let Some(known) = &known {
-            let ratio = known.iter().find(|(of, _)| *of == name).map_or("", |(_, text)| text);
-            let _ = write!(body, "<td>{ratio}</td>");
         }
         body.push_str("</tr>");
     }
@@ -81,7 +76,7 @@ pub fn render(
     }
     if figures.len() > 1 {
         body.push_str("<p>");
-        for (column, class) in columns(&figures).iter().zip(["a", "b"]) {
+        for (column, class) in columns(&figures, None).iter().zip(["a", "b"]) {
             let _ = write!(body, "<span class=key><b class={class}>&#9644;</b> {}</span> ", escape(column));
         }
         body.push_str("</p>");

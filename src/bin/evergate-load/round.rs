@@ -43,13 +43,17 @@ pub enum Pace {
     Open,
 }
 
-/// Counts a task until its end, a panic's included.
-struct Task(Rc<Round>);
+/// Counts one more of something until its end, a panic's included.
+pub struct Counted {
+    round: Rc<Round>,
+    of: fn(&Round) -> &Cell<usize>,
+}
 
-impl Drop for Task {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.tasks.set(self.0.tasks.get() - 1);
-        self.0.changed.notify_one();
+        let count = (self.of)(&self.round);
+        count.set(count.get() - 1);
+        self.round.changed.notify_one();
     }
 }
 
@@ -75,8 +79,10 @@ pub struct Round {
     pub tasks: Cell<usize>,
     /// Ends the measured part after so many right replies.
     pub count: Option<u64>,
-    /// Handshakes under way.
+    /// Handshakes under way, but for those of clients that come and go.
     pub shaking: Cell<usize>,
+    /// Clients that come and go, at this moment.
+    pub churning: Cell<usize>,
     /// Tells everybody that connections are closed now.
     pub closes: Notify,
     /// Tells the conductor that something changed which it may wait for.
@@ -106,6 +112,7 @@ impl Round {
             tasks: Cell::new(0),
             count,
             shaking: Cell::new(0),
+            churning: Cell::new(0),
             closes: Notify::new(),
             changed: Notify::new(),
             thinking: RefCell::default(),
@@ -117,12 +124,17 @@ impl Round {
 
     /// Starts a task of this round, which is over when none is left.
     pub fn spawn(self: &Rc<Self>, work: impl Future<Output = ()> + 'static) {
-        self.tasks.set(self.tasks.get() + 1);
-        let task = Task(Rc::clone(self));
+        let task = self.counted(|round| &round.tasks);
         tokio_uring::spawn(async move {
             let _task = task;
             work.await;
         });
+    }
+
+    /// One more of these, until it is dropped.
+    pub fn counted(self: &Rc<Self>, of: fn(&Self) -> &Cell<usize>) -> Counted {
+        of(self).set(of(self).get() + 1);
+        Counted { round: Rc::clone(self), of }
     }
 
     /// Nanoseconds since the round began.

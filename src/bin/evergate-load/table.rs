@@ -10,7 +10,7 @@ use super::notes;
 use super::versus::{Ratio, Ratios};
 
 /// What the ratios' column is called.
-pub const RATIOS: &str = "A / B";
+const RATIOS: &str = "A / B";
 
 /// One row: its name and how a server's figure reads.
 type Row = (&'static str, fn(&Figures) -> Option<String>);
@@ -51,12 +51,15 @@ fn cores(share: f64) -> String {
     format!("{share:.2}")
 }
 
-/// Names and values, one column for each server; rows of which nothing is known are left out.
-pub fn rows(servers: &[&Figures]) -> Vec<(&'static str, Vec<String>)> {
+/// Names and values, one column for each server and one for the ratios; rows of which nothing is known are left out.
+pub fn rows(servers: &[&Figures], of_both: Option<&Ratios>) -> Vec<(&'static str, Vec<String>)> {
+    let ratios = of_both.map(ratios);
     let row = |(name, of): Row| {
         let cells: Vec<Option<String>> = servers.iter().map(|figures| of(figures)).collect();
-        let known = cells.iter().any(Option::is_some);
-        known.then(|| (name, cells.into_iter().map(Option::unwrap_or_default).collect()))
+        let is_known = cells.iter().any(Option::is_some);
+        let ratio =
+            ratios.as_ref().map(|ratios| ratios.iter().find(|(of, _)| *of == name).map(|(_, text)| text.clone()));
+        is_known.then(|| (name, cells.into_iter().chain(ratio).map(Option::unwrap_or_default).collect()))
     };
     ROWS.into_iter().filter_map(row).collect()
 }
@@ -66,13 +69,14 @@ pub fn names(servers: usize) -> [&'static str; 2] {
     if servers > 1 { ["A: ", "B: "] } else { [""; 2] }
 }
 
-/// What each server's column is called.
-pub fn columns(servers: &[&Figures]) -> Vec<String> {
-    names(servers.len()).iter().zip(servers).map(|(name, figures)| format!("{name}{}", figures.url)).collect()
+/// What each column is called.
+pub fn columns(servers: &[&Figures], of_both: Option<&Ratios>) -> Vec<String> {
+    let names = names(servers.len()).into_iter().zip(servers).map(|(name, figures)| format!("{name}{}", figures.url));
+    names.chain(of_both.map(|_| RATIOS.to_owned())).collect()
 }
 
 /// The ratios that are known, by the name of their row.
-pub fn ratios(ratios: &Ratios) -> Vec<(&'static str, String)> {
+fn ratios(ratios: &Ratios) -> Vec<(&'static str, String)> {
     let text = |ratio: Ratio| {
         let text = format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max);
         if ratio.rounds < ratios.rounds {
@@ -96,20 +100,9 @@ pub fn ratios(ratios: &Ratios) -> Vec<(&'static str, String)> {
 pub fn render(figures: &[&Figures], of_both: Option<&Ratios>) -> String {
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
-    let mut header: Vec<String> = vec![String::new()];
-    header.extend(columns(figures));
-    let ratios = of_both.map(ratios);
-    if ratios.is_some() {
-        header.push(RATIOS.to_owned());
-    }
-    table.set_header(header);
-    for (name, cells) in rows(figures) {
-        let mut row = vec![name.to_owned()];
-        row.extend(cells);
-        if let Some(ratios) = &ratios {
-            row.push(ratios.iter().find(|(of, _)| *of == name).map_or_else(String::new, |(_, text)| text.clone()));
-        }
-        table.add_row(row);
+    table.set_header([String::new()].into_iter().chain(columns(figures, of_both)));
+    for (name, cells) in rows(figures, of_both) {
+        table.add_row([name.to_owned()].into_iter().chain(cells));
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

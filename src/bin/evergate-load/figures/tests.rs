@@ -131,7 +131,7 @@ fn nobody_deserts_who_never_came() {
 #[test]
 fn a_server_that_was_not_measured_has_no_figure_that_is_none() {
     let round = Measured { interrupted: true, ..measured(answered(9)) };
-    let rows = crate::table::rows(&[&of(CLOSED, &[&round]), &of(CLOSED, &[])]);
+    let rows = crate::table::rows(&[&of(CLOSED, &[&round]), &of(CLOSED, &[])], None);
     let cells: Vec<&String> = rows.iter().map(|(_, cells)| &cells[1]).collect();
     assert!(!cells.iter().any(|cell| cell.contains("NaN") || cell.contains("-0")), "{cells:?}");
 }
