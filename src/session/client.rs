@@ -408,8 +408,9 @@ impl Client {
         }
     }
 
-    /// Since when the client has been at an idle gap; `None` while it is not.
+    /// Since when the client has been at an idle gap; `None` while it is not, or may not be: of one that is not read from, a
+    /// request may have come.
     pub(super) fn gap_since_ms(&self) -> Option<u64> {
-        (self.class() == Some(Class::Idle) && self.decoder.is_clean()).then_some(self.times.activity_ms)
+        (self.class() == Some(Class::Idle) && self.decoder.is_clean() && !self.paused).then_some(self.times.activity_ms)
     }
 }

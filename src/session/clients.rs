@@ -141,6 +141,9 @@ impl Clients {
         }
         if !client.paused {
             client.paused = true;
+            if self.context.is_core_full() {
+                self.context.hit(Limit::core_bytes_max);
+            }
             self.paused.push(slot);
             self.settle(slot);
         }
@@ -371,6 +374,8 @@ impl Clients {
         }
         if client.paused && client.may_read(cx) {
             client.paused = false;
+            // What it sent meanwhile is read from now on.
+            client.times.activity_ms = cx.now_ms;
             client.times.received_ms = cx.now_ms;
             client.times.ping_since_ms = 0;
             if client.times.message_since_ms > 0 {

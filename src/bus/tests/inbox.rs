@@ -105,6 +105,16 @@ fn a_pop_carries_about_half_a_mebibyte_and_at_most_256() {
 }
 
 #[test]
+fn a_pop_that_is_unblocked_from_outside_is_no_refusal() {
+    for unblocked in ["*-1\r\n", "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"] {
+        let stream = format!("{unblocked}*-1\r\n{}", pair("m", &[]));
+        assert_eq!(feed(&mut written(), &[stream.as_bytes()]), Ok(vec![b"m".to_vec()]), "{unblocked}");
+    }
+    let late = format!("{}-UNBLOCKED x\r\n", &pair("m", &[])[..pair("m", &[]).len() - 5]);
+    assert!(feed(&mut written(), &[late.as_bytes()]).is_err(), "an LPOP never blocks");
+}
+
+#[test]
 fn an_error_of_redis_is_handed_on_in_its_own_words() {
     for before in ["", "*2\r\n", &pair("m", &[])] {
         let stream = format!("{before}-NOPERM this user has no permissions\r\n");

@@ -34,6 +34,28 @@ fn an_idle_client_is_closed_with_1012_after_the_quiet_time() {
 }
 
 #[test]
+fn a_client_that_is_not_read_from_is_at_no_gap_for_a_request_may_have_come() {
+    for idle_timeout_ms in [0, 2_000] {
+        let mut world = World::with(|limits| limits.idle_timeout_ms = idle_timeout_ms);
+        let slot = world.client();
+        world.clients.context.bus_bytes = u64::MAX / 2;
+        assert!(!world.clients.may_read(slot), "the core is full");
+        if idle_timeout_ms == 0 {
+            world.drain(120, 2_000.0);
+        }
+        world.pass(5_000);
+        assert!(world.is_open(slot));
+        world.clients.context.bus_bytes = 0;
+        world.pass(TICK_MS);
+        assert!(world.resumed == [slot] && world.is_open(slot), "it is read from first");
+        world.say(slot, envelope("t", &[request(7)]));
+        let push = world.pushed_one();
+        world.answer(&push, WORKER, &complete(7));
+        assert_eq!(world.heard(slot).len(), 1);
+    }
+}
+
+#[test]
 fn a_client_is_served_until_its_reply_has_been_taken_by_the_kernel() {
     let mut world = World::new();
     let slot = world.client();

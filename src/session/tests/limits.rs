@@ -165,8 +165,9 @@ fn over_core_bytes_max_nothing_is_read_and_the_largest_holder_is_cut() {
         world.input(slot, &frame[..bytes]);
     }
     assert!(!world.clients.may_read(small) && !world.clients.may_read(large));
+    assert_eq!(world.hits(Limit::core_bytes_max), 2, "each that is not read from");
     world.pass(TICK_MS);
-    assert_eq!((world.closed_with(large), world.hits(Limit::core_bytes_max)), (Some(1008), 1));
+    assert_eq!((world.closed_with(large), world.hits(Limit::core_bytes_max)), (Some(1008), 3));
     assert!(world.is_open(small) && world.clients.may_read(small));
     assert_eq!(world.resumed, [large, small]);
     world.pass(TICK_MS);

@@ -155,7 +155,8 @@ impl Client {
     /// Since when it is at an idle gap, if it is (the quiet time apart).
     pub(super) fn gap_since(&self) -> Option<u64> {
         let reply = |e: &(Expect, usize)| matches!(e.0, Expect::Error(..) | Expect::Text(..));
-        (self.class() == Some(3) && self.clean && !self.expect.iter().any(reply)).then_some(self.activity)
+        (self.class() == Some(3) && self.clean && !self.paused && !self.expect.iter().any(reply))
+            .then_some(self.activity)
     }
     /// Since when it has waited for the oldest thing that keeps a drain waiting.
     pub fn oldest(&self) -> Option<u64> {

@@ -155,9 +155,10 @@ impl Oracle {
         c.stage != Stage::Open || (backlog < self.rules.backlog && bytes < self.rules.backlog_bytes && !core_full)
     }
 
-    pub fn pause(&mut self, slot: u32) {
+    pub fn pause(&mut self, slot: u32, core_full: bool) {
         self.tally.one(What::read_paused);
-        self.with(slot, |_, c| c.paused = true);
+        self.tally.add(What::core_bytes_hit, usize::from(core_full));
+        self.with(slot, |_, c| (c.paused, c.idle_at_drain) = (true, false));
     }
 
     pub fn resume(&mut self, slot: u32) {
@@ -165,7 +166,7 @@ impl Oracle {
         self.tally.one(What::read_resumed);
         let may = self.may_read(slot, false);
         let was = self.with(slot, |_, c| {
-            c.received = now;
+            (c.activity, c.received) = (now, now);
             c.ping_since = None;
             c.message_since = c.message_since.map(|_| now);
             std::mem::take(&mut c.paused)

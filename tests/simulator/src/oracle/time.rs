@@ -105,7 +105,7 @@ impl Oracle {
             return;
         }
         let Some(slot) = open().max_by_key(|c| c.held()).map(|c| c.slot) else { return };
-        self.tally.one(What::core_bytes_cut);
+        self.tally.one(What::core_bytes_hit);
         self.with(slot, |o, c| {
             o.drop_queued(c);
             o.close(c, 1008);

@@ -101,7 +101,7 @@ pub fn counters(core: &Core, tally: &Tally) {
         (Limit::close_timeout_seconds, What::close_timeout),
         (Limit::sessions_max, What::refused_429),
         (Limit::outbound_bytes_max, What::slow_consumer),
-        (Limit::core_bytes_max, What::core_bytes_cut),
+        (Limit::core_bytes_max, What::core_bytes_hit),
         (Limit::garbage_max, What::garbage_close),
     ];
     let counters = counters.map(|(name, counter, what)| (name, counter.load(Relaxed), what));

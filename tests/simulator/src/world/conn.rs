@@ -70,13 +70,14 @@ impl World {
         if conn.shut || conn.broken {
             return self.end_reading(slot);
         }
-        let expected = self.oracle.may_read(slot, self.clients.context.is_core_full());
+        let core_full = self.clients.context.is_core_full();
+        let expected = self.oracle.may_read(slot, core_full);
         let may = self.call(|clients| clients.may_read(slot));
         if may != expected {
             violated!("slot {slot} may be read from: {may}, must be {expected}");
         }
         if !may {
-            self.oracle.pause(slot);
+            self.oracle.pause(slot, core_full);
             self.settle();
             if let Some(conn) = self.conn(slot) {
                 conn.waits_for_resume = true;
