@@ -106,7 +106,7 @@ pub struct Measured {
     pub idle: usize,
     /// Ended by Ctrl-C.
     pub interrupted: bool,
-    /// Every active connection ended before the time; without any, every idle one.
+    /// Every connection ended before the time; of a count, every one that could bring it nearer.
     pub deserted: bool,
 }
 
@@ -256,13 +256,13 @@ impl Conductor<'_> {
     /// Waits for a time, a condition, Ctrl-C or the end of the last connection that matters.
     async fn wait(&self, time: Duration, what: &str, mut is_done: impl FnMut(&Round) -> bool) -> Waited {
         let began = Instant::now();
-        let Load { clients, idle, .. } = *self.load;
+        let Load { clients, idle, count, .. } = *self.load;
         let is_deserted = |round: &Round| match round.phase.get() {
             // Clients that come and go hold no connection.
             _ if clients + idle == 0 => false,
-            Phase::Connecting => round.open() == 0,
-            _ if clients > 0 => round.peers.borrow().is_empty(),
-            _ => round.idle.borrow().is_empty(),
+            // Nobody brings the count nearer any more.
+            Phase::Running if count.is_some() => round.peers.borrow().is_empty(),
+            _ => round.open() == 0,
         };
         let look = |round: &Round| {
             self.progress.time(what, began.elapsed(), time, round);

@@ -8,6 +8,9 @@ use super::versus::Ratios;
 /// Less than this share of what was asked for is worth a word.
 const SHORT: f64 = 0.9;
 
+/// So many requests cost any server some ticks of 10 ms.
+const BUSY_REQUESTS: u64 = 20_000;
+
 /// Of one server's figures.
 pub fn of(figures: &Figures) -> Vec<String> {
     let mut notes = Vec::new();
@@ -15,6 +18,12 @@ pub fn of(figures: &Figures) -> Vec<String> {
         let share = percent(share);
         notes.push(format!(
             "warning: the generator used {share} of a core: it may be what was measured, not the server"
+        ));
+    }
+    if figures.server.cpu_seconds == Some(0.0) && figures.requests >= BUSY_REQUESTS {
+        let replies = thousands(figures.requests);
+        notes.push(format!(
+            "warning: --server-pid: no CPU time was used while {replies} right replies came: name the process that listens there"
         ));
     }
     notes.extend(overload(figures));
@@ -51,13 +60,16 @@ pub fn of_table(servers: &[&Figures], ratios: Option<&Ratios>) -> Vec<String> {
     if servers.iter().any(|figures| figures.idle > 0 && figures.server.pss_bytes.is_some()) {
         notes.push("note: memory per idle client needs a freshly started server and thousands of clients".to_owned());
     }
-    let is_known =
-        |ratios: &&Ratios| [ratios.cpu, ratios.p50, ratios.p99, ratios.throughput].iter().any(Option::is_some);
-    if let Some(Ratios { rounds, .. }) = ratios.filter(is_known) {
-        notes.push(format!(
-            "note: A / B is the ratio of the medians of {rounds} rounds, in brackets the least and the greatest of a round; \
-             the columns are of all rounds together, but memory, which is of the last"
-        ));
+    if let Some(Ratios { cpu, p50, p99, throughput, rounds }) = ratios {
+        let is_known = [cpu, p50, p99, throughput].into_iter().any(Option::is_some);
+        notes.push(if is_known {
+            format!(
+                "note: A / B is the ratio of the medians of {rounds} rounds, in brackets the least and the greatest of a \
+                 round; the columns are of all rounds together, but memory, which is of the last"
+            )
+        } else {
+            "note: there is no A / B: in no round were both measured to its end".to_owned()
+        });
     }
     notes
 }
@@ -155,9 +167,23 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_answers_thousands_without_cpu_time_is_not_the_one_that_was_named() {
+        let notes = |replies, cpu| {
+            let round = Measured { server_cpu_seconds: cpu, ..measured(answered(replies)) };
+            all(&figures(CLOSED, &[&round]))
+        };
+        assert!(
+            notes(20_000, Some(0.0)).contains("--server-pid: no CPU time was used while 20,000 right replies came")
+        );
+        for (replies, cpu) in [(20_000, Some(0.01)), (20_000, None), (100, Some(0.0))] {
+            assert!(!notes(replies, cpu).contains("--server-pid"), "{replies} {cpu:?}");
+        }
+    }
+
+    #[test]
     fn a_ratio_says_of_how_many_rounds_it_is() {
         let none = Ratios { cpu: None, p50: None, p99: None, throughput: None, rounds: 5 };
-        assert!(of_table(&[], Some(&none)).is_empty());
+        assert!(of_table(&[], Some(&none)).concat().contains("there is no A / B"));
         let p50 = Some(Ratio { median: 1.0, min: 1.0, max: 1.0, rounds: 5 });
         assert!(of_table(&[], Some(&Ratios { p50, ..none })).concat().contains("5 rounds"));
     }

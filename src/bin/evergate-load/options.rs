@@ -126,7 +126,7 @@ pub fn command() -> Command {
                 .help("The server is a bare WebSocket echo: each reply must be the request's own bytes (a floor to compare with)"),
         )
         .next_help_heading("Measuring")
-        .arg(pid("server-pid", "Process of the server, for its CPU time and memory; may be repeated: different processes are summed"))
+        .arg(pid("server-pid", "Process of the server, for its CPU time and memory (of `evergate demo` that is gateway, bus and services together); may be repeated: different processes are summed"))
         .arg(option("vs", "URL", "Another server: rounds alternate between both, and ratios are printed"))
         .arg(pid("server-pid2", "Process of the other server; may be repeated").requires("vs"))
         .arg(Arg::new("echo2").long("echo2").action(ArgAction::SetTrue).requires("vs").help("The other server is a bare WebSocket echo"))
@@ -214,6 +214,12 @@ impl Options {
         }
         if load.clients == 0 && load.count.is_some() {
             return Err("--count needs --clients of 1 or more: nobody else asks for anything".to_owned());
+        }
+        if load.clients == 0 && rate.is_some() {
+            return Err("--rate needs --clients of 1 or more: nobody else asks for anything".to_owned());
+        }
+        if load.clients + load.idle == 0 && load.churn <= 0.0 {
+            return Err("--clients 0 needs --idle or --churn: there is nobody to connect".to_owned());
         }
         let server = |url: &str, pid: &str, echo: &str| {
             let pids = pids(pid);
@@ -334,6 +340,8 @@ mod tests {
             &["--rate", "0"],
             &["--duration", "5", "--count", "7"],
             &["--clients", "0", "--count", "7"],
+            &["--clients", "0", "--idle", "9", "--rate", "5"],
+            &["--clients", "0"],
             &["--mix", "stateless=0"],
             &["--mix", "stateless=1,stateless=2"],
             &["--mix", "other=1"],

@@ -69,9 +69,10 @@ pub fn render(
     for note in notes::of_table(&figures, of_both) {
         let _ = write!(body, "<p class=note>{}</p>", escape(&note));
     }
-    if errors.is_empty() {
+    let has_replies = figures.iter().any(|figures| figures.latency_requests > 0);
+    if errors.is_empty() && has_replies {
         body.push_str("<p>Every reply that came was right.</p>");
-    } else {
+    } else if !errors.is_empty() {
         let _ = write!(body, "<h2>Errors</h2><table class=errors>{errors}</table>");
     }
     if figures.len() > 1 {
@@ -81,8 +82,10 @@ pub fn render(
         }
         body.push_str("</p>");
     }
-    for plot in [percentiles(servers)?, throughput(servers)?, latency_over_time(servers)?] {
-        body.push_str(&plot);
+    if has_replies {
+        for plot in [percentiles, throughput, latency_over_time] {
+            body.push_str(&plot(servers)?);
+        }
     }
     let words: Vec<String> = about.command.iter().map(|word| format!("<span>{}</span>", escape(word))).collect();
     let servers: Vec<String> = figures.iter().map(|figures| escape(&figures.url)).collect();
