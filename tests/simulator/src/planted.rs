@@ -50,10 +50,14 @@ planted! {
     "disconnect-not-sent": "a worker is not told that its session's client is gone",
         "src/session/client.rs", "self.disconnect_worker(cx, conversation);" => "let _ = conversation;";
     "drain-closes-unsent": "the drain closes a client with reply bytes that the kernel has not taken",
-        "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean())"
-        => "((self.class() == Some(Class::Idle) || (self.class() == Some(Class::Sending) && self.book.conversations().is_empty())) && self.decoder.is_clean())";
+        "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean()"
+        => "((self.class() == Some(Class::Idle) || (self.class() == Some(Class::Sending) && self.book.conversations().is_empty())) && self.decoder.is_clean()";
     "drain-cuts-half-frames": "half a message is no reason to wait",
-        "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean())" => "(self.class() == Some(Class::Idle))";
+        "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean()" => "(self.class() == Some(Class::Idle)";
+    "drain-closes-unread": "found by an attacker: the drain closes a client whose request lies unread because the core is full",
+        "src/session/client.rs", "self.decoder.is_clean() && !self.paused)" => "self.decoder.is_clean())";
+    "resumed-at-old-gap": "a client that is read from again is closed before what it sent meanwhile has been read",
+        "src/session/clients.rs", "client.times.activity_ms = cx.now_ms;" => "";
     "pace-cuts-idle": "the drain's pace is never raised, so that idle clients are cut at the deadline",
         "src/drain.rs", "self.options.closes_per_second.max(self.left as f64 / seconds)" => "{ let _ = seconds; self.options.closes_per_second }";
     "pace-not-kept": "the drain closes all that are at a gap at once",
@@ -96,14 +100,21 @@ planted! {
         "src/session/outbound.rs", "self.answer_bytes = response.len();" => "";
 }
 
+impl Planted {
+    /// The file in the source at `root` with the bug in it.
+    pub fn planted(&self, root: &str) -> Result<String, String> {
+        let Self { name, file, find, replace, .. } = self;
+        let text = std::fs::read_to_string(format!("{root}/{file}")).map_err(|error| format!("{file}: {error}"))?;
+        match text.matches(find).count() {
+            1 => Ok(text.replacen(find, replace, 1)),
+            found => Err(format!("{name}: the text to replace stands {found} times in {file}")),
+        }
+    }
+}
+
 /// Plants `name` in the copy at `root`.
 pub fn plant(name: &str, root: &str) -> Result<(), String> {
     let bug = PLANTED.iter().find(|bug| bug.name == name).ok_or("no such bug")?;
     let path = format!("{root}/{}", bug.file);
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    let found = text.matches(bug.find).count();
-    if found != 1 {
-        return Err(format!("{name}: the text to replace stands {found} times in {}", bug.file));
-    }
-    std::fs::write(&path, text.replacen(bug.find, bug.replace, 1)).map_err(|error| format!("{path}: {error}"))
+    std::fs::write(&path, bug.planted(root)?).map_err(|error| format!("{path}: {error}"))
 }

@@ -31,7 +31,7 @@ const USAGE: &str = "simulator [--seeds N] [--steps M] [--seconds S] [--first SE
 simulator --seed X [--steps M] [--without MASK]   replays one, and tells what happened
 simulator --replay FILE                           replays each `seed steps mask` of a file
 simulator --enumerate                             all small histories
-simulator --planted | --plant NAME ROOT           the bugs that can be planted; plants one in a copy of the source";
+simulator --planted [ROOT] | --plant NAME ROOT    the bugs that can be planted in this source; plants one in a copy of it";
 
 fn options(args: Vec<String>) -> Result<Options, String> {
     let mut options = Options {
@@ -48,6 +48,9 @@ fn options(args: Vec<String>) -> Result<Options, String> {
     };
     if args.first().is_some_and(|arg| arg == "--planted") {
         for bug in PLANTED {
+            if let Some(root) = args.get(1) {
+                bug.planted(root)?;
+            }
             println!("{}\t{}\t{}", bug.name, bug.file, bug.what);
         }
         std::process::exit(0);
