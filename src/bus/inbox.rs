@@ -80,12 +80,9 @@ impl Inbox {
 
     /// Takes one token of the replies; gives back a message when the token is one.
     pub fn token<'a>(&mut self, token: &Token<'a>) -> Result<Option<&'a [u8]>, Unexpected> {
-        // As `CLIENT UNBLOCK id ERROR` has it; with TIMEOUT it is nil.
-        let token = match token {
-            Token::Error(text) if self.expect == Expect::First && text.starts_with(b"UNBLOCKED ") => &Token::Nil,
-            token => token,
-        };
-        if let Token::Error(text) = token {
+        if let Token::Error(text) = token
+            && !(self.expect == Expect::First && text.starts_with(b"UNBLOCKED "))
+        {
             return Err(Unexpected::Refused(String::from_utf8_lossy(text).into_owned()));
         }
         if self.pairs == 0 {
@@ -93,8 +90,8 @@ impl Inbox {
         }
         let (expect, message) = match (self.expect, token) {
             (Expect::First, Token::Array(2)) => (Expect::Key, None),
-            // A BLPOP that was unblocked from outside (CLIENT UNBLOCK): the LPOP follows as usual.
-            (Expect::First, Token::Nil) => (Expect::Rest, None),
+            // A BLPOP that was unblocked from outside (CLIENT UNBLOCK, TIMEOUT or ERROR): the LPOP follows as usual.
+            (Expect::First, Token::Nil | Token::Error(_)) => (Expect::Rest, None),
             (Expect::Key, Token::Bulk(_)) => (Expect::Value, None),
             (Expect::Value, Token::Bulk(message)) => (Expect::Rest, Some(*message)),
             (Expect::Rest, Token::Nil | Token::Array(0)) => (self.pair_done(), None),

@@ -212,11 +212,10 @@ impl Options {
         if load.clients + load.idle > 999_999 {
             return Err("--clients and --idle: 999999 together at most".to_owned());
         }
-        if load.clients == 0 && load.count.is_some() {
-            return Err("--count needs --clients of 1 or more: nobody else asks for anything".to_owned());
-        }
-        if load.clients == 0 && rate.is_some() {
-            return Err("--rate needs --clients of 1 or more: nobody else asks for anything".to_owned());
+        for (name, is_given) in [("count", load.count.is_some()), ("rate", rate.is_some())] {
+            if is_given && load.clients == 0 {
+                return Err(format!("--{name} needs --clients of 1 or more: nobody else asks for anything"));
+            }
         }
         if load.clients + load.idle == 0 && load.churn <= 0.0 {
             return Err("--clients 0 needs --idle or --churn: there is nobody to connect".to_owned());
