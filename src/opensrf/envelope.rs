@@ -14,6 +14,8 @@ pub use super::trace::Trace;
 
 /// `"ingress":`, the key that the gateway sets.
 const INGRESS: &[u8] = b"\"ingress\":";
+/// Set beside it where the client's message has no number.
+const TRACE: &[u8] = b",\"threadTrace\":0";
 
 /// What an envelope may be at most; options of the same names.
 #[derive(Clone, Copy, Debug)]
@@ -68,9 +70,12 @@ pub(super) struct Splice {
     pub span: Range<usize>,
     /// Behind the `{` of `__p`.
     pub insert_at: usize,
+    /// Whether `threadTrace` is inserted, too: the client named none.
+    pub sets_trace: bool,
     /// Whether a member of the client's follows what is inserted.
     pub comma: bool,
-    /// The client's own `ingress` members, each with the comma before it, in text order, all behind `insert_at`.
+    /// The client's own `ingress` members, and a `threadTrace` of null, each with the comma before it, in text order, all
+    /// behind `insert_at`.
     pub cuts: Vec<Range<usize>>,
 }
 
@@ -97,7 +102,8 @@ impl Envelope<'_> {
         let own = |message: &Message<'_>| {
             let splice = &message.splice;
             let cut: usize = splice.cuts.iter().map(Range::len).sum();
-            splice.span.len() - cut + INGRESS.len() + ingress.len() + usize::from(splice.comma)
+            let trace = if splice.sets_trace { TRACE.len() } else { 0 };
+            splice.span.len() - cut + INGRESS.len() + ingress.len() + trace + usize::from(splice.comma)
         };
         let messages: usize = self.messages.iter().map(own).sum();
         messages + self.messages.len().saturating_sub(1) + 2
@@ -122,6 +128,9 @@ impl Envelope<'_> {
             out.extend_from_slice(self.part(&(splice.span.start..splice.insert_at)));
             out.extend_from_slice(INGRESS);
             out.extend_from_slice(ingress);
+            if splice.sets_trace {
+                out.extend_from_slice(TRACE);
+            }
             if splice.comma {
                 out.push(b',');
             }

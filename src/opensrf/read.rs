@@ -65,7 +65,10 @@ pub(super) struct Draft<'a, R> {
 /// What the members of a `__p` said.
 struct Parameters<'a> {
     kind: Option<Kind>,
+    /// None where it is no integer.
     trace: Option<Trace>,
+    /// It names none: 0 is set for it.
+    sets_trace: bool,
     payload: Payload<'a>,
     insert_at: usize,
     comma: bool,
@@ -314,16 +317,16 @@ impl<'a, R: Rules> Draft<'a, R> {
             self.fault(ADVICE);
         }
         self.note_for_refusal(&parameters);
-        let Parameters { kind, trace, payload, insert_at, comma, cuts } = parameters;
+        let Parameters { kind, trace, sets_trace, payload, insert_at, comma, cuts } = parameters;
         match (kind, trace) {
             (None, _) => self.fault("type must be \"CONNECT\", \"REQUEST\" or \"DISCONNECT\""),
-            (_, None) => self.fault("threadTrace is missing or no integer; number each message of a thread"),
+            (_, None) => self.fault("threadTrace is no integer; number each message of a thread"),
             (Some(Kind::Request), _) if payload.method.is_none() => self.fault(
                 "a REQUEST names no method; its payload must be {\"__c\":\"osrfMethod\",\"__p\":{\"method\":\"…\",\"params\":[…]}}",
             ),
             (Some(kind), Some(trace)) => {
                 let Payload { method, params } = if kind == Kind::Request { payload } else { Payload::default() };
-                let splice = Splice { span, insert_at, comma, cuts };
+                let splice = Splice { span, insert_at, sets_trace, comma, cuts };
                 self.messages.push(Message { kind, trace, method, params, splice });
             }
         }
@@ -344,7 +347,10 @@ impl<'a, R: Rules> Draft<'a, R> {
         self.cursor.open(b'{')?;
         let insert_at = self.cursor.at();
         let payload = Payload::default();
-        let mut parameters = Parameters { kind: None, trace: None, payload, insert_at, comma: false, cuts: Vec::new() };
+        // OpenSRF's C code takes a message without a number for number 0 (quirk 18).
+        let (trace, sets_trace) = (Some(Trace::ZERO), true);
+        let mut parameters =
+            Parameters { kind: None, trace, sets_trace, payload, insert_at, comma: false, cuts: Vec::new() };
         let mut seen = Seen::new();
         let mut room = Vec::new();
         let mut first = true;
@@ -358,13 +364,24 @@ impl<'a, R: Rules> Draft<'a, R> {
                 parameters.cuts.push(start..end);
                 continue;
             }
-            // What follows the inserted member is either this first one or, where the first was cut, a comma already.
-            parameters.comma |= is_first;
             if seen.repeats(key, name) {
                 self.repeated(name, "a message's __p");
             }
+            if name == b"threadTrace" {
+                let start = self.cursor.member();
+                let value = self.cursor.scalar()?;
+                if matches!(value, Scalar::Null) {
+                    parameters.cuts.push(start..self.cursor.at());
+                    continue;
+                }
+                parameters.trace = Trace::read(value);
+                parameters.sets_trace = false;
+                parameters.comma |= is_first;
+                continue;
+            }
+            // What follows the inserted member is either this first one or, where the first was cut, a comma already.
+            parameters.comma |= is_first;
             match name {
-                b"threadTrace" => parameters.trace = Trace::read(self.cursor.scalar()?),
                 b"type" => parameters.kind = self.read_kind()?,
                 b"payload" if self.cursor.peek() == Some(b'{') => parameters.payload = self.read_payload()?,
                 _ => self.skip()?,

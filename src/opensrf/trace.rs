@@ -18,12 +18,15 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Stands where a message had no `threadTrace` that could be read.
-    pub const UNREADABLE: Self = {
+    /// That of a message that names none.
+    pub const ZERO: Self = {
         let mut spelled = [0; SPELLED_MAX + 2];
         spelled[0] = b'0';
         Self { value: 0, spelled, length: 1 }
     };
+
+    /// Stands where a message had a `threadTrace` that could not be read.
+    pub const UNREADABLE: Self = Self::ZERO;
 
     /// The JSON text that the client wrote, such as `7` or `"7"` (escapes inside the quotes resolved).
     pub fn spelled(&self) -> &[u8] {

@@ -220,7 +220,7 @@ fn a_type_that_is_unknown_or_missing_is_refused_and_its_number_answered() {
 #[test]
 fn a_thread_trace_that_is_no_integer_is_refused() {
     for trace in
-        ["1.0", "1e2", "true", "null", "[]", r#""""#, r#""x""#, r#"" 1""#, r#""+1""#, r#""1.0""#, "9223372036854775808"]
+        ["1.0", "1e2", "true", "[]", r#""""#, r#""x""#, r#"" 1""#, r#""+1""#, r#""1.0""#, "9223372036854775808"]
     {
         let refusal = refused_for(&envelope_of(&format!("[{}]", request(trace, r#"{"method":"m"}"#))), "threadTrace");
         assert_eq!(traces(&refusal), ["0"]);
@@ -229,7 +229,6 @@ fn a_thread_trace_that_is_no_integer_is_refused() {
         &envelope_of(&format!("[{}]", request(r#""000000000000000000001""#, r#"{"method":"m"}"#))),
         "threadTrace",
     );
-    refused_for(&with_parameters(r#"{"type":"CONNECT"}"#), "threadTrace");
 }
 
 #[test]
