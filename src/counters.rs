@@ -42,16 +42,20 @@ counters! {
     waiting_for_replies: gauge,
     /// Open clients with a stateful session and nothing pending.
     in_stateful_session: gauge,
-    /// Open clients with reply bytes that the kernel has not taken.
+    /// Open clients with reply bytes that their TCP has not acknowledged.
     sending: gauge,
     /// Clients closed by the drain at an idle gap.
     closed_at_gap: count,
     /// Clients closed by the drain deadline, or a stop during a drain, when they were at no gap.
     closed_at_deadline: count,
-    /// Those of them that had something pending, a session or unsent reply bytes.
+    /// Those of them that had something pending, a session or reply bytes not delivered.
     cut: count,
     /// Requests that arrived after our Close frame and were not relayed.
     crossed_close: count,
+    /// Clients given up while closing with reply bytes that they had not acknowledged.
+    given_up_undelivered: count,
+    /// DISCONNECTs without a session, which are not relayed.
+    disconnects_ignored: count,
     /// Connections whose handshake has not ended.
     handshaking: gauge,
     /// Connections accepted.
@@ -107,7 +111,8 @@ macro_rules! limits {
 }
 
 limits! {
-    clients_max, handshakes_max, handshake_timeout_seconds, message_timeout_seconds, pong_timeout_seconds,
+    clients_max, handshakes_max, handshake_timeout_seconds, message_timeout_seconds, message_max_seconds, pong_timeout_seconds,
+    slow_bytes_per_second_min,
     idle_timeout_seconds, request_max_seconds, connect_max_seconds, close_timeout_seconds,
     message_bytes_max, bus_message_bytes_max, json_depth_max, messages_per_envelope_max, parallel_max,
     backlog_max, sessions_max, outbound_bytes_max, core_bytes_max, garbage_max, bus_lost_reply_seconds,
@@ -137,7 +142,7 @@ impl LinkState {
 pub struct Oldest {
     /// The OpenSRF service.
     pub service: String,
-    /// The method; empty for a CONNECT or a session.
+    /// The method; `CONNECT` for one that is pending, `session` for a session between two requests.
     pub method: String,
     /// How long it has been waited for, milliseconds.
     pub age_ms: u64,

@@ -10,15 +10,6 @@ const TURN_MS: u64 = 10;
 /// The shortest time over which the clients that are left are spread, ms.
 const SHORTEST_MS: u64 = 100;
 
-/// What to do with a client that is at an idle gap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Close it now; its turn is used up.
-    Close,
-    /// Not yet: the gap is too short, or others are first.
-    Wait,
-}
-
 /// The options of a drain, for one core.
 #[derive(Clone, Copy, Debug)]
 pub struct DrainOptions {
@@ -64,25 +55,38 @@ impl Drain {
         (self.options.closes_per_second > 0.0).then(|| self.options.closes_per_second.max(self.left as f64 / seconds))
     }
 
-    /// Judges a client whose gap began at `gap_since_ms`.
-    pub fn judge(&mut self, gap_since_ms: u64, now_ms: u64) -> Verdict {
-        if now_ms < gap_since_ms + self.options.quiet_ms {
-            return Verdict::Wait;
+    /// Whether a gap that began at `gap_since_ms` has been quiet for long enough.
+    pub fn is_quiet(&self, gap_since_ms: u64, now_ms: u64) -> bool {
+        now_ms >= gap_since_ms + self.options.quiet_ms
+    }
+
+    /// Whether a client whose gap began at `gap_since_ms` may be closed now. Its turn is used up, unless it is given back.
+    pub fn take_turn(&mut self, gap_since_ms: u64, now_ms: u64) -> bool {
+        if !self.is_quiet(gap_since_ms, now_ms) {
+            return false;
         }
-        let Some(rate) = self.rate(now_ms) else { return Verdict::Close };
+        let Some(rate) = self.rate(now_ms) else { return true };
         let passed_seconds = now_ms.saturating_sub(self.counted_ms) as f64 / 1e3;
         self.counted_ms = now_ms;
         // A burst is what a tenth of a second allows: after a stall the pace is not made up at once.
         self.allowance = (self.allowance + passed_seconds * rate).min((rate / 10.0).max(1.0));
         if self.allowance < 1.0 {
-            return Verdict::Wait;
+            return false;
         }
         self.allowance -= 1.0;
         self.left = self.left.saturating_sub(1);
-        Verdict::Close
+        true
     }
 
-    /// When a client whose gap began at `gap_since_ms` is to be judged (again).
+    /// The client was at no gap after all: its turn is another's.
+    pub fn give_turn_back(&mut self) {
+        self.left += 1;
+        if self.options.closes_per_second > 0.0 {
+            self.allowance += 1.0;
+        }
+    }
+
+    /// When a client whose gap began at `gap_since_ms` may have its turn.
     pub fn next_look_ms(&self, gap_since_ms: u64, now_ms: u64) -> u64 {
         (gap_since_ms + self.options.quiet_ms).max(now_ms + TURN_MS)
     }

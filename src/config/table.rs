@@ -158,15 +158,22 @@ options! {
     "Limits of a client" {
         /// Size of a message from a client, its frames together; larger: Close 1009.
         message_bytes_max: usize = BYTES, "10 MiB", unit "bytes";
-        /// Time from the first to the last byte of a message; longer: Close 1008.
+        /// Silence inside an unfinished message; longer: Close 1008.
         message_timeout_seconds: u64 = SECONDS, "30", unit "seconds";
+        /// Time from the first to the last byte of a message; longer: Close 1008.
+        message_max_seconds: u64 = SECONDS, "600", unit "seconds";
         /// Silence after which a ping is sent.
         ping_seconds: u64 = SECONDS, "30", unit "seconds";
-        /// Time for any byte to arrive after a ping; longer: the client is gone.
+        /// Time for a sign of life after a ping; longer: the client is gone. Any byte of it is one, and so is a reply that it
+        /// takes, unless slower than `slow_bytes_per_second_min`.
         pong_timeout_seconds: u64 = SECONDS, "20", unit "seconds";
+        /// A client that owes a pong must acknowledge so much of what it is sent, over `pong_timeout_seconds`, to count as
+        /// alive.
+        slow_bytes_per_second_min: u64 = Kind::Integer { min: 1, max: 1 << 30 }, "1000", unit "bytes a second";
         /// An idle gap that has lasted so long ends with Close 1000. 0: never.
         idle_timeout_seconds: u64 = SECONDS_OR_OFF, "180", unit "seconds";
-        /// Time for the client's Close after ours, before the connection is shut down.
+        /// Time in which a closing client may neither send its Close nor acknowledge anything more of what it was sent; then
+        /// our side is shut down, and after as long again the connection is given up.
         close_timeout_seconds: u64 = Kind::Integer { min: 1, max: 60 }, "2", unit "seconds";
         /// Bytes that wait to be sent to one client; more: Close 1008, a slow consumer.
         outbound_bytes_max: usize = BYTES, "16 MiB", unit "bytes per client";

@@ -5,9 +5,7 @@ use std::io;
 use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
 
-use monoio::buf::IoBuf;
 use nix::sys::epoll::EpollEvent;
-use smallvec::SmallVec;
 
 use super::Core;
 use super::readiness::{Events, Ready, TURN_MAX};
@@ -62,11 +60,9 @@ pub fn start(core: &Rc<Core>, stream: Stream, peer: IpAddr, refusal: Option<(u16
 /// Reads what the clients of the core send, as long as the core lives.
 pub async fn read_all(core: Rc<Core>) {
     let mut events: Events = [EpollEvent::empty(); TURN_MAX];
-    // One for all: an idle connection owns none.
-    let mut buffer = Vec::with_capacity(BUFFER_BYTES);
     let error = loop {
         match core.readiness.next(&mut events).await {
-            Ok(ready) => read_ready(&core, ready, &mut buffer),
+            Ok(ready) => read_ready(&core, ready),
             Err(error) => break error,
         }
     };
@@ -74,80 +70,91 @@ pub async fn read_all(core: Rc<Core>) {
 }
 
 /// Reads once from each of `ready`.
-fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone, buffer: &mut Vec<u8>) {
-    let connections = core.connections.borrow();
-    let connection = |slot: SlotIndex| connections.get(slot as usize).and_then(Option::as_deref);
-    let mut ended = SmallVec::<[(SlotIndex, &str); TURN_MAX]>::new();
+fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone) {
     core.turn(ready.clone().count(), |clients| {
+        let connections = core.connections.borrow();
+        let connection = |slot: SlotIndex| connections.get(slot as usize).and_then(Option::as_deref);
         for Ready { slot, .. } in ready.clone() {
             clients.bring_near(slot);
             connection(slot).inspect(|connection| near::bring(*connection));
         }
         for Ready { slot, unfinished } in ready {
-            let Some(connection) = connection(slot) else { continue };
-            if connection.ended.get() || !clients.may_read(slot) {
-                continue;
-            }
-            buffer.clear();
-            match connection.stream.read_now(buffer) {
-                Ok(None) => {}
-                Ok(Some(0)) => ended.push((slot, "the client ended the connection without a Close frame")),
-                Ok(Some(_)) => {
-                    clients.input(slot, buffer);
-                    // Asked at once: who is not read from owes no pong, and perhaps nothing more comes that would have it asked.
-                    // Of what else a client has sent nothing is told unless it is asked for.
-                    if clients.may_read(slot) && (unfinished || buffer.len() == buffer.capacity()) {
-                        core.readiness.look_again(&connection.stream, slot);
-                    }
-                }
-                Err(_) => ended.push((slot, "the connection broke")),
+            if let Some(connection) = connection(slot) {
+                read(core, clients, slot, connection, unfinished);
             }
         }
     });
-    drop(connections);
-    for (slot, reason) in ended {
-        end(core, slot, reason);
+}
+
+/// Reads once from a client, if it may be read from. `unfinished`: one read may leave something behind however little it
+/// brings.
+fn read(core: &Core, clients: &mut Clients, slot: SlotIndex, connection: &Connection, unfinished: bool) {
+    if connection.ended.get() || !clients.may_read(slot) {
+        return;
+    }
+    let mut buffer = core.receive_buffer.borrow_mut();
+    buffer.clear();
+    buffer.reserve(BUFFER_BYTES);
+    match connection.stream.read_now(&mut buffer) {
+        Ok(None) => {}
+        Ok(Some(0)) => {
+            connection.ended.set(true);
+            clients.ended(slot, "the client ended the connection without a Close frame");
+        }
+        Ok(Some(_)) => {
+            clients.input(slot, &mut buffer);
+            // Asked at once: who is not read from owes no pong, and perhaps nothing more comes that would have it asked.
+            // Of what else a client has sent nothing is told unless it is asked for.
+            if clients.may_read(slot) && (unfinished || buffer.len() == buffer.capacity()) {
+                core.readiness.look_again(&connection.stream, slot);
+            }
+        }
+        Err(_) => {
+            connection.ended.set(true);
+            clients.broke(slot, "the connection broke");
+        }
     }
 }
 
-/// Nothing more comes from a client; what it is owed is still sent.
-fn end(core: &Rc<Core>, slot: SlotIndex, reason: &str) {
-    let Some(connection) = core.connection(slot) else { return };
+/// A client is to be judged: reads what has come of it, and says how much it has yet to acknowledge.
+pub fn look(core: &Core, clients: &mut Clients, slot: SlotIndex, connection: &Connection) {
+    read(core, clients, slot, connection, false);
+    clients.looked(slot, connection.stream.unacknowledged());
+}
+
+/// Gives the connection up, now or when the sender has noticed.
+pub fn release(core: &Core, clients: &mut Clients, slot: SlotIndex, connection: &Connection) {
     connection.ended.set(true);
-    core.clients(|clients| clients.ended(slot, reason));
+    // Once more than a courtesy: a peer that still sends sees an end, not a reset, as far as it can be had.
+    connection.stream.shutdown(Shutdown::Both);
     if !connection.sending.get() {
-        release(core, slot, &connection);
+        core.disconnect(slot);
+        clients.release(slot);
     }
 }
 
-/// Gives the connection up: it has ended, and nothing is being sent.
-fn release(core: &Rc<Core>, slot: SlotIndex, connection: &Connection) {
-    // Once more than a courtesy: a peer that still sends sees an end, not a reset, as far as it can be had.
-    connection.stream.shutdown(Shutdown::Write);
-    core.disconnect(slot);
-    core.clients(|clients| clients.release(slot));
-}
-
-/// Sends the rest of a chunk and gives it back, and tells of its progress where it is long: that is how a slow link is told
-/// from a dead one.
+/// Sends the rest of a chunk, and tells how far the kernel has taken it: what the peer acknowledges is counted by that.
 async fn send(
     core: &Rc<Core>,
     slot: SlotIndex,
     connection: &Connection,
-    mut chunk: Vec<u8>,
+    chunk: &[u8],
     mut from: usize,
-) -> io::Result<Vec<u8>> {
-    while from < chunk.len() {
-        let to = chunk.len().min(from + SLICE_BYTES);
-        let (result, slice) = connection.stream.write_all(chunk.slice(from..to)).await;
-        result?;
-        chunk = slice.into_inner();
-        from = to;
-        if from < chunk.len() {
-            core.clients(|clients| clients.progressed(slot));
+) -> io::Result<()> {
+    loop {
+        let slice = &chunk[from..chunk.len().min(from + SLICE_BYTES)];
+        let bytes = connection.stream.send_now(slice)?;
+        from += bytes;
+        if from == chunk.len() {
+            return Ok(());
+        }
+        if bytes > 0 {
+            core.clients(|clients| clients.progressed(slot, bytes));
+        }
+        if bytes < slice.len() {
+            connection.stream.writable().await?;
         }
     }
-    Ok(chunk)
 }
 
 /// Sends what waits for a client as far as the kernel takes it at once, which is nearly always all of it: no task, no
@@ -163,11 +170,11 @@ pub fn send_outbound(core: &Rc<Core>, clients: &mut Clients, slot: SlotIndex, co
                 clients.recycle(chunk);
                 clients.sent(slot);
             }
-            Ok(bytes) => return start_sending(core, slot, connection, Some((chunk, bytes))),
-            Err(_) => {
-                clients.ended(slot, "the connection broke");
-                return connection.stream.shutdown(Shutdown::Both);
+            Ok(bytes) => {
+                clients.progressed(slot, bytes);
+                return start_sending(core, slot, connection, Some((chunk, bytes)));
             }
+            Err(_) => return clients.broke(slot, "the connection broke"),
         }
     }
     start_sending(core, slot, connection, None);
@@ -182,19 +189,20 @@ fn start_sending(core: &Rc<Core>, slot: SlotIndex, connection: &Rc<Connection>, 
         while let Some((chunk, from)) =
             rest.take().or_else(|| core.clients(|clients| clients.take_outbound(slot)).map(|chunk| (chunk, 0)))
         {
-            let Ok(chunk) = send(&core, slot, &connection, chunk, from).await else {
-                core.clients(|clients| clients.ended(slot, "the connection broke"));
-                connection.stream.shutdown(Shutdown::Both);
+            if send(&core, slot, &connection, &chunk, from).await.is_err() {
+                core.clients(|clients| clients.broke(slot, "the connection broke"));
                 break;
-            };
+            }
             core.clients(|clients| {
                 clients.recycle(chunk);
                 clients.sent(slot);
             });
         }
         connection.sending.set(false);
-        if connection.ended.get() {
-            release(&core, slot, &connection);
-        }
+        core.clients(|clients| {
+            if clients.is_over(slot) {
+                release(&core, clients, slot, &connection);
+            }
+        });
     });
 }

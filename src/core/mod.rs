@@ -64,6 +64,8 @@ pub struct Core {
     index: usize,
     clients: RefCell<Clients>,
     connections: RefCell<Vec<Option<Rc<Connection>>>>,
+    /// What is read from clients, one after the other: an idle connection owns no buffer.
+    receive_buffer: RefCell<Vec<u8>>,
     /// Memory for the next decisions.
     spare_output: RefCell<Output>,
     /// Which clients have something to be read.
@@ -125,6 +127,7 @@ impl Core {
             index: options.index,
             clients: RefCell::new(Clients::new(context)),
             connections: RefCell::default(),
+            receive_buffer: RefCell::default(),
             spare_output: RefCell::default(),
             readiness: Readiness::new()?,
             links: (0..names.domains.len()).map(Link::new).collect(),
@@ -197,11 +200,14 @@ impl Core {
         }
         each(&output.send, &mut |slot, connection| connection::send_outbound(self, clients, slot, connection));
         each(&output.half_close, &mut |_, connection| connection.stream.shutdown(Shutdown::Write));
-        each(&output.hang_up, &mut |slot, connection| {
-            connection.stream.shutdown(Shutdown::Both);
-            self.readiness.look_again(&connection.stream, slot);
-        });
+        each(&output.look, &mut |slot, connection| connection::look(self, clients, slot, connection));
         each(&output.resume, &mut |slot, connection| self.readiness.look_again(&connection.stream, slot));
+        drop(connections);
+        for &slot in &output.hang_up {
+            if let Some(connection) = self.connection(slot) {
+                connection::release(self, clients, slot, &connection);
+            }
+        }
     }
 
     /// Milliseconds since the process began.

@@ -4,7 +4,7 @@
 //! socket down.
 #![expect(
     unsafe_code,
-    reason = "one TcpStream lent to a reader and a writer, as monoio's own Split does; a receive into a vector's room"
+    reason = "one TcpStream lent to a reader and a writer, as monoio's own Split does; a receive into a vector's room; an ioctl"
 )]
 
 use std::cell::UnsafeCell;
@@ -92,6 +92,20 @@ impl Stream {
     /// Waits until there is something to read, an end or an error; owns no buffer meanwhile.
     pub async fn readable(&self) -> io::Result<()> {
         self.stream().readable(false).await
+    }
+
+    /// Waits until the kernel takes more, or the connection has broken.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.stream().writable(false).await
+    }
+
+    /// Bytes that the kernel has taken and the peer's TCP has not acknowledged, our FIN among them (`SIOCOUTQ`).
+    pub fn unacknowledged(&self) -> u64 {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ, which Linux also calls TIOCOUTQ, writes one int.
+        let result = unsafe { libc::ioctl(self.fd, libc::TIOCOUTQ, &raw mut bytes) };
+        debug_assert_eq!(result, 0, "every TCP socket knows this");
+        u64::try_from(bytes).unwrap_or(0)
     }
 
     /// Appends what has come, as far as `buffer` has room, which it must have; without waiting and without the ring.

@@ -15,7 +15,7 @@ fn closed_within(drain: &mut Drain, from_ms: u64, ms: u64, waiting: usize) -> us
     let mut now_ms = from_ms;
     while now_ms < from_ms + ms {
         now_ms += 20;
-        while left > 0 && drain.judge(0, now_ms) == Verdict::Close {
+        while left > 0 && drain.take_turn(0, now_ms) {
             left -= 1;
         }
     }
@@ -26,10 +26,10 @@ fn closed_within(drain: &mut Drain, from_ms: u64, ms: u64, waiting: usize) -> us
 fn a_gap_shorter_than_the_quiet_time_is_not_closed_and_uses_no_turn() {
     let mut drain = drain(1, 120, 2_000.0);
     for now_ms in START_MS..START_MS + 250 {
-        assert_eq!(drain.judge(START_MS, now_ms), Verdict::Wait);
+        assert!(!drain.take_turn(START_MS, now_ms));
     }
     assert_eq!(drain.next_look_ms(START_MS, START_MS + 20), START_MS + 250);
-    assert_eq!(drain.judge(START_MS, START_MS + 250), Verdict::Close);
+    assert!(drain.take_turn(START_MS, START_MS + 250));
 }
 
 #[test]

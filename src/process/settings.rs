@@ -98,8 +98,10 @@ impl Settings {
         Limits {
             handshake_timeout_ms: config.handshake_timeout_seconds * 1_000,
             message_timeout_ms: config.message_timeout_seconds * 1_000,
+            message_max_ms: config.message_max_seconds * 1_000,
             ping_ms: config.ping_seconds * 1_000,
             pong_timeout_ms: config.pong_timeout_seconds * 1_000,
+            slow_bytes_per_second_min: config.slow_bytes_per_second_min,
             idle_timeout_ms: config.idle_timeout_seconds * 1_000,
             request_max_ms: config.request_max_seconds * 1_000,
             connect_max_ms: config.connect_max_seconds * 1_000,

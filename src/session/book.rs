@@ -27,6 +27,8 @@ pub struct Pending {
     pub kind: Kind,
     /// When it was relayed, ms.
     pub since_ms: u64,
+    /// When something came about it last, or about another of its conversation, ms. It was relayed then at the latest.
+    pub heard_ms: u64,
     /// Which envelope of the conversation carried it.
     pub push: u32,
     /// The method, for the drain log; empty for a CONNECT.
@@ -84,6 +86,18 @@ impl Conversation {
     fn take(&mut self, trace: i64, is: impl Fn(Kind) -> bool) -> Option<Pending> {
         let at = self.pending.iter().position(|pending| pending.trace.value == trace && is(pending.kind))?;
         Some(self.pending.remove(at))
+    }
+
+    fn is_occupied(&self) -> bool {
+        !self.pending.is_empty() && (self.connected || self.pending.iter().any(|p| p.kind == Kind::Connect))
+    }
+
+    /// Something has come about this conversation at `now_ms`: what is pending in it is alive. One worker does all of it,
+    /// one after the other, so that news of one request is news of those behind it. A CONNECT waits for its own answer.
+    pub fn heard(&mut self, now_ms: u64) {
+        for pending in self.pending.iter_mut().filter(|pending| pending.kind == Kind::Request) {
+            pending.heard_ms = now_ms;
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -201,10 +215,12 @@ impl Book {
         self.conversations().iter().find(|c| c.connected && c.is_of(thread)).map(|c| c.n)
     }
 
-    /// Whether a CONNECT of `thread` is pending.
-    pub fn is_connecting(&self, thread: &str) -> bool {
-        self.connecting() > 0
-            && self.conversations().iter().any(|c| c.is_of(thread) && c.pending.iter().any(|p| p.kind == Kind::Connect))
+    /// Whether further envelopes of `thread` must wait: a CONNECT of it is pending, or its session has something under way.
+    /// A Perl worker drops what is queued behind a DISCONNECT that it reads while it serves, and a C worker that calls
+    /// another service meanwhile answers what is queued in reversed order (quirk 16).
+    pub fn is_occupied(&self, thread: &str) -> bool {
+        (self.connecting() > 0 || self.sessions() > 0)
+            && self.conversations().iter().any(|c| c.is_of(thread) && c.is_occupied())
     }
 
     /// Opens a conversation and says its number. `address` is that of its service.

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::book::Book;
+use super::closing::Closing;
 use super::context::Context;
 use super::outbound::Outbound;
 use super::output::{Level, SlotIndex};
 use crate::counters::{self, Limit};
 use crate::opensrf::envelope::Trace;
-use crate::opensrf::{envelope, error};
+use crate::opensrf::error;
 use crate::websocket::decoder::{Decoder, Event};
 use crate::websocket::handshake::{self, Progress};
 use crate::websocket::{CloseCode, frame};
@@ -22,14 +23,7 @@ pub(super) enum Stage {
     /// WebSocket messages flow.
     Open,
     /// Our last frame (or HTTP refusal) is queued; what still comes is read and discarded.
-    Closing {
-        /// When the closing began, ms.
-        since_ms: u64,
-        /// The peer owes a Close frame. When it does not (any more), our side is shut down once all is sent.
-        awaits_close: bool,
-        /// Our side has been shut down.
-        half_closed: bool,
-    },
+    Closing(Closing),
     /// The socket is to be given back.
     Gone,
 }
@@ -37,7 +31,7 @@ pub(super) enum Stage {
 /// What an open client is counted as; exclusive, the first that holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Reply bytes that the kernel has not taken.
+    /// Reply bytes that are not delivered: the peer's TCP has not acknowledged them.
     Sending,
     /// Something pending, or waiting in the backlog.
     Waiting,
@@ -55,11 +49,13 @@ pub(super) struct Times {
     pub(super) accepted_ms: u64,
     /// Any byte came; also the start of a read pause.
     pub(super) received_ms: u64,
-    /// The upgrade, the last byte of a data message, the last byte of a reply taken by the kernel.
+    /// The upgrade, the last byte of a data message, the last byte of a reply taken by the kernel, then delivered.
     pub(super) activity_ms: u64,
     /// The first byte of a message that is not complete came; 0 = none.
     pub(super) message_since_ms: u64,
-    /// A ping was sent and nothing has come since; 0 = none.
+    /// The last byte of it came.
+    pub(super) message_heard_ms: u64,
+    /// A ping was sent and nothing has come since, or a slow reader was found alive; 0 = no pong is owed.
     pub(super) ping_since_ms: u64,
     /// When the first pending request may have to be given up; `u64::MAX` = none.
     pub(super) requests_due_ms: u64,
@@ -79,8 +75,12 @@ pub struct Client {
     pub(super) book: Book,
     pub(super) outbound: Outbound,
     pub(super) times: Times,
-    /// A reply is among the unsent bytes, not only control frames.
-    pub(super) reply_unsent: bool,
+    /// How far the peer had acknowledged what it was sent when it began to owe a pong.
+    pub(super) acknowledged_at_ping: u64,
+    /// The shell was asked to look at it.
+    pub(super) asked: bool,
+    /// It has its turn in the pace of the drain, if it is at a gap when it has been looked at.
+    pub(super) has_turn: bool,
     /// Bad messages in a row.
     pub(super) garbage: u32,
     /// REQUESTs relayed.
@@ -115,7 +115,9 @@ impl Client {
                 requests_due_ms: u64::MAX,
                 ..Times::default()
             },
-            reply_unsent: false,
+            acknowledged_at_ping: 0,
+            asked: false,
+            has_turn: false,
             garbage: 0,
             requests: 0,
             paused: false,
@@ -148,8 +150,21 @@ impl Client {
                     }
                 }
             }
-            Stage::Open | Stage::Closing { awaits_close: true, .. } => self.frames(cx, bytes),
-            Stage::Closing { .. } | Stage::Gone => {}
+            Stage::Open | Stage::Closing(_) => {
+                if self.reads_frames() {
+                    self.frames(cx, bytes);
+                }
+            }
+            Stage::Gone => {}
+        }
+    }
+
+    /// Whether what comes is read as frames; else it is discarded.
+    pub(super) fn reads_frames(&self) -> bool {
+        match &self.stage {
+            Stage::Open => true,
+            Stage::Closing(closing) => closing.awaits_close(),
+            Stage::Handshake(_) | Stage::Gone => false,
         }
     }
 
@@ -184,13 +199,14 @@ impl Client {
         counters::add(&cx.counts().handshakes_refused, 1);
         cx.output.log(Level::Debug, format!("client {}: handshake refused with {status}", self.address));
         self.outbound.answer(&mut cx.spare, response);
-        self.stage = Stage::Closing { since_ms: cx.now_ms, awaits_close: false, half_closed: false };
+        self.stage = Stage::Closing(Closing::new(cx.now_ms, false));
     }
 
     fn frames(&mut self, cx: &mut Context, input: &mut [u8]) {
         let mut decoder = std::mem::take(&mut self.decoder);
+        let gathered = decoder.gathered();
         let mut at = 0;
-        while matches!(self.stage, Stage::Open | Stage::Closing { awaits_close: true, .. }) {
+        while self.reads_frames() {
             match decoder.next(input, &mut at, cx.limits.message_bytes_max) {
                 Ok(None) => break,
                 Ok(Some(Event::Message(text))) => {
@@ -220,104 +236,28 @@ impl Client {
                         self.close(cx, violation.code, reason);
                     }
                     // No frame can be found any more: the peer's Close will not be recognised.
-                    if let Stage::Closing { awaits_close, .. } = &mut self.stage {
-                        *awaits_close = false;
+                    if let Stage::Closing(closing) = &mut self.stage {
+                        closing.close_came(cx.now_ms);
                     }
                 }
             }
         }
         decoder.release();
-        if matches!(self.stage, Stage::Open | Stage::Closing { awaits_close: true, .. }) {
+        if self.reads_frames() {
             self.decoder = decoder;
             if self.decoder.is_clean() {
                 self.times.message_since_ms = 0;
-            } else if self.times.message_since_ms == 0 {
-                self.times.message_since_ms = cx.now_ms;
+            } else {
+                if self.times.message_since_ms == 0 {
+                    self.times.message_since_ms = cx.now_ms;
+                    self.times.message_heard_ms = cx.now_ms;
+                }
+                // A ping between its fragments is no byte of the message.
+                if self.decoder.gathered() != gathered {
+                    self.times.message_heard_ms = cx.now_ms;
+                }
             }
         }
-    }
-
-    fn peer_closed(&mut self, cx: &mut Context, code: Option<u16>) {
-        match &mut self.stage {
-            Stage::Open => {
-                let reason = match code {
-                    Some(code) => format!("closed by the client with {code}"),
-                    None => "closed by the client".to_owned(),
-                };
-                self.begin_closing(cx, &reason, false);
-                self.outbound.frame(&mut cx.spare, 8, |out| frame::close_echo(out, code));
-            }
-            Stage::Closing { awaits_close, .. } => *awaits_close = false,
-            Stage::Handshake(_) | Stage::Gone => {}
-        }
-    }
-
-    /// A message that arrived after our Close: discarded, counted, named in the log.
-    fn crossed(&mut self, cx: &mut Context, text: &[u8]) {
-        if let Ok(envelope) = cx.read(text) {
-            for message in envelope.messages.iter().filter(|m| m.kind == envelope::Kind::Request) {
-                counters::add(&cx.counts().crossed_close, 1);
-                let line = format!(
-                    "client {}: a request crossed our Close frame and was not relayed: {} {}",
-                    self.address,
-                    envelope.service.as_deref().unwrap_or("-").escape_debug(),
-                    message.method.as_deref().unwrap_or("-").escape_debug(),
-                );
-                cx.output.log(Level::Warn, line);
-            }
-        }
-    }
-
-    /// Sends a Close frame and ends the client's conversations; what the client still sends is discarded.
-    pub(super) fn close(&mut self, cx: &mut Context, code: u16, reason: &str) {
-        if matches!(self.stage, Stage::Open) {
-            self.outbound.frame(&mut cx.spare, reason.len() + 8, |out| frame::close(out, code, reason));
-            self.begin_closing(cx, &format!("closed with {code}: {reason}"), true);
-        }
-    }
-
-    fn begin_closing(&mut self, cx: &mut Context, reason: &str, awaits_close: bool) {
-        self.stage = Stage::Closing { since_ms: cx.now_ms, awaits_close, half_closed: false };
-        self.leave(cx, reason);
-    }
-
-    /// The connection is over: the peer ended it, it broke, or its time to close ran out.
-    pub(super) fn gone(&mut self, cx: &mut Context, reason: &str) {
-        match &mut self.stage {
-            // The peer has said all it will say; what it is owed (our Close frame) is still sent.
-            Stage::Closing { awaits_close, half_closed, .. } if !self.outbound.is_empty() => {
-                *awaits_close = false;
-                *half_closed = true;
-                return;
-            }
-            Stage::Open => {
-                self.leave(cx, reason);
-            }
-            Stage::Handshake(_) | Stage::Closing { .. } | Stage::Gone => {}
-        }
-        self.stage = Stage::Gone;
-    }
-
-    /// Ends the client's conversations: its workers are freed, replies that still come find nobody.
-    fn leave(&mut self, cx: &mut Context, reason: &str) {
-        let book = std::mem::take(&mut self.book);
-        for conversation in book.conversations().iter().filter(|c| c.connected) {
-            self.disconnect_worker(cx, conversation);
-        }
-        // While the peer owes us its Close, what it sends must still be told apart: it may be half a message now.
-        if !matches!(self.stage, Stage::Closing { awaits_close: true, .. }) {
-            self.decoder = Decoder::new();
-        }
-        self.times.message_since_ms = 0;
-        let _ = writeln!(
-            cx.output.activity,
-            "[{}] [] disconnect after {}.{:03} s, {} requests: {}",
-            self.address,
-            (cx.now_ms - self.times.accepted_ms) / 1000,
-            (cx.now_ms - self.times.accepted_ms) % 1000,
-            self.requests,
-            reason.escape_debug(),
-        );
     }
 
     /// Sends our own error replies: one envelope for each of `traces`, since the browser client reads only the first
@@ -348,7 +288,6 @@ impl Client {
             return;
         }
         counters::add(&cx.counts().messages_out, 1);
-        self.reply_unsent = true;
         self.outbound.text(&mut cx.spare, bytes_hint, write);
     }
 
@@ -363,19 +302,11 @@ impl Client {
         slow
     }
 
-    /// The kernel has taken some of what was handed out: the peer has acknowledged what came before. A slow link is
-    /// no dead one, though its pong is far behind.
-    pub(super) fn progressed(&mut self, cx: &Context) {
-        if self.times.ping_since_ms > 0 {
-            self.times.ping_since_ms = cx.now_ms;
-        }
-    }
-
     /// The kernel has taken the chunk that was handed out.
     pub(super) fn sent(&mut self, cx: &mut Context) {
+        let was_unsent = self.outbound.is_unsent();
         self.outbound.sent();
-        self.progressed(cx);
-        if self.outbound.is_empty() && std::mem::take(&mut self.reply_unsent) {
+        if was_unsent && !self.outbound.is_unsent() {
             self.times.activity_ms = cx.now_ms;
         }
     }
@@ -397,7 +328,7 @@ impl Client {
     pub(super) fn class(&self) -> Option<Class> {
         if !matches!(self.stage, Stage::Open) {
             None
-        } else if self.reply_unsent {
+        } else if self.outbound.is_sending() {
             Some(Class::Sending)
         } else if self.book.pending() > 0 || !self.book.backlog().is_empty() {
             Some(Class::Waiting)
@@ -409,8 +340,9 @@ impl Client {
     }
 
     /// Since when the client has been at an idle gap; `None` while it is not, or may not be: of one that is not read from, a
-    /// request may have come.
+    /// request may have come, and what was not looked at since it was sent may not have arrived.
     pub(super) fn gap_since_ms(&self) -> Option<u64> {
-        (self.class() == Some(Class::Idle) && self.decoder.is_clean() && !self.paused).then_some(self.times.activity_ms)
+        (self.class() == Some(Class::Idle) && self.decoder.is_clean() && !self.paused && self.outbound.is_delivered())
+            .then_some(self.times.activity_ms)
     }
 }

@@ -108,9 +108,25 @@ impl Clients {
         self.with(slot, |client, cx| client.input(cx, bytes));
     }
 
-    /// The client's connection ended or broke.
+    /// The client has ended its side of the connection: nothing more comes of it.
     pub fn ended(&mut self, slot: SlotIndex, reason: &str) {
-        self.with(slot, |client, cx| client.gone(cx, reason));
+        self.with(slot, |client, cx| client.ended(cx, reason));
+    }
+
+    /// The client's connection broke.
+    pub fn broke(&mut self, slot: SlotIndex, reason: &str) {
+        self.with(slot, |client, cx| client.broke(cx, reason));
+    }
+
+    /// The client has been looked at, as [`Output::look`] asked: its TCP has yet to acknowledge `unacknowledged` bytes of
+    /// what the kernel has taken for it.
+    pub fn looked(&mut self, slot: SlotIndex, unacknowledged: u64) {
+        self.with(slot, |client, cx| client.looked(cx, unacknowledged));
+    }
+
+    /// Whether the client's connection is over, as [`Output::hang_up`] said.
+    pub fn is_over(&self, slot: SlotIndex) -> bool {
+        self.client(slot).is_some_and(|client| matches!(client.stage, Stage::Gone))
     }
 
     /// Refuses a connection that has not shaken hands.
@@ -123,12 +139,12 @@ impl Clients {
         self.slots[slot as usize].client.as_mut().filter(|client| client.outbound.is_ready())?.outbound.take()
     }
 
-    /// The kernel has taken a part of the chunk.
-    pub fn progressed(&mut self, slot: SlotIndex) {
-        self.with(slot, |client, cx| client.progressed(cx));
+    /// The kernel has taken `bytes` more of the chunk, and not the last.
+    pub fn progressed(&mut self, slot: SlotIndex, bytes: usize) {
+        self.with(slot, |client, _| client.outbound.progressed(bytes));
     }
 
-    /// The kernel has taken the chunk.
+    /// The kernel has taken all of the chunk.
     pub fn sent(&mut self, slot: SlotIndex) {
         self.with(slot, |client, cx| client.sent(cx));
     }
@@ -159,8 +175,7 @@ impl Clients {
     pub fn release(&mut self, slot: SlotIndex) {
         self.with(slot, |client, cx| {
             client.outbound = super::outbound::Outbound::default();
-            client.gone(cx, "connection lost");
-            client.stage = Stage::Gone;
+            client.broke(cx, "connection lost");
             // Half a message may have come after our Close: what is counted for it must be given back, too.
             client.decoder = Decoder::new();
         });
@@ -361,10 +376,12 @@ impl Clients {
     fn settle(&mut self, slot: SlotIndex) {
         let Some(client) = &mut self.slots[slot as usize].client else { return };
         let cx = &mut self.context;
-        if let Stage::Closing { awaits_close: false, half_closed: half_closed @ false, .. } = &mut client.stage
+        // One that is being looked at may turn out to be over, and needs no half-close then.
+        if let Stage::Closing(closing) = &mut client.stage
             && client.outbound.is_empty()
+            && !client.asked
+            && closing.shut_down(cx.now_ms)
         {
-            *half_closed = true;
             cx.output.half_close.push(slot);
         }
         if matches!(client.stage, Stage::Gone) {
@@ -380,6 +397,7 @@ impl Clients {
             client.times.ping_since_ms = 0;
             if client.times.message_since_ms > 0 {
                 client.times.message_since_ms = cx.now_ms;
+                client.times.message_heard_ms = cx.now_ms;
             }
             self.paused.retain(|paused| *paused != slot);
             cx.output.resume.push(slot);

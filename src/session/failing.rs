@@ -85,7 +85,7 @@ impl Client {
         let now_ms = cx.now_ms;
         let (request_max_ms, connect_max_ms) = (cx.limits.request_max_ms, cx.limits.connect_max_ms);
         let due = |pending: &Pending| {
-            pending.since_ms + if pending.kind == Kind::Connect { connect_max_ms } else { request_max_ms }
+            pending.heard_ms + if pending.kind == Kind::Connect { connect_max_ms } else { request_max_ms }
         };
         let lost = "a link to the bus broke while this was under way, and its reply may be lost; \
                     it may or may not have been carried out";

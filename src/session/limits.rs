@@ -10,19 +10,23 @@ use crate::websocket::handshake::Policy;
 pub struct Limits {
     /// From accept to the end of the HTTP header.
     pub handshake_timeout_ms: u64,
-    /// From the first to the last byte of a message.
+    /// Silence inside an unfinished message.
     pub message_timeout_ms: u64,
+    /// From the first to the last byte of a message.
+    pub message_max_ms: u64,
     /// Silence after which a ping is sent.
     pub ping_ms: u64,
-    /// From a ping to any byte.
+    /// From a ping to a sign of life.
     pub pong_timeout_ms: u64,
+    /// What a client that owes a pong must take in that time to count as alive, bytes a second.
+    pub slow_bytes_per_second_min: u64,
     /// An idle gap after which a client is closed; 0 = never.
     pub idle_timeout_ms: u64,
-    /// The age at which a request is given up.
+    /// Silence about a request after which it is given up.
     pub request_max_ms: u64,
     /// The age at which a CONNECT is given up.
     pub connect_max_ms: u64,
-    /// From our Close frame to the peer's.
+    /// How long a closing client may acknowledge nothing more and say nothing, twice.
     pub close_timeout_ms: u64,
     /// After a reconnection: until a request whose reply may be lost is given up.
     pub bus_lost_reply_ms: u64,
@@ -62,8 +66,10 @@ impl Default for Limits {
         Self {
             handshake_timeout_ms: 10_000,
             message_timeout_ms: 30_000,
+            message_max_ms: 600_000,
             ping_ms: 30_000,
             pong_timeout_ms: 20_000,
+            slow_bytes_per_second_min: 1_000,
             idle_timeout_ms: 180_000,
             request_max_ms: 600_000,
             connect_max_ms: 30_000,

@@ -5,6 +5,7 @@
 //!
 //! - [`clients`]: the table of a core's clients; the way in for bytes from either side, ticks and failures
 //! - [`client`]: one WebSocket client: its stage, timers, unsent frames, and its [`book`]
+//! - [`closing`](client): the end of a client, without a reset while it takes what it is sent
 //! - [`relay`](client): from an envelope to the bus, and the backlog
 //! - [`reply`](client): from a bus message to the client
 //! - [`book`]: the conversations of one client
@@ -20,6 +21,7 @@ pub mod audit;
 pub mod book;
 pub mod client;
 pub mod clients;
+mod closing;
 pub mod context;
 mod failing;
 pub mod limits;

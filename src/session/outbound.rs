@@ -1,4 +1,7 @@
-//! Frames for one client that the kernel has not taken.
+//! Frames for one client: what the kernel has not taken, and how far the peer has acknowledged what it has.
+//!
+//! Offsets count the bytes that were ever queued for the connection. The kernel takes them in order, and the peer's TCP
+//! acknowledges them in order; how far, the shell asks the kernel when that matters (SIOCOUTQ).
 
 use std::collections::VecDeque;
 
@@ -8,7 +11,7 @@ use crate::websocket::frame;
 /// Small frames are put together up to this size, so that a burst costs one send.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Unsent bytes, in chunks of whole frames. Owns no memory when empty.
+/// Unsent bytes, in chunks of whole frames, and what is known of those sent. Owns no memory when nothing is unsent.
 #[derive(Debug, Default)]
 pub struct Outbound {
     /// The chunk that is sent next; empty where none waits.
@@ -20,6 +23,16 @@ pub struct Outbound {
     queued_bytes: usize,
     /// Bytes of the chunk that the shell is sending; 0 = none.
     in_flight: usize,
+    /// How many of those the kernel has taken.
+    in_flight_taken: usize,
+    /// How far the kernel has taken what was queued.
+    taken: u64,
+    /// How far the peer had acknowledged that when it was last looked at.
+    acknowledged: u64,
+    /// Where the last reply ends. Behind it are control frames at most.
+    reply_end: u64,
+    /// The last look found a reply that the kernel had taken and the peer had not acknowledged.
+    late: bool,
     /// Bytes at the front of the queue that are no frame but the answer to the handshake: they are never dropped.
     answer_bytes: usize,
     /// The bytes of each frame ever queued: the simulator's oracle cannot know how long our own texts are.
@@ -28,7 +41,7 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// Appends one text frame around what `write` appends; `bytes_hint` is about how much that is.
+    /// Appends one text frame, a reply, around what `write` appends; `bytes_hint` is about how much that is.
     pub fn text(&mut self, spare: &mut Spare, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
         self.frame(spare, bytes_hint + frame::HEADER_BYTES_MAX, |chunk| {
             // The header's size depends on the payload's, which is known only afterwards: leave room for the
@@ -45,6 +58,7 @@ impl Outbound {
                 chunk.truncate(chunk.len() - gap);
             }
         });
+        self.reply_end = self.end();
     }
 
     /// Puts the answer to the handshake first.
@@ -70,6 +84,11 @@ impl Outbound {
         self.frames_queued.push(tail.len() - before);
     }
 
+    /// Where what was queued ends.
+    fn end(&self) -> u64 {
+        self.taken + (self.in_flight - self.in_flight_taken + self.queued_bytes) as u64
+    }
+
     /// Bytes that wait or are being sent.
     pub fn bytes(&self) -> usize {
         self.queued_bytes + self.in_flight
@@ -78,6 +97,51 @@ impl Outbound {
     /// True when the kernel has taken everything.
     pub fn is_empty(&self) -> bool {
         self.bytes() == 0
+    }
+
+    /// True when the peer is known to have acknowledged everything.
+    pub fn is_all_acknowledged(&self) -> bool {
+        self.is_empty() && self.acknowledged == self.taken
+    }
+
+    /// Bytes of replies that are not known to have been acknowledged, control frames before them included.
+    pub fn undelivered_bytes(&self) -> u64 {
+        self.reply_end.saturating_sub(self.acknowledged)
+    }
+
+    /// Whether the peer is known to have acknowledged every reply.
+    pub fn is_delivered(&self) -> bool {
+        self.acknowledged >= self.reply_end
+    }
+
+    /// Whether a reply is on its way: the kernel has not taken it, or a look has found it not acknowledged. What was not
+    /// looked at yet is neither that nor delivered.
+    pub fn is_sending(&self) -> bool {
+        self.is_unsent() || self.late
+    }
+
+    /// Whether the last look found a reply on its way.
+    pub fn is_late(&self) -> bool {
+        self.late
+    }
+
+    /// Whether the kernel has not taken every reply.
+    pub fn is_unsent(&self) -> bool {
+        self.taken < self.reply_end
+    }
+
+    /// How far the peer is known to have acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// The kernel was asked: the peer has yet to acknowledge `bytes` of what it has taken. Says whether it has
+    /// acknowledged more than at the last look.
+    pub fn looked(&mut self, bytes: u64) -> bool {
+        let before = self.acknowledged;
+        self.acknowledged = before.max(self.taken.saturating_sub(bytes));
+        self.late = self.acknowledged < self.reply_end.min(self.taken);
+        self.acknowledged > before
     }
 
     /// True when a chunk waits and none is being sent.
@@ -100,9 +164,17 @@ impl Outbound {
         Some(chunk)
     }
 
-    /// The kernel has taken the chunk.
+    /// The kernel has taken `bytes` of the chunk, and not the last.
+    pub fn progressed(&mut self, bytes: usize) {
+        self.taken += bytes as u64;
+        self.in_flight_taken += bytes;
+        debug_assert!(self.in_flight_taken < self.in_flight, "the last is told by `sent`");
+    }
+
+    /// The kernel has taken all of the chunk.
     pub fn sent(&mut self) {
-        self.in_flight = 0;
+        self.taken += (self.in_flight - self.in_flight_taken) as u64;
+        (self.in_flight, self.in_flight_taken) = (0, 0);
     }
 
     /// Whether there is a heap buffer, for the tests.
@@ -126,5 +198,7 @@ impl Outbound {
             self.next = Vec::new();
         }
         self.queued_bytes = self.answer_bytes;
+        self.reply_end = self.reply_end.min(self.end());
+        self.late &= !self.is_delivered();
     }
 }

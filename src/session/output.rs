@@ -23,9 +23,12 @@ pub struct Output {
     pub pushes: Vec<(usize, Push)>,
     /// Clients that have bytes to send and no send in flight.
     pub send: Vec<SlotIndex>,
+    /// Clients that are to be looked at before they are judged: what has come of them is read, then
+    /// [`Clients::looked`](super::clients::Clients::looked) told how much they have yet to acknowledge.
+    pub look: Vec<SlotIndex>,
     /// Clients whose sending side is to be shut down: all is sent, the peer's end is awaited.
     pub half_close: Vec<SlotIndex>,
-    /// Clients whose socket is to be shut down: nothing more is to be read or written.
+    /// Clients whose connection is over: the socket is to be given back.
     pub hang_up: Vec<SlotIndex>,
     /// Clients that may be read from again.
     pub resume: Vec<SlotIndex>,
@@ -43,9 +46,9 @@ impl Output {
 
     /// Forgets everything but the memory.
     pub fn clear(&mut self) {
-        let Self { pushes, send, half_close, hang_up, resume, events, activity } = self;
+        let Self { pushes, send, look, half_close, hang_up, resume, events, activity } = self;
         pushes.clear();
-        for slots in [send, half_close, hang_up, resume] {
+        for slots in [send, look, half_close, hang_up, resume] {
             slots.clear();
         }
         events.clear();
@@ -56,6 +59,7 @@ impl Output {
     pub fn is_empty(&self) -> bool {
         self.pushes.is_empty()
             && self.send.is_empty()
+            && self.look.is_empty()
             && self.half_close.is_empty()
             && self.hang_up.is_empty()
             && self.resume.is_empty()

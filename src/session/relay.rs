@@ -89,7 +89,7 @@ impl Client {
 
     fn must_wait(&self, cx: &Context, thread: &str, counted: usize) -> bool {
         let backlog = self.book.backlog();
-        if self.book.is_connecting(thread) || backlog.iter().any(|waiting| *waiting.thread == *thread) {
+        if self.book.is_occupied(thread) || backlog.iter().any(|waiting| *waiting.thread == *thread) {
             return true;
         }
         if counted == 0 {
@@ -99,7 +99,7 @@ impl Client {
         if full {
             cx.hit(Limit::parallel_max);
         }
-        full || backlog.iter().any(|waiting| !self.book.is_connecting(&waiting.thread))
+        full || backlog.iter().any(|waiting| !self.book.is_occupied(&waiting.thread))
     }
 
     /// Whether `counted` more would be too many in flight. A lone envelope may always go, whatever it holds.
@@ -116,7 +116,7 @@ impl Client {
         while let Some(waiting) = self.book.backlog().get(at)
             && matches!(self.stage, Stage::Open)
         {
-            let in_order = !blocked.contains(&waiting.thread) && !self.book.is_connecting(&waiting.thread);
+            let in_order = !blocked.contains(&waiting.thread) && !self.book.is_occupied(&waiting.thread);
             // What is not counted, a DISCONNECT, passes what waits for others to end, though never its own thread.
             if in_order && waiting.counted > 0 {
                 parallel_full = parallel_full || self.is_parallel_full(cx, waiting.counted);
@@ -139,6 +139,13 @@ impl Client {
     }
 
     fn relay(&mut self, cx: &mut Context, envelope: &Envelope<'_>) {
+        // Without a session of ours a DISCONNECT means nothing to anybody (quirk 17).
+        let only_disconnects = envelope.messages.iter().all(|message| message.kind == Kind::Disconnect);
+        if only_disconnects && self.book.session_of(&envelope.thread).is_none() {
+            counters::add(&cx.counts().disconnects_ignored, envelope.messages.len() as u64);
+            self.garbage = 0;
+            return;
+        }
         let xid = envelope.xid.as_deref().map_or_else(|| Cow::Owned(cx.make_xid()), Cow::Borrowed);
         let relayed = self.route(cx, envelope).and_then(|route| self.dispatch(cx, envelope, route, &xid));
         if let Err(refused) = relayed {
@@ -248,6 +255,7 @@ impl Client {
                 trace: message.trace,
                 kind: message.kind,
                 since_ms: cx.now_ms,
+                heard_ms: cx.now_ms,
                 push,
                 method: cx.spare.methods.get(head(message.method.as_deref().unwrap_or_default()), |name| name.into()),
                 lost_at_ms: 0,

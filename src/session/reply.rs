@@ -29,6 +29,7 @@ impl Client {
     /// A bus message for conversation `n`; says false when that conversation is forgotten.
     pub(super) fn reply(&mut self, cx: &mut Context, n: u64, text: &[u8], reply: &Reply<'_>) -> bool {
         let Some(conversation) = self.book.get_mut(n) else { return false };
+        conversation.heard(cx.now_ms);
         for pending in &mut conversation.pending {
             if pending.lost_at_ms > 0 && reply.messages.iter().any(|m| m.trace == Some(pending.trace.value)) {
                 pending.lost_at_ms = 0;
@@ -49,7 +50,7 @@ impl Client {
             let named = |pending: &&Pending| reply.messages.iter().any(|m| m.trace == Some(pending.trace.value));
             conversation.pending.iter().filter(named).map(|pending| pending.trace).collect()
         };
-        let pending_before = self.book.pending();
+        let before = (self.book.pending(), self.book.sessions());
         let mut done = Consequences::default();
         for (at, message) in reply.messages.iter().enumerate() {
             if message.kind == ReplyKind::Status {
@@ -101,7 +102,8 @@ impl Client {
             conversation.thread_spelled = spelled;
         }
         self.book.forget_if_over(n);
-        if self.book.pending() < pending_before {
+        // What waited for room, or for the session, has its turn.
+        if self.book.pending() < before.0 || self.book.sessions() < before.1 {
             self.relay_backlog(cx);
         }
         true

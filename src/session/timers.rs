@@ -1,11 +1,17 @@
 //! The timers of one client: when it must be looked at, and what is done then.
 
-use super::client::{Class, Client, Stage};
+use super::book::Pending;
+use super::client::{Class, Client, Stage, Times};
 use super::context::Context;
 use super::output::Level;
 use crate::counters::{self, Limit};
-use crate::drain::Verdict;
+use crate::opensrf::envelope::Kind;
 use crate::websocket::{CloseCode, frame, handshake};
+
+/// How soon a client whose last reply may not have arrived is looked at, and again, ms: a busy one never is.
+const DELIVERY_LOOK_MS: u64 = 1_000;
+/// The same during a drain, which waits for it.
+const DRAIN_DELIVERY_LOOK_MS: u64 = 20;
 
 impl Client {
     /// When something may have to be done if nothing happens before; `u64::MAX` = never.
@@ -14,19 +20,15 @@ impl Client {
         let times = &self.times;
         match &self.stage {
             Stage::Handshake(_) => times.accepted_ms + limits.handshake_timeout_ms,
-            Stage::Closing { since_ms, .. } => since_ms + limits.close_timeout_ms,
+            Stage::Closing(closing) => closing.due_ms(limits.close_timeout_ms, self.outbound.is_all_acknowledged()),
             Stage::Gone => u64::MAX,
             Stage::Open => {
-                let mut due = times.requests_due_ms;
-                if self.paused {
-                    // The peer cannot be heard while nothing is read from it.
-                } else if times.ping_since_ms > 0 {
-                    due = due.min(times.ping_since_ms + limits.pong_timeout_ms);
-                } else {
-                    due = due.min(times.received_ms + limits.ping_ms);
+                let mut due = times.requests_due_ms.min(self.delivery_due_ms(cx));
+                if !self.paused {
+                    due = due.min(self.pong_due_ms(cx).unwrap_or(times.received_ms + limits.ping_ms));
                 }
-                if times.message_since_ms > 0 && !self.paused {
-                    due = due.min(times.message_since_ms + limits.message_timeout_ms);
+                if let Some(message_due_ms) = self.message_due_ms(cx) {
+                    due = due.min(message_due_ms);
                 }
                 if let Some(since_ms) = self.gap_since_ms() {
                     if let Some(drain) = &cx.drain {
@@ -40,6 +42,30 @@ impl Client {
         }
     }
 
+    /// When it must be asked whether the last reply has arrived.
+    fn delivery_due_ms(&self, cx: &Context) -> u64 {
+        let look_ms = if cx.drain.is_some() { DRAIN_DELIVERY_LOOK_MS } else { DELIVERY_LOOK_MS };
+        // What the kernel has not taken cannot have arrived.
+        if self.outbound.is_delivered() || self.outbound.is_unsent() {
+            u64::MAX
+        } else {
+            self.times.activity_ms + look_ms
+        }
+    }
+
+    /// When a pong is too late; `None` where none is owed, or the client cannot be heard because nothing is read from it.
+    fn pong_due_ms(&self, cx: &Context) -> Option<u64> {
+        let since_ms = self.times.ping_since_ms;
+        (since_ms > 0 && !self.paused).then_some(since_ms + cx.limits.pong_timeout_ms)
+    }
+
+    /// When an unfinished message has been silent for too long, or takes too long.
+    fn message_due_ms(&self, cx: &Context) -> Option<u64> {
+        let Times { message_since_ms: since_ms, message_heard_ms: heard_ms, .. } = self.times;
+        (since_ms > 0 && !self.paused)
+            .then(|| (heard_ms + cx.limits.message_timeout_ms).min(since_ms + cx.limits.message_max_ms))
+    }
+
     /// The core stood still for `stalled_ms`: what the peer sent meanwhile has not been read, so it gets that time back.
     pub(super) fn forgive(&mut self, stalled_ms: u64, now_ms: u64) {
         // What began after the stall, before this tick, has nothing to be forgiven: no time may lie ahead.
@@ -48,92 +74,182 @@ impl Client {
         if matches!(self.stage, Stage::Handshake(_)) {
             forgive(&mut times.accepted_ms);
         }
-        for since_ms in [&mut times.ping_since_ms, &mut times.message_since_ms] {
-            if *since_ms > 0 {
-                forgive(since_ms);
-            }
+        if times.ping_since_ms > 0 {
+            forgive(&mut times.ping_since_ms);
         }
-        if let Stage::Closing { since_ms, .. } = &mut self.stage {
-            forgive(since_ms);
+        if times.message_since_ms > 0 {
+            forgive(&mut times.message_since_ms);
+            forgive(&mut times.message_heard_ms);
+        }
+        if let Stage::Closing(closing) = &mut self.stage {
+            closing.forgive(forgive);
         }
     }
 
-    /// Does what is due.
+    /// Does what is due. Nobody is judged for a silence before it has been looked at: what a client sent may lie unread
+    /// because the core was busy, and only the kernel knows what it has acknowledged.
     pub(super) fn tick(&mut self, cx: &mut Context) {
         let now_ms = cx.now_ms;
+        let is_due = match &self.stage {
+            Stage::Gone => return,
+            Stage::Handshake(_) => now_ms >= self.times.accepted_ms + cx.limits.handshake_timeout_ms,
+            Stage::Closing(_) => now_ms >= self.due_ms(cx),
+            Stage::Open => {
+                if now_ms >= self.times.requests_due_ms {
+                    self.give_up(cx);
+                    // Telling a slow consumer closes it: nothing may follow the Close, no ping and no second reason.
+                    if !matches!(self.stage, Stage::Open) {
+                        return;
+                    }
+                }
+                self.is_judgement_due(cx)
+            }
+        };
+        if is_due {
+            self.ask(cx);
+        } else {
+            self.ping_if_due(cx);
+        }
+    }
+
+    /// Sends a ping to an open client that has been silent for long enough.
+    fn ping_if_due(&mut self, cx: &mut Context) {
+        if matches!(self.stage, Stage::Open)
+            && !self.paused
+            && self.times.ping_since_ms == 0
+            && cx.now_ms >= self.times.received_ms + cx.limits.ping_ms
+        {
+            self.times.ping_since_ms = cx.now_ms;
+            self.acknowledged_at_ping = self.outbound.acknowledged();
+            self.outbound.frame(&mut cx.spare, 2, |out| frame::ping(out, b""));
+        }
+    }
+
+    /// Whether an open client is to be judged. During a drain it takes its turn for that.
+    fn is_judgement_due(&mut self, cx: &mut Context) -> bool {
+        let now_ms = cx.now_ms;
+        if let Some(since_ms) = self.gap_since_ms() {
+            self.has_turn = self.has_turn || cx.drain.as_mut().is_some_and(|drain| drain.take_turn(since_ms, now_ms));
+        }
+        self.has_turn
+            || self.is_idle_for_too_long(cx)
+            || now_ms >= self.delivery_due_ms(cx)
+            || self.pong_due_ms(cx).is_some_and(|due_ms| now_ms >= due_ms)
+            || self.message_due_ms(cx).is_some_and(|due_ms| now_ms >= due_ms)
+    }
+
+    fn is_idle_for_too_long(&self, cx: &Context) -> bool {
+        let idle_ms = cx.limits.idle_timeout_ms;
+        idle_ms > 0 && cx.drain.is_none() && self.gap_since_ms().is_some_and(|since_ms| cx.now_ms >= since_ms + idle_ms)
+    }
+
+    /// Has the shell look at this client.
+    pub(super) fn ask(&mut self, cx: &mut Context) {
+        if !std::mem::replace(&mut self.asked, true) {
+            cx.output.look.push(self.slot);
+        }
+    }
+
+    /// The client has been looked at: what had come was read before this call, and its TCP has yet to acknowledge
+    /// `unacknowledged` bytes of what the kernel has taken. It is judged.
+    pub(super) fn looked(&mut self, cx: &mut Context, unacknowledged: u64) {
+        self.asked = false;
+        let (was_delivered, was_late) = (self.outbound.is_delivered(), self.outbound.is_late());
+        let progressed = self.outbound.looked(match &self.stage {
+            Stage::Closing(closing) => closing.without_fin(unacknowledged),
+            Stage::Handshake(_) | Stage::Open | Stage::Gone => unacknowledged,
+        });
+        // When it was delivered is known to the last look. The quiet time of a drain counts from when it surely was; the idle
+        // time-out is not as fine.
+        if !was_delivered && (was_late || !self.outbound.is_delivered() || cx.drain.is_some()) {
+            self.times.activity_ms = cx.now_ms;
+        }
+        if !matches!(self.stage, Stage::Open)
+            && std::mem::take(&mut self.has_turn)
+            && let Some(drain) = &mut cx.drain
+        {
+            // What the look has read was its Close.
+            drain.give_turn_back();
+        }
         match &self.stage {
             Stage::Handshake(_) => {
-                if now_ms >= self.times.accepted_ms + cx.limits.handshake_timeout_ms {
+                if cx.now_ms >= self.times.accepted_ms + cx.limits.handshake_timeout_ms {
                     cx.hit(Limit::handshake_timeout_seconds);
                     let response = handshake::refuse(408, "the handshake took too long (handshake_timeout_seconds)");
                     self.refuse(cx, 408, &response);
                 }
             }
-            Stage::Closing { since_ms, awaits_close, .. } => {
-                if now_ms >= since_ms + cx.limits.close_timeout_ms {
-                    if *awaits_close {
-                        cx.hit(Limit::close_timeout_seconds);
-                    }
-                    self.stage = Stage::Gone;
-                }
+            Stage::Closing(_) => self.judge_closing(cx, progressed),
+            Stage::Open => {
+                self.judge(cx);
+                self.ping_if_due(cx);
             }
-            Stage::Open => self.tick_open(cx),
             Stage::Gone => {}
         }
     }
 
-    fn tick_open(&mut self, cx: &mut Context) {
+    fn judge(&mut self, cx: &mut Context) {
         let now_ms = cx.now_ms;
-        if now_ms >= self.times.requests_due_ms {
-            self.give_up(cx);
-            // Telling a slow consumer closes it: nothing may follow the Close, no ping and no second reason.
-            if !matches!(self.stage, Stage::Open) {
-                return;
+        if std::mem::take(&mut self.has_turn)
+            && let Some(drain) = &mut cx.drain
+        {
+            // What the look has read may have been a message: then the gap begins anew.
+            if self.gap_since_ms().is_some_and(|since_ms| drain.is_quiet(since_ms, now_ms)) {
+                counters::add(&cx.counts().closed_at_gap, 1);
+                return self.close(cx, CloseCode::RESTART, "this gateway is being drained; reconnect");
             }
+            drain.give_turn_back();
         }
-        if let Some(since_ms) = self.gap_since_ms() {
-            match cx.drain.as_mut().map(|drain| drain.judge(since_ms, now_ms)) {
-                Some(Verdict::Close) => {
-                    counters::add(&cx.counts().closed_at_gap, 1);
-                    self.close(cx, CloseCode::RESTART, "this gateway is being drained; reconnect");
-                    return;
-                }
-                None if cx.limits.idle_timeout_ms > 0 && now_ms >= since_ms + cx.limits.idle_timeout_ms => {
-                    cx.hit(Limit::idle_timeout_seconds);
-                    self.close(cx, CloseCode::IDLE, "idle for too long (idle_timeout_seconds)");
-                    return;
-                }
-                Some(Verdict::Wait) | None => {}
+        if self.is_idle_for_too_long(cx) {
+            cx.hit(Limit::idle_timeout_seconds);
+            return self.close(cx, CloseCode::IDLE, "idle for too long (idle_timeout_seconds)");
+        }
+        if self.message_due_ms(cx).is_some_and(|due_ms| now_ms >= due_ms) {
+            if now_ms >= self.times.message_since_ms + cx.limits.message_max_ms {
+                cx.hit(Limit::message_max_seconds);
+                self.close(cx, CloseCode::POLICY, "a message took too long to arrive (message_max_seconds)");
+            } else {
+                cx.hit(Limit::message_timeout_seconds);
+                self.close(cx, CloseCode::POLICY, "silence in the middle of a message (message_timeout_seconds)");
             }
-        }
-        if self.paused {
-            return;
-        }
-        if self.times.message_since_ms > 0 && now_ms >= self.times.message_since_ms + cx.limits.message_timeout_ms {
-            cx.hit(Limit::message_timeout_seconds);
-            self.close(cx, CloseCode::POLICY, "a message took too long to arrive (message_timeout_seconds)");
-        } else if self.times.ping_since_ms > 0 {
-            if now_ms >= self.times.ping_since_ms + cx.limits.pong_timeout_ms {
-                cx.hit(Limit::pong_timeout_seconds);
-                self.gone(cx, "no sign of life after a ping (pong_timeout_seconds)");
-            }
-        } else if now_ms >= self.times.received_ms + cx.limits.ping_ms {
-            self.times.ping_since_ms = now_ms;
-            self.outbound.frame(&mut cx.spare, 2, |out| frame::ping(out, b""));
+        } else if self.pong_due_ms(cx).is_some_and(|due_ms| now_ms >= due_ms) {
+            self.judge_pong(cx);
         }
     }
 
-    /// The drain's deadline: whoever is still here is closed.
-    pub(super) fn drain_deadline(&mut self, cx: &mut Context) {
-        if !matches!(self.stage, Stage::Open) {
-            return;
-        }
-        if self.gap_since_ms().is_some() {
-            counters::add(&cx.counts().closed_at_gap, 1);
+    /// A pong is late: who takes what it is sent, and not too slowly, is alive, however far its pong is behind.
+    fn judge_pong(&mut self, cx: &mut Context) {
+        let acknowledged = self.outbound.acknowledged();
+        let taken = acknowledged - self.acknowledged_at_ping;
+        if taken.saturating_mul(1_000) >= cx.limits.slow_bytes_per_second_min.saturating_mul(cx.limits.pong_timeout_ms)
+        {
+            self.times.ping_since_ms = cx.now_ms;
+            self.acknowledged_at_ping = acknowledged;
+        } else if self.outbound.is_all_acknowledged() || taken == 0 {
+            cx.hit(Limit::pong_timeout_seconds);
+            self.broke(cx, "no sign of life after a ping (pong_timeout_seconds)");
         } else {
-            self.count_cut(cx, "at the deadline");
+            cx.hit(Limit::slow_bytes_per_second_min);
+            self.broke(cx, "it owes a pong and takes its replies too slowly (slow_bytes_per_second_min)");
         }
-        self.close(cx, CloseCode::RESTART, "this gateway is being drained; reconnect");
+    }
+
+    /// The drain's deadline has passed: whoever is still here is closed. Nothing more is read of anybody first: what is
+    /// not relayed now may be sent again elsewhere.
+    pub(super) fn drain_deadline(&mut self, cx: &mut Context) {
+        match &self.stage {
+            Stage::Open if self.gap_since_ms().is_some() => {
+                counters::add(&cx.counts().closed_at_gap, 1);
+                self.close(cx, CloseCode::RESTART, "this gateway is being drained; reconnect");
+            }
+            Stage::Open => {
+                self.count_cut(cx, "at the deadline");
+                // Not 1012: what it asked for may have been carried out, and must not be sent again unseen.
+                self.close(cx, CloseCode::GOING_AWAY, "this gateway is being drained, and its time is over; reconnect");
+            }
+            Stage::Closing(_) if !self.outbound.is_delivered() => self.count_cut(cx, "at the deadline"),
+            Stage::Handshake(_) | Stage::Closing(_) | Stage::Gone => {}
+        }
     }
 
     /// The process is told to stop.
@@ -150,48 +266,55 @@ impl Client {
                 let response = handshake::refuse(503, "the gateway is stopping; reconnect");
                 self.refuse(cx, 503, &response);
             }
-            Stage::Closing { .. } | Stage::Gone => {}
+            Stage::Closing(_) | Stage::Gone => {}
         }
     }
 
     /// The client is closed during a drain, and not at a gap.
     fn count_cut(&self, cx: &mut Context, when: &str) {
         counters::add(&cx.counts().closed_at_deadline, 1);
-        counters::add(&cx.counts().cut, u64::from(self.is_busy()));
-        let line = format!("drain: client {} was cut off {when}: {}", self.address, self.holds(cx.now_ms));
+        let is_busy = self.is_busy();
+        counters::add(&cx.counts().cut, u64::from(is_busy));
+        // Half a message was never a request: its client loses nothing by being closed.
+        let word = if is_busy { "cut off" } else { "closed" };
+        let line = format!("drain: client {} was {word} {when}: {}", self.address, self.holds(cx.now_ms));
         cx.output.log(Level::Warn, line);
     }
 
-    /// What the client still holds, for the log: its oldest request or session, unsent bytes.
+    /// What the client still holds, for the log: its oldest request or session, replies on their way.
     fn holds(&self, now_ms: u64) -> String {
         match self.oldest(now_ms) {
             Some((service, method, age_ms)) => {
                 format!("{} {} for {age_ms} ms", service.escape_debug(), method.escape_debug())
             }
-            None if self.is_busy() => format!("{} bytes not sent", self.outbound.bytes()),
+            None if self.is_busy() => format!("{} bytes not delivered", self.outbound.undelivered_bytes()),
+            None if self.decoder.is_clean() => "what it sent last may not have been read".to_owned(),
             None => "half a message".to_owned(),
         }
     }
 
-    /// The service, method and age of what the client has waited for longest; a session's method is empty.
+    /// The service, method and age of what the client has waited for longest; `CONNECT` and `session` stand for the method
+    /// of what has none.
     pub(super) fn oldest(&self, now_ms: u64) -> Option<(&str, &str, u64)> {
         let conversations = self.book.conversations();
+        let method = |pending: &'_ Pending| if pending.kind == Kind::Connect { "CONNECT" } else { "" };
         let pending = conversations
             .iter()
-            .flat_map(|c| c.pending.iter().map(move |p| (c.service(), &*p.method, now_ms - p.since_ms)))
-            .max_by_key(|(.., age_ms)| *age_ms);
+            .flat_map(|c| c.pending.iter().map(move |p| (c, p)))
+            .min_by_key(|(_, p)| p.since_ms)
+            .map(|(c, p)| (c.service(), if p.method.is_empty() { method(p) } else { &*p.method }, now_ms - p.since_ms));
         let session = || {
             conversations
                 .iter()
                 .filter(|c| c.connected)
-                .map(|c| (c.service(), "", now_ms - c.connected_since_ms))
+                .map(|c| (c.service(), "session", now_ms - c.connected_since_ms))
                 .max_by_key(|(.., age_ms)| *age_ms)
         };
         pending.or_else(session)
     }
 
-    /// Whether the drain still waits for this client for a reason other than its turn.
+    /// Whether a close would take something from this client: something pending, a session, a reply on its way.
     pub(super) fn is_busy(&self) -> bool {
-        matches!(self.class(), Some(Class::Sending | Class::Waiting | Class::Session))
+        matches!(self.class(), Some(Class::Sending | Class::Waiting | Class::Session)) || !self.outbound.is_delivered()
     }
 }

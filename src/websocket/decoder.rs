@@ -138,6 +138,12 @@ impl Decoder {
         self.rest.as_ref().map_or(0, |rest| size_of::<Rest>() + rest.message.capacity())
     }
 
+    /// Bytes gathered of what is unfinished: those of the message, and of a frame header. It changes with each byte of a
+    /// message, and with no whole control frame.
+    pub fn gathered(&self) -> usize {
+        self.rest.as_ref().map_or(0, |rest| rest.message.len() + usize::from(rest.header_len))
+    }
+
     /// Gives the memory of the event lent out last back; what is unfinished stays. [`Decoder::next`] does the same.
     pub fn release(&mut self) {
         if self.rest.is_some() && self.is_clean() {

@@ -197,7 +197,7 @@ fn osrf_msg_must_hold_messages_and_one_bad_message_refuses_the_whole_envelope() 
 #[test]
 fn a_thread_trace_is_an_integer_however_it_is_spelled() {
     let (_redis, _gateway, mut client, mut bus) = trio(&[]);
-    for trace in ["1.5", "\"x\"", "\"\"", "null", "{}", "[1]", "true", "\"1.5\"", "\" 1\"", "1e99"] {
+    for trace in ["1.5", "\"x\"", "\"\"", "{}", "[1]", "true", "\"1.5\"", "\" 1\"", "1e99"] {
         client.send(&envelope(
             "s",
             "t",
@@ -217,6 +217,27 @@ fn a_thread_trace_is_an_integer_however_it_is_spelled() {
         assert!(arrived.text.contains(&format!(r#""threadTrace":{trace}"#)), "as spelled: {}", arrived.text);
         bus.complete(&arrived, "1");
         client.until_status(205);
+    }
+}
+
+#[test]
+fn a_message_without_a_thread_trace_is_number_0_as_evergreens_documentation_has_it() {
+    let (_redis, _gateway, mut client, mut bus) = trio(&[]);
+    let payload = r#""payload":{"__c":"osrfMethod","__p":{"method":"m","params":[]}}"#;
+    for parameters in [
+        format!(r#"{{"type":"REQUEST",{payload}}}"#),
+        format!(r#"{{"threadTrace":null,"type":"REQUEST",{payload}}}"#),
+        format!(r#"{{"type":"REQUEST","threadTrace" : null,{payload}}}"#),
+        format!(r#"{{"type":"REQUEST",{payload},"threadTrace":null}}"#),
+    ] {
+        client.send(&format!(
+            r#"{{"service":"s","thread":"t","osrf_msg":[{{"__c":"osrfMessage","__p":{parameters}}}]}}"#
+        ));
+        let arrived = bus.next();
+        assert_eq!((&*arrived.trace(0), arrived.method(0)), ("0", "m"), "{}", arrived.text);
+        assert_eq!(arrived.text.matches("threadTrace").count(), 1, "{}", arrived.text);
+        bus.complete(&arrived, "1");
+        assert!(client.until_status(205).iter().all(|got| got.ends().iter().all(|(trace, _)| trace == "0")));
     }
 }
 

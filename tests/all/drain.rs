@@ -260,7 +260,7 @@ fn at_the_deadline_a_request_without_an_answer_is_cut_with_exit_3_and_named_in_t
     gateway.until_count("waiting_for_replies", 1);
     let t0 = Instant::now();
     gateway.signal(Signal::SIGUSR1);
-    assert_eq!(client.close_code(LONG).0, Some(1012));
+    assert_eq!(client.close_code(LONG).0, Some(1001), "not 1012: it may have been carried out");
     assert!(t0.elapsed() > Duration::from_millis(4_500), "cut after {:?}", t0.elapsed());
     assert_eq!(gateway.wait_exit(PATIENCE), 3);
     assert!(gateway.log().lines().any(|line| line.contains("opensrf.demo.never") && line.contains("opensrf.demo")));
@@ -275,7 +275,7 @@ fn at_the_deadline_workers_of_sessions_are_told_and_the_exit_code_is_3() {
     bus.accept();
     client.until_status(200);
     gateway.signal(Signal::SIGUSR1);
-    assert_eq!(client.close_code(PATIENCE).0, Some(1012));
+    assert_eq!(client.close_code(PATIENCE).0, Some(1001));
     assert_eq!(bus.next_own().kinds(), ["DISCONNECT"]);
     assert_eq!(gateway.wait_exit(PATIENCE), 3);
 }

@@ -27,7 +27,7 @@ fn a_handshake_that_takes_too_long_is_answered_with_408() {
     world.pass(20);
     assert!(world.received[&slot].starts_with(b"HTTP/1.1 408 "));
     assert_eq!((&*world.half_closed, world.hits(Limit::handshake_timeout_seconds)), (&[slot][..], 1));
-    world.pass(2_000);
+    world.pass(2_100);
     assert_eq!(world.hung_up, [slot]);
     world.check_gauges();
     assert_eq!(world.counts().handshaking.load(Relaxed), 0);
@@ -153,10 +153,14 @@ fn a_peer_that_never_answers_our_close_is_hung_up_after_close_timeout() {
     let mut world = World::new();
     let slot = world.client();
     world.clients.stop(1001, false);
-    world.pass(1_980);
-    assert!(world.hung_up.is_empty());
+    world.pass(2_080);
+    assert_eq!((&*world.half_closed, world.hits(Limit::close_timeout_seconds)), (&[][..], 0));
     world.pass(20);
-    assert_eq!((&*world.hung_up, world.hits(Limit::close_timeout_seconds)), (&[slot][..], 1));
+    assert_eq!((&*world.half_closed, world.hits(Limit::close_timeout_seconds)), (&[slot][..], 1));
+    world.pass(1_980);
+    assert!(world.hung_up.is_empty(), "its end is waited for as long again");
+    world.pass(20);
+    assert_eq!(world.hung_up, [slot]);
     world.check_gauges();
 }
 
@@ -225,7 +229,7 @@ fn a_protocol_violation_is_closed_with_its_code_and_the_rest_is_discarded() {
         world.say(slot, envelope("t", &[request(0)]));
         assert_eq!(world.pushed().len(), 0);
         assert!(world.hung_up.is_empty(), "read and discarded: no reset");
-        world.pass(2_000);
+        world.pass(2_100);
         assert_eq!(world.hung_up, [slot]);
     }
 }

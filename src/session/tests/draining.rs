@@ -89,7 +89,7 @@ fn a_session_keeps_its_client_open_until_the_disconnect() {
     world.drain(120, 2_000.0);
     world.pass(60_000);
     assert!(world.is_open(slot));
-    assert_eq!(world.clients.oldest().map(|o| (o.service, o.method)), Some(("opensrf.math".into(), String::new())));
+    assert_eq!(world.clients.oldest().map(|o| (o.service, o.method)), Some(("opensrf.math".into(), "session".into())));
     world.say(slot, envelope("t", &[disconnect(1)]));
     world.pass(QUIET_MS + TICK_MS);
     assert_eq!((world.closed_with(slot), world.drained()), (Some(1012), (1, 0)));
@@ -169,14 +169,14 @@ fn the_deadline_cuts_who_is_busy_and_counts_who_waited_only_for_its_turn_as_clos
     world.settle();
     assert_eq!(world.drained(), (1, 3));
     assert_eq!(world.closed_with(turn), Some(1012));
-    assert_eq!((world.closed_with(busy), world.closed_with(session)), (Some(1012), Some(1012)));
+    assert_eq!((world.closed_with(busy), world.closed_with(session)), (Some(1001), Some(1001)));
     let farewell = world.pushed_one();
     assert_eq!((farewell.thread(), farewell.kinds()), (connected.thread(), vec!["DISCONNECT"]));
     world.stalled.clear();
     world.drain_outbound(unsent);
     assert_eq!(
         (world.heard(unsent).len(), world.closed_with(unsent)),
-        (1, Some(1012)),
+        (1, Some(1001)),
         "what was unsent is not dropped"
     );
     world.answer(&push, WORKER, &complete(0));
@@ -253,7 +253,7 @@ fn what_a_client_that_was_cut_still_held_is_named_and_only_what_it_lost_counts_a
     world.clients.context.now_ms += 5_000;
     world.say(busy, envelope("u", &[request(0)]));
     world.clients.context.now_ms += 1_000;
-    let bytes = world.state(unsent).outbound.bytes();
+    let bytes = world.state(unsent).outbound.undelivered_bytes();
     let oldest = world.clients.oldest().expect("somebody waits");
     assert_eq!((&*oldest.service, &*oldest.method, oldest.age_ms), ("opensrf.math", "add", 6_000));
     world.drain(120, 2_000.0);
@@ -261,10 +261,14 @@ fn what_a_client_that_was_cut_still_held_is_named_and_only_what_it_lost_counts_a
     world.settle();
     assert_eq!(world.drained(), (0, 3));
     assert_eq!(world.counts().cut.load(Relaxed), 2, "half a message is no loss");
-    for line in ["half a message", &format!("{bytes} bytes not sent"), "opensrf.math add for 6000 ms"] {
-        let named =
-            world.log.iter().filter(|(_, text)| text.contains("cut off at the deadline") && text.contains(line));
-        assert_eq!(named.count(), 1, "{line}");
+    for (line, word) in [
+        ("half a message", "closed"),
+        (&*format!("{bytes} bytes not delivered"), "cut off"),
+        ("opensrf.math add for 6000 ms", "cut off"),
+    ] {
+        let said = format!("was {word} at the deadline: {line}");
+        let named = world.log.iter().filter(|(_, text)| text.contains(&said));
+        assert_eq!(named.count(), 1, "{said}");
     }
 }
 

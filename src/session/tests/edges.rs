@@ -45,9 +45,9 @@ fn a_peer_that_ends_while_it_is_owed_our_close_keeps_its_connection_until_that_i
     world.stalled.clear();
     world.drain_outbound(slot);
     assert_eq!(world.closed_with(slot), Some(1001));
-    world.clients.ended(slot, "the client ended the connection");
     world.settle();
-    assert_eq!(world.hung_up, [slot], "with nothing owed it is hung up at once");
+    world.pass(100);
+    assert_eq!(world.hung_up, [slot], "once it has acknowledged what it was owed");
     assert!(world.clients.is_empty());
 }
 
@@ -69,38 +69,6 @@ fn a_refused_connection_gets_the_response_and_is_counted() {
     world.settle();
     assert!(world.received[&slot].starts_with(b"HTTP/1.1 503 "));
     assert_eq!((world.counts().handshakes_refused.load(Relaxed), &*world.half_closed), (1, &[slot][..]));
-}
-
-#[test]
-fn a_slow_link_that_still_moves_is_no_dead_one() {
-    let mut world = World::with(|limits| limits.idle_timeout_ms = 0);
-    let (moving, dead) = (world.client(), world.client());
-    for slot in [moving, dead] {
-        world.say(slot, envelope("t", &[request(0)]));
-        let push = world.pushed_one();
-        world.stalled.insert(slot);
-        world.answer(&push, WORKER, &complete(0));
-        assert!(world.take_chunk(slot));
-    }
-    // A ping is queued behind the chunk at 30 s; its pong is owed by 50 s, or 20 s after the last sign of life.
-    world.pass(45_000);
-    world.clients.progressed(moving);
-    world.pass(15_000);
-    assert!(world.is_open(moving) && !world.is_open(dead));
-    world.clients.sent(moving);
-    world.settle();
-    world.pass(15_000);
-    assert!(world.is_open(moving), "a chunk that went is a sign of life too");
-    world.pass(10_000);
-    assert!(!world.is_open(moving));
-}
-
-#[test]
-fn nothing_is_held_against_a_client_that_was_not_pinged() {
-    let mut world = World::new();
-    let slot = world.client();
-    world.clients.progressed(slot);
-    assert_eq!(world.state(slot).times.ping_since_ms, 0);
 }
 
 #[test]
@@ -309,8 +277,10 @@ fn a_disconnect_never_passes_a_request_of_its_own_thread_that_waits_for_room() {
     world.answer(&busy[0], WORKER, &complete(0));
     assert_eq!(world.pushed().len(), 0, "there is room for one, not for two");
     world.answer(&busy[1], WORKER, &complete(0));
-    let kinds: Vec<_> = world.pushed().iter().map(|push| push.kinds().len()).collect();
-    assert_eq!(kinds, [2, 1]);
+    let requests = world.pushed_one();
+    assert_eq!(requests.kinds().len(), 2);
+    world.answer(&requests, WORKER, &[complete(1), complete(2)].concat());
+    assert_eq!(world.pushed_one().kinds(), ["DISCONNECT"]);
 }
 
 #[test]
@@ -337,18 +307,23 @@ fn a_client_is_looked_at_when_its_next_timer_runs_out_and_not_before() {
     world.mute.insert(slot);
     world.clients.context.now_ms += 5_000;
     world.answer(&push, WORKER, &[status(0, 200)]);
-    assert_eq!(due_in(&world, slot), 25_000, "the ping: a session is no gap");
+    assert_eq!(due_in(&world, slot), 1_000, "whether the reply has arrived");
+    world.pass(1_000);
+    assert_eq!(due_in(&world, slot), 24_000, "the ping: a session is no gap");
     let other = world.client();
     world.say(other, envelope("t", &[request(1)]));
     assert_eq!(world.state(other).times.requests_due_ms, world.now_ms() + 600_000);
-    world.pass(25_000);
+    world.pass(24_000);
     assert_eq!(due_in(&world, slot), 20_000, "the pong");
     world.input(slot, &masked(OpCode::Text, b"12345678")[..9]);
     assert_eq!(due_in(&world, slot), 30_000, "the half message, and the ping");
     world.clients.context.now_ms += 1_000;
     world.input(slot, b"x");
-    assert_eq!(due_in(&world, slot), 29_000, "the half message");
+    assert_eq!(due_in(&world, slot), 30_000, "the half message, and the ping");
     world.clients.stop(1001, false);
+    assert_eq!(due_in(&world, slot), 100, "whether our Close has arrived");
+    world.settle();
+    world.pass(100);
     assert_eq!(due_in(&world, slot), 2_000, "the peer's Close");
     world.clients.ended(slot, "x");
     assert!(world.state(slot).due_ms(&world.clients.context) > world.now_ms());

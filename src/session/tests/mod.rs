@@ -84,6 +84,10 @@ struct World {
     heard: HashMap<SlotIndex, Vec<Heard>>,
     /// Clients whose kernel buffers are full.
     stalled: HashSet<SlotIndex>,
+    /// Bytes that a client's TCP has not acknowledged; of others it has acknowledged all.
+    unacknowledged: HashMap<SlotIndex, u64>,
+    /// Bytes that a client has sent and the core has not read.
+    unread: HashMap<SlotIndex, Vec<u8>>,
     /// Clients that answer no ping.
     mute: HashSet<SlotIndex>,
     half_closed: Vec<SlotIndex>,
@@ -119,6 +123,8 @@ impl World {
             received: HashMap::new(),
             heard: HashMap::new(),
             stalled: HashSet::new(),
+            unacknowledged: HashMap::new(),
+            unread: HashMap::new(),
             mute: HashSet::new(),
             half_closed: Vec::new(),
             hung_up: Vec::new(),
@@ -134,6 +140,8 @@ impl World {
         self.received.remove(&slot);
         self.heard.remove(&slot);
         self.stalled.remove(&slot);
+        self.unacknowledged.remove(&slot);
+        self.unread.remove(&slot);
         self.mute.remove(&slot);
         self.settle();
         slot
@@ -171,7 +179,7 @@ impl World {
 
     /// The client's end is gone, and the shell gives the socket back.
     fn hang_up(&mut self, slot: SlotIndex) {
-        self.clients.ended(slot, "the connection broke");
+        self.clients.broke(slot, "the connection broke");
         self.settle();
         self.clients.release(slot);
         self.settle();
@@ -296,6 +304,12 @@ impl World {
                 if !self.stalled.contains(&slot) {
                     self.drain_outbound(slot);
                 }
+            }
+            for slot in output.look {
+                if let Some(mut bytes) = self.unread.remove(&slot) {
+                    self.clients.input(slot, &mut bytes);
+                }
+                self.clients.looked(slot, self.unacknowledged.get(&slot).copied().unwrap_or(0));
             }
             for slot in output.hang_up {
                 if self.clients.client(slot).is_some_and(|client| matches!(client.stage, Stage::Gone)) {

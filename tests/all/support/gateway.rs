@@ -268,6 +268,13 @@ impl Gateway {
         status["cores"].as_array().into_iter().flatten().filter_map(|core| core[counter].as_u64()).sum()
     }
 
+    /// A line of `/metrics`, summed over the cores.
+    pub fn metric(&self, name: &str) -> f64 {
+        let body = self.http("GET", "/metrics").body;
+        let of = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        body.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
     /// How often a limit was hit.
     pub fn limit(&self, name: &str) -> u64 {
         self.status()["limits"][name].as_u64().unwrap_or(0)

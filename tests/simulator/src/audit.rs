@@ -9,12 +9,16 @@ use super::clients::Clients;
 pub struct Audit {
     /// 0 handshake, 1 open, 2 closing, 3 gone.
     pub stage: u8,
+    /// A closing one's Close frame is awaited.
+    pub awaits_close: bool,
     pub generation: u32,
     pub outbound_bytes: usize,
     pub backlog: usize,
     pub backlog_bytes: usize,
     pub decoder_bytes: usize,
     pub header_bytes: usize,
+    /// Bytes gathered of what is unfinished.
+    pub gathered: usize,
     pub pending: usize,
     pub sessions: usize,
     pub conversations: usize,
@@ -45,15 +49,17 @@ pub fn audit(clients: &Clients, slot: u32) -> Option<Audit> {
         stage: match &client.stage {
             Stage::Handshake(_) => 0,
             Stage::Open => 1,
-            Stage::Closing { .. } => 2,
+            Stage::Closing(_) => 2,
             Stage::Gone => 3,
         },
+        awaits_close: matches!(&client.stage, Stage::Closing(closing) if closing.awaits_close()),
         generation: client.generation,
         outbound_bytes: client.outbound.bytes(),
         backlog: client.book.backlog().len(),
         backlog_bytes,
         decoder_bytes: client.decoder.bytes_held(),
         header_bytes: if let Stage::Handshake(header) = &client.stage { header.len() } else { 0 },
+        gathered: client.decoder.gathered(),
         pending,
         sessions,
         conversations: conversations.len(),

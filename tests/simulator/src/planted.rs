@@ -48,14 +48,14 @@ planted! {
     "newcomer-overtakes": "an envelope goes past those of its thread that wait",
         "src/session/relay.rs", "|| backlog.iter().any(|waiting| *waiting.thread == *thread)" => "";
     "disconnect-not-sent": "a worker is not told that its session's client is gone",
-        "src/session/client.rs", "self.disconnect_worker(cx, conversation);" => "let _ = conversation;";
+        "src/session/closing.rs", "self.disconnect_worker(cx, conversation);" => "let _ = conversation;";
     "drain-closes-unsent": "the drain closes a client with reply bytes that the kernel has not taken",
         "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean()"
         => "((self.class() == Some(Class::Idle) || (self.class() == Some(Class::Sending) && self.book.conversations().is_empty())) && self.decoder.is_clean()";
     "drain-cuts-half-frames": "half a message is no reason to wait",
         "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean()" => "(self.class() == Some(Class::Idle)";
     "drain-closes-unread": "found by an attacker: the drain closes a client whose request lies unread because the core is full",
-        "src/session/client.rs", "self.decoder.is_clean() && !self.paused)" => "self.decoder.is_clean())";
+        "src/session/client.rs", "self.decoder.is_clean() && !self.paused && self" => "self.decoder.is_clean() && self";
     "resumed-at-old-gap": "a client that is read from again is closed before what it sent meanwhile has been read",
         "src/session/clients.rs", "client.times.activity_ms = cx.now_ms;" => "";
     "pace-cuts-idle": "the drain's pace is never raised, so that idle clients are cut at the deadline",
@@ -63,10 +63,10 @@ planted! {
     "pace-not-kept": "the drain closes all that are at a gap at once",
         "src/drain.rs", "if self.allowance < 1.0 {" => "if self.allowance < -1e9 {";
     "drain-stands-still": "who was at no gap at the signal is closed at the deadline only",
-        "src/drain.rs", "if now_ms < gap_since_ms + self.options.quiet_ms {"
-        => "if now_ms < gap_since_ms + self.options.quiet_ms || gap_since_ms > self.half_ms - 200 {";
+        "src/drain.rs", "now_ms >= gap_since_ms + self.options.quiet_ms\n"
+        => "now_ms >= gap_since_ms + self.options.quiet_ms && gap_since_ms <= self.half_ms - 200\n";
     "crossed-counted-twice": "a request that crossed our Close is counted twice",
-        "src/session/client.rs", "counters::add(&cx.counts().crossed_close, 1);" => "counters::add(&cx.counts().crossed_close, 2);";
+        "src/session/closing.rs", "counters::add(&cx.counts().crossed_close, 1);" => "counters::add(&cx.counts().crossed_close, 2);";
     "cuts-smallest": "over core_bytes_max the smallest holder is closed",
         "src/session/clients.rs", ".max_by_key(|c| c.bytes()).map(|c| c.slot);" => ".min_by_key(|c| c.bytes()).map(|c| c.slot);";
     "slow-too-late": "a slow consumer may have ten bytes more unsent",
@@ -94,8 +94,44 @@ planted! {
     "slots-last-first": "the slot that was freed last is used first",
         "src/session/clients.rs", "self.free.push_back(slot);" => "self.free.push_front(slot);";
     "ping-after-close": "found by this simulator: a ping follows the Close of a client that a tick found slow",
-        "src/session/timers.rs", "if !matches!(self.stage, Stage::Open) {\n                return;\n            }\n        }\n        if let Some(since_ms)"
-        => "}\n        if let Some(since_ms)";
+        "src/session/timers.rs", "if matches!(self.stage, Stage::Open)\n            && !self.paused\n            && self.times.ping_since_ms == 0"
+        => "if !self.paused\n            && self.times.ping_since_ms == 0";
+    "delivered-when-taken": "issue 11, 1: a reply counts as delivered once the kernel has taken it",
+        "src/session/outbound.rs", "self.acknowledged >= self.reply_end" => "self.taken >= self.reply_end";
+    "slow-reader-dead": "issue 11, 2: only a pong shows that a client is alive, however much it takes",
+        "src/session/timers.rs", "if taken.saturating_mul(1_000) >=" => "if false && taken.saturating_mul(1_000) >=";
+    "slow-reader-immortal": "whoever takes one byte while it owes a pong is alive",
+        "src/session/timers.rs", "if taken.saturating_mul(1_000) >=" => "if taken > 0 || taken.saturating_mul(1_000) >=";
+    "stream-given-up": "issue 11, 3: a request is given up by its age, though it keeps talking",
+        "src/session/reply.rs", "conversation.heard(cx.now_ms);" => "";
+    "upload-cut": "issue 11, 4: a message is cut by its age, though bytes come steadily",
+        "src/session/client.rs", "if self.decoder.gathered() != gathered {" => "if false {";
+    "session-in-parallel": "issue 11, 5: requests of a session are relayed side by side",
+        "src/session/book.rs", "(self.connected || self.pending" => "(self.pending";
+    "disconnect-overtakes": "issue 11, 5: a DISCONNECT is relayed while its session has something under way",
+        "src/session/relay.rs", "if self.book.is_occupied(thread) ||" => "if ((counted > 0 || self.book.session_of(thread).is_none()) && self.book.is_occupied(thread)) ||";
+    "cut-with-1012": "issue 11, 18: who is cut at the deadline is told 1012, as if nothing of its had been relayed",
+        "src/session/timers.rs", "self.close(cx, CloseCode::GOING_AWAY, \"this gateway is being drained, and" => "self.close(cx, CloseCode::RESTART, \"this gateway is being drained, and";
+    "judged-unlooked": "issue 11, 1: who is judged is not looked at first: what it sent lies unread, what it was sent is on its way",
+        "src/session/timers.rs", "        if is_due {\n            self.ask(cx);" => "        if is_due {\n            self.looked(cx, 0);";
+    "turn-without-quiet": "found by this simulator: a look before a drain's Close reads a message, and the Close follows it at once",
+        "src/session/timers.rs", "is_some_and(|since_ms| drain.is_quiet(since_ms, now_ms))" => "is_some()";
+    "turn-lost": "a turn that was not used is nobody's",
+        "src/drain.rs", "            self.allowance += 1.0;\n" => "";
+    "closed-on-the-way": "a closing client is given up after close_timeout, though it still takes what it is sent",
+        "src/session/closing.rs", "} else if progressed {" => "} else if false && progressed {";
+    "end-drops-replies": "a client that ends its own side loses what it was sent",
+        "src/session/closing.rs", "Stage::Open => self.begin_closing(cx, reason, false)," => "Stage::Open => return self.broke(cx, reason),";
+    "end-is-the-end": "a closing client that ends its own side loses what it was sent",
+        "src/session/closing.rs", "if closing.peer_ended && is_done {" => "if closing.peer_ended {";
+    "disconnect-relayed": "issue 11, 5: a DISCONNECT without a session goes to the router",
+        "src/session/relay.rs", "if only_disconnects && " => "if false && only_disconnects && ";
+    "fin-is-a-byte": "found by this simulator: our FIN hides the one byte that the peer has acknowledged since the last look",
+        "src/session/closing.rs", "unacknowledged.saturating_sub(u64::from(self.half_closed))" => "unacknowledged";
+    "half-message-kept": "found by this simulator: half a message of a client that ended its side is kept until it is given up",
+        "src/session/closing.rs", "closing.peer_ended = true;\n            self.decoder = Decoder::new();" => "closing.peer_ended = true;";
+    "look-late": "a drain asks once a second whether a reply has arrived",
+        "src/session/timers.rs", "const DRAIN_DELIVERY_LOOK_MS: u64 = 20;" => "const DRAIN_DELIVERY_LOOK_MS: u64 = 1_000;";
     "answer-dropped": "found by this simulator: a slow consumer's Close takes the place of the answer to its handshake",
         "src/session/outbound.rs", "self.answer_bytes = response.len();" => "";
 }

@@ -32,6 +32,8 @@ pub struct Job {
     is_routed: bool,
     /// Messages dealt with.
     step: usize,
+    /// It still sends so many RESULTs or words of progress before it ends the request under way.
+    talks: usize,
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
@@ -69,6 +71,7 @@ impl Job {
             worker: String::new(),
             is_routed: false,
             step: 0,
+            talks: 0,
         }
     }
 }
@@ -190,6 +193,19 @@ impl Workers {
             msg.trace = Some(1);
             let text = format!("{}\"1\"{}", msg.around_trace.0, msg.around_trace.1);
             replies.push(self.send(random, tally, &job, vec![(text, msg)]));
+            return replies;
+        }
+        if kind == b'R' && (job.talks > 0 || random.percent(8)) {
+            job.talks = if job.talks > 0 { job.talks - 1 } else { 1 + random.below(16) };
+            let msg = if random.percent(60) {
+                Self::msg(random, trace, "RESULT", 200, "osrfResult", &job.tag)
+            } else {
+                let code = [100, 202][random.below(2)];
+                Self::msg(random, trace, "STATUS", code, "osrfStatus", "")
+            };
+            replies.push(self.send(random, tally, &job, vec![msg]));
+            // The others have their turns before it goes on.
+            self.open.push(job);
             return replies;
         }
         let code = match (odd, random.below(12)) {

@@ -3,10 +3,12 @@
 mod envelope;
 mod frame;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use crate::random::Random;
+use crate::workers::Job;
+use crate::world::violated;
 pub use envelope::{Bounds, Env, Ev, INGRESS, Kind, Msg, Said, escaped};
 pub use frame::{Frame, unframe_all};
 
@@ -18,6 +20,22 @@ const THREADS: &[(&str, &str, &str)] = &[
     ("\"thread\":5,", "\"5\"", "5"),
     ("\"thread\":\"x\\u00e9\",", "\"x\\u00e9\"", "x\u{e9}"),
 ];
+
+/// The STATUSes in a message from the gateway that end a request or a CONNECT: threadTrace, code.
+fn ends(text: &str) -> Vec<(i64, u16)> {
+    let number = |message: &str, key: &str| -> Option<i64> {
+        let rest = message.split_once(key)?.1.trim_start_matches('"');
+        rest.split(|c: char| !c.is_ascii_digit() && c != '-').next()?.parse().ok()
+    };
+    text.split("{\"__c\":\"osrfMessage\"")
+        .skip(1)
+        .filter(|message| message.contains("\"type\":\"STATUS\""))
+        .filter_map(|message| {
+            let code = number(message, "\"statusCode\":")? as u16;
+            Some((number(message, "\"threadTrace\":")?, code)).filter(|_| code >= 200 && code != 202)
+        })
+        .collect()
+}
 
 /// One client.
 pub struct Browser {
@@ -43,6 +61,8 @@ pub struct Browser {
     /// Bytes that its kernel still takes while it does not read.
     pub window: usize,
     received: Vec<u8>,
+    /// How often a request of each threadTrace reached the bus, less how often the end of one was heard.
+    unanswered: BTreeMap<i64, i64>,
     next_trace: i64,
     threads: usize,
 }
@@ -64,6 +84,7 @@ impl Browser {
             reading: true,
             window: 0,
             received: Vec::new(),
+            unanswered: BTreeMap::new(),
             next_trace: i64::from(random.percent(50)),
             threads: 1 + random.below(THREADS.len()),
         }
@@ -331,6 +352,29 @@ impl Browser {
         self.received.extend_from_slice(bytes);
         let (frames, used) = unframe_all(&self.received);
         self.received.drain(..used);
+        for frame in &frames {
+            if let Frame::Text(text) = frame {
+                for (trace, _) in ends(&String::from_utf8_lossy(text)) {
+                    *self.unanswered.entry(trace).or_default() -= 1;
+                }
+            }
+        }
         frames
+    }
+
+    /// An envelope of its reached the bus.
+    pub fn was_pushed(&mut self, text: &str) {
+        for (kind, trace) in Job::new(text.as_bytes()).asks {
+            if kind != b'D' {
+                *self.unanswered.entry(trace).or_default() += 1;
+            }
+        }
+    }
+
+    /// It was closed with 1012, at a gap: what it has had no reply to was not relayed, so that it may say it again.
+    pub fn may_say_again(&self, slot: u32) {
+        if let Some((trace, _)) = self.unanswered.iter().find(|(_, n)| **n > 0) {
+            violated!("slot {slot} is closed with 1012, but its request {trace} was relayed and not answered");
+        }
     }
 }

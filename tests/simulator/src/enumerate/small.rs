@@ -20,8 +20,10 @@ const ROUTER: &str = "opensrf:client:router:public.localhost:vm:1:aaaa";
 const RULES: Rules = Rules {
     handshake_ms: 10_000,
     message_ms: 10_000,
+    message_max_ms: 600_000,
     ping_ms: 10_000,
     pong_ms: 10_000,
+    slow: 1_000,
     idle_ms: 0,
     request_ms: 90,
     connect_ms: 50,
@@ -126,7 +128,8 @@ impl Small {
     /// Compares, and lets the kernel take what is to be sent.
     fn settle(&mut self) {
         loop {
-            for (domain, push) in self.clients.take_output(Output::default()).pushes {
+            let Output { pushes, look, half_close, .. } = self.clients.take_output(Output::default());
+            for (domain, push) in pushes {
                 let text = checks::pushed(&mut self.oracle, domain, &push);
                 self.transcript[0].extend_from_slice(text.as_bytes());
                 if push.ticket.is_some() {
@@ -137,6 +140,18 @@ impl Small {
                 }
             }
             checks::nothing_is_missing(&mut self.oracle);
+            for slot in half_close {
+                self.oracle.half_closed(slot);
+            }
+            // All that was sent has been acknowledged, and all that was said has been read.
+            let looked = !look.is_empty();
+            for slot in look {
+                self.call(|clients| clients.looked(slot, 0));
+                self.oracle.looked(slot, 0);
+            }
+            if looked {
+                continue;
+            }
             let Some(chunk) = (if self.here { self.clients.take_outbound(0) } else { None }) else { break };
             let (frames, _) = unframe_all(&chunk);
             if let Err(wrong) = self.oracle.taken(0, chunk.len(), &frames) {
@@ -159,8 +174,11 @@ impl Small {
     pub fn input(&mut self, bytes: &mut [u8]) {
         let events = self.browser.complete(bytes.len());
         let clean = self.browser.is_clean;
+        let gathered = |small: &Self| audit(&small.clients, 0).map_or(0, |audit| audit.gathered);
+        let before = gathered(self);
         self.call(|clients| clients.input(0, bytes));
-        self.oracle.input(0, &events, clean);
+        let grew = gathered(self) != before;
+        self.oracle.input(0, &events, clean, grew);
         self.settle();
     }
 
@@ -219,8 +237,10 @@ impl Small {
     fn tick(&mut self) {
         self.now += 20;
         self.call(Clients::tick);
-        self.oracle.tick(&[audit(&self.clients, 0).map_or(9, |audit| audit.stage)]);
+        self.oracle.tick(&self.clients.context.output.look);
         self.settle();
+        self.oracle.overdue();
+        checks::nothing_is_missing(&mut self.oracle);
     }
 
     /// Does it; false where it cannot happen here, so that the history is a shorter one's.
@@ -316,8 +336,8 @@ impl Small {
             }
         }
         self.here = false;
-        self.call(|clients| clients.ended(0, "over"));
-        self.oracle.ended(0);
+        self.call(|clients| clients.broke(0, "over"));
+        self.oracle.broke(0);
         self.call(|clients| clients.release(0));
         self.oracle.release(0);
         self.settle();

@@ -11,6 +11,8 @@ pub struct Pending {
     pub spelled: String,
     pub connect: bool,
     pub since: u64,
+    /// When something came about its conversation last; of a CONNECT: when it was relayed.
+    pub heard: u64,
     pub push: u32,
     /// None: no doubt. `u64::MAX`: the link is away.
     pub lost_at: Option<u64>,
@@ -37,8 +39,11 @@ pub enum Stage {
     Handshake,
     Open,
     Closing {
+        /// When this step began, or the peer was last found to have acknowledged more.
         since: u64,
         awaits: bool,
+        /// The peer has ended its side.
+        ended: bool,
     },
     Gone,
 }
@@ -52,7 +57,20 @@ pub struct Client {
     pub(super) received: u64,
     pub(super) activity: u64,
     pub(super) message_since: Option<u64>,
+    pub(super) message_heard: u64,
     pub(super) ping_since: Option<u64>,
+    /// How far it had acknowledged when it began to owe a pong.
+    pub(super) acknowledged_at_ping: u64,
+    /// Bytes that its kernel has taken, that it is known to have acknowledged, and at which the last reply ends.
+    pub(super) taken: u64,
+    pub(super) acknowledged: u64,
+    pub(super) reply_end: u64,
+    /// Our FIN is behind what it is sent.
+    pub(super) half_closed: bool,
+    /// The last look found reply bytes on their way.
+    pub(super) late: bool,
+    /// Bytes of the chunk under way that the kernel has taken.
+    pub(super) in_flight_taken: usize,
     pub paused: bool,
     /// Nothing is unfinished of what it sent.
     pub clean: bool,
@@ -66,7 +84,6 @@ pub struct Client {
     pub(super) expect: VecDeque<(Expect, usize)>,
     /// Bytes of the chunk that is being sent; 0 = none.
     pub(super) in_flight: usize,
-    pub(super) reply_unsent: bool,
     /// The bytes of each frame that the product has queued, and the oracle has not called for yet; how many it was told.
     told: VecDeque<usize>,
     told_of: usize,
@@ -108,8 +125,10 @@ impl Client {
     pub(super) fn sessions(&self) -> usize {
         self.conversations.iter().filter(|c| c.connected).count()
     }
-    pub(super) fn is_connecting(&self, thread: &str) -> bool {
-        self.conversations.iter().any(|c| c.thread == thread && c.pending.iter().any(|p| p.connect))
+    /// A CONNECT of the thread is pending, or its session has something under way.
+    pub(super) fn is_occupied(&self, thread: &str) -> bool {
+        let of_thread = |v: &&Conversation| v.thread == thread;
+        self.conversations.iter().filter(of_thread).any(|v| v.pending.iter().any(|p| p.connect || v.connected))
     }
     pub(super) fn find(&mut self, n: u64) -> Option<&mut Conversation> {
         self.conversations.iter_mut().find(|c| c.n == n)
@@ -130,6 +149,17 @@ impl Client {
     pub fn unsent(&self) -> usize {
         self.in_flight + self.expect.iter().map(|(_, bytes)| bytes).sum::<usize>()
     }
+    /// Where what was ever queued ends.
+    pub(super) fn end(&self) -> u64 {
+        self.taken + (self.unsent() - self.in_flight_taken) as u64
+    }
+    pub fn is_delivered(&self) -> bool {
+        self.acknowledged >= self.reply_end
+    }
+    /// Something would be taken from it by a close.
+    pub(super) fn is_busy(&self) -> bool {
+        self.class().is_some_and(|class| class < 3) || !self.is_delivered()
+    }
     pub fn is_all_sent(&self) -> bool {
         self.expect.is_empty() && self.in_flight == 0
     }
@@ -149,14 +179,13 @@ impl Client {
     }
     /// 0 sending, 1 waiting, 2 session, 3 idle.
     pub fn class(&self) -> Option<usize> {
-        let holds = [self.reply_unsent, self.pending() > 0 || !self.backlog.is_empty(), self.sessions() > 0, true];
+        let sending = self.taken < self.reply_end || self.late;
+        let holds = [sending, self.pending() > 0 || !self.backlog.is_empty(), self.sessions() > 0, true];
         holds.iter().position(|holds| *holds).filter(|_| self.stage == Stage::Open)
     }
     /// Since when it is at an idle gap, if it is (the quiet time apart).
     pub(super) fn gap_since(&self) -> Option<u64> {
-        let reply = |e: &(Expect, usize)| matches!(e.0, Expect::Error(..) | Expect::Text(..));
-        (self.class() == Some(3) && self.clean && !self.paused && !self.expect.iter().any(reply))
-            .then_some(self.activity)
+        (self.class() == Some(3) && self.clean && !self.paused && self.is_delivered()).then_some(self.activity)
     }
     /// Since when it has waited for the oldest thing that keeps a drain waiting.
     pub fn oldest(&self) -> Option<u64> {

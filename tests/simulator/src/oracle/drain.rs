@@ -61,10 +61,10 @@ impl Oracle {
     }
 
     /// A client is at a gap: it is closed if that has been quiet for long enough and the product gave it its turn.
-    pub(super) fn at_gap_in_drain(&mut self, c: &mut Client, since: u64, product_closes: bool) -> bool {
+    pub(super) fn at_gap_in_drain(&mut self, c: &mut Client, since: u64) -> bool {
         let now = self.now;
         let Some(drain) = &mut self.drain else { return false };
-        if now >= since + drain.quiet && product_closes && self.gap_closes > 0 {
+        if now >= since + drain.quiet && self.gap_closes > 0 {
             drain.closes.push(now);
             let too_fast = drain.is_too_fast();
             if too_fast {
@@ -76,6 +76,13 @@ impl Oracle {
             self.close(c, 1012);
             return true;
         }
+        false
+    }
+
+    /// Behind a tick of a drain: whoever is at a gap must have been closed once its turn has come.
+    pub(super) fn not_late_in_drain(&mut self, c: &Client, since: u64) {
+        let now = self.now;
+        let Some(drain) = &self.drain else { return };
         if !drain.late {
             if c.idle_at_drain && now > drain.half + SLACK_MS {
                 self.wrong(format!("slot {} was idle at the signal and is open after half of the drain", c.slot));
@@ -83,24 +90,25 @@ impl Oracle {
                 self.wrong(format!("slot {} is at a gap since {since}, it would be its turn, and it is open", c.slot));
             }
         }
-        false
     }
 
     fn cut(&mut self, c: &Client) {
         self.tally.one(What::closed_at_deadline);
-        self.tally.add(What::cut_in_drain, usize::from(c.class() != Some(3)));
+        self.tally.add(What::cut_in_drain, usize::from(c.is_busy()));
     }
 
     pub fn deadline(&mut self) {
-        self.each(|o, c| {
-            if c.stage == Stage::Open {
-                if c.gap_since().is_some() {
-                    o.tally.one(What::closed_at_gap);
-                } else {
-                    o.cut(c);
-                }
+        self.each(|o, c| match c.stage {
+            Stage::Open if c.gap_since().is_some() => {
+                o.tally.one(What::closed_at_gap);
                 o.close(c, 1012);
             }
+            Stage::Open => {
+                o.cut(c);
+                o.close(c, 1001);
+            }
+            Stage::Closing { .. } if !c.is_delivered() => o.cut(c),
+            _ => {}
         });
     }
 

@@ -41,8 +41,11 @@ pub type Ticket = (u32, u32, u64, u32);
 pub struct Rules {
     pub handshake_ms: u64,
     pub message_ms: u64,
+    pub message_max_ms: u64,
     pub ping_ms: u64,
     pub pong_ms: u64,
+    /// Bytes a second.
+    pub slow: u64,
     pub idle_ms: u64,
     pub request_ms: u64,
     pub connect_ms: u64,
@@ -71,6 +74,8 @@ pub struct Oracle {
     drain: Option<Drain>,
     /// Closes at a gap that the product made in this call: whose turn it is in the pace is its own choice.
     pub gap_closes: u64,
+    /// Whom the product looks at behind this tick.
+    asked: Vec<u32>,
     /// What happened; the product's counters are held against it.
     pub tally: Tally,
     pub wrong: Option<String>,
@@ -95,6 +100,7 @@ impl Oracle {
             ticked: 0,
             drain: None,
             gap_closes: 0,
+            asked: Vec::new(),
             tally: Tally::default(),
             wrong: None,
         }
@@ -169,6 +175,7 @@ impl Oracle {
             (c.activity, c.received) = (now, now);
             c.ping_since = None;
             c.message_since = c.message_since.map(|_| now);
+            c.message_heard = now;
             std::mem::take(&mut c.paused)
         });
         if was == Some(false) || !may {

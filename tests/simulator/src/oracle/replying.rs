@@ -58,7 +58,12 @@ impl Oracle {
 
     fn reply_to(&mut self, c: &mut Client, n: u64, reply: &Reply) -> bool {
         let now = self.now;
+        let request_ms = self.rules.request_ms;
         let Some(v) = c.find(n) else { return false };
+        for pending in v.pending.iter_mut().filter(|p| !p.connect) {
+            self.tally.add(What::long_stream, usize::from(now >= pending.since + request_ms));
+            pending.heard = now;
+        }
         let mut named = Vec::new();
         for pending in v.pending.iter_mut().filter(|p| reply.msgs.iter().any(|m| m.trace == Some(p.trace))) {
             pending.lost_at = None;

@@ -14,7 +14,8 @@ fn is_heard(c: &Client) -> bool {
 }
 
 impl Oracle {
-    pub fn input(&mut self, slot: u32, events: &[Ev], clean: bool) {
+    /// Bytes came. `grew`: what is unfinished holds other bytes than before, as the product gathers them.
+    pub fn input(&mut self, slot: u32, events: &[Ev], clean: bool, grew: bool) {
         let now = self.now;
         self.with(slot, |o, c| {
             c.received = now;
@@ -32,7 +33,15 @@ impl Oracle {
             if c.clean && !was_clean {
                 c.clean_since = now;
             }
-            c.message_since = if c.clean { None } else { c.message_since.or(Some(now)) };
+            if c.clean {
+                c.message_since = None;
+            } else if c.message_since.is_none() {
+                (c.message_since, c.message_heard) = (Some(now), now);
+            }
+            // A whole ping or pong between the fragments is no byte of the message.
+            if grew {
+                c.message_heard = now;
+            }
         });
     }
 
@@ -67,7 +76,7 @@ impl Oracle {
             Ev::Ping(_) | Ev::Pong => {}
             Ev::Close(code) if open => {
                 self.tally.one(What::close_by_client);
-                c.stage = Stage::Closing { since: self.now, awaits: false };
+                c.stage = Stage::Closing { since: self.now, awaits: false, ended: false };
                 self.leave(c);
                 self.put(c, Expect::Exactly(Frame::Close(*code)));
             }
@@ -76,8 +85,8 @@ impl Oracle {
                     self.tally.one(What::violation);
                     self.close(c, *code);
                 }
-                if let Stage::Closing { awaits, .. } = &mut c.stage {
-                    *awaits = false;
+                if let Stage::Closing { awaits, since, .. } = &mut c.stage {
+                    (*awaits, *since) = (false, self.now);
                 }
             }
         }
@@ -104,6 +113,9 @@ impl Oracle {
             Said::Good(env) if self.must_wait(c, env, c.backlog.len()) => {
                 self.tally.one(What::backlog_wait);
                 c.garbage = 0;
+                let in_session = c.session(&env.thread).is_some();
+                self.tally.add(What::session_wait, usize::from(in_session));
+                self.tally.add(What::disconnect_wait, usize::from(in_session && env.counted() == 0));
                 c.backlog.push_back(Rc::clone(env));
             }
             Said::Good(env) => self.relay(c, env),
@@ -111,11 +123,12 @@ impl Oracle {
     }
 
     /// Whether an envelope must wait behind the first `ahead` of the backlog: its own thread's come first; while its
-    /// CONNECT is pending a thread waits; requests wait for room, and for those that wait for room already.
+    /// CONNECT is pending, or its session has something under way, a thread waits; requests wait for room, and for those
+    /// that wait for room already.
     fn must_wait(&self, c: &Client, env: &Env, ahead: usize) -> bool {
         let mut ahead = c.backlog.iter().take(ahead);
-        let waits_for_room = |other: &Rc<Env>| other.counted() > 0 && !c.is_connecting(&other.thread);
-        c.is_connecting(&env.thread)
+        let waits_for_room = |other: &Rc<Env>| other.counted() > 0 && !c.is_occupied(&other.thread);
+        c.is_occupied(&env.thread)
             || ahead.clone().any(|other| other.thread == env.thread)
             || (env.counted() > 0
                 && ((c.pending() > 0 && c.pending() + env.counted() > self.rules.parallel)
@@ -136,6 +149,11 @@ impl Oracle {
     }
 
     fn relay(&mut self, c: &mut Client, env: &Env) {
+        if env.counted() == 0 && c.session(&env.thread).is_none() {
+            self.tally.add(What::disconnect_ignored, env.msgs.len());
+            c.garbage = 0;
+            return;
+        }
         if let Err(refused) = self.dispatch(c, env) {
             self.refuse_envelope(c, env, refused);
         }
@@ -206,7 +224,8 @@ impl Oracle {
             }
             conversation.left &= !connect;
             let (trace, spelled) = (message.trace, message.spelled.clone());
-            conversation.pending.push(Pending { trace, spelled, connect, since: self.now, push, lost_at: None });
+            let (since, heard) = (self.now, self.now);
+            conversation.pending.push(Pending { trace, spelled, connect, since, heard, push, lost_at: None });
         }
         self.tally.one(What::relayed);
         self.tally.add(What::request_relayed, env.requests());

@@ -29,13 +29,15 @@ impl Oracle {
     /// The answer to the handshake stands, or the Close would be taken for it.
     pub(super) fn drop_queued(&mut self, c: &mut Client) {
         c.expect.retain(|(expect, _)| matches!(expect, Expect::Exactly(Frame::Http(_))));
+        c.reply_end = c.reply_end.min(c.end());
+        c.late &= !c.is_delivered();
     }
 
     pub(super) fn text(&mut self, c: &mut Client, expect: Expect) {
         if c.stage == Stage::Open && !self.is_slow(c) {
-            c.reply_unsent = true;
             self.tally.one(What::text_queued);
             self.put(c, expect);
+            c.reply_end = c.end();
         }
     }
 
@@ -57,7 +59,8 @@ impl Oracle {
     pub(super) fn close(&mut self, c: &mut Client, code: u16) {
         if c.stage == Stage::Open {
             self.put(c, Expect::Close(code));
-            c.stage = Stage::Closing { since: self.now, awaits: true };
+            self.tally.add(What::restart_closed, usize::from(code == 1012));
+            c.stage = Stage::Closing { since: self.now, awaits: true, ended: false };
             self.leave(c);
         }
     }
@@ -65,7 +68,7 @@ impl Oracle {
     pub(super) fn refuse(&mut self, c: &mut Client, status: u16) {
         self.tally.one(What::handshake_bad);
         self.put(c, Expect::Exactly(Frame::Http(status)));
-        c.stage = Stage::Closing { since: self.now, awaits: false };
+        c.stage = Stage::Closing { since: self.now, awaits: false, ended: false };
     }
 
     /// Its conversations are over: workers with a session are told.
@@ -97,22 +100,45 @@ impl Oracle {
         });
     }
 
-    /// The connection is over. What is owed by then (the Close) is still sent.
+    /// The connection is over: nothing more is sent or read.
     pub(super) fn gone(&mut self, c: &mut Client) {
-        match &mut c.stage {
-            Stage::Closing { awaits, .. } if !(c.expect.is_empty() && c.in_flight == 0) => {
-                *awaits = false;
-                return;
-            }
-            Stage::Open => self.leave(c),
-            _ => {}
+        if c.stage == Stage::Open {
+            self.leave(c);
         }
         c.stage = Stage::Gone;
         c.clean = true;
     }
 
-    pub fn ended(&mut self, slot: u32) {
+    pub fn broke(&mut self, slot: u32) {
         self.with(slot, |o, c| o.gone(c));
+    }
+
+    /// The peer has ended its side; what it is owed by then is still sent.
+    pub fn ended(&mut self, slot: u32) {
+        let now = self.now;
+        self.with(slot, |o, c| match &mut c.stage {
+            Stage::Handshake | Stage::Gone => o.gone(c),
+            Stage::Closing { ended: true, .. } => {}
+            stage => {
+                if *stage == Stage::Open {
+                    o.tally.one(What::ended_while_open);
+                    o.leave(c);
+                }
+                c.stage = Stage::Closing { since: now, awaits: false, ended: true };
+                c.clean = true;
+            }
+        });
+    }
+
+    /// Our side was shut down: its end is waited for from now on.
+    pub fn half_closed(&mut self, slot: u32) {
+        let now = self.now;
+        self.with(slot, |_, c| {
+            c.half_closed = true;
+            if let Stage::Closing { since, .. } = &mut c.stage {
+                *since = now;
+            }
+        });
     }
 
     /// A chunk of whole frames is taken by the shell: each must be the next that this client is to be sent.
@@ -139,18 +165,22 @@ impl Oracle {
 
     /// The kernel has taken the chunk.
     pub fn sent(&mut self, slot: u32) {
-        self.progressed(slot);
         let now = self.now;
         self.with(slot, |_, c| {
-            c.in_flight = 0;
-            if c.expect.is_empty() && std::mem::take(&mut c.reply_unsent) {
+            let was_unsent = c.taken < c.reply_end;
+            c.taken += (c.in_flight - c.in_flight_taken) as u64;
+            (c.in_flight, c.in_flight_taken) = (0, 0);
+            if was_unsent && c.taken >= c.reply_end {
                 c.activity = now;
             }
         });
     }
 
-    pub fn progressed(&mut self, slot: u32) {
-        let now = self.now;
-        self.with(slot, |_, c| c.ping_since = c.ping_since.map(|_| now));
+    /// The kernel has taken some of the chunk.
+    pub fn progressed(&mut self, slot: u32, bytes: usize) {
+        self.with(slot, |_, c| {
+            c.taken += bytes as u64;
+            c.in_flight_taken += bytes;
+        });
     }
 }

@@ -2,40 +2,123 @@
 
 use std::rc::Rc;
 
-use super::Oracle;
 use super::client::{Client, Pending, Stage};
 use super::expect::Expect;
+use super::{Oracle, Rules};
 use crate::browser::Frame;
+use crate::session::output::SlotIndex;
 use crate::tally::What;
 
+/// What the core may take to find out that a reply has arrived, ms: without a drain nothing waits for it.
+const UNDRAINED_LOOK_MS: u64 = 1_000 + 2 * TICK_MS;
+/// How often one that is closing is looked at, with the tick that does it, ms.
+const LOOK_MS: u64 = 100 + 2 * TICK_MS;
+/// The core's tick, ms.
+const TICK_MS: u64 = 20;
 /// A tick that is so late is the core's fault, ms.
 const LATE_MS: u64 = 1_000;
 
 impl Oracle {
-    /// A tick; `stages` are those of the product's clients after it.
-    pub fn tick(&mut self, stages: &[u8]) {
+    /// A tick: what needs no look. `asked`: whom the product looks at next.
+    pub fn tick(&mut self, asked: &[SlotIndex]) {
+        self.asked = asked.to_vec();
         let now = self.now;
         let late = now - self.ticked.max(1);
         if self.ticked > 0 && late > LATE_MS {
             self.forgive(late);
         }
         self.ticked = now;
-        self.each(|o, c| match c.stage {
-            Stage::Handshake if now >= c.accepted + o.rules.handshake_ms => {
-                o.tally.one(What::handshake_timeout);
-                o.refuse(c, 408);
+        self.each(|o, c| {
+            if c.stage == Stage::Open {
+                o.tick_open(c);
             }
-            Stage::Closing { since, awaits } if now >= since + o.rules.close_ms => {
-                o.tally.add(What::close_timeout, usize::from(awaits));
-                c.stage = Stage::Gone;
+        });
+        self.cut_largest();
+    }
+
+    /// A client has been looked at, and its TCP has yet to acknowledge `unacknowledged` bytes of what the kernel has taken.
+    pub fn looked(&mut self, slot: u32, unacknowledged: u64) {
+        self.with(slot, |o, c| {
+            let now = o.now;
+            let (before, was_delivered, was_late) = (c.acknowledged, c.is_delivered(), c.late);
+            // The kernel counts our FIN as a byte.
+            let unacknowledged = unacknowledged.saturating_sub(u64::from(c.half_closed));
+            c.acknowledged = before.max(c.taken.saturating_sub(unacknowledged));
+            c.late = c.acknowledged < c.reply_end.min(c.taken);
+            o.tally.add(What::acknowledgement_late, usize::from(c.late));
+            if !was_delivered && (was_late || !c.is_delivered() || o.drain.is_some()) {
+                c.activity = now;
             }
-            Stage::Open => o.tick_open(c, stages.get(c.slot as usize) == Some(&2)),
-            _ => {}
+            let progressed = c.acknowledged > before;
+            match c.stage {
+                Stage::Handshake if now >= c.accepted + o.rules.handshake_ms => {
+                    o.tally.one(What::handshake_timeout);
+                    o.refuse(c, 408);
+                }
+                Stage::Closing { .. } => o.judge_closing(c, progressed),
+                Stage::Open => {
+                    o.judge(c);
+                    o.ping_if_due(c);
+                }
+                _ => {}
+            }
         });
         if self.gap_closes > 0 {
             self.wrong("a client was closed by the drain that was at no gap");
         }
-        self.cut_largest();
+    }
+
+    fn judge_closing(&mut self, c: &mut Client, progressed: bool) {
+        let (now, all) = (self.now, c.is_all_sent() && c.acknowledged == c.taken);
+        let Stage::Closing { since, awaits, ended } = &mut c.stage else { return };
+        if *ended && all {
+            c.stage = Stage::Gone;
+        } else if progressed {
+            *since = now;
+        } else if now >= *since + self.rules.close_ms {
+            if std::mem::take(awaits) {
+                self.tally.one(What::close_timeout);
+                *since = now;
+                c.clean = true;
+            } else {
+                self.tally.add(What::given_up_undelivered, usize::from(!c.is_delivered()));
+                c.stage = Stage::Gone;
+            }
+        }
+    }
+
+    /// Behind a tick, with all looked at that the product looked at: nothing may be overdue.
+    pub fn overdue(&mut self) {
+        let now = self.now;
+        self.each(|o, c| {
+            let late = match c.stage {
+                Stage::Handshake => (now >= c.accepted + o.rules.handshake_ms).then_some("the handshake"),
+                Stage::Closing { since, .. } => (now > since + o.rules.close_ms + LOOK_MS).then_some("its end"),
+                Stage::Open => {
+                    let look_ms = if o.drain.is_some() { 2 * TICK_MS } else { UNDRAINED_LOOK_MS };
+                    let looks = !c.is_delivered() && c.taken >= c.reply_end && now > c.activity + look_ms;
+                    let idle = c.gap_since().filter(|_| o.rules.idle_ms > 0 && o.drain.is_none());
+                    if idle.is_some_and(|since| now >= since + o.rules.idle_ms) {
+                        Some("the idle time-out")
+                    } else if looks {
+                        Some("to be asked whether its reply has arrived")
+                    } else if c.paused {
+                        None
+                    } else if c.is_message_late(&o.rules, now).is_some() {
+                        Some("the rest of its message")
+                    } else {
+                        c.ping_since.is_some_and(|since| now >= since + o.rules.pong_ms).then_some("its pong")
+                    }
+                }
+                Stage::Gone => None,
+            };
+            if let Some(what) = late {
+                o.wrong(format!("slot {} is overdue: {what}", c.slot));
+            }
+            if let (Stage::Open, Some(since)) = (c.stage, c.gap_since()) {
+                o.not_late_in_drain(c, since);
+            }
+        });
     }
 
     /// What clients owed while the core stood still is not held against them.
@@ -49,6 +132,9 @@ impl Oracle {
         for c in self.clients.iter_mut().flatten() {
             c.ping_since.as_mut().map(forgive);
             c.message_since.as_mut().map(forgive);
+            if c.message_since.is_some() {
+                forgive(&mut c.message_heard);
+            }
             match &mut c.stage {
                 Stage::Handshake => forgive(&mut c.accepted),
                 Stage::Closing { since, .. } => forgive(since),
@@ -57,10 +143,10 @@ impl Oracle {
         }
     }
 
-    fn tick_open(&mut self, c: &mut Client, product_closes: bool) {
+    fn tick_open(&mut self, c: &mut Client) {
         let now = self.now;
         let rules = Rc::clone(&self.rules);
-        let old = |p: &Pending| now >= p.since + if p.connect { rules.connect_ms } else { rules.request_ms };
+        let old = |p: &Pending| now >= p.heard + if p.connect { rules.connect_ms } else { rules.request_ms };
         let lost = self.fail(c, 503, |_, _, p| p.lost_at.is_some_and(|at| at <= now));
         self.tally.add(What::maybe_lost_503, lost);
         for connect in [true, false] {
@@ -70,9 +156,29 @@ impl Oracle {
         if c.stage != Stage::Open {
             return;
         }
+        // Who is looked at in this tick is judged first.
+        if !self.asked.contains(&c.slot) {
+            self.ping_if_due(c);
+        }
+    }
+
+    fn ping_if_due(&mut self, c: &mut Client) {
+        let due = c.ping_since.is_none() && self.now >= c.received + self.rules.ping_ms;
+        if c.stage == Stage::Open && !c.paused && due {
+            self.tally.one(What::ping_sent);
+            c.ping_since = Some(self.now);
+            c.acknowledged_at_ping = c.acknowledged;
+            self.put(c, Expect::Exactly(Frame::Ping));
+        }
+    }
+
+    /// An open client has been looked at.
+    fn judge(&mut self, c: &mut Client) {
+        let now = self.now;
+        let rules = Rc::clone(&self.rules);
         if let Some(since) = c.gap_since() {
             if self.drain.is_some() {
-                if self.at_gap_in_drain(c, since, product_closes) {
+                if self.at_gap_in_drain(c, since) {
                     return;
                 }
             } else if rules.idle_ms > 0 && now >= since + rules.idle_ms {
@@ -83,18 +189,19 @@ impl Oracle {
         if c.paused {
             return;
         }
-        if c.message_since.is_some_and(|since| now >= since + rules.message_ms) {
-            self.tally.one(What::message_timeout);
+        if let Some(whole) = c.is_message_late(&rules, now) {
+            self.tally.one(if whole { What::message_too_long } else { What::message_timeout });
             self.close(c, 1008);
-        } else if let Some(since) = c.ping_since {
-            if now >= since + rules.pong_ms {
-                self.tally.one(What::pong_timeout);
+        } else if c.ping_since.is_some_and(|since| now >= since + rules.pong_ms) {
+            let taken = c.acknowledged - c.acknowledged_at_ping;
+            if taken * 1_000 >= rules.slow * rules.pong_ms {
+                self.tally.one(What::slow_reader_alive);
+                (c.ping_since, c.acknowledged_at_ping) = (Some(now), c.acknowledged);
+            } else {
+                let silent = taken == 0 || (c.is_all_sent() && c.acknowledged == c.taken);
+                self.tally.one(if silent { What::pong_timeout } else { What::reader_too_slow });
                 self.gone(c);
             }
-        } else if now >= c.received + rules.ping_ms {
-            self.tally.one(What::ping_sent);
-            c.ping_since = Some(now);
-            self.put(c, Expect::Exactly(Frame::Ping));
         }
     }
 
@@ -115,5 +222,14 @@ impl Oracle {
                 (c.desynced, c.clean) = (true, true);
             }
         });
+    }
+}
+
+impl Client {
+    /// Its unfinished message is too late: `false` for silence, `true` for the whole.
+    fn is_message_late(&self, rules: &Rules, now: u64) -> Option<bool> {
+        let since = self.message_since?;
+        let whole = now >= since + rules.message_max_ms;
+        (whole || now >= self.message_heard + rules.message_ms).then_some(whole)
     }
 }

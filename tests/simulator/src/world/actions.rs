@@ -40,6 +40,8 @@ pub const ACTIONS: &[(&str, u64)] = &[
     ("half-close", 2),
     ("silent", 1),
     ("redis-down", 1),
+    ("session", 12),
+    ("slow-reader", 4),
 ];
 
 /// For so long after the signal connections still come, ms.
@@ -121,6 +123,21 @@ impl World {
                     tally.one(What::envelope_said);
                     conn.browser.say(random, &[kind], 0);
                 }
+            }),
+            // A session from its CONNECT to its DISCONNECT, said back to back.
+            "session" => self.some_browser(|random, conn, tally| {
+                let thread = random.below(3);
+                let mut kinds = vec![Kind::Connect];
+                kinds.extend(vec![Kind::Request; 1 + random.below(4)]);
+                kinds.push(Kind::Disconnect);
+                for kind in kinds {
+                    tally.one(What::envelope_said);
+                    conn.browser.say_on(random, thread, &[kind], 0);
+                }
+            }),
+            "slow-reader" => self.some_browser(|random, conn, tally| {
+                tally.one(What::slow_reader);
+                conn.drip = [0, 1, 3, 9][random.below(4)];
             }),
             "router" => self.route(),
             "worker" => self.work(false),
@@ -217,7 +234,8 @@ impl World {
         if self.conns.len() <= slot as usize {
             self.conns.resize_with(slot as usize + 1, || None);
         }
-        self.conns[slot as usize] = Some(Conn::new(browser));
+        let kernel_max = [60, 300, 1_500, 6_000, 1 << 20][self.random.below(5)];
+        self.conns[slot as usize] = Some(Conn::new(browser, kernel_max, self.now));
         self.settle();
     }
 

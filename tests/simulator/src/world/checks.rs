@@ -12,9 +12,17 @@ use crate::tally::{Tally, What};
 
 /// After a call: how many bytes each frame took.
 pub fn tell(oracle: &mut Oracle, clients: &Clients) {
+    let now = oracle.now;
     for (slot, client) in oracle.clients.iter_mut().enumerate() {
         if let Some(client) = client {
             client.tell(queued(clients, slot as u32));
+            // What one without its half message says means something else to the product.
+            if client.desynced
+                && audit(clients, slot as u32).is_some_and(|audit| !audit.awaits_close)
+                && let Stage::Closing { since, awaits: awaits @ true, .. } = &mut client.stage
+            {
+                (*awaits, *since) = (false, now);
+            }
         }
     }
 }
@@ -89,6 +97,8 @@ pub fn counters(core: &Core, tally: &Tally) {
         ("closed_at_gap", &counts.closed_at_gap, What::closed_at_gap),
         ("closed_at_deadline", &counts.closed_at_deadline, What::closed_at_deadline),
         ("cut", &counts.cut, What::cut_in_drain),
+        ("given_up_undelivered", &counts.given_up_undelivered, What::given_up_undelivered),
+        ("disconnects_ignored", &counts.disconnects_ignored, What::disconnect_ignored),
     ];
     // Of whom a half message was taken away, what it says afterwards cannot be told from outside.
     let unsure = [What::crossed_close, What::message_heard, What::close_timeout];
@@ -96,7 +106,9 @@ pub fn counters(core: &Core, tally: &Tally) {
     let limits = [
         (Limit::handshake_timeout_seconds, What::handshake_timeout),
         (Limit::message_timeout_seconds, What::message_timeout),
+        (Limit::message_max_seconds, What::message_too_long),
         (Limit::pong_timeout_seconds, What::pong_timeout),
+        (Limit::slow_bytes_per_second_min, What::reader_too_slow),
         (Limit::idle_timeout_seconds, What::idle_closed),
         (Limit::close_timeout_seconds, What::close_timeout),
         (Limit::sessions_max, What::refused_429),
@@ -172,9 +184,9 @@ impl World {
         }
     }
 
-    /// What must hold once a tick has looked at everybody and found the core full or not.
-    pub(super) fn check_tick(&self, core_full: bool) {
-        for slot in self.slots() {
+    /// What must hold once a tick has looked at everybody, `paused` ones too, and found the core full or not.
+    pub(super) fn check_tick(&self, paused: &[u32], core_full: bool) {
+        for &slot in paused {
             if self.oracle.client(slot).is_some_and(|c| c.paused) && self.oracle.may_read(slot, core_full) {
                 violated!("slot {slot} may be read from and is not");
             }

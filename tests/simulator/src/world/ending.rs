@@ -10,7 +10,7 @@ impl World {
         for redis in &mut self.redis {
             (redis.down, redis.stalled, redis.full) = (false, false, false);
         }
-        self.conns.iter_mut().flatten().for_each(|conn| conn.browser.reading = true);
+        self.conns.iter_mut().flatten().for_each(|conn| (conn.browser.reading, conn.drip) = (true, 0));
         // What is under way is given the time to end, unless the end has been told already.
         let patience = self.now + 120_000;
         while self.phase == Phase::Serving && self.now < patience {
@@ -54,7 +54,7 @@ impl World {
     /// A turn of everything that needs no decision.
     pub(super) fn settle_down(&mut self) {
         for slot in self.slots() {
-            for act in [Self::arrive, Self::read, Self::send, Self::hang_up_broken] {
+            for act in [Self::arrive, Self::read, Self::send, Self::acknowledge, Self::hang_up_broken] {
                 if self.conns[slot as usize].is_some() {
                     act(self, slot);
                 }

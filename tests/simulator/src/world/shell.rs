@@ -35,14 +35,28 @@ impl World {
 
     /// Does what was decided, after the oracle has decided for itself.
     pub(super) fn settle(&mut self) {
-        let Output { pushes, send, half_close, hang_up, resume, activity, .. } =
-            self.clients.take_output(Output::default());
+        loop {
+            let output = self.clients.take_output(Output::default());
+            if output.is_empty() {
+                return;
+            }
+            self.carry_out(output);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        let Output { pushes, send, look, half_close, hang_up, resume, activity, .. } = output;
         self.activity_lines += activity.lines().count() as u64;
         for slot in &resume {
             self.oracle.resume(*slot);
         }
         for (domain, push) in pushes {
             let text = checks::pushed(&mut self.oracle, domain, &push);
+            if let Some(ticket) = push.ticket
+                && let Some(conn) = self.conn(ticket.slot)
+            {
+                conn.browser.was_pushed(&text);
+            }
             note!(self, "push {} {text}", push.key);
             let link = &mut self.push[domain];
             link.started = true;
@@ -59,6 +73,7 @@ impl World {
         for slot in half_close {
             let Some(conn) = self.conn(slot) else { continue };
             conn.half_closed = true;
+            self.oracle.half_closed(slot);
             let Some(client) = self.oracle.client(slot) else { continue };
             if !client.is_all_sent()
                 || !(client.desynced || matches!(client.stage, Stage::Closing { awaits: false, .. }))
@@ -66,15 +81,18 @@ impl World {
                 violated!("slot {slot} was half closed too soon: {:?}", client.stage);
             }
         }
-        for slot in hang_up {
-            if let Some(conn) = self.conn(slot) {
-                conn.shut = true;
-                conn.waits_for_resume = false;
-            }
+        for slot in look {
+            self.look(slot);
         }
         for slot in resume {
             if let Some(conn) = self.conn(slot) {
                 conn.waits_for_resume = false;
+            }
+        }
+        for slot in hang_up {
+            if let Some(conn) = self.conn(slot) {
+                conn.shut = true;
+                self.try_release(slot);
             }
         }
     }
@@ -101,12 +119,14 @@ impl World {
 
     pub(super) fn tick(&mut self) {
         checks::tell_halves(&mut self.oracle, &self.clients);
+        let paused: Vec<u32> = self.clients.paused().to_vec();
         self.call(Clients::tick);
-        let stages: Vec<u8> = self.slots().map(|slot| self.audit(slot).map_or(9, |audit| audit.stage)).collect();
         let core_full = self.clients.context.is_core_full();
-        self.oracle.tick(&stages);
+        self.oracle.tick(&self.clients.context.output.look);
         self.settle();
-        self.check_tick(core_full);
+        self.oracle.overdue();
+        checks::nothing_is_missing(&mut self.oracle);
+        self.check_tick(&paused, core_full);
         self.clients.context.bus_bytes = self.bus_bytes();
         match self.phase {
             Phase::Draining { deadline, passed } => {
@@ -130,7 +150,8 @@ impl World {
     // ---- What may happen next at any time: the scheduler's choice.
 
     pub(super) fn schedule(&mut self) {
-        match self.random.below(12) {
+        match self.random.below(14) {
+            12 | 13 => self.some_conn(Self::acknowledge),
             0 | 1 => self.some_conn(Self::arrive),
             2 | 3 => self.some_conn(Self::read),
             4 | 5 => self.some_conn(Self::send),

@@ -1,0 +1,201 @@
+//! The end of a client: the Close, what crosses it, and giving the connection up without losing what the peer still takes.
+//!
+//! Every close goes one way. Our Close is queued behind what the client is owed. What it still sends is read and discarded
+//! until its Close has come, or until it has acknowledged nothing more for `close_timeout_seconds`. Once everything is with
+//! the kernel, our side is shut down; then its end is waited for, as long again. To close a socket any earlier, or with
+//! bytes unread, would reset the connection and take from the peer what is on its way.
+
+use std::fmt::Write as _;
+
+use super::client::{Client, Stage};
+use super::context::Context;
+use super::output::Level;
+use crate::counters::{self, Limit};
+use crate::opensrf::envelope::Kind;
+use crate::websocket::decoder::Decoder;
+use crate::websocket::frame;
+
+/// How soon a closing client that has not acknowledged everything is looked at again.
+const LOOK_MS: u64 = 100;
+
+/// How far a closing client has come.
+#[derive(Debug)]
+pub(super) struct Closing {
+    /// When this step began, or the peer last acknowledged something in it, ms.
+    since_ms: u64,
+    /// When it was looked at last, ms.
+    looked_ms: u64,
+    /// The peer owes a Close frame. When it does not (any more), our side is shut down once all is with the kernel.
+    awaits_close: bool,
+    /// Our side has been shut down.
+    half_closed: bool,
+    /// The peer has ended its side: nothing more comes of it.
+    peer_ended: bool,
+}
+
+impl Closing {
+    /// Begins at `now_ms`.
+    pub(super) fn new(now_ms: u64, awaits_close: bool) -> Self {
+        Self { since_ms: now_ms, looked_ms: now_ms, awaits_close, half_closed: false, peer_ended: false }
+    }
+
+    /// Whether frames of the peer's are still read: its Close may be among them.
+    pub(super) fn awaits_close(&self) -> bool {
+        self.awaits_close
+    }
+
+    /// The peer owes no Close any more.
+    pub(super) fn close_came(&mut self, now_ms: u64) {
+        self.awaits_close = false;
+        self.since_ms = now_ms;
+    }
+
+    /// When the client must be looked at: soon, unless it has acknowledged all that it was sent.
+    pub(super) fn due_ms(&self, close_timeout_ms: u64, is_all_acknowledged: bool) -> u64 {
+        let due_ms = self.since_ms + close_timeout_ms;
+        if is_all_acknowledged { due_ms } else { due_ms.min(self.looked_ms + LOOK_MS) }
+    }
+
+    /// Bytes of ours on their way, of `unacknowledged` ones: to the kernel our FIN is one of them, and the last.
+    pub(super) fn without_fin(&self, unacknowledged: u64) -> u64 {
+        unacknowledged.saturating_sub(u64::from(self.half_closed))
+    }
+
+    /// The core stood still: the peer gets that time back.
+    pub(super) fn forgive(&mut self, forgive: impl FnOnce(&mut u64)) {
+        forgive(&mut self.since_ms);
+    }
+
+    /// Everything is with the kernel: says whether our side is to be shut down now.
+    pub(super) fn shut_down(&mut self, now_ms: u64) -> bool {
+        let now = !self.awaits_close && !self.half_closed;
+        if now {
+            self.half_closed = true;
+            self.since_ms = now_ms;
+        }
+        now
+    }
+}
+
+impl Client {
+    /// The client's Close frame.
+    pub(super) fn peer_closed(&mut self, cx: &mut Context, code: Option<u16>) {
+        match &mut self.stage {
+            Stage::Open => {
+                let reason = match code {
+                    Some(code) => format!("closed by the client with {code}"),
+                    None => "closed by the client".to_owned(),
+                };
+                self.begin_closing(cx, &reason, false);
+                self.outbound.frame(&mut cx.spare, 8, |out| frame::close_echo(out, code));
+            }
+            Stage::Closing(closing) => closing.close_came(cx.now_ms),
+            Stage::Handshake(_) | Stage::Gone => {}
+        }
+    }
+
+    /// A message that arrived after our Close: discarded, counted, named in the log.
+    pub(super) fn crossed(&mut self, cx: &mut Context, text: &[u8]) {
+        if let Ok(envelope) = cx.read(text) {
+            for message in envelope.messages.iter().filter(|m| m.kind == Kind::Request) {
+                counters::add(&cx.counts().crossed_close, 1);
+                let line = format!(
+                    "client {}: a request crossed our Close frame and was not relayed: {} {}",
+                    self.address,
+                    envelope.service.as_deref().unwrap_or("-").escape_debug(),
+                    message.method.as_deref().unwrap_or("-").escape_debug(),
+                );
+                cx.output.log(Level::Warn, line);
+            }
+        }
+    }
+
+    /// Sends a Close frame and ends the client's conversations; what the client still sends is discarded.
+    pub(super) fn close(&mut self, cx: &mut Context, code: u16, reason: &str) {
+        if matches!(self.stage, Stage::Open) {
+            self.outbound.frame(&mut cx.spare, reason.len() + 8, |out| frame::close(out, code, reason));
+            self.begin_closing(cx, &format!("closed with {code}: {reason}"), true);
+        }
+    }
+
+    fn begin_closing(&mut self, cx: &mut Context, reason: &str, awaits_close: bool) {
+        self.stage = Stage::Closing(Closing::new(cx.now_ms, awaits_close));
+        self.leave(cx, reason);
+    }
+
+    /// The peer has ended its side. A client that did so without a Close is gone, but what it is owed by then is still
+    /// sent: it may have ended no more than its own sending.
+    pub(super) fn ended(&mut self, cx: &mut Context, reason: &str) {
+        match &mut self.stage {
+            Stage::Handshake(_) => self.stage = Stage::Gone,
+            Stage::Open => self.begin_closing(cx, reason, false),
+            Stage::Closing(closing) if !closing.peer_ended => closing.close_came(cx.now_ms),
+            Stage::Closing(_) | Stage::Gone => return,
+        }
+        if let Stage::Closing(closing) = &mut self.stage {
+            closing.peer_ended = true;
+            self.decoder = Decoder::new();
+            self.ask(cx);
+        }
+    }
+
+    /// The connection broke, or is given up: nothing more can be sent or received.
+    pub(super) fn broke(&mut self, cx: &mut Context, reason: &str) {
+        if matches!(self.stage, Stage::Open) {
+            self.leave(cx, reason);
+        }
+        self.stage = Stage::Gone;
+    }
+
+    /// A closing client has been looked at; `progressed`: it has acknowledged more than before.
+    pub(super) fn judge_closing(&mut self, cx: &mut Context, progressed: bool) {
+        let is_done = self.outbound.is_all_acknowledged();
+        let Stage::Closing(closing) = &mut self.stage else { return };
+        closing.looked_ms = cx.now_ms;
+        if closing.peer_ended && is_done {
+            self.stage = Stage::Gone;
+        } else if progressed {
+            closing.since_ms = cx.now_ms;
+        } else if cx.now_ms >= closing.since_ms + cx.limits.close_timeout_ms {
+            if std::mem::take(&mut closing.awaits_close) {
+                cx.hit(Limit::close_timeout_seconds);
+                closing.since_ms = cx.now_ms;
+                self.decoder = Decoder::new();
+                return;
+            }
+            self.stage = Stage::Gone;
+            let undelivered = self.outbound.undelivered_bytes();
+            if undelivered > 0 {
+                counters::add(&cx.counts().given_up_undelivered, 1);
+                let line = format!(
+                    "client {}: given up while closing: it takes nothing more, {undelivered} bytes were not delivered",
+                    self.address
+                );
+                cx.output.log(Level::Info, line);
+            }
+        }
+    }
+
+    /// Ends the client's conversations: its workers are freed, replies that still come find nobody.
+    fn leave(&mut self, cx: &mut Context, reason: &str) {
+        let book = std::mem::take(&mut self.book);
+        for conversation in book.conversations().iter().filter(|c| c.connected) {
+            self.disconnect_worker(cx, conversation);
+        }
+        // While the peer owes us its Close, what it sends must still be told apart: it may be half a message now.
+        if !self.reads_frames() {
+            self.decoder = Decoder::new();
+        }
+        self.times.message_since_ms = 0;
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            cx.output.activity,
+            "[{}] [] disconnect after {}.{:03} s, {} requests: {}",
+            self.address,
+            (cx.now_ms - self.times.accepted_ms) / 1000,
+            (cx.now_ms - self.times.accepted_ms) % 1000,
+            self.requests,
+            reason.escape_debug(),
+        );
+    }
+}
