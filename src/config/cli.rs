@@ -91,7 +91,10 @@ pub struct DemoServices {
 const METHODS: &str = "Services to call:\n  \
     opensrf.math: add, sub, mult, div [a, b]\n  \
     opensrf.demo: opensrf.demo.echo [any], .sleep [seconds], .count [n, pause_seconds], .bundled [n],\n    \
-    .big [bytes], .chunked [bytes], .fail [code, text], .never [], .pid [], .counter [] (per session)";
+    .big [bytes], .chunked [bytes], .fail [code, text], .never [], .pid [], .counter [] (per session)\n  \
+    opensrf.demo.perl: the same methods; its workers drop what is queued in a session when they read a DISCONNECT\n    \
+    while they serve, as Perl's do\n  \
+    opensrf.demo.c: the same; its workers answer what is queued in a session in reversed order, as C's may";
 
 /// The command with its subcommands. A usage error ends the process with 2.
 pub fn command() -> Command {

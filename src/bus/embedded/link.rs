@@ -82,6 +82,15 @@ impl Popper {
         timeout(ANSWER_MAX, command.exec_async(&mut self.connection)).await.map_err(|_| late("DEL unanswered"))?
     }
 
+    /// Takes what is in a list, up to `count` elements, without waiting.
+    pub(super) async fn take(&mut self, key: &str, count: usize) -> Result<Vec<Vec<u8>>, RedisError> {
+        let mut command = redis::cmd("LPOP");
+        command.arg(key).arg(count);
+        let answer = command.query_async::<Option<Vec<Vec<u8>>>>(&mut self.connection);
+        let elements = timeout(ANSWER_MAX, answer).await.map_err(|_| late("LPOP unanswered"))??;
+        Ok(elements.unwrap_or_default())
+    }
+
     /// Waits up to `wait` for an element and takes up to `count - 1` more with it. The popper is to be dropped after an
     /// error: its connection may still hold a BLPOP.
     pub(super) async fn pop(&mut self, key: &str, wait: Duration, count: usize) -> Result<Vec<Vec<u8>>, RedisError> {

@@ -91,7 +91,7 @@ pub fn password_from_file(path: &Path) -> Result<String, String> {
     }
 }
 
-/// Serves `opensrf.math` and `opensrf.demo`, and routes calls to them, until the process ends. Prints one line when
+/// Serves `opensrf.math`, `opensrf.demo` and its kind, and routes calls to them, until the process ends. Prints one line when
 /// everything is connected; reconnects for as long as it takes when a Redis goes away.
 pub fn serve_services(options: ServiceOptions) -> Result<(), String> {
     runtime().map_err(|error| error.to_string())?.block_on(async {

@@ -1,4 +1,4 @@
-//! The methods of `opensrf.math` and `opensrf.demo`.
+//! The methods of `opensrf.math`, and those of `opensrf.demo` and its kind.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(super) struct Called<'a> {
 pub(super) async fn run(service: Service, called: Called<'_>, replies: &Replies<'_>) -> Result<Verdict, SendError> {
     match service {
         Service::Math => replies.send(&math(called.call)).await.map(|()| Verdict::Lives),
-        Service::Demo => demo(called, replies).await,
+        Service::Demo | Service::DemoPerl | Service::DemoC => demo(service, called, replies).await,
     }
 }
 
@@ -65,10 +65,10 @@ fn math(call: &Call<'_>) -> Vec<Reply<'static>> {
     }
 }
 
-async fn demo(called: Called<'_>, replies: &Replies<'_>) -> Result<Verdict, SendError> {
+async fn demo(service: Service, called: Called<'_>, replies: &Replies<'_>) -> Result<Verdict, SendError> {
     let Called { call, counter, worker } = called;
     let Some(method) = call.method.strip_prefix("opensrf.demo.") else {
-        return unknown(call, replies).await;
+        return unknown(service, call, replies).await;
     };
     let param = |index: usize| call.params.get(index).copied();
     let count = |max: f64| match param(0) {
@@ -126,13 +126,13 @@ async fn demo(called: Called<'_>, replies: &Replies<'_>) -> Result<Verdict, Send
             *counter += 1;
             Ok(vec![Reply::Content(counter.to_string().into()), Reply::Complete])
         }
-        _ => return unknown(call, replies).await,
+        _ => return unknown(service, call, replies).await,
     };
     replies.send(&answer.unwrap_or_else(|refusal| vec![refusal])).await.map(|()| Verdict::Lives)
 }
 
-async fn unknown(call: &Call<'_>, replies: &Replies<'_>) -> Result<Verdict, SendError> {
-    let text = format!("Method [{}] not found for service {}", call.method, Service::Demo.name());
+async fn unknown(service: Service, call: &Call<'_>, replies: &Replies<'_>) -> Result<Verdict, SendError> {
+    let text = format!("Method [{}] not found for service {}", call.method, service.name());
     replies.send(&[failed(404, text)]).await.map(|()| Verdict::Lives)
 }
 

@@ -23,27 +23,55 @@ const CONNECTIONS_KEPT: usize = 64;
 pub(super) enum Service {
     /// `opensrf.math`, which speaks as a C service does.
     Math,
-    /// `opensrf.demo`, which speaks as a Perl service does.
+    /// `opensrf.demo`, which speaks as a Perl service does and reads as a patient one would.
     Demo,
+    /// `opensrf.demo.perl`: the same methods, read as a Perl service reads.
+    DemoPerl,
+    /// `opensrf.demo.c`: the same methods, spoken and read as by a C service that calls others.
+    DemoC,
+}
+
+/// How the worker of a session reads what is in its list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// One message at a time, each carried out before the next is read: nothing is ever lost.
+    OneByOne,
+    /// As a Perl worker does: it reads its list also while it serves a request. A DISCONNECT found there ends the session
+    /// behind that request's reply, and the requests read with it are never answered.
+    WhileServing,
+    /// As a C worker does that calls another service while it serves: whatever comes meanwhile is carried out inside the
+    /// request, so that the replies come in reversed order.
+    Nested,
 }
 
 impl Service {
     /// All of them.
-    pub(super) const ALL: [Self; 2] = [Self::Math, Self::Demo];
+    pub(super) const ALL: [Self; 4] = [Self::Math, Self::Demo, Self::DemoPerl, Self::DemoC];
 
     /// The name that clients call it by.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Math => "opensrf.math",
             Self::Demo => "opensrf.demo",
+            Self::DemoPerl => "opensrf.demo.perl",
+            Self::DemoC => "opensrf.demo.c",
         }
     }
 
     /// How its replies are spelled.
     fn dialect(self) -> Dialect {
         match self {
-            Self::Math => Dialect::C,
-            Self::Demo => Dialect::Perl,
+            Self::Math | Self::DemoC => Dialect::C,
+            Self::Demo | Self::DemoPerl => Dialect::Perl,
+        }
+    }
+
+    /// How its workers read a session's messages.
+    fn reading(self) -> Reading {
+        match self {
+            Self::Math | Self::Demo => Reading::OneByOne,
+            Self::DemoPerl => Reading::WhileServing,
+            Self::DemoC => Reading::Nested,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A worker: carries out one envelope, and holds on to its client for as long as there is a session.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use redis::RedisError;
@@ -7,8 +8,11 @@ use tokio::time::Instant;
 
 use super::super::envelope::{Dialect, Envelope, Kind, Message, Repeated, Reply, wrap, write_message};
 use super::super::link::{Popper, SendError};
-use super::Common;
 use super::methods;
+use super::{Common, Reading};
+
+/// Most messages that a worker takes from its list beside the one that it serves.
+const TAKEN_MAX: usize = 1_024;
 
 /// One of a service's workers.
 #[derive(Debug)]
@@ -32,6 +36,20 @@ struct Session {
     counter: u64,
     /// The last threadTrace, which Perl repeats in its 408.
     trace: String,
+}
+
+impl Session {
+    /// Whether an envelope is of this session, and not of one that the worker had before or from a stranger.
+    fn owns(&self, envelope: &Envelope<'_>) -> bool {
+        self.from == envelope.from && self.thread == envelope.thread_name()
+    }
+
+    /// Whether a message as it came ends this session.
+    fn is_ended_by(&self, message: &[u8]) -> bool {
+        let disconnects = |message: Message<'_>| matches!(message.kind, Kind::Disconnect);
+        Envelope::parse(message)
+            .is_ok_and(|envelope| self.owns(&envelope) && envelope.messages().into_iter().any(disconnects))
+    }
 }
 
 /// What becomes of the session after a message.
@@ -71,13 +89,14 @@ impl Worker {
 
     /// Serves a session until it ends. `last` is the envelope whose spelling a 408 repeats.
     async fn hold(&mut self, common: &Common, opened: Session, last: &[u8]) -> Result<(), RedisError> {
+        let reading = common.service.reading();
         let mut session = Some(opened);
         let mut last = last.to_vec();
         let mut deadline = Instant::now() + common.keepalive;
+        // Read from the list and not carried out yet.
+        let mut read = VecDeque::new();
         while let Some(open) = &session {
-            let Some(popper) = &mut self.popper else { return Ok(()) };
-            let wait = deadline.saturating_duration_since(Instant::now());
-            let Some(message) = popper.pop(&self.address, wait, 1).await?.pop() else {
+            let Some(message) = self.next(reading, open, &mut read, deadline).await? else {
                 if let Ok(envelope) = Envelope::parse(&last) {
                     let trace = if common.service.dialect() == Dialect::C { "0" } else { open.trace.as_str() };
                     let replies =
@@ -87,11 +106,19 @@ impl Worker {
                 return Ok(());
             };
             match Envelope::parse(&message) {
-                Ok(envelope) if open.from == envelope.from && open.thread == envelope.thread_name() => {
+                Ok(envelope) if open.owns(&envelope) => {
                     self.carry_out(common, &envelope, &mut session).await;
                     deadline = Instant::now() + common.keepalive;
                     drop(envelope);
                     last = message;
+                    if reading == Reading::WhileServing {
+                        read.extend(self.take().await?);
+                        if session.as_ref().is_some_and(|open| read.iter().any(|message| open.is_ended_by(message))) {
+                            let dropped = read.len() - 1;
+                            tracing::debug!(worker = self.number, dropped, "DISCONNECT read while it served");
+                            return Ok(());
+                        }
+                    }
                 }
                 // For a session that this worker had before, or from a stranger: neither is ever answered.
                 Ok(_) => tracing::debug!(worker = self.number, "message of another thread ignored"),
@@ -99,6 +126,37 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// The next message to carry out: of what was read already, else of what comes before the deadline.
+    async fn next(
+        &mut self,
+        reading: Reading,
+        open: &Session,
+        read: &mut VecDeque<Vec<u8>>,
+        deadline: Instant,
+    ) -> Result<Option<Vec<u8>>, RedisError> {
+        if read.is_empty()
+            && let Some(popper) = &mut self.popper
+        {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            read.extend(popper.pop(&self.address, wait, 1).await?);
+            if reading == Reading::Nested && !read.is_empty() {
+                read.extend(self.take().await?);
+            }
+        }
+        // The innermost request is the one that came last; a DISCONNECT waits for all that are under way.
+        let innermost = || read.iter().rposition(|message| !open.is_ended_by(message));
+        let next = if reading == Reading::Nested { innermost().unwrap_or(0) } else { 0 };
+        Ok(read.remove(next))
+    }
+
+    /// What is in its list, without waiting.
+    async fn take(&mut self) -> Result<Vec<Vec<u8>>, RedisError> {
+        match &mut self.popper {
+            Some(popper) => popper.take(&self.address, TAKEN_MAX).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn carry_out(&mut self, common: &Common, envelope: &Envelope<'_>, session: &mut Option<Session>) {

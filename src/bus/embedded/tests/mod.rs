@@ -175,15 +175,18 @@ impl Caller {
         Self::new(demo.address(), demo.gateway_password()).await
     }
 
+    /// An envelope from this caller.
+    fn envelope(&self, to: &str, thread: &str, messages: &str) -> String {
+        let from = &self.address;
+        format!(r#"{{"to":"{to}","from":"{from}","thread":"{thread}","osrf_xid":"x-{thread}","body":[{messages}]}}"#)
+    }
+
     /// Sends messages of one thread: to the router for a service's name, or to a worker's address.
     async fn send(&self, to: &str, thread: &str, messages: &str) {
         let worker = to.starts_with("opensrf:client:");
         let key = if worker { to } else { "opensrf:router:router:public.localhost" };
         let to = if worker { to.to_owned() } else { format!("opensrf:service:_:_:{to}") };
-        let from = &self.address;
-        let text = format!(
-            r#"{{"to":"{to}","from":"{from}","thread":"{thread}","osrf_xid":"x-{thread}","body":[{messages}]}}"#
-        );
+        let text = self.envelope(&to, thread, messages);
         self.pusher.push(&[(key, text.as_bytes())]).await.unwrap();
     }
 

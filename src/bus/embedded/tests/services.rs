@@ -58,7 +58,10 @@ async fn errors_are_answered_as_recorded() {
     caller.send("opensrf.demo", "t", &request("opensrf.demo.nosuch", "[]", 2)).await;
     assert_eq!(codes(&caller.reply().await), [(404, Value::Null)]);
     caller.send("router", "t", &request("opensrf.router.info.class.list", "[]", 0)).await;
-    assert_eq!(caller.until(205).await[0].1, json!(["opensrf.demo", "opensrf.math"]));
+    assert_eq!(
+        caller.until(205).await[0].1,
+        json!(["opensrf.demo", "opensrf.demo.c", "opensrf.demo.perl", "opensrf.math"])
+    );
 }
 
 #[tokio::test]
@@ -100,6 +103,82 @@ async fn a_session_keeps_its_worker_until_it_disconnects() {
         freed |= reply["from"] == json!(worker);
     }
     assert!(freed);
+}
+
+/// Opens a session, pushes five calls of `counter` and a DISCONNECT to its worker at once, and gives the trace of each 205.
+async fn answers_to_five_and_a_disconnect(caller: &mut Caller, service: &str) -> Vec<String> {
+    caller.send(service, "t", &message("CONNECT", 0)).await;
+    let worker = caller.reply().await["from"].as_str().unwrap().to_owned();
+    let counts = (1..=5).map(|trace| request("opensrf.demo.counter", "[]", trace));
+    let texts: Vec<String> =
+        counts.chain([message("DISCONNECT", 6)]).map(|message| caller.envelope(&worker, "t", &message)).collect();
+    let all: Vec<_> = texts.iter().map(|text| (worker.as_str(), text.as_bytes())).collect();
+    caller.pusher.push(&all).await.unwrap();
+    // The worker that serves the session is the lowest free one again only after its end.
+    let mut answered = Vec::new();
+    loop {
+        caller.send(service, "other", &request("opensrf.demo.counter", "[]", 9)).await;
+        let mut of_other = false;
+        let mut freed = false;
+        while !of_other {
+            let reply = caller.reply().await;
+            let ends = codes(&reply).iter().any(|&(code, _)| code == 205);
+            let trace = reply["body"][0]["__p"]["threadTrace"].to_string().trim_matches('"').to_owned();
+            match reply["thread"].as_str() {
+                Some("t") if ends => answered.push(trace),
+                Some("t") => {}
+                _ => (of_other, freed) = (ends, reply["from"] == json!(worker)),
+            }
+        }
+        if freed {
+            return answered;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_perl_worker_that_reads_a_disconnect_while_it_serves_drops_the_requests_queued_before_it() {
+    let demo = Demo::start("public.localhost", 60).unwrap();
+    let mut caller = Caller::of(&demo).await;
+    assert_eq!(answers_to_five_and_a_disconnect(&mut caller, "opensrf.demo.perl").await, ["1"]);
+    // A patient one loses nothing, and a C worker answers all, the last first.
+    assert_eq!(answers_to_five_and_a_disconnect(&mut caller, "opensrf.demo").await, ["1", "2", "3", "4", "5"]);
+    assert_eq!(answers_to_five_and_a_disconnect(&mut caller, "opensrf.demo.c").await, ["5", "4", "3", "2", "1"]);
+}
+
+#[tokio::test]
+async fn a_perl_worker_answers_what_comes_one_at_a_time_and_the_request_in_which_it_reads_a_disconnect() {
+    let demo = Demo::start("public.localhost", 60).unwrap();
+    let mut caller = Caller::of(&demo).await;
+    caller.send("opensrf.demo.perl", "t", &message("CONNECT", 0)).await;
+    let connected = caller.reply().await;
+    let worker = connected["from"].as_str().unwrap().to_owned();
+    for count in 1..=3 {
+        caller.send(&worker, "t", &request("opensrf.demo.counter", "[]", count)).await;
+        assert_eq!(caller.until(205).await[0].1, json!(count));
+    }
+    // Without a DISCONNECT nothing that is queued is lost.
+    let texts: Vec<String> =
+        (4..=6).map(|count| caller.envelope(&worker, "t", &request("opensrf.demo.counter", "[]", count))).collect();
+    let all: Vec<_> = texts.iter().map(|text| (worker.as_str(), text.as_bytes())).collect();
+    caller.pusher.push(&all).await.unwrap();
+    for count in 4..=6 {
+        assert_eq!(caller.until(205).await[0].1, json!(count));
+    }
+    // A DISCONNECT of another thread is no end of this session.
+    caller.send(&worker, "t", &request("opensrf.demo.sleep", "[0.3]", 7)).await;
+    caller.send(&worker, "u", &message("DISCONNECT", 8)).await;
+    caller.send(&worker, "t", &request("opensrf.demo.counter", "[]", 8)).await;
+    assert_eq!(caller.until(205).await[0].1, json!(0.3));
+    assert_eq!(caller.until(205).await[0].1, json!(7));
+    caller.send(&worker, "t", &request("opensrf.demo.sleep", "[0.3]", 9)).await;
+    caller.send(&worker, "t", &message("DISCONNECT", 10)).await;
+    assert_eq!(caller.until(205).await[0].1, json!(0.3));
+    caller.send("opensrf.demo.perl", "t", &request("opensrf.demo.nosuch", "[]", 0)).await;
+    let refused = caller.reply().await;
+    assert_eq!(codes(&refused)[0].0, 404);
+    let status = &refused["body"][0]["__p"]["payload"]["__p"]["status"];
+    assert!(status.as_str().unwrap().contains("opensrf.demo.perl"), "{status}");
 }
 
 #[tokio::test]
