@@ -17,6 +17,7 @@ mod load;
 mod other_domains;
 mod reading;
 mod relaying;
+mod session_order;
 mod sessions;
 mod signals;
 mod support;

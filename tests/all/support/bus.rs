@@ -154,6 +154,12 @@ impl Responder {
         self.pop(&key, super::PATIENCE).expect("a message for the worker")
     }
 
+    /// The next message pushed to this worker itself, where one comes in time.
+    pub fn next_own_within(&mut self, bound: Duration) -> Option<Arrived> {
+        let key = self.address.clone();
+        self.pop(&key, bound)
+    }
+
     /// Pushes exact bytes to an address.
     pub fn push(&mut self, key: &str, bytes: &[u8]) {
         self.connection.rpush::<_, _, ()>(key, bytes).unwrap_or_else(|error| panic!("RPUSH {key}: {error}"));
