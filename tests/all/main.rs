@@ -20,5 +20,6 @@ mod relaying;
 mod session_order;
 mod sessions;
 mod signals;
+mod slow_readers;
 mod support;
 mod websocket;

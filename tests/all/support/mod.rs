@@ -10,6 +10,7 @@ pub mod raw;
 pub mod redis;
 pub mod services;
 pub mod site;
+pub mod slow;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
