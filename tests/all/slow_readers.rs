@@ -33,7 +33,7 @@ fn add(trace: u32) -> String {
 fn reading(gateway: &Gateway, rate: u32, bytes: usize) -> Slow {
     let mut slow = Slow::connect(gateway.address(), rate).expect("connect");
     slow.text(&big(0, bytes));
-    assert!(slow.read_until(PATIENCE, |seen| seen.bytes > 0), "nothing of the reply: {:?}", slow.seen.end);
+    assert!(slow.read_until(PATIENCE, Seen::has_begun), "nothing of the reply: {:?}", slow.seen.end);
     slow
 }
 

@@ -49,6 +49,11 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Whether a reply has begun: something larger than a ping is on its way, or has come.
+    pub fn has_begun(&self) -> bool {
+        self.unfinished > 200 || !self.texts.is_empty()
+    }
+
     /// The code of the Close.
     pub fn code(&self) -> Option<u16> {
         self.close.map(|(code, _)| code)
@@ -169,7 +174,7 @@ impl Slow {
         let micros = self.counted.elapsed().as_micros().min(1_000_000) as u64;
         let more = micros * u64::from(self.bytes_per_second) / 1_000_000;
         if more == 0 || self.allowance + (more as usize) < most / 4 {
-            std::thread::sleep(LOOK / 4);
+            std::thread::sleep(LOOK);
             return;
         }
         self.allowance = (self.allowance + more as usize).min(most);
