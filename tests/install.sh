@@ -16,3 +16,15 @@ apt_install() {
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" </dev/null
     fi
 }
+
+# nginx for `cargo bench --bench delivery`, which starts one of its own: the one that Debian's package starts is not wanted.
+install_nginx() {
+    has nginx && return 0
+    apt_install nginx-light || return 1
+    if [ -d /run/systemd/system ]; then
+        as_root systemctl disable --now nginx >/dev/null 2>&1 || true
+    else
+        as_root service nginx stop >/dev/null 2>&1 || true
+        as_root update-rc.d nginx disable >/dev/null 2>&1 || true
+    fi
+}
