@@ -16,8 +16,9 @@ const BACKOFF_MAX: Duration = Duration::from_millis(320);
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// Longest wait for the answer to a command that does not block.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
-/// Time beyond a BLPOP's own time-out after which its connection counts as dead.
-const POP_GRACE: Duration = Duration::from_secs(5);
+/// Time beyond a BLPOP's own time-out after which its connection counts as dead. Long: on a starved host five seconds passed
+/// with nothing wrong, and what Redis hands to a connection that was given up is lost.
+const POP_GRACE: Duration = Duration::from_mins(1);
 /// Seconds that one BLPOP of a listener waits: a dead host is noticed, an idle one costs nothing.
 const LISTEN_SECONDS: f64 = 20.0;
 /// Idle time after which a pushing connection is tried before it is trusted: Redis may have closed it for idleness, and
