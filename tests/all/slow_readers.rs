@@ -235,7 +235,7 @@ fn a_reader_below_slow_bytes_per_second_min_that_owes_a_pong_is_dropped() {
             }
         });
     });
-    assert_eq!((gateway.limit("pong_timeout_seconds"), gateway.count("open")), (1, 1));
+    assert_eq!((gateway.limit("slow_bytes_per_second_min"), gateway.count("open")), (1, 1));
 }
 
 #[test]
