@@ -5,7 +5,7 @@
 //! counters except `clients_max`, which is a sum over the cores' `open`.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 /// Declares the gauges and counts of a core once: the field, its name for `/metrics`, its help line.
 macro_rules! counters {
@@ -163,6 +163,13 @@ pub struct Core {
     pub bus_ever_up: AtomicBool,
     /// Milliseconds since the process began at which the primary links went away; 0 while they are up.
     pub bus_away_since_ms: AtomicU64,
+    /// The kernel's number of the core's thread; 0 until it runs.
+    pub thread: AtomicI32,
+    /// The longest time between two turns of the core's loop, milliseconds.
+    pub standstill_ms: AtomicU64,
+    /// What the core was then for the most part, as [`Was`](crate::process::watchdog::judge::Was) numbers it. Written by the
+    /// watchdog.
+    pub standstill_was: AtomicU8,
     /// True when the core has closed its listener share.
     pub listener_closed: AtomicBool,
     /// True when the core's thread has ended as it should.
@@ -178,6 +185,15 @@ impl Core {
     /// Counters for the core on `cpu`.
     pub fn new(cpu: usize) -> Self {
         Self { cpu, ..Self::default() }
+    }
+
+    /// The core's loop turns.
+    pub fn turns(&self, now_ms: u64) {
+        let still_ms = now_ms.saturating_sub(self.counts.heartbeat_ms.load(Relaxed));
+        if still_ms > self.standstill_ms.load(Relaxed) {
+            set(&self.standstill_ms, still_ms);
+        }
+        set(&self.counts.heartbeat_ms, now_ms);
     }
 
     /// Counts a hit of `limit`.

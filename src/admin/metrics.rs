@@ -16,6 +16,7 @@ use super::health::heartbeat_age_ms;
 use super::status::{held, seconds};
 use crate::counters::{Core, Limit, LinkState};
 use crate::process::phase::{Phase, Shared};
+use crate::process::watchdog::judge::Was;
 
 /// The format's own media type: without it a scraper would take `# TYPE name counter` for another metric than
 /// `name_total`.
@@ -72,6 +73,7 @@ impl Snapshot {
             drain_left(shared, now_ms),
         ];
         metrics.extend(cores(&shared.cores, now_ms));
+        metrics.push(standstills(&shared.cores));
         metrics.push(links(&shared.cores, &options.domain));
         metrics.push(limits(&shared.cores));
         if let Some(dropped) = &options.log_lines_dropped {
@@ -173,6 +175,22 @@ fn describe(name: &'static str, is_gauge: bool, help: &'static str) -> Metric {
         },
     };
     Metric { name, is_gauge, help, unit, samples: Vec::new() }
+}
+
+/// The watchdog's record: the longest standstill of each core, and what the core was.
+fn standstills(cores: &[Core]) -> Metric {
+    let sample = |core: &Core| {
+        let was = Was::ALL.get(usize::from(core.standstill_was.load(Relaxed))).map_or("", |was| was.name());
+        let labels = vec![("core", core.cpu.to_string()), ("was", was.to_owned())];
+        (labels, Value::Real(seconds(core.standstill_ms.load(Relaxed))))
+    };
+    Metric {
+        name: "standstill_longest",
+        is_gauge: true,
+        help: "Longest time between two turns of the core's loop, and what the core was for most of it.",
+        unit: Some(Unit::Seconds),
+        samples: cores.iter().map(sample).collect(),
+    }
 }
 
 fn links(cores: &[Core], domain: &str) -> Metric {

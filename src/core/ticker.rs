@@ -8,7 +8,6 @@ use monoio::time::{MissedTickBehavior, interval};
 
 use super::Core;
 use super::listener::Share;
-use crate::counters;
 use crate::drain::DrainOptions;
 use crate::process::phase::Phase;
 use crate::session::clients::Clients;
@@ -45,7 +44,7 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
         ticks.tick().await;
         let is_time = |every_ms| tick % (every_ms / TICK_MS) == 0;
         let now_ms = core.shared.now_ms();
-        counters::set(&core.counts().heartbeat_ms, now_ms);
+        core.published().turns(now_ms);
         core.clients(Clients::tick);
         core.clients.borrow_mut().context.bus_bytes = core.bus_bytes();
         if is_time(ACTIVITY_MS)
@@ -131,6 +130,6 @@ async fn end_links(core: &Rc<Core>) {
     while !core.links.iter().all(crate::bus::link::Link::is_done) && core.shared.now_ms() < until_ms {
         ticks.tick().await;
         core.links.iter().for_each(|link| link.tick(core));
-        counters::set(&core.counts().heartbeat_ms, core.shared.now_ms());
+        core.published().turns(core.shared.now_ms());
     }
 }

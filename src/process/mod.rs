@@ -11,6 +11,7 @@
 //! - [`listeners`]: the shares of the port
 //! - [`addresses`]: the bus addresses of this process, and of those that left theirs behind
 //! - [`drain_log`]: what is left, once a second
+//! - [`watchdog`]: whether the cores turn
 //! - [`logs`]: the log and the activity log
 
 pub mod addresses;
@@ -23,6 +24,7 @@ pub mod resolver;
 pub mod serve;
 pub mod settings;
 pub mod signals;
+pub mod watchdog;
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

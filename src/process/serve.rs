@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 use sd_notify::NotifyState;
 
 use super::logs::{self, Activity, Destination, LogOptions, Logs};
@@ -16,6 +16,7 @@ use super::phase::{Phase, Shared};
 use super::resolver::Resolver;
 use super::settings::Settings;
 use super::signals::{self, Signals};
+use super::watchdog::Watchdog;
 use super::{Exit, addresses, drain_log, listeners};
 use crate::admin::{self, AdminOptions};
 use crate::check;
@@ -23,8 +24,6 @@ use crate::config::{self, Config, Loaded, Logfile};
 use crate::core::{self, CoreOptions};
 use crate::websocket::CloseCode;
 
-/// How long a core's loop may stand still before the process ends, ms.
-const STANDSTILL_MS: u64 = 10_000;
 /// How often the main thread looks around when no signal comes.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long the other cores may take to close their clients after one has failed.
@@ -157,15 +156,9 @@ impl Running {
         let mut next_drain_line = Instant::now();
         let mut dropped = 0;
         let mut failed_at: Option<Instant> = None;
-        let mut looked_ms = self.shared.now_ms();
-        let mut watched_since_ms = looked_ms;
+        let mut watchdog = Watchdog::new(&self.shared);
         while !self.threads.iter().all(thread::JoinHandle::is_finished) {
             signals.wait(LOOK);
-            // A process that was stopped as a whole (SIGSTOP, a paused machine) has no core that stands still.
-            if self.shared.now_ms() - looked_ms > STANDSTILL_MS / 10 {
-                watched_since_ms = self.shared.now_ms();
-            }
-            looked_ms = self.shared.now_ms();
             if signals.take_reload() {
                 self.reload(loaded, logs);
             }
@@ -179,7 +172,7 @@ impl Running {
                 next_drain_line = Instant::now() + Duration::from_secs(1);
                 drain_log::write(&self.shared);
             }
-            if failed_at.is_none() && (self.failed.load(SeqCst) || self.stands_still(watched_since_ms)) {
+            if failed_at.is_none() && (self.failed.load(SeqCst) || watchdog.look()) {
                 self.failed.store(true, SeqCst);
                 failed_at = Some(Instant::now());
                 self.stop("a core failed", CloseCode::INTERNAL);
@@ -222,18 +215,6 @@ impl Running {
             tracing::info!("stop: {why}; clients are closed with {code}");
             let _ = sd_notify::notify(&[NotifyState::Stopping]);
         }
-    }
-
-    fn stands_still(&self, watched_since_ms: u64) -> bool {
-        let now_ms = self.shared.now_ms();
-        let still = self.shared.cores.iter().position(|core| {
-            let turned_ms = core.counts.heartbeat_ms.load(SeqCst).max(watched_since_ms);
-            !core.ended.load(SeqCst) && turned_ms + STANDSTILL_MS < now_ms
-        });
-        if let Some(index) = still {
-            tracing::error!("core {index} has stood still for {} s: the process ends", STANDSTILL_MS / 1_000);
-        }
-        still.is_some()
     }
 
     fn reload(&self, loaded: &Loaded, logs: &Logs) {
@@ -285,6 +266,7 @@ impl Running {
 
 fn run_core(options: CoreOptions, cpu: usize, failed: &AtomicBool) {
     let index = options.index;
+    options.shared.cores[index].thread.store(gettid().as_raw(), SeqCst);
     let mut set = CpuSet::new();
     if let Err(error) = set.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)) {
         tracing::warn!("host: core {index} cannot be pinned to CPU {cpu}: {error}; it runs unpinned");

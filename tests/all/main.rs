@@ -22,4 +22,5 @@ mod sessions;
 mod signals;
 mod slow_readers;
 mod support;
+mod watchdog;
 mod websocket;
