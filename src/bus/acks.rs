@@ -36,12 +36,19 @@ pub(super) struct Acks {
     listening: Cell<bool>,
     /// Wakes the listener.
     quiet: Notify,
+    /// The connection, while there is one.
+    stream: RefCell<Option<Rc<Stream>>>,
 }
 
 impl Acks {
     /// How long nothing has been written, ms.
     pub(super) fn quiet_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.wrote_ms.get())
+    }
+
+    /// The connection, where the listener waits for what Redis says next.
+    pub(super) fn listens(&self) -> Option<Rc<Stream>> {
+        self.stream.borrow().clone().filter(|_| self.listening.get())
     }
 
     /// Has the listener wait for what Redis says next.
@@ -57,6 +64,7 @@ pub(super) async fn push(core: &Rc<Core>, domain: usize, greeted: Greeted) -> io
     let link = &core.links[domain];
     let Greeted { stream, input, .. } = greeted;
     link.acks.input.replace(Some(input));
+    link.acks.stream.replace(Some(Rc::clone(&stream)));
     link.acks.wrote_ms.set(core.now_ms());
     link.acks.listening.set(false);
     let broken: Rc<RefCell<Option<io::Error>>> = Rc::default();
@@ -98,6 +106,7 @@ pub(super) async fn push(core: &Rc<Core>, domain: usize, greeted: Greeted) -> io
     link.acks.listen();
     listener.await;
     link.acks.input.take();
+    link.acks.stream.take();
     broken.take().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())
 }
 

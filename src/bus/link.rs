@@ -17,6 +17,7 @@ use super::inbox::{Inbox, Unexpected};
 use super::outbox::{Outbox, Push};
 use crate::core::Core;
 use crate::core::notify::Notify;
+use crate::core::stream::Stream;
 use crate::counters::{self, LinkState};
 use crate::session::clients::{Clients, TOGETHER};
 
@@ -105,6 +106,11 @@ impl Link {
     /// Whether the tasks have been started.
     pub fn is_started(&self) -> bool {
         self.started.get()
+    }
+
+    /// The connection whose confirmations are waited for on the ring.
+    pub fn listens(&self) -> Option<Rc<Stream>> {
+        self.acks.listens()
     }
 
     /// Time has passed: a link that has been quiet is listened to, and probed after a while.

@@ -78,7 +78,7 @@ pub fn run(config: &Config, out: &mut impl Write) -> bool {
     report(host::kernel_and_ring());
     report(vec![host::descriptors(config), host::cores(config)]);
     report(host::ports(config));
-    report(vec![host::backlog()]);
+    report(vec![host::backlog(), host::io_wait()]);
     report(files::logfile(config).into_iter().chain(files::state_dir(config)).collect());
     for domain in &config.domains {
         report(bus::domain(config, domain));

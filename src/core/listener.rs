@@ -37,6 +37,8 @@ impl Share {
     pub fn start(core: &Rc<Core>, listener: std::net::TcpListener) -> io::Result<Rc<Self>> {
         let twin = listener.try_clone()?;
         let listener = TcpListener::from_std(listener)?;
+        let twin = Rc::new(twin);
+        core.waits.set_listener(Some(Rc::clone(&twin)));
         let share = Rc::new(Self {
             canceller: RefCell::new(Some(Canceller::new())),
             closing: Cell::new(false),
@@ -63,7 +65,7 @@ impl Share {
     }
 }
 
-async fn accept(core: Rc<Core>, share: Rc<Share>, listener: TcpListener, twin: std::net::TcpListener) {
+async fn accept(core: Rc<Core>, share: Rc<Share>, listener: TcpListener, twin: Rc<std::net::TcpListener>) {
     while !share.closing.get() {
         if core.counts().handshaking.load(Relaxed) >= core.settings.handshakes_max {
             core.published().limit_hit(Limit::handshakes_max);
@@ -82,6 +84,7 @@ async fn accept(core: Rc<Core>, share: Rc<Share>, listener: TcpListener, twin: s
             Err(_) => {}
         }
     }
+    core.waits.set_listener(None);
     match take_established(&twin) {
         Ok(established) => established.into_iter().for_each(|(stream, peer)| take(&core, stream, peer)),
         Err(error) => tracing::warn!("host: connections that were established may be lost: {error}"),

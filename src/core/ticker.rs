@@ -103,6 +103,7 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
             Stage::Stopping { until_ms } if core.clients.borrow().is_empty() || now_ms >= until_ms => break,
             stage => stage,
         };
+        core.waits.ticked(Duration::from_millis(TICK_MS));
     }
     if let Ok(mut oldest) = core.published().oldest.try_lock() {
         *oldest = None;

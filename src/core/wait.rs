@@ -1,8 +1,11 @@
 //! How a core waits for its next turn.
 //!
 //! As a rule it leaves that to the ring, which sleeps until something has come. A core that has waited only shortly many times in
-//! a row does better, at either end:
+//! a row does better, at either end, and so does one that has nothing to do:
 //!
+//! - With no message for a while it sleeps in poll(2), not in the ring: the kernel counts who waits in a ring as one who waits for
+//!   a disk (`procs_blocked`, `/proc/pressure/io`, iowait), and each idle core would look like a broken one. What is not among
+//!   the descriptors waits for the next tick at most.
 //! - With few requests in flight the next message is about to come, and to wake a CPU that sleeps takes 25 to 50 µs on a virtual
 //!   machine: a lone request passes two such sleeps, as much as all the work done for it. The core looks, instead.
 //! - With many in flight and little to do in each turn, most of a turn is what every turn costs: waking up, asking who is ready,
@@ -10,15 +13,21 @@
 //!   (interrupt moderation), and for the same reason.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::AsFd;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
+use nix::sys::time::TimeSpec;
+use smallvec::SmallVec;
 
 use super::Core;
 use super::notify::Notify;
 use super::stream::Stream;
+use crate::bus::link::Link;
+use crate::counters::LinkState;
 
 #[cfg(test)]
 mod tests;
@@ -36,10 +45,15 @@ const FEW_MESSAGES: usize = 16;
 /// The moment. With the kernel's timer slack and the wake-up it is about 100 µs.
 const GATHER: Duration = Duration::from_micros(20);
 
+/// A wait after which a core counts as idle: where messages come faster, poll(2) is a system call too many.
+const IDLE_WAIT: Duration = Duration::from_millis(5);
+
 /// What to do before the ring waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Before {
     Nothing,
+    /// Sleep outside the ring.
+    Rest,
     /// Look for what comes.
     Look,
     /// Let more gather.
@@ -55,12 +69,18 @@ pub struct Waits {
     idle_since: Cell<Option<Instant>>,
     /// Short waits in a row.
     short_in_a_row: Cell<u32>,
+    /// The last wait was one of an idle core.
+    idle: Cell<bool>,
+    /// When the next tick is due.
+    next_tick: Cell<Option<Instant>>,
     /// Messages since the last wait.
     messages: Cell<usize>,
     /// A turn is over, and something may be done before the next.
     turn: Notify,
     /// Where replies come from, while there is such a link.
     pops: RefCell<Option<Rc<Stream>>>,
+    /// Where clients come from, while they are taken.
+    listener: RefCell<Option<Rc<TcpListener>>>,
 }
 
 impl Waits {
@@ -70,9 +90,12 @@ impl Waits {
             look_max,
             idle_since: Cell::default(),
             short_in_a_row: Cell::default(),
+            idle: Cell::default(),
+            next_tick: Cell::default(),
             messages: Cell::default(),
             turn: Notify::default(),
             pops: RefCell::default(),
+            listener: RefCell::default(),
         }
     }
 
@@ -81,11 +104,27 @@ impl Waits {
         self.pops.replace(stream);
     }
 
+    /// Clients come from `listener`, or from nowhere.
+    pub fn set_listener(&self, listener: Option<Rc<TcpListener>>) {
+        self.listener.replace(listener);
+    }
+
+    /// The core has ticked; the next tick is due after `tick`.
+    pub fn ticked(&self, tick: Duration) {
+        self.next_tick.set(Instant::now().checked_add(tick));
+        if self.idle_since.get().is_none_or(|since| since.elapsed() >= IDLE_WAIT) {
+            self.idle.set(true);
+            self.turn.notify();
+        }
+    }
+
     /// A turn begins, for so many messages.
     pub fn begin_turn(&self, messages: usize) {
         self.messages.set(self.messages.get() + messages);
         if let Some(since) = self.idle_since.take() {
-            let is_short = since.elapsed() <= self.look_max + WAKE_UP;
+            let waited = since.elapsed();
+            let is_short = waited <= self.look_max + WAKE_UP;
+            self.idle.set(!is_short && waited >= IDLE_WAIT);
             self.short_in_a_row.set(if is_short { self.short_in_a_row.get().saturating_add(1) } else { 0 });
         }
     }
@@ -93,7 +132,7 @@ impl Waits {
     /// The turn is over.
     pub fn end_turn(&self) {
         self.idle_since.set(Some(Instant::now()));
-        if self.short_in_a_row.get() >= SHORT_WAITS {
+        if self.short_in_a_row.get() >= SHORT_WAITS || self.idle.get() {
             self.turn.notify();
         }
     }
@@ -101,13 +140,26 @@ impl Waits {
     /// What the core does before it waits, with so many requests in flight.
     fn before(&self, pending: u64) -> Before {
         let messages = self.messages.take();
-        if pending <= FEW_PENDING && !self.look_max.is_zero() {
+        if self.idle.get() {
+            Before::Rest
+        } else if pending <= FEW_PENDING && !self.look_max.is_zero() {
             Before::Look
         } else if pending >= MANY_PENDING && messages < FEW_MESSAGES {
             Before::Gather
         } else {
             Before::Nothing
         }
+    }
+
+    /// Sleeps until one of `others`, a reply or a client has come, or the next tick is due.
+    fn rest(&self, others: &[BorrowedFd<'_>]) {
+        let left = self.next_tick.get().and_then(|tick| tick.checked_duration_since(Instant::now()));
+        let (Some(left), pops, listener) = (left, self.pops.borrow(), self.listener.borrow()) else { return };
+        let ours = pops.iter().map(|pops| pops.as_fd()).chain(listener.iter().map(|listener| listener.as_fd()));
+        let mut awaited: SmallVec<[PollFd<'_>; 8]> =
+            others.iter().copied().chain(ours).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        // Whatever woke it, the ring is asked next.
+        let _ = ppoll(&mut awaited, Some(TimeSpec::from_duration(left)), None);
     }
 
     /// Looks until there is something, which costs no sleep, or until it has looked for long enough.
@@ -133,6 +185,7 @@ pub async fn run(core: Rc<Core>) {
         waits.turn.notified().await;
         match waits.before(core.pending()) {
             Before::Nothing => {}
+            Before::Rest => rest(&core),
             Before::Look => waits.look(&core.readiness),
             Before::Gather => {
                 std::thread::sleep(GATHER);
@@ -141,4 +194,18 @@ pub async fn run(core: Rc<Core>) {
             }
         }
     }
+}
+
+/// Sleeps outside the ring, unless something is under way there that no descriptor tells of: a link that is being opened, bytes
+/// that a client or Redis has not taken. What the tasks have queued for the ring since it was asked last is no such thing: it
+/// waits for descriptors that are awaited here as well.
+fn rest(core: &Core) {
+    let is_quiet = |link: &Link| !link.is_started() || link.state() == LinkState::Up && link.outbox.borrow().is_empty();
+    if core.counts().sending.load(Relaxed) > 0 || core.bus_bytes() > 0 || !core.links.iter().all(is_quiet) {
+        return;
+    }
+    let confirmations: SmallVec<[Rc<Stream>; 4]> = core.links.iter().filter_map(Link::listens).collect();
+    let mut others: SmallVec<[BorrowedFd<'_>; 4]> = confirmations.iter().map(|stream| stream.as_fd()).collect();
+    others.push(core.readiness.as_fd());
+    core.waits.rest(&others);
 }

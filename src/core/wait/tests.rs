@@ -55,7 +55,7 @@ fn what_came_in_several_turns_without_a_wait_came_at_once() {
 fn one_long_wait_begins_the_count_anew() {
     let waits = Waits::new(Duration::from_millis(1));
     waits.short_in_a_row.set(SHORT_WAITS);
-    assert_eq!(turns(&waits, 1, LONG, 1, 1), Before::Nothing);
+    assert_eq!(turns(&waits, 1, LONG, 1, 1), Before::Rest);
     assert_eq!(waits.short_in_a_row.get(), 0);
 }
 
@@ -91,4 +91,39 @@ fn looking_in_vain_ends_it_and_finding_something_does_not() {
         waits.look(&clients);
         assert_eq!(waits.short_in_a_row.get(), SHORT_WAITS, "a request");
     });
+}
+
+#[test]
+fn a_core_rests_outside_the_ring_after_a_long_wait_and_not_while_messages_come_fast() {
+    let mut waits = Waits::new(Duration::from_millis(1));
+    assert_eq!(turns(&waits, 1, LONG, 1, 0), Before::Rest);
+    waits.look_max = LONG * 1_000;
+    assert_eq!(turns(&waits, 1, LONG, 1, 0), Before::Nothing, "a reply came soon");
+    waits.idle_since.set(Instant::now().checked_add(LONG));
+    waits.ticked(LONG);
+    assert_eq!(waits.before(0), Before::Look, "it came just now");
+    waits.idle_since.set(Instant::now().checked_sub(LONG));
+    waits.ticked(LONG);
+    assert_eq!(waits.before(0), Before::Rest, "nothing came for a while");
+}
+
+#[test]
+fn a_rest_ends_with_the_next_tick_or_when_a_client_comes() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let waits = Waits::new(Duration::ZERO);
+    let rested = || {
+        let began = Instant::now();
+        waits.rest(&[]);
+        began.elapsed()
+    };
+    assert!(rested() < LONG, "there is no tick to wait for");
+    waits.set_listener(Some(Rc::new(listener)));
+    waits.ticked(Duration::from_millis(20));
+    let passed = rested();
+    assert!(passed >= Duration::from_millis(15) && passed < LONG, "{passed:?}");
+    waits.ticked(LONG * 60);
+    let client = std::net::TcpStream::connect(address).unwrap();
+    assert!(rested() < LONG * 30);
+    drop(client);
 }

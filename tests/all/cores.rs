@@ -1,4 +1,5 @@
-//! A core that fails ends the process; a core that is not given the time to turn does not.
+//! A core that fails ends the process; a core that is not given the time to turn does not; an idle one is not taken for one that
+//! waits for a disk.
 
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -72,6 +73,25 @@ impl Drop for Hogs {
             hog.wait().ok();
         }
     }
+}
+
+#[test]
+fn an_idle_core_does_not_count_as_io_wait() {
+    let gateway = Gateway::demo(&[]);
+    let _clients: Vec<Client> = (0..20).map(|_| Client::connect(&gateway)).collect();
+    let call = format!("/proc/{}/task/{}/syscall", gateway.pid(), core_thread(&gateway));
+    let (mut in_ring, mut asleep) = (0, 0);
+    // Who sleeps in io_uring_enter counts in procs_blocked and in /proc/pressure/io.
+    until("the core was seen asleep often enough", PATIENCE, || {
+        let call = std::fs::read_to_string(&call).expect("what the core waits in");
+        // `running`, or the number of the call.
+        if let Some(Ok(number)) = call.split(' ').next().map(str::parse::<i64>) {
+            asleep += 1;
+            in_ring += u32::from(number == nix::libc::SYS_io_uring_enter);
+        }
+        asleep == 200
+    });
+    assert!(in_ring < 20, "{in_ring} of {asleep} times");
 }
 
 #[test]
