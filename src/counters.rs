@@ -88,6 +88,8 @@ counters! {
     bus_commands: count,
     /// Messages pushed to Redis.
     bus_pushes: count,
+    /// Pushes that Redis refused.
+    bus_pushes_refused: count,
     /// Messages popped from Redis.
     bus_pops: count,
     /// Bus links that broke or could not be opened.
@@ -163,6 +165,8 @@ pub struct Core {
     pub bus_ever_up: AtomicBool,
     /// Milliseconds since the process began at which the primary links went away; 0 while they are up.
     pub bus_away_since_ms: AtomicU64,
+    /// Milliseconds since the process began from which on the primary domain's Redis has refused every push; 0 while it takes them.
+    pub bus_refused_since_ms: AtomicU64,
     /// The kernel's number of the core's thread; 0 until it runs.
     pub thread: AtomicI32,
     /// The longest time between two turns of the core's loop, milliseconds.

@@ -41,7 +41,7 @@ pub(super) fn health(shared: &Shared, now_ms: u64) -> Verdict {
     Verdict { good: true, why: format!("every core turns ({})", shared.cores.len()) }
 }
 
-/// Good only when Serving, with every core turning and its links up, or away for less than the grace.
+/// Good only when Serving, with every core turning, its links up and its pushes taken, or that not so for less than the grace.
 pub(super) fn readiness(shared: &Shared, now_ms: u64, ready_bus_grace_seconds: u64) -> Verdict {
     let phase = shared.phase();
     if phase != Phase::Serving {
@@ -52,22 +52,32 @@ pub(super) fn readiness(shared: &Shared, now_ms: u64, ready_bus_grace_seconds: u
         return health;
     }
     let mut forgiven = None;
-    for core in shared.cores.iter().filter(|core| core.bus_state() != LinkState::Up) {
-        if !core.bus_ever_up.load(Relaxed) {
-            return Verdict::no(format!("core {} has not reached the bus yet", core.cpu));
-        }
-        // The state and its time are two stores: 0 here means that the links went away, or came back, just now.
-        let since_ms = match core.bus_away_since_ms.load(Relaxed) {
-            0 => now_ms,
-            since_ms => since_ms,
+    for core in shared.cores.iter() {
+        let refused_since_ms = Some(core.bus_refused_since_ms.load(Relaxed)).filter(|&since_ms| since_ms > 0);
+        let (what, since_ms) = if core.bus_state() != LinkState::Up {
+            if !core.bus_ever_up.load(Relaxed) {
+                return Verdict::no(format!("core {} has not reached the bus yet", core.cpu));
+            }
+            // The state and its time are two stores: 0 here means that the links went away, or came back, just now.
+            let away_since_ms = match core.bus_away_since_ms.load(Relaxed) {
+                0 => now_ms,
+                since_ms => since_ms,
+            };
+            // Who refused every push before it went away has been of no use for longer.
+            let since_ms = refused_since_ms.map_or(away_since_ms, |since_ms| since_ms.min(away_since_ms));
+            ("the bus links have been away", since_ms)
+        } else if let Some(since_ms) = refused_since_ms {
+            ("the bus has refused every push", since_ms)
+        } else {
+            continue;
         };
-        let away_ms = now_ms.saturating_sub(since_ms);
+        let lost_ms = now_ms.saturating_sub(since_ms);
         let line = format!(
-            "the bus links of core {} have been away for {} s (ready_bus_grace_seconds is {ready_bus_grace_seconds})",
+            "core {}: {what} for {} s (ready_bus_grace_seconds is {ready_bus_grace_seconds})",
             core.cpu,
-            away_ms / 1000,
+            lost_ms / 1000,
         );
-        if away_ms >= ready_bus_grace_seconds.saturating_mul(1000) {
+        if lost_ms >= ready_bus_grace_seconds.saturating_mul(1000) {
             return Verdict::no(line);
         }
         forgiven.get_or_insert(line);

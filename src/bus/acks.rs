@@ -151,16 +151,36 @@ fn confirm(core: &Rc<Core>, domain: usize, input: &mut Input) -> io::Result<()> 
     let mut refused = Vec::new();
     while let Some(token) = input.next()? {
         match core.links[domain].outbox.borrow_mut().answer(&token) {
-            Some(Answer::Done) => {}
+            Some(Answer::Done) => {
+                if core.links[domain].refusals.borrow_mut().taken() {
+                    tracing::info!("bus: {} takes pushes again", core.domain_name(domain));
+                    publish(core, domain);
+                }
+            }
+            Some(Answer::Deleted) => {}
+            Some(Answer::NotDeleted(text)) => core.links[domain].refusals.borrow_mut().doubt(&text),
             Some(Answer::Refused(tickets, text)) => refused.push((tickets, text)),
             None => return Err(io::Error::new(io::ErrorKind::InvalidData, "Redis answered what was not asked")),
         }
     }
     for (tickets, text) in refused {
-        tracing::warn!("bus: {} refused a push: {text}", core.domain_name(domain));
+        counters::add(&core.counts().bus_pushes_refused, 1);
+        if core.links[domain].refusals.borrow_mut().refused(core.now_ms()) {
+            tracing::warn!("bus: {} refused a push: {text}", core.domain_name(domain));
+            publish(core, domain);
+        } else {
+            tracing::debug!("bus: {} refused a push: {text}", core.domain_name(domain));
+        }
         let text = text.trim_end_matches('.');
         let text = format!("the bus (Redis) refused the message: {text}; it may or may not have been carried out");
         core.clients(|clients| tickets.into_iter().for_each(|ticket| clients.push_failed(ticket, &text)));
     }
     Ok(())
+}
+
+/// Shows `/readyz` since when the primary domain's Redis has refused every push.
+fn publish(core: &Core, domain: usize) {
+    if domain == 0 {
+        counters::set(&core.published().bus_refused_since_ms, core.links[0].refusals.borrow().since_ms());
+    }
 }

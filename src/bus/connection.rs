@@ -8,6 +8,7 @@ use monoio::buf::IoBufMut;
 
 use super::link::LinkOptions;
 use super::resp::{self, Token};
+use super::stranger;
 use crate::core::stream::Stream;
 
 /// Bytes that a link reads at once; more for a message that is known to be larger. It also bounds a turn: what one
@@ -26,6 +27,8 @@ pub struct Greeted {
     pub input: Input,
     /// The number that Redis gave the connection.
     pub id: i64,
+    /// Why the probe was not carried out, where a Redis of any age would have been able to.
+    pub lacks: Option<String>,
 }
 
 /// Received bytes and how far they have been read.
@@ -63,6 +66,11 @@ impl Input {
             0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "Redis closed the connection")),
             _ => Ok(()),
         }
+    }
+
+    /// What has been received and not read yet.
+    pub fn received(&self) -> &[u8] {
+        &self.buffer[self.at..]
     }
 
     /// Takes what has been received already, without waiting; says whether that was anything.
@@ -112,16 +120,36 @@ pub async fn greet(address: SocketAddr, options: &LinkOptions, probe: &[&[u8]]) 
     resp::write_command(&mut commands, probe);
     stream.write_all(commands).await.0?;
     let mut input = Input::default();
-    let (mut id, mut is_id) = (0, false);
-    reply(&mut input, &stream, "the account", |token| {
+    let (mut id, mut is_id, mut is_map) = (0, false, None);
+    let no_redis =
+        |received: &[u8]| io::Error::new(io::ErrorKind::InvalidData, stranger::describe(received, address.port()));
+    while input.received().is_empty() {
+        input.fill(&stream).await?;
+    }
+    // As much as has come at once will do to know it by.
+    let first = input.received()[..input.received().len().min(256)].to_vec();
+    if !stranger::may_be_redis(&first) {
+        return Err(no_redis(&first));
+    }
+    let greeted = reply(&mut input, &stream, "the account", |token| {
+        is_map.get_or_insert(matches!(token, Token::Array(_)));
         if let (Token::Integer(n), true) = (token, is_id) {
             id = *n;
         }
         is_id = *token == Token::Bulk(b"id");
     })
-    .await?;
-    reply(&mut input, &stream, &String::from_utf8_lossy(probe[0]), |_| ()).await?;
-    Ok(Greeted { stream: Rc::new(stream), input, id })
+    .await;
+    match greeted {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(no_redis(&first)),
+        Ok(()) if is_map == Some(false) => return Err(no_redis(&first)),
+        greeted => greeted?,
+    }
+    let lacks = match reply(&mut input, &stream, &String::from_utf8_lossy(probe[0]), |_| ()).await {
+        // Said before the account's rights are looked at, and in no newer version.
+        Err(error) if error.to_string().contains("wrong number of arguments") => Some(error.to_string()),
+        probed => probed.map(|()| None)?,
+    };
+    Ok(Greeted { stream: Rc::new(stream), input, id, lacks })
 }
 
 /// Reads one whole reply and shows its tokens to `visit`; an error of Redis' is an error that names `what`.

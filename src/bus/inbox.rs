@@ -1,7 +1,8 @@
 //! Receiving: `BLPOP key 0` and `LPOP key n` in pairs, several pairs queued ahead.
 //!
 //! The first command of a pair waits for a message; the second takes what has gathered behind it, so that
-//! a busy core pops in batches and an idle one is woken by its first message.
+//! a busy core pops in batches and an idle one is woken by its first message. A Redis before 6.2 has no `LPOP key n`: there
+//! as many BLPOPs are queued ahead as make up for it.
 
 use super::resp::{self, Token};
 
@@ -10,6 +11,9 @@ const PAIRS_AHEAD: usize = 16;
 /// With no more left, as many again are written. A lone client's reply uses up one, and each write wakes Redis: this is one
 /// for every twelve replies.
 const PAIRS_FEW: usize = 4;
+/// BLPOPs that are queued ahead where there is no `LPOP key n`, at least and at most; with a quarter left as many again are
+/// written. All of them together should carry what the pairs do.
+const SINGLES_AHEAD: (usize, usize) = (16, 512);
 /// Bytes that one pop should carry.
 const POP_BYTES: usize = 512 * 1024;
 /// The most elements of one pop. Few pops let replies gather in Redis while a busy core takes on more requests: of 10,000
@@ -47,7 +51,9 @@ pub struct Inbox {
     key: Box<str>,
     /// Where the reader stands in the current reply.
     expect: Expect,
-    /// Pairs written and not answered in full.
+    /// `LPOP key n` is there.
+    counts: bool,
+    /// Pairs, or BLPOPs alone, written and not answered in full.
     pairs: usize,
     /// Elements per LPOP in the pairs that will be written next.
     pop: usize,
@@ -58,12 +64,20 @@ pub struct Inbox {
 impl Inbox {
     /// Pops `key` on a new connection.
     pub fn new(key: &str) -> Self {
-        Self { key: key.into(), expect: Expect::First, pairs: 0, pop: 16, mean_bytes: 0 }
+        Self { key: key.into(), expect: Expect::First, counts: true, pairs: 0, pop: 16, mean_bytes: 0 }
+    }
+
+    /// The same from a Redis before 6.2.
+    pub fn without_counts(key: &str) -> Self {
+        Self { counts: false, ..Self::new(key) }
     }
 
     /// Appends what must be written to keep pairs queued ahead; returns how many commands that is.
     /// Waits until most of them are used up, so that most replies cost no write.
     pub fn write(&mut self, out: &mut Vec<u8>) -> usize {
+        if !self.counts {
+            return self.write_singles(out);
+        }
         if self.pairs > PAIRS_FEW {
             return 0;
         }
@@ -76,6 +90,20 @@ impl Inbox {
         }
         self.pairs = PAIRS_AHEAD;
         pairs * 2
+    }
+
+    fn write_singles(&mut self, out: &mut Vec<u8>) -> usize {
+        let (fewest, most) = SINGLES_AHEAD;
+        let ahead = (PAIRS_AHEAD * POP_BYTES / self.mean_bytes.max(1)).clamp(fewest, most);
+        if self.pairs > ahead / 4 {
+            return 0;
+        }
+        let singles = ahead - self.pairs;
+        for _ in 0..singles {
+            resp::write_command(out, &[b"BLPOP", self.key.as_bytes(), b"0"]);
+        }
+        self.pairs = ahead;
+        singles
     }
 
     /// Takes one token of the replies; gives back a message when the token is one.
@@ -91,9 +119,9 @@ impl Inbox {
         let (expect, message) = match (self.expect, token) {
             (Expect::First, Token::Array(2)) => (Expect::Key, None),
             // A BLPOP that was unblocked from outside (CLIENT UNBLOCK, TIMEOUT or ERROR): the LPOP follows as usual.
-            (Expect::First, Token::Nil | Token::Error(_)) => (Expect::Rest, None),
+            (Expect::First, Token::Nil | Token::Error(_)) => (self.first_done(), None),
             (Expect::Key, Token::Bulk(_)) => (Expect::Value, None),
-            (Expect::Value, Token::Bulk(message)) => (Expect::Rest, Some(*message)),
+            (Expect::Value, Token::Bulk(message)) => (self.first_done(), Some(*message)),
             (Expect::Rest, Token::Nil | Token::Array(0)) => (self.pair_done(), None),
             (Expect::Rest, Token::Array(n)) => (Expect::Elements(*n), None),
             (Expect::Elements(left), Token::Bulk(message)) => {
@@ -112,6 +140,11 @@ impl Inbox {
     /// Elements that the next LPOP will ask for.
     pub fn pop_size(&self) -> usize {
         self.pop
+    }
+
+    /// A BLPOP is answered.
+    fn first_done(&mut self) -> Expect {
+        if self.counts { Expect::Rest } else { self.pair_done() }
     }
 
     fn pair_done(&mut self) -> Expect {

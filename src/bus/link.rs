@@ -15,6 +15,7 @@ use super::acks::{self, Acks};
 use super::connection::{self, Greeted, Input};
 use super::inbox::{Inbox, Unexpected};
 use super::outbox::{Outbox, Push};
+use super::refusals::Refusals;
 use crate::core::Core;
 use crate::core::notify::Notify;
 use crate::core::stream::Stream;
@@ -54,6 +55,8 @@ pub struct Link {
     pub(super) wake: Notify,
     /// The confirmations of what was pushed.
     pub(super) acks: Acks,
+    /// Whether Redis takes pushes.
+    pub(super) refusals: RefCell<Refusals>,
     /// The link that pushes.
     push: Cell<LinkState>,
     /// The link that pops; `Up` where there is none.
@@ -76,6 +79,7 @@ impl Link {
             outbox: RefCell::default(),
             wake: Notify::default(),
             acks: Acks::default(),
+            refusals: RefCell::default(),
             push: Cell::new(LinkState::Connecting),
             pop: Cell::new(if domain == 0 { LinkState::Connecting } else { LinkState::Up }),
             started: Cell::new(false),
@@ -123,10 +127,16 @@ impl Link {
             self.acks.listen();
         }
         let outbox = &self.outbox;
-        if Duration::from_millis(quiet_ms) >= core.link_options.probe
-            && outbox.borrow().is_empty()
-            && outbox.borrow().is_confirmed()
-        {
+        // While others are under way, they show it.
+        let is_unused = outbox.borrow().is_empty() && outbox.borrow().is_confirmed();
+        if is_unused && self.refusals.borrow_mut().wants_probe(core.now_ms()) {
+            // What was refused tells nothing of now, and where the node was taken out nobody else asks.
+            let probe = Push { key: Rc::clone(&core.probe_key), message: b"probe".to_vec(), ticket: None };
+            outbox.borrow_mut().push(probe);
+            outbox.borrow_mut().delete(Rc::clone(&core.probe_key));
+            self.wake.notify();
+        }
+        if is_unused && Duration::from_millis(quiet_ms) >= core.link_options.probe {
             outbox.borrow_mut().delete(Rc::clone(&core.probe_key));
             self.wake.notify();
         }
@@ -306,6 +316,13 @@ async fn pop_loop(core: Rc<Core>) {
             core.clients(Clients::pops_back);
         }
         let began_ms = core.now_ms();
+        if greeted.lacks.is_some() && core.shared().bus_lacks_counts(core.domain_name(0)) {
+            tracing::warn!(
+                "bus: the Redis of {} is older than 6.2 and has no LPOP with a count: several BLPOPs are queued instead, which \
+                 costs it more; upgrade it when you can",
+                core.domain_name(0)
+            );
+        }
         core.waits.set_pops(Some(Rc::clone(&greeted.stream)));
         let error = pop(&core, greeted, &mut refused).await;
         core.waits.set_pops(None);
@@ -327,8 +344,9 @@ async fn pop_loop(core: Rc<Core>) {
 /// Pops until the connection breaks, which it returns the reason of. After a refusal (`refused`, cleared here) the link
 /// is up only when its first pops were not refused for a while.
 async fn pop(core: &Rc<Core>, greeted: Greeted, refused: &mut bool) -> io::Error {
-    let Greeted { stream, mut input, .. } = greeted;
-    let mut inbox = Inbox::new(&core.names.address);
+    let Greeted { stream, mut input, lacks, .. } = greeted;
+    let own = &core.names.address;
+    let mut inbox = if lacks.is_some() { Inbox::without_counts(own) } else { Inbox::new(own) };
     loop {
         // Deliver first: what it uses up of the pairs queued ahead must be topped up before the wait for more.
         if let Err(error) = deliver(core, &mut inbox, &mut input) {

@@ -38,15 +38,19 @@ pub struct Push {
 enum Sent {
     /// One RPUSH with the tickets of its messages.
     Push(Vec<Ticket>),
-    /// A DEL; its reply says nothing that matters.
+    /// A DEL; its reply matters to nobody who waits.
     Delete,
 }
 
 /// What a reply on the sending link meant.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Redis has the messages, or deleted the key.
+    /// Redis has the messages.
     Done,
+    /// Redis deleted the key.
+    Deleted,
+    /// Redis refused to delete the key, in its own words.
+    NotDeleted(String),
     /// Redis refused these messages, in its own words.
     Refused(Vec<Ticket>, String),
 }
@@ -181,7 +185,8 @@ impl Outbox {
                 }
                 Some(Answer::Done)
             }
-            (Token::Integer(_) | Token::Error(_), Sent::Delete) => Some(Answer::Done),
+            (Token::Integer(_), Sent::Delete) => Some(Answer::Deleted),
+            (Token::Error(text), Sent::Delete) => Some(Answer::NotDeleted(String::from_utf8_lossy(text).into_owned())),
             (Token::Error(text), Sent::Push(tickets)) => {
                 Some(Answer::Refused(tickets, String::from_utf8_lossy(text).into_owned()))
             }

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::{Cmd, Parser, Value, cmd};
 
-use super::Finding;
+use super::{Finding, Outcome};
+use crate::bus::stranger;
 use crate::config::Config;
 
 /// `getaddrinfo` has no time limit of its own; resolv.conf's usual one is 5 seconds for each server.
@@ -17,6 +18,9 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time for each answer of Redis.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What Redis can since 6.2.
+const WITH_COUNT: &str = "LPOP with a count";
 
 /// What the gateway pushes and pops in the test.
 const PROBE: &str = "evergate check";
@@ -54,7 +58,15 @@ pub(super) fn domain(config: &Config, domain: &str) -> Vec<Finding> {
         }
     };
     findings.push(Finding::ok(format!("bus {domain}: reachable")));
-    if let Err(why) = link.ask(cmd("AUTH").arg(&config.username).arg(config.passwd.expose())) {
+    let sent = link.send(cmd("AUTH").arg(&config.username).arg(config.passwd.expose()));
+    if let Some(what) = link.stranger() {
+        findings.push(Finding::fail(
+            format!("bus {domain}: {target}: {what}"),
+            "let port (in opensrf_core.xml: `port` of the gateway's part), or bus_domain_address, name Redis",
+        ));
+        return findings;
+    }
+    if let Err(why) = sent.and_then(|()| link.answer()) {
         findings.push(Finding::fail(
             format!("bus {domain}: the account {:?} is refused: {why}", config.username),
             "compare username and passwd with Redis' ACL (`ACL LIST` as an administrator; opensrf's \
@@ -74,7 +86,7 @@ fn commands(link: &mut Link, user: &str, domain: &str) -> Vec<Finding> {
         ("RPUSH", cmd("RPUSH").arg(&key).arg(PROBE).arg(PROBE).arg(PROBE).take(), Expect::Int(3)),
         ("BLPOP", cmd("BLPOP").arg(&key).arg(1).take(), Expect::Popped),
         ("LPOP", cmd("LPOP").arg(&key).take(), Expect::Popped),
-        ("LPOP with a count", cmd("LPOP").arg(&key).arg(128).take(), Expect::Popped),
+        (WITH_COUNT, cmd("LPOP").arg(&key).arg(128).take(), Expect::Popped),
         ("DEL", cmd("DEL").arg(&key).take(), Expect::Int(0)),
     ];
     let mut done = Vec::new();
@@ -89,13 +101,21 @@ fn commands(link: &mut Link, user: &str, domain: &str) -> Vec<Finding> {
                 ));
                 break;
             }
+            Err(why) if name == WITH_COUNT && why.contains("wrong number of arguments") => {
+                findings.push(Finding::warn(
+                    format!("bus {domain}: Redis is older than 6.2: it has no LPOP with a count ({why})"),
+                    "the gateway serves, with several BLPOPs queued in its place, which costs Redis more; upgrade to 6.2 or \
+                     later when you can",
+                ));
+                let _ = link.ask(cmd("LPOP").arg(&key));
+            }
             Err(why) => {
                 findings.push(Finding::fail(format!("bus {domain}: {name} on {key} is refused: {why}"), remedy(user)));
                 break;
             }
         }
     }
-    if findings.is_empty() {
+    if !findings.iter().any(|finding| matches!(finding.outcome, Outcome::Fail { .. })) {
         findings.push(Finding::ok(format!("bus {domain}: {} on a key of its own", done.join(", "))));
     } else if let Err(why) = link.ask(cmd("DEL").arg(&key)) {
         findings.push(Finding::warn(
@@ -154,7 +174,24 @@ impl Read for Uninterrupted<'_> {
 
 impl Link {
     fn ask(&mut self, command: &Cmd) -> Result<Value, String> {
-        self.stream.write_all(&command.get_packed_command()).map_err(|why| why.to_string())?;
+        self.send(command)?;
+        self.answer()
+    }
+
+    fn send(&mut self, command: &Cmd) -> Result<(), String> {
+        self.stream.write_all(&command.get_packed_command()).map_err(|why| why.to_string())
+    }
+
+    /// What answers, where that is no Redis.
+    fn stranger(&self) -> Option<String> {
+        let mut first = [0; 256];
+        let count = self.stream.peek(&mut first).ok()?;
+        let received = &first[..count];
+        let port = self.stream.peer_addr().ok()?.port();
+        (!stranger::may_be_redis(received)).then(|| stranger::describe(received, port))
+    }
+
+    fn answer(&mut self) -> Result<Value, String> {
         match self.parser.parse_value(Uninterrupted(&mut self.stream)) {
             Ok(Value::ServerError(why)) => {
                 Err(why.details().map_or_else(|| why.code().to_owned(), |details| format!("{} {details}", why.code())))

@@ -41,6 +41,8 @@ struct BusSaid {
     /// Why one could not be opened, each reason once, since the last one that could. Several, for a name may have several
     /// addresses, and the two links of a core do not ask for the same.
     errors: BTreeSet<String>,
+    /// That its Redis is old.
+    lacks_counts: bool,
 }
 
 /// What every thread of the process can see.
@@ -98,6 +100,12 @@ impl Shared {
         let word = if said.reached { "back" } else { "reached" };
         said.reached = true;
         (!std::mem::take(&mut said.errors).is_empty()).then_some(word)
+    }
+
+    /// The Redis of `domain` has no `LPOP key n`. Says whether the log should hear of it, which it does once.
+    pub fn bus_lacks_counts(&self, domain: &str) -> bool {
+        let mut said = self.bus_said.lock().unwrap_or_else(PoisonError::into_inner);
+        !std::mem::replace(&mut said.entry(domain.to_owned()).or_default().lacks_counts, true)
     }
 
     /// Where the process stands.

@@ -5,6 +5,7 @@ mod activity;
 mod address_files;
 mod admin;
 mod bad_input;
+mod bus_kinds;
 mod bus_loss;
 mod bytes;
 mod cli;

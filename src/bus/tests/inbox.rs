@@ -141,3 +141,34 @@ fn a_reply_that_nobody_asked_for_gives_the_link_up() {
     let stream = pair("m", &[]).repeat(17);
     assert_eq!(feed(&mut written(), &[stream.as_bytes()]), Err(Unexpected::Shape), "sixteen were written");
 }
+
+#[test]
+fn a_redis_without_counts_is_asked_by_as_many_blpops_as_make_up_for_it() {
+    let mut inbox = Inbox::without_counts(KEY);
+    let mut out = Vec::new();
+    assert_eq!(inbox.write(&mut out), 512);
+    let command = format!("*3\r\n$5\r\nBLPOP\r\n${}\r\n{KEY}\r\n$1\r\n0\r\n", KEY.len());
+    assert_eq!(String::from_utf8(out).expect("text"), command.repeat(512));
+    let single = |message: &str| format!("*2\r\n${}\r\n{KEY}\r\n${}\r\n{message}\r\n", KEY.len(), message.len());
+    let stream = format!("{}*-1\r\n-UNBLOCKED x\r\n{}", single("one"), single("two"));
+    assert_eq!(feed(&mut inbox, &[stream.as_bytes()]), Ok(vec![b"one".to_vec(), b"two".to_vec()]));
+    assert_eq!(inbox.write(&mut Vec::new()), 0, "most replies cost no write");
+    for _ in 0..380 {
+        feed(&mut inbox, &[single("m").as_bytes()]).expect("a message");
+    }
+    assert_eq!(inbox.write(&mut Vec::new()), 384);
+}
+
+#[test]
+fn large_messages_are_not_all_popped_at_once_without_counts() {
+    let mut inbox = Inbox::without_counts(KEY);
+    inbox.write(&mut Vec::new());
+    let large = "l".repeat(700_000);
+    let single = format!("*2\r\n${}\r\n{KEY}\r\n${}\r\n{large}\r\n", KEY.len(), large.len());
+    let mut written = 0;
+    for _ in 0..512 {
+        feed(&mut inbox, &[single.as_bytes()]).expect("a message");
+        written += inbox.write(&mut Vec::new());
+    }
+    assert_eq!(written, 12, "four of the first were left when there were to be sixteen again");
+}

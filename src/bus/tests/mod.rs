@@ -2,7 +2,9 @@
 
 mod inbox;
 mod outbox;
+mod refusals;
 mod resp;
+mod stranger;
 
 use super::resp::{Malformed, Token, next};
 

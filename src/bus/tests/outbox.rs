@@ -81,7 +81,7 @@ fn an_integer_confirms_and_an_error_refuses_the_oldest_command() {
     let refused = Answer::Refused(vec![ticket(2)], "NOPERM \u{fffd}".to_owned());
     assert_eq!(outbox.answer(&Token::Error(b"NOPERM \xff")), Some(refused));
     assert_eq!(outbox.answer(&Token::Error(b"OOM")), Some(Answer::Refused(vec![], "OOM".to_owned())));
-    assert_eq!(outbox.answer(&Token::Error(b"NOPERM")), Some(Answer::Done), "a DEL's reply does not matter");
+    assert_eq!(outbox.answer(&Token::Error(b"NOPERM")), Some(Answer::NotDeleted("NOPERM".to_owned())));
     assert!(outbox.is_confirmed());
 }
 

@@ -5,6 +5,7 @@
 pub mod bus;
 pub mod client;
 pub mod gateway;
+pub mod other_bus;
 pub mod process;
 pub mod raw;
 pub mod redis;

@@ -1,0 +1,31 @@
+//! What answers and is no Redis: which is it, and how did the gateway come to ask it?
+
+/// Bytes of an answer that are shown.
+const SHOWN_BYTES: usize = 60;
+/// ejabberd's port, which Evergreen's files named before Redis came.
+const EJABBERD_PORT: u16 = 5222;
+
+/// Whether a Redis may have begun an answer so.
+pub fn may_be_redis(received: &[u8]) -> bool {
+    // RESP 2 and 3; the letters are all that a Redis of today answers a greeting with, in whatever version.
+    received.first().is_none_or(|first| b"+-:$*%~|_#,(!=>".contains(first))
+}
+
+/// Says what answered with `received` on `port`, and what is likely to mend it.
+pub fn describe(received: &[u8], port: u16) -> String {
+    let line = received.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let shown: String = String::from_utf8_lossy(&line[..line.len().min(SHOWN_BYTES)])
+        .chars()
+        .map(|c| if c.is_control() { '·' } else { c })
+        .collect();
+    let shown = shown.trim_end_matches('·');
+    let is_xmpp = received.starts_with(b"<") || port == EJABBERD_PORT;
+    let what = if is_xmpp {
+        "it looks like ejabberd, whose port 5222 an old opensrf_core.xml names: set port to that of Redis, as a rule 6379"
+    } else if received.starts_with(b"HTTP/") {
+        "it is an HTTP server: correct port or bus_domain_address"
+    } else {
+        "correct port or bus_domain_address; Redis' port is 6379 as a rule"
+    };
+    format!("what answers there is no Redis, it says \"{shown}\"; {what}")
+}

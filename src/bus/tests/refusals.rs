@@ -1,0 +1,39 @@
+//! Whether Redis takes pushes.
+
+use super::super::refusals::Refusals;
+
+#[test]
+fn refusals_count_from_the_first_and_one_push_that_is_taken_ends_them() {
+    let mut refusals = Refusals::default();
+    assert_eq!((refusals.since_ms(), refusals.taken()), (0, false));
+    assert!(refusals.refused(5_000) && !refusals.refused(9_000));
+    assert_eq!(refusals.since_ms(), 5_000);
+    assert!(refusals.taken() && !refusals.taken());
+    assert_eq!(refusals.since_ms(), 0);
+    assert!(refusals.refused(0), "the next one is a first again");
+    assert_eq!(refusals.since_ms(), 1, "0 says that they are taken");
+}
+
+#[test]
+fn redis_is_asked_once_a_second_while_it_refuses_and_never_while_it_takes() {
+    let mut refusals = Refusals::default();
+    assert!(!refusals.wants_probe(60_000));
+    refusals.refused(60_000);
+    let asked = (60_000..63_000).filter(|&now_ms| refusals.wants_probe(now_ms)).count();
+    assert_eq!(asked, 3);
+    refusals.taken();
+    assert!(!refusals.wants_probe(90_000));
+}
+
+#[test]
+fn a_refused_probe_of_an_idle_link_has_redis_asked_and_decides_nothing() {
+    let mut refusals = Refusals::default();
+    refusals.doubt("NOPERM this user has no permissions to run the 'del' command");
+    assert!(!refusals.wants_probe(5_000), "the account may push all the same");
+    refusals.doubt("READONLY You can't write against a read only replica.");
+    assert_eq!((refusals.since_ms(), refusals.wants_probe(5_000)), (0, true));
+    refusals.taken();
+    assert!(!refusals.wants_probe(10_000));
+    refusals.doubt("MISCONF");
+    assert!(refusals.refused(10_000), "the push says");
+}
