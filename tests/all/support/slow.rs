@@ -273,3 +273,40 @@ pub fn has_big(texts: &[String], bytes: usize) -> bool {
     };
     texts.iter().any(whole)
 }
+
+/// The support code alone: what the other tests take for granted.
+#[cfg(test)]
+mod promises {
+    use super::*;
+
+    /// A server that is not ours: it sends a text and a Close to its first client, and a text and a reset to its second.
+    fn serve(text: String) -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            let accept = || tungstenite::accept(listener.accept().expect("a client").0).expect("a handshake");
+            let (mut closing, mut resetting) = (accept(), accept());
+            closing.send(tungstenite::Message::text(text.clone())).expect("a text");
+            closing.close(None).expect("a Close");
+            resetting.send(tungstenite::Message::text(text)).expect("a text");
+            SockRef::from(resetting.get_ref()).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+            drop(resetting);
+            while closing.read().is_ok() {}
+        });
+        address
+    }
+
+    #[test]
+    fn the_slow_client_takes_no_more_than_its_rate_and_tells_an_end_from_a_reset() {
+        let address = serve(format!("{{\"content\":\"{}\"}}205", "abcdefghijklmnopqrstuvwxyz".repeat(20_000)));
+        let [mut closed, mut reset] = [0; 2].map(|_| Slow::connect(address, 520_000).expect("connect"));
+        let begun = Instant::now();
+        assert!(closed.read_until(Duration::from_secs(20), |seen| seen.end.is_some()));
+        assert!(begun.elapsed() > Duration::from_millis(900), "a second's bytes came in {:?}", begun.elapsed());
+        assert_eq!((closed.seen.code(), closed.seen.end, closed.seen.unfinished), (Some(1005), Some(End::Fin), 0));
+        let texts = &closed.seen.texts;
+        assert!(has_big(texts, 520_000) && !has_big(texts, 519_999));
+        assert!(reset.read_until(Duration::from_secs(20), |seen| seen.end.is_some()));
+        assert!(reset.seen.end == Some(End::Reset) && reset.seen.texts.is_empty(), "{:?}", reset.seen.end);
+    }
+}
