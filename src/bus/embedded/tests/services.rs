@@ -171,9 +171,13 @@ async fn a_perl_worker_answers_what_comes_one_at_a_time_and_the_request_in_which
     caller.send(&worker, "t", &request("opensrf.demo.counter", "[]", 8)).await;
     assert_eq!(caller.until(205).await[0].1, json!(0.3));
     assert_eq!(caller.until(205).await[0].1, json!(7));
-    caller.send(&worker, "t", &request("opensrf.demo.sleep", "[0.3]", 9)).await;
-    caller.send(&worker, "t", &message("DISCONNECT", 10)).await;
-    assert_eq!(caller.until(205).await[0].1, json!(0.3));
+    caller.send(&worker, "t", &request("opensrf.demo.count", "[2,0.3]", 9)).await;
+    // It serves: what is sent now is read while it does.
+    assert_eq!(caller.reply().await["body"][0]["__p"]["payload"]["__p"]["content"], json!(1));
+    caller.send(&worker, "t", &request("opensrf.demo.counter", "[]", 10)).await;
+    caller.send(&worker, "t", &message("DISCONNECT", 11)).await;
+    assert_eq!(codes(&caller.reply().await), [(200, json!(2))]);
+    assert_eq!(codes(&caller.reply().await), [(205, Value::Null)]);
     caller.send("opensrf.demo.perl", "t", &request("opensrf.demo.nosuch", "[]", 0)).await;
     let refused = caller.reply().await;
     assert_eq!(codes(&refused)[0].0, 404);
