@@ -10,16 +10,14 @@ use nix::fcntl::OFlag;
 use super::Finding;
 use crate::bus::address_file::AddressFile;
 use crate::config::{Config, Logfile};
+use crate::process::logs;
 
 /// Opens the log file as `serve` does; without it `serve` does not start.
 pub(super) fn logfile(config: &Config) -> Option<Finding> {
     let Logfile::File(path) = &config.logfile else { return None };
     Some(match append(path) {
         Ok(()) => Finding::ok(format!("logfile {} can be appended to", path.display())),
-        Err(why) => Finding::fail(
-            format!("logfile {} cannot be opened: {why}", path.display()),
-            "make its directory, and let this account write there; or set logfile to stderr or syslog",
-        ),
+        Err(why) => Finding::fail(format!("logfile {} cannot be opened: {why}", path.display()), logs::FILE_REMEDY),
     })
 }
 

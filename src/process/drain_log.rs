@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::phase::Shared;
+use super::systemd;
 
 /// One line for each core that is not done, and one word for systemd.
 pub fn write(shared: &Shared) {
@@ -40,5 +41,5 @@ pub fn write(shared: &Shared) {
         );
     }
     let status = format!("draining: {open} clients open, {} s left", left_ms.div_ceil(1_000));
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&status)]);
+    systemd::tell(&format!("STATUS={status}"));
 }

@@ -12,7 +12,7 @@ mod sink;
 mod tests;
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
@@ -125,7 +125,8 @@ pub fn start(options: &LogOptions) -> Result<Logs, String> {
 
 /// The log and the subscriber that feeds it, not yet the process's own.
 fn build(options: &LogOptions) -> Result<(Logs, Dispatch), String> {
-    let syslog = |facility| Output::Syslog(Syslog::new(facility, &options.tag, None));
+    let told = Arc::default();
+    let syslog = |facility| Output::Syslog(Syslog::new(facility, &options.tag, None, &told));
     let mut colour = false;
     let mut file = None;
     let main = match &options.destination {
@@ -134,8 +135,7 @@ fn build(options: &LogOptions) -> Result<(Logs, Dispatch), String> {
             Output::stream(Box::new(io::stderr()))
         }
         Destination::File(path) => {
-            let opened = LogFile::open(path.clone())
-                .map_err(|error| format!("the log file {} cannot be opened: {error}", path.display()))?;
+            let opened = LogFile::open(path.clone()).map_err(|error| cannot_open(path, &error))?;
             file = Some(opened.clone());
             Output::File(opened)
         }
@@ -147,6 +147,15 @@ fn build(options: &LogOptions) -> Result<(Logs, Dispatch), String> {
     };
     assemble(options.level, main, activity, file, colour, QUEUE_MAX)
 }
+
+/// Why a log file cannot be written to, and what to do; `check` says the same.
+pub fn cannot_open(path: &Path, why: &io::Error) -> String {
+    format!("logfile {} cannot be opened: {why}; {FILE_REMEDY}", path.display())
+}
+
+/// What to do about a log file that cannot be opened.
+pub const FILE_REMEDY: &str =
+    "make its directory, and let this account write there; or set logfile to stderr or syslog";
 
 /// Puts the parts together; tests bring their own outputs.
 fn assemble(
@@ -195,7 +204,8 @@ impl Logs {
     /// old one stays in use. Nothing to do for stderr and syslog.
     pub fn reopen(&self) -> Result<(), String> {
         let Some(file) = &self.file else { return Ok(()) };
-        file.reopen().map_err(|error| format!("the log file {} cannot be reopened: {error}", file.path().display()))
+        file.reopen()
+            .map_err(|error| format!("{}; until then the old one is written to", cannot_open(file.path(), &error)))
     }
 
     /// Prints messages up to `level` from now on. A message of a level that is off costs a load and a branch.

@@ -13,6 +13,7 @@
 //! - [`drain_log`]: what is left, once a second
 //! - [`watchdog`]: whether the cores turn
 //! - [`logs`]: the log and the activity log
+//! - [`systemd`]: what the service manager is told
 
 pub mod addresses;
 pub mod demo;
@@ -24,6 +25,7 @@ pub mod resolver;
 pub mod serve;
 pub mod settings;
 pub mod signals;
+pub mod systemd;
 pub mod watchdog;
 
 /// How the process ends.

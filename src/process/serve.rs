@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
-use sd_notify::NotifyState;
 
 use super::logs::{self, Activity, Destination, LogOptions, Logs};
 use super::phase::{Phase, Shared};
@@ -17,7 +16,7 @@ use super::resolver::Resolver;
 use super::settings::Settings;
 use super::signals::{self, Signals};
 use super::watchdog::Watchdog;
-use super::{Exit, addresses, drain_log, listeners};
+use super::{Exit, addresses, drain_log, listeners, systemd};
 use crate::admin::{self, AdminOptions};
 use crate::check;
 use crate::config::{self, Config, Loaded, Logfile};
@@ -141,7 +140,7 @@ impl Running {
             Ok((threads, address_file))
         })?;
         shared.enter(Phase::Serving);
-        let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::MainPid(std::process::id())]);
+        systemd::tell(&format!("READY=1\nMAINPID={}", std::process::id()));
         tracing::info!(
             "evergate {} serves ws://{listen} on {} cores, domain {}",
             config::cli::VERSION,
@@ -206,20 +205,20 @@ impl Running {
             config.drain_grace_seconds,
             config.drain_grace_seconds + config.drain_max_seconds
         );
-        let _ = sd_notify::notify(&[NotifyState::Status("draining")]);
+        systemd::tell("STATUS=draining");
     }
 
     fn stop(&self, why: &str, code: u16) {
         self.shared.stop_code.store(u64::from(code), SeqCst);
         if self.shared.enter(Phase::Stopping) {
             tracing::info!("stop: {why}; clients are closed with {code}");
-            let _ = sd_notify::notify(&[NotifyState::Stopping]);
+            systemd::tell("STOPPING=1");
         }
     }
 
     fn reload(&self, loaded: &Loaded, logs: &Logs) {
         if let Err(error) = logs.reopen() {
-            tracing::error!("log: cannot be reopened: {error}");
+            tracing::error!("log: {error}");
         }
         match config::reload(loaded) {
             Ok(reloaded) => {

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::mem;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -166,13 +166,13 @@ pub(super) struct Syslog {
     logger: Option<Logger<LoggerBackend, Formatter3164>>,
     /// When to try again.
     retry_at: Instant,
-    /// Stderr has been told that it is away.
-    told: bool,
+    /// Stderr has been told that it is away, by this or by the other of the two logs: it is one daemon.
+    told: Arc<AtomicBool>,
 }
 
 impl Syslog {
-    /// Connects; where that fails, says so on stderr.
-    pub(super) fn new(facility: Facility, tag: &str, path: Option<PathBuf>) -> Self {
+    /// Connects; where that fails, says so on stderr, unless it was `told`.
+    pub(super) fn new(facility: Facility, tag: &str, path: Option<PathBuf>, told: &Arc<AtomicBool>) -> Self {
         // RFC 3164, 4.1.3: the tag ends at the first character that is not alphanumeric; dashes are common use.
         let mut process: String = tag.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
         process.truncate(32);
@@ -180,7 +180,8 @@ impl Syslog {
             process.push_str("evergate");
         }
         let formatter = Formatter3164 { facility, hostname: None, process, pid: std::process::id() };
-        let mut syslog = Self { formatter, path, logger: None, retry_at: Instant::now(), told: false };
+        let told = Arc::clone(told);
+        let mut syslog = Self { formatter, path, logger: None, retry_at: Instant::now(), told };
         syslog.connect();
         syslog
     }
@@ -194,11 +195,11 @@ impl Syslog {
         match connected {
             Ok(logger) => {
                 self.logger = Some(logger);
-                self.told = false;
+                self.told.store(false, Relaxed);
             }
             Err(error) => {
                 self.retry_at = Instant::now() + SYSLOG_RETRY;
-                if !mem::replace(&mut self.told, true) {
+                if !self.told.swap(true, Relaxed) {
                     complain(&format!(
                         "syslog cannot be reached ({error}); logging to stderr until it can. Is a syslog daemon \
                          listening on /dev/log? Else set `logfile` to a path or to stderr"

@@ -145,7 +145,8 @@ fn a_file_that_cannot_be_opened_is_named() {
         activity: Activity::SameAsDestination,
         tag: String::new(),
     };
-    assert!(build(&options).unwrap_err().contains("/nowhere/at/all"));
+    let error = build(&options).unwrap_err();
+    assert!(error.contains("/nowhere/at/all") && error.contains("; make its directory"), "{error}");
 }
 
 /// A place that takes a line only when told to.
@@ -224,7 +225,7 @@ fn syslog_gets_each_line_under_its_facility_and_survives_a_restart_of_the_daemon
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     };
     let mut socket = listen();
-    let output = |facility| Output::Syslog(Syslog::new(facility, "ever gate:", Some(path.clone())));
+    let output = |facility| Output::Syslog(Syslog::new(facility, "ever gate:", Some(path.clone()), &Arc::default()));
     let (main, activity) = (output(Facility::LOG_LOCAL0), output(Facility::LOG_LOCAL1));
     let (logs, dispatch) = assemble(Level::Info, main, Some(activity), None, false, QUEUE_MAX).unwrap();
     tracing::dispatcher::with_default(&dispatch, || {
@@ -249,7 +250,7 @@ fn syslog_gets_each_line_under_its_facility_and_survives_a_restart_of_the_daemon
 #[test]
 fn an_absent_syslog_counts_nothing_as_lost() {
     let dir = Dir::new();
-    let main = Output::Syslog(Syslog::new(Facility::LOG_LOCAL0, "", Some(dir.0.join("absent"))));
+    let main = Output::Syslog(Syslog::new(Facility::LOG_LOCAL0, "", Some(dir.0.join("absent")), &Arc::default()));
     let (logs, dispatch) = assemble(Level::Info, main, None, None, false, QUEUE_MAX).unwrap();
     tracing::dispatcher::with_default(&dispatch, || tracing::info!("to stderr instead"));
     let drops = logs.drops();
