@@ -23,7 +23,10 @@ fn main() -> ExitCode {
     let action = match cli::from_process() {
         Ok(action) => action,
         Err(Failure::Usage(error)) => error.exit(),
-        Err(Failure::Config(error)) => return fail(Exit::Usage, &error.to_string()),
+        Err(Failure::Config(errors)) => {
+            errors.iter().for_each(|error| eprintln!("evergate: {error}"));
+            return Exit::Usage.into();
+        }
     };
     match (action, signals) {
         (Action::Serve(loaded), Some(signals)) => serve::run(&loaded, &signals, |_| ()).into(),

@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Finding, Outcome};
-use crate::config::{Config, Host, descriptors_besides_clients};
+use crate::config::{Config, Descriptors, Host};
 
 /// `SINGLE_ISSUER` and `DEFER_TASKRUN` together: Linux 6.1.
 const KERNEL_MIN: (u32, u32) = (6, 1);
@@ -139,9 +139,9 @@ pub(super) fn descriptors(config: &Config) -> Finding {
 }
 
 fn descriptors_suffice(config: &Config, soft: u64, hard: u64) -> Finding {
-    let needed = config.clients_max as u64 + descriptors_besides_clients(config.cores.len(), config.domains.len());
     // serve raises the soft limit to the hard one.
     let limit = soft.max(hard);
+    let needed = (config.clients_max as u64).saturating_add(Descriptors::of(config).besides_clients(limit));
     let text = format!("descriptors: {needed} needed for clients_max {}, {limit} allowed", config.clients_max);
     if needed <= limit {
         return Finding::ok(text);

@@ -48,11 +48,16 @@ fn each_cause_of_a_refused_ring_is_told_apart() {
 }
 
 #[test]
-fn descriptors_are_counted_with_links_and_a_reserve() {
-    let config = Config { clients_max: 1_000, cores: vec![0, 1], domains: vec!["a".into(), "b".into()], ..config() };
-    // 1,000 clients, 2 cores with 3 links each, 64 in reserve.
-    assert!(!failed(&descriptors_suffice(&config, 100, 1_070)));
-    assert!(failed(&descriptors_suffice(&config, 100, 1_069)));
+fn descriptors_are_counted_with_cores_links_the_admin_page_and_a_reserve() {
+    let two = vec!["a".into(), "b".into()];
+    let config = Config { clients_max: 1_000, cores: vec![0, 1], domains: two, admin: None, ..config() };
+    // 1,000 clients, 2 cores of 7 with a further link each, 11 of the process, 32 to spare.
+    assert!(!failed(&descriptors_suffice(&config, 100, 1_059)));
+    assert!(failed(&descriptors_suffice(&config, 100, 1_058)));
+    // 4 of the admin page, and 70 connections to it, a sixteenth of the limit.
+    let config = Config { admin: Some(config.listen), ..config };
+    assert!(!failed(&descriptors_suffice(&config, 100, 1_133)));
+    assert!(failed(&descriptors_suffice(&config, 100, 1_132)));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use super::error::Error;
+use super::error::{Error, Errors};
 use super::host::Host;
 use super::kind::{Kind, text};
 use super::load::{Inputs, Loaded, Purpose, load};
@@ -241,18 +241,19 @@ pub enum Failure {
     /// Wrong usage, or help or version asked for: `clap::Error::exit` prints it and ends with 2 or 0.
     Usage(clap::Error),
     /// The configuration cannot be used: exit code 2.
-    Config(Error),
+    Config(Errors),
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Config(error)
+impl<E: Into<Errors>> From<E> for Failure {
+    fn from(errors: E) -> Self {
+        Self::Config(errors.into())
     }
 }
 
 /// The part of the environment that the configuration reads. A variable of ours that is not UTF-8 is an error.
-pub fn environment(vars: impl Iterator<Item = (OsString, OsString)>) -> Result<BTreeMap<String, String>, Error> {
+pub fn environment(vars: impl Iterator<Item = (OsString, OsString)>) -> Result<BTreeMap<String, String>, Errors> {
     let mut env = BTreeMap::new();
+    let mut errors = Errors::default();
     for (name, value) in vars {
         let Some(name) = name.to_str().filter(|name| name.starts_with("EVERGATE_") || *name == "STATE_DIRECTORY")
         else {
@@ -260,10 +261,10 @@ pub fn environment(vars: impl Iterator<Item = (OsString, OsString)>) -> Result<B
         };
         let value = value.into_string().map_err(|_| {
             Error::new(format_args!("environment {name}"), "its value is not UTF-8", "set it anew, or unset it")
-        })?;
-        env.insert(name.to_owned(), value);
+        });
+        env.extend(errors.keep(value).map(|value| (name.to_owned(), value)));
     }
-    Ok(env)
+    if errors.is_empty() { Ok(env) } else { Err(errors) }
 }
 
 /// What `arguments` (the program's name first) ask for.
@@ -297,7 +298,7 @@ fn refused(error: clap::Error, arguments: &[OsString]) -> Failure {
     let is_password = |word: &OsString| word == "--passwd" || word.as_encoded_bytes().starts_with(b"--passwd=");
     let of_services = arguments.iter().any(|word| word == "demo-services");
     if error.kind() == clap::error::ErrorKind::UnknownArgument && arguments.iter().any(is_password) && !of_services {
-        return Failure::Config(Error::new(
+        return Failure::from(Error::new(
             "flag --passwd",
             "a password is no flag, since every user of a host can read its command lines",
             "set EVERGATE_PASSWD, or passwd in the TOML file (--config) or in opensrf_core.xml",

@@ -4,6 +4,8 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
+use super::table::{CLIENTS_MAX_LIMIT, Config};
+
 /// What the host allows this process; a parameter, so that tests need no particular host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
@@ -26,17 +28,74 @@ impl Host {
     }
 }
 
-/// Descriptors besides the clients', their links' and the cores': listeners, logs, the admin page, standard streams.
-const DESCRIPTORS_RESERVE: u64 = 64;
+/// Standard input, output and error.
+const STANDARD: u64 = 3;
+/// The main thread's end of the pipe that signals write to, and a writing end for each of the four signals.
+const SIGNALS: u64 = 5;
+/// The log and the activity log: a file, or two sockets of syslog.
+const LOGS: u64 = 2;
+/// The file of the addresses on the bus.
+const ADDRESSES: u64 = 1;
+/// A core: its ring; its share of the port, twice; the set of its clients, twice; its two links to the first domain.
+const CORE: u64 = 7;
+/// Of a core, for each further domain in use: a link that pushes.
+const LINK: u64 = 1;
+/// The admin page, without its connections: the listener, and the three of its runtime.
+const ADMIN: u64 = 4;
+/// The demo's own bus, router and services; besides, the other ends of the cores' links.
+const DEMO: u64 = 64;
+const DEMO_LINKS_PER_CORE: u64 = 2;
+/// What is open for a moment: names being resolved, the files of a reload, systemd's socket, queues of dead processes being
+/// deleted, clients that are told that there is no place for them, and what whoever started the process left open.
+const SPARE: u64 = 32;
 
-/// Links of a core to its own Redis, one that sends and one that receives.
-const LINKS_PER_CORE: u64 = 2;
+/// What of a configuration decides how many descriptors a process needs besides those of its clients. `config`, `check` and
+/// the default of `clients_max` all count with it, and a test counts those of a real process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptors {
+    /// Cores.
+    pub cores: usize,
+    /// Domains of the bus that may be dialled.
+    pub domains: usize,
+    /// Whether there is an admin page.
+    pub admin: bool,
+    /// Whether the process brings its own bus.
+    pub demo: bool,
+}
 
-/// Descriptors that a process needs beside one for each client: each core has two links to the first domain, and one to
-/// each other.
-pub fn descriptors_besides_clients(cores: usize, domains: usize) -> u64 {
-    let links = LINKS_PER_CORE + domains.saturating_sub(1) as u64;
-    cores as u64 * links + DESCRIPTORS_RESERVE
+impl Descriptors {
+    /// Those that `evergate serve` needs with this configuration.
+    pub fn of(config: &Config) -> Self {
+        let Config { cores, domains, admin, .. } = config;
+        Self { cores: cores.len(), domains: domains.len(), admin: admin.is_some(), demo: false }
+    }
+
+    /// Those that are open as long as the process serves, every domain being in use, and nobody asking the admin page.
+    pub fn lasting(&self) -> u64 {
+        let cores = self.cores as u64;
+        let links = self.domains.saturating_sub(1) as u64 * LINK;
+        let demo = if self.demo { DEMO + cores * DEMO_LINKS_PER_CORE } else { 0 };
+        let admin = if self.admin { ADMIN } else { 0 };
+        STANDARD + SIGNALS + LOGS + ADDRESSES + cores * (CORE + links) + admin + demo
+    }
+
+    /// All that a process needs beside one for each client, where it may open `nofile`.
+    pub fn besides_clients(&self, nofile: u64) -> u64 {
+        let asking = if self.admin { admin_connections_max(nofile) as u64 } else { 0 };
+        self.lasting() + asking + SPARE
+    }
+}
+
+/// Connections to the admin page at a time: enough for hundreds of probes that stay silent, and never many beside the
+/// clients.
+pub fn admin_connections_max(nofile: u64) -> usize {
+    (nofile / 16).clamp(64, 512) as usize
+}
+
+/// `clients_max` where it is `auto`: nine tenths of the limit, unless less is `left`.
+pub(super) fn clients_max(nofile: u64, left: u64) -> u64 {
+    let nine_tenths = nofile / 10 * 9 + nofile % 10 * 9 / 10;
+    nine_tenths.min(left).clamp(1, CLIENTS_MAX_LIMIT)
 }
 
 /// Raises the soft limit of open descriptors to the hard one and returns what then holds. Call it before `load`, which

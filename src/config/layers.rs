@@ -1,25 +1,31 @@
 //! The sources above `opensrf_core.xml`: the TOML file, the environment, the flags.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::error::Error;
+use super::error::{About, Error, Errors};
 use super::table::{Opt, TABLE, find};
 use super::values::{Layer, Setting, Source, Value};
 
 /// Variables that begin with `EVERGATE_` and are no option.
 const ENV_OTHERS: [&str; 2] = ["EVERGATE_CONFIG", "EVERGATE_COMMIT"];
 
-/// Variables that Kubernetes sets for a service named `evergate`, and those that the tests use.
-const ENV_OTHERS_BEGIN: [&str; 3] = ["EVERGATE_SERVICE_", "EVERGATE_PORT_", "EVERGATE_TEST_"];
+/// Variables that the tests use.
+const ENV_TESTS: &str = "EVERGATE_TEST_";
 
 /// The options that the environment sets. A misspelled variable is an error: it would otherwise be ignored in silence.
-pub(super) fn environment(env: &BTreeMap<String, String>) -> Result<Layer, Error> {
+pub(super) fn environment(env: &BTreeMap<String, String>, errors: &mut Errors, warnings: &mut Vec<String>) -> Layer {
     let mut layer = Layer::new();
+    let mut of_kubernetes = Vec::new();
     for (name, text) in env.range("EVERGATE_".to_owned()..).take_while(|(name, _)| name.starts_with("EVERGATE_")) {
-        if ENV_OTHERS.contains(&name.as_str()) || ENV_OTHERS_BEGIN.iter().any(|begin| name.starts_with(begin)) {
+        if ENV_OTHERS.contains(&name.as_str()) || name.starts_with(ENV_TESTS) {
+            continue;
+        }
+        if is_of_kubernetes(name, text) {
+            of_kubernetes.push(name.as_str());
             continue;
         }
         let source = Source::Env(name.clone());
@@ -29,58 +35,104 @@ pub(super) fn environment(env: &BTreeMap<String, String>) -> Result<Layer, Error
                 Some(option) => format!("did you mean {}?", option.env()),
                 None => "unset it; `evergate serve --help` lists the options".to_owned(),
             };
-            return Err(Error::new(source, "no option has this name", remedy));
+            errors.push(Error::new(source, "no option has this name", remedy));
+            continue;
         };
-        let value = option.parse(text).map_err(|expected| option.error(&source, text, &expected))?;
-        layer.push(Setting { name: option.name, value, source });
+        let value = option.parse(text).map_err(|expected| option.error(&source, text, &expected));
+        layer.extend(errors.keep(value).map(|value| Setting { name: option.name, value, source }));
     }
-    Ok(layer)
+    if !of_kubernetes.is_empty() {
+        warnings.push(format!(
+            "environment: {} ignored, as Kubernetes sets such variables for a service of this name; to be rid of them: \
+             `enableServiceLinks: false` in the pod",
+            of_kubernetes.join(", ")
+        ));
+    }
+    layer
+}
+
+/// Whether Kubernetes made a variable for a service named `evergate` or `evergate-SOMETHING`: the addresses of a service in
+/// its own form and in that of Docker's links. The port of Redis is an option whose variable has such a name, but no such
+/// value.
+fn is_of_kubernetes(name: &str, text: &str) -> bool {
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme));
+    if name.ends_with("_SERVICE_HOST") {
+        return text.parse::<IpAddr>().is_ok();
+    }
+    if name.contains("_SERVICE_PORT") {
+        return is_port(text);
+    }
+    if name.ends_with("_PORT") && is_url {
+        return true;
+    }
+    // …_PORT_7682_TCP, and behind it _PROTO, _PORT, _ADDR.
+    let link = name.split("_PORT_").skip(1).any(|rest| {
+        let (port, rest) = rest.split_once('_').unwrap_or((rest, ""));
+        is_port(port) && ["TCP", "UDP", "SCTP"].iter().any(|protocol| rest.starts_with(protocol))
+    });
+    link && (is_url || ["_PROTO", "_PORT", "_ADDR"].iter().any(|end| name.ends_with(end)))
 }
 
 /// The options that flags set: name and the text of each occurrence.
-pub(super) fn flags(given: &[(&'static str, Vec<String>)]) -> Result<Layer, Error> {
+pub(super) fn flags(given: &[(&'static str, Vec<String>)], errors: &mut Errors) -> Layer {
     let mut layer = Layer::new();
     for (name, texts) in given {
         let Some(option) = find(name) else { continue };
         let Some(flag) = option.flag() else { continue };
         let (source, text) = (Source::Flag(flag), texts.join(","));
-        let value = option.parse(&text).map_err(|expected| option.error(&source, &text, &expected))?;
-        layer.push(Setting { name: option.name, value, source });
+        let value = option.parse(&text).map_err(|expected| option.error(&source, &text, &expected));
+        layer.extend(errors.keep(value).map(|value| Setting { name: option.name, value, source }));
     }
-    Ok(layer)
+    layer
 }
 
 /// The options that the TOML file at `path` sets; `path` is only named in errors and sources.
-pub(super) fn toml(path: &Path, text: &str) -> Result<Layer, Error> {
-    let at = |offset: usize| {
-        let before = text.get(..offset).unwrap_or(text);
-        Source::Toml { path: path.to_owned(), line: before.matches('\n').count() + 1 }
-    };
-    let table = DeTable::parse(text).map_err(|why| {
-        let place = at(why.span().map_or(0, |span| span.start));
-        Error::new(place, format!("not valid TOML: {}", why.message()), "`evergate config --sample` shows the form")
-    })?;
+pub(super) fn toml(path: &Path, text: &str, errors: &mut Errors) -> Layer {
+    let line_of = |offset: usize| text.get(..offset).unwrap_or(text).matches('\n').count() + 1;
+    let at = |line: usize| Source::Toml { path: path.to_owned(), line };
+    let (table, broken) = DeTable::parse_recoverable(text);
+    let mut found = Vec::new();
+    for why in broken {
+        let line = line_of(why.span().map_or(0, |span| span.start));
+        let problem = format!("not valid TOML: {}", why.message());
+        let remedy = "`evergate config --sample` shows the form";
+        found.push((line, Error::new(at(line), problem, remedy).about(About::Source)));
+    }
+    let broken: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
     let mut layer = Layer::new();
     for (key, value) in table.get_ref() {
-        let source = at(key.span().start);
+        let line = line_of(key.span().start);
+        // What the parser made of it is a guess.
+        if broken.contains(&line) {
+            continue;
+        }
+        let source = at(line);
         let Some(option) = find(key.get_ref()) else {
             let problem = format!("no option is named {:?}", key.get_ref());
             let remedy = match nearest(key.get_ref()) {
                 Some(option) => format!("did you mean {}?", option.name),
                 None => "remove it; `evergate config --sample` lists the options".to_owned(),
             };
-            return Err(Error::new(source, problem, remedy));
+            found.push((line, Error::new(source, problem, remedy)));
+            continue;
         };
-        let parsed = toml_value(option, value.get_ref());
         let given = || match value.get_ref() {
             // The error quotes it: its own quotes would come on top.
             DeValue::String(text) => text,
             _ => text.get(value.span()).unwrap_or_default(),
         };
-        let value = parsed.map_err(|expected| option.error(&source, given(), &expected))?;
-        layer.push(Setting { name: option.name, value, source });
+        match toml_value(option, value.get_ref()) {
+            Ok(value) => layer.push(Setting { name: option.name, value, source }),
+            Err(expected) => found.push((line, option.error(&source, given(), &expected))),
+        }
     }
-    Ok(layer)
+    // From the top of the file, as they are looked for.
+    found.sort_by_key(|(line, _)| *line);
+    for (_, error) in found {
+        errors.push(error);
+    }
+    layer
 }
 
 fn toml_value(option: &Opt, value: &DeValue<'_>) -> Result<Value, String> {

@@ -6,12 +6,12 @@ use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::error::Error;
-use super::host::{self, Host};
+use super::error::{About, Error, Errors};
+use super::host::{self, Descriptors, Host};
 use super::kind::{Kind, text};
 use super::layers;
 use super::opensrf_core::{self, OpensrfCore};
-use super::table::{CLIENTS_MAX_LIMIT, Config};
+use super::table::Config;
 use super::typed::{Level, Origins};
 use super::values::{Source, Value, Values};
 
@@ -104,19 +104,23 @@ pub struct Reloaded {
 const RELOADED: [&str; 4] = ["loglevel", "origins", "log_protect", "trusted_proxies"];
 
 /// Reads every source: `opensrf_core.xml`, over it the TOML file, the environment and the flags.
-pub fn load(inputs: Inputs) -> Result<Loaded, Error> {
+pub fn load(inputs: Inputs) -> Result<Loaded, Errors> {
+    let (mut errors, mut warnings) = (Errors::default(), Vec::new());
     let mut over = Vec::new();
-    if let Some((path, named_by)) = &inputs.toml {
-        over.push(layers::toml(path, &read(path, named_by)?)?);
+    if let Some((path, named_by)) = &inputs.toml
+        && let Some(text) = errors.keep(read(path, named_by))
+    {
+        over.push(layers::toml(path, &text, &mut errors));
     }
-    over.push(layers::environment(&inputs.env)?);
-    over.push(layers::flags(&inputs.flags)?);
+    over.push(layers::environment(&inputs.env, &mut errors, &mut warnings));
+    over.push(layers::flags(&inputs.flags, &mut errors));
 
     let named_in = over.iter().flatten().rfind(|setting| setting.name == "opensrf_core");
     let core = match named_in.map(|setting| (&setting.value, &setting.source)) {
         Some((Value::Text(path), source)) if !path.is_empty() => {
             let path = Path::new(path);
-            Some(opensrf_core::parse(path, &read(path, &source.to_string())?)?)
+            let text = errors.keep(read(path, &source.to_string()));
+            text.map(|text| opensrf_core::parse(path, &text, &mut errors, &mut warnings))
         }
         _ => None,
     };
@@ -133,21 +137,24 @@ pub fn load(inputs: Inputs) -> Result<Loaded, Error> {
         values.overlay(layer);
     }
 
-    let mut warnings = Vec::new();
     let domains = allowed_domains(&values, domains);
-    resolve_host(&mut values, &inputs, domains.len(), &mut warnings)?;
-    resolve_origins(&mut values, cross_origin.as_deref(), &mut warnings)?;
+    resolve_host(&mut values, &inputs, domains.len(), &mut errors, &mut warnings);
+    resolve_origins(&mut values, cross_origin.as_deref(), &mut errors, &mut warnings);
     if matches!(inputs.purpose, Purpose::Serve | Purpose::Check) {
-        require_account(&values)?;
+        require_account(&values, &mut errors);
     }
-    let config = Config::from_values(&values, domains)?;
-    check_admin(&values, &config)?;
+    let Some(config) = errors.keep(Config::from_values(&values, domains)) else { return Err(errors) };
+    check_addresses(&values, &config, &mut errors);
+    check_paths(&values, &config, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
     warn(&config, &mut warnings);
     Ok(Loaded { config, values, warnings, inputs })
 }
 
 /// Reads the same sources again. On an error what is in force stays.
-pub fn reload(loaded: &Loaded) -> Result<Reloaded, Error> {
+pub fn reload(loaded: &Loaded) -> Result<Reloaded, Errors> {
     let again = load(loaded.inputs.clone())?;
     let differs =
         |name: &&'static str| !RELOADED.contains(name) && again.values.get(name).value != loaded.values.get(name).value;
@@ -162,18 +169,29 @@ fn read(path: &Path, named_by: &str) -> Result<String, Error> {
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|why| Error::unreadable(path, named_by, &why))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         let problem = format!("it is larger than {FILE_BYTES_MAX} bytes");
-        return Err(Error::new(path.display(), problem, format!("it is named by {named_by}: correct the path")));
+        let remedy = format!("it is named by {named_by}: correct the path");
+        return Err(Error::new(path.display(), problem, remedy).about(About::Source));
     }
     String::from_utf8(bytes).map_err(|why| {
         let valid = &why.as_bytes()[..why.utf8_error().valid_up_to()];
         let line = valid.split(|b| *b == b'\n').count();
         Error::new(format_args!("{}:{line}", path.display()), "it is not UTF-8", "save it as UTF-8")
+            .about(About::Source)
     })
 }
 
 /// What depends on the host: `cores`, `clients_max`, `state_dir`.
-fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, warnings: &mut Vec<String>) -> Result<(), Error> {
+fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, errors: &mut Errors, warnings: &mut Vec<String>) {
     let host = &inputs.host;
+    let serves = matches!(inputs.purpose, Purpose::Serve | Purpose::Demo);
+    // `check` reports it, line by line, and `config` shows it.
+    let mut refuse = |values: &Values, name, why: String| {
+        if serves {
+            errors.push(values.problem(name, why));
+        } else {
+            warnings.push(format!("{name}: {why}"));
+        }
+    };
     let allowed: Vec<String> = host.cpus.iter().map(usize::to_string).collect();
     match &values.get("cores").value {
         Value::List(wanted) => {
@@ -184,19 +202,39 @@ fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, warnings: 
                     refused.join(", "),
                     Kind::Cpus.show(&Value::List(allowed))
                 );
-                if matches!(inputs.purpose, Purpose::Serve | Purpose::Demo) {
-                    return Err(values.problem("cores", why));
-                }
-                warnings.push(format!("cores: {why}"));
+                refuse(values, "cores", why);
             }
         }
         _ => values.get_mut("cores").value = Value::List(allowed),
     }
-    if let Value::Text(_) = values.get("clients_max").value {
-        let nine_tenths = host.nofile / 10 * 9 + host.nofile % 10 * 9 / 10;
-        let cores = if let Value::List(cores) = &values.get("cores").value { cores.len() } else { 1 };
-        let left = host.nofile.saturating_sub(host::descriptors_besides_clients(cores, domains));
-        values.get_mut("clients_max").value = Value::Integer(nine_tenths.min(left).clamp(1, CLIENTS_MAX_LIMIT));
+    let demo = inputs.purpose == Purpose::Demo;
+    let cores = if let Value::List(cores) = &values.get("cores").value { cores.len() } else { 1 };
+    let admin = values.text("admin") != "off";
+    let besides = Descriptors { cores, domains, admin, demo }.besides_clients(host.nofile);
+    let left = host.nofile.saturating_sub(besides);
+    match values.get("clients_max").value {
+        Value::Integer(wanted) if wanted > left => {
+            let why = format!(
+                "{wanted} clients need {} descriptors with the {besides} for all else, and this process may open {}: \
+                 raise RLIMIT_NOFILE (LimitNOFILE= in the unit, --ulimit nofile= of the container), or write a lower \
+                 number, or auto, which is {} here",
+                wanted.saturating_add(besides),
+                host.nofile,
+                host::clients_max(host.nofile, left)
+            );
+            refuse(values, "clients_max", why);
+        }
+        Value::Integer(_) => {}
+        _ if left == 0 => {
+            let why = format!(
+                "{besides} descriptors are needed besides the clients', and this process may open {}: raise \
+                 RLIMIT_NOFILE (LimitNOFILE= in the unit, --ulimit nofile= of the container)",
+                host.nofile
+            );
+            refuse(values, "clients_max", why);
+            values.get_mut("clients_max").value = Value::Integer(1);
+        }
+        _ => values.get_mut("clients_max").value = Value::Integer(host::clients_max(host.nofile, left)),
     }
     if values.text("state_dir") == "auto" {
         // systemd separates several directories by colons; ours is the first.
@@ -204,52 +242,57 @@ fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, warnings: 
         let path = given.filter(|path| !path.is_empty()).unwrap_or("/run/evergate");
         values.get_mut("state_dir").value = Value::Text(path.to_owned());
     }
-    Ok(())
 }
 
 fn resolve_origins(
     values: &mut Values,
     cross_origin: Option<&[(String, Source)]>,
+    errors: &mut Errors,
     warnings: &mut Vec<String>,
-) -> Result<(), Error> {
+) {
     if values.text("origins") != "opensrf_core" {
-        return Ok(());
+        return;
     }
     let Some(cross_origin) = cross_origin else {
-        let why = "it is \"opensrf_core\", and no opensrf_core.xml is read; set opensrf_core to its path";
-        return Err(values.problem("origins", why));
+        if !errors.hide("opensrf_core") {
+            let why = "it is \"opensrf_core\", and no opensrf_core.xml is read; set opensrf_core to its path";
+            errors.push(values.problem("origins", why));
+        }
+        return;
     };
     let mut list = Vec::new();
     for (written, source) in cross_origin {
         let origin = text::origin(written).map_err(|_| {
             let problem = format!("<origin> cannot be {written:?}");
             Error::new(source, problem, "write a host such as catalog.example.org, with a port if it matters, or *")
-        })?;
-        list.push(origin);
+        });
+        list.extend(errors.keep(origin));
     }
-    if list.is_empty() {
+    if cross_origin.is_empty() {
         warnings
             .push("origins: the cross_origin list of opensrf_core.xml is empty, so no browser may connect".to_owned());
     }
     values.get_mut("origins").value = Value::List(list);
-    Ok(())
 }
 
-fn require_account(values: &Values) -> Result<(), Error> {
-    let Some(missing) = ["domain", "username", "passwd"].into_iter().find(|name| values.text(name).is_empty()) else {
-        return Ok(());
-    };
-    let flag = if missing == "passwd" { String::new() } else { format!(", --{missing}") };
-    let remedy = format!(
-        "name Evergreen's file with --opensrf-core /openils/conf/opensrf_core.xml, or set {missing} in the TOML file \
-         or as EVERGATE_{}{flag}",
-        missing.to_uppercase()
-    );
-    let place = match &values.get(missing).source {
-        Source::Default => "configuration".to_owned(),
-        source => source.to_string(),
-    };
-    Err(Error::new(place, format!("{missing} is not set"), remedy))
+/// What is missing may stand where it could not be read: that is said then, and nothing that may follow from it.
+fn require_account(values: &Values, errors: &mut Errors) {
+    for missing in ["domain", "username", "passwd"] {
+        if !values.text(missing).is_empty() || errors.hide(missing) {
+            continue;
+        }
+        let flag = if missing == "passwd" { String::new() } else { format!(", --{missing}") };
+        let remedy = format!(
+            "name Evergreen's file with --opensrf-core /openils/conf/opensrf_core.xml, or set {missing} in the TOML \
+             file or as EVERGATE_{}{flag}",
+            missing.to_uppercase()
+        );
+        let place = match &values.get(missing).source {
+            Source::Default => "configuration".to_owned(),
+            source => source.to_string(),
+        };
+        errors.push(Error::new(place, format!("{missing} is not set"), remedy));
+    }
 }
 
 /// The primary domain first, then the others that may be dialled.
@@ -265,17 +308,26 @@ fn allowed_domains(values: &Values, of_core: Vec<String>) -> Vec<String> {
     domains
 }
 
-fn check_admin(values: &Values, config: &Config) -> Result<(), Error> {
+fn check_addresses(values: &Values, config: &Config, errors: &mut Errors) {
+    if ["admin", "admin_allow_remote", "listen"].iter().any(|option| errors.hide(option)) {
+        return;
+    }
     let remote = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
     if config.admin.is_some_and(remote) && !config.admin_allow_remote {
         let why = "the address is not loopback, and the admin page has no password; use 127.0.0.1, or allow it with \
                    --admin-allow-remote (admin_allow_remote = true)";
-        return Err(values.problem("admin", why));
+        errors.push(values.problem("admin", why));
     }
     if config.admin == Some(config.listen) && config.listen.port() != 0 {
-        return Err(values.problem("admin", "it is the same address as listen; give it a port of its own"));
+        errors.push(values.problem("admin", "it is the same address as listen; give it a port of its own"));
     }
-    Ok(())
+}
+
+fn check_paths(values: &Values, config: &Config, errors: &mut Errors) {
+    if config.health_path.is_some() && config.health_path == config.path {
+        let why = "it is the same as path, so that no client could connect; give it a path of its own";
+        errors.push(values.problem("health_path", why));
+    }
 }
 
 fn warn(config: &Config, warnings: &mut Vec<String>) {

@@ -3,7 +3,7 @@
 //!
 //! May use: files that the operator names, and what the host allows this process (`host`). May never: open a socket,
 //! resolve a name, log, or print; the environment is read once, in [`cli`], and passed in. Every error names the place
-//! and the remedy. A password never comes from a flag, and nothing here prints one.
+//! and the remedy, and all are found before one is returned. A password never comes from a flag, and nothing here prints one.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -21,8 +21,8 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use error::Error;
-pub use host::{Host, descriptors_besides_clients, raise_nofile};
+pub use error::{Error, Errors};
+pub use host::{Descriptors, Host, admin_connections_max, raise_nofile};
 pub use kind::Kind;
 pub use load::{Inputs, Loaded, Purpose, Reloaded, load, reload};
 pub use print::{effective, markdown, sample};

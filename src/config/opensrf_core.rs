@@ -4,7 +4,7 @@ use std::path::Path;
 
 use roxmltree::{Document, Node, ParsingOptions};
 
-use super::error::Error;
+use super::error::{About, Error, Errors};
 use super::table::TABLE;
 use super::values::{Layer, Setting, Source};
 
@@ -22,8 +22,9 @@ pub(super) struct OpensrfCore {
     pub domains: Vec<String>,
 }
 
-/// Reads the text of the file at `path`, which is only named in errors and sources.
-pub(super) fn parse(path: &Path, text: &str) -> Result<OpensrfCore, Error> {
+/// Reads the text of the file at `path`, which is only named in errors, warnings and sources. What cannot be read is none
+/// of what is returned.
+pub(super) fn parse(path: &Path, text: &str, errors: &mut Errors, warnings: &mut Vec<String>) -> OpensrfCore {
     let at = |line: usize| Source::OpensrfCore { path: path.to_owned(), line };
     let options = ParsingOptions { allow_dtd: false, nodes_limit: NODES_MAX, ..ParsingOptions::default() };
     let document = Document::parse_with_options(text, options).map_err(|why| match why {
@@ -34,38 +35,57 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<OpensrfCore, Error> {
             "write the character itself, or &amp; &lt; &gt; &quot; &apos;",
         ),
         why => Error::new(at(why.pos().row as usize), format!("not well-formed XML: {why}"), "correct the file"),
-    })?;
+    });
+    let whole = |error: Error| error.about(About::Source);
+    let Some(document) = errors.keep(document.map_err(whole)) else { return OpensrfCore::default() };
     // The parser lets an empty DTD pass.
     if let Some(line) = doctype_line(&text[..document.root_element().range().start]) {
-        return Err(dtd_refused(at(line)));
+        errors.push(whole(dtd_refused(at(line))));
+        return OpensrfCore::default();
     }
     let line = |node: Node<'_, '_>| at(document.text_pos_at(node.range().start).row as usize);
     let root = document.root_element();
     if !root.has_tag_name("config") || child(root, "gateway").is_none() {
-        return Err(Error::new(
+        errors.push(whole(Error::new(
             line(root),
             "it has no <config> with a <gateway> section",
             "name Evergreen's opensrf_core.xml, usually /openils/conf/opensrf_core.xml",
-        ));
+        )));
+        return OpensrfCore::default();
     }
 
     let mut core = OpensrfCore::default();
     for option in TABLE {
         let Some(element) = option.xml else { continue };
-        let nodes: Vec<_> = find(root, element).into_iter().filter(|node| !content(*node).is_empty()).collect();
-        let Some(first) = nodes.first() else { continue };
-        let source = line(*first);
+        let mut found = Vec::new();
+        for node in find(root, element) {
+            let source = line(node);
+            match content(node) {
+                // What is left empty is left to the default: the stock file does so.
+                Some(text) if text.is_empty() && !option.kind.repeats() => {}
+                // An empty prefix would be that of every method.
+                Some(text) if text.is_empty() => {
+                    warnings.push(format!("{source}: an empty <{}> is ignored", node.tag_name().name()));
+                }
+                Some(text) => found.push((text, source)),
+                None => {
+                    let problem = format!("{}: <{}> holds elements", option.name, node.tag_name().name());
+                    errors.push(Error::new(source, problem, "write its text alone").about(About::Option(option.name)));
+                }
+            }
+        }
+        let Some((first, source)) = found.first() else { continue };
         let value = if option.kind.repeats() {
-            option.kind.parse_list(nodes.iter().map(|node| content(*node)))
+            option.kind.parse_list(found.iter().map(|(text, _)| text.as_str()))
         } else {
-            option.parse(content(*first))
+            option.parse(first)
         };
-        let value = value.map_err(|expected| option.error(&source, content(*first), &expected))?;
-        core.layer.push(Setting { name: option.name, value, source });
+        let value = errors.keep(value.map_err(|expected| option.error(source, first, &expected)));
+        core.layer.extend(value.map(|value| Setting { name: option.name, value, source: source.clone() }));
     }
     for node in find(root, "gateway/cross_origin/origin") {
-        if !content(node).is_empty() {
-            core.cross_origin.push((content(node).to_owned(), line(node)));
+        if let Some(origin) = content(node).filter(|origin| !origin.is_empty()) {
+            core.cross_origin.push((origin, line(node)));
         }
     }
     for element in [
@@ -75,14 +95,13 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<OpensrfCore, Error> {
         "routers/router/trusted_domains/server",
         "routers/router/trusted_domains/client",
     ] {
-        for node in find(root, element) {
-            let domain = content(node);
-            if super::kind::text::domain(domain).is_ok() && !core.domains.iter().any(|known| known == domain) {
-                core.domains.push(domain.to_owned());
+        for domain in find(root, element).into_iter().filter_map(content) {
+            if super::kind::text::domain(&domain).is_ok() && !core.domains.contains(&domain) {
+                core.domains.push(domain);
             }
         }
     }
-    Ok(core)
+    core
 }
 
 fn dtd_refused(place: Source) -> Error {
@@ -116,6 +135,18 @@ fn find<'a>(root: Node<'a, 'a>, path: &str) -> Vec<Node<'a, 'a>> {
     })
 }
 
-fn content<'a>(node: Node<'a, 'a>) -> &'a str {
-    node.text().unwrap_or_default().trim()
+/// The whole text of an element, as XML has it: comments and processing instructions are no part of it, nor do they end
+/// it, and CDATA is text. `None` where it holds elements.
+fn content(node: Node<'_, '_>) -> Option<String> {
+    let mut text = String::new();
+    for child in node.children() {
+        if child.is_element() {
+            return None;
+        }
+        // A comment has a text of its own.
+        if child.is_text() {
+            text.push_str(child.text().unwrap_or_default());
+        }
+    }
+    Some(text.trim().to_owned())
 }

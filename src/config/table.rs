@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::error::Error;
+use super::error::{About, Error};
 use super::kind::{Kind, text};
 use super::typed::{Facility, Level, Logfile, Origins, Secret, Typed};
 use super::values::{Value, Values};
@@ -60,7 +60,7 @@ impl Opt {
             _ if given.chars().count() > 80 => format!("{name} cannot be used"),
             _ => format!("{name} cannot be {given:?}"),
         };
-        Error::new(place, problem, format!("write {expected}"))
+        Error::new(place, problem, format!("write {expected}")).about(About::Option(name))
     }
 }
 
@@ -134,13 +134,18 @@ options! {
         /// How long a core looks for the next message before it sleeps, while few requests are in flight and the last
         /// waits were all short: a lone client's request takes half the time, for CPU time that was idle. 0: never.
         busy_poll_us: u64 = Kind::Integer { min: 0, max: 1_000 }, "100", unit "microseconds";
-        /// Clients of the whole process; more are refused with 503. `auto`: 90 % of `RLIMIT_NOFILE`, less
-        /// where links, logs and listeners need more than the rest.
+        /// Clients of the whole process, those that are being closed among them; more are refused with 503. `auto`: 90 %
+        /// of `RLIMIT_NOFILE`, less where cores, links, logs and the admin page need more than the rest.
         clients_max: usize = Kind::IntegerOrAuto { min: 1, max: CLIENTS_MAX_LIMIT }, "auto", unit "clients";
         /// Handshakes under way per core; when it is reached, accepting pauses.
         handshakes_max: usize = COUNT, "4096", unit "handshakes per core";
         /// Time from accepting a connection to the end of its request header; later: 408.
         handshake_timeout_seconds: u64 = SECONDS, "10", unit "seconds";
+        /// Size of the request header of a handshake, which holds cookies; larger, or of more than 256 lines: 431.
+        header_bytes_max: usize = Kind::Bytes { min: 1_024, max: 1 << 20 }, "32 KiB", unit "bytes";
+        /// A path of which GET and HEAD are answered as `/readyz` is (200 or 503), for balancers that probe the port
+        /// of the clients. Empty: none.
+        health_path: Option<String> = Kind::Text(text::path), "";
     }
     "Who may connect" {
         /// Origins that may connect: `any`, `opensrf_core` (the `cross_origin` list of that file, which does not name

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::error::Error;
+use super::error::{About, Error};
 use super::table::{Opt, TABLE};
 
 /// A checked value, in the form that its kind gives it.
@@ -130,5 +130,6 @@ impl Values {
     /// An error at the place where the option was set.
     pub(super) fn problem(&self, name: &'static str, why: impl fmt::Display) -> Error {
         Error::new(&self.get(name).source, format!("{name}: {why}"), "correct it; `evergate config --sample` shows how")
+            .about(About::Option(name))
     }
 }

@@ -236,7 +236,9 @@ impl Running {
                     Err(error) => tracing::error!("config: nothing was changed: {error}"),
                 }
             }
-            Err(error) => tracing::error!("config: nothing was changed: {error}"),
+            Err(errors) => {
+                errors.iter().for_each(|error| tracing::error!("config: nothing was changed: {error}"));
+            }
         }
     }
 

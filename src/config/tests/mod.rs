@@ -1,6 +1,8 @@
 //! The table's faces agree, and what each option resolves to. `sources`: what files, variables and flags may say;
-//! `readme`: the documents say the same.
+//! `mistakes`: all of
+//! them at once; `readme`: the documents say the same.
 
+mod mistakes;
 mod readme;
 mod sources;
 
@@ -72,7 +74,7 @@ fn other_value(option: &Opt) -> (&'static str, &'static str) {
     match option.name {
         "listen" => ("127.0.0.9:1234", "\"127.0.0.9:1234\""),
         "admin" => ("127.0.0.9:1235", "\"127.0.0.9:1235\""),
-        "path" => ("/ws", "\"/ws\""),
+        "path" | "health_path" => ("/ws", "\"/ws\""),
         "cores" => ("0,2-3", "[0, \"2-3\"]"),
         "origins" => ("Catalog.example.org,https://b.example:8443", "[\"catalog.example.org\", \"b.example:8443\"]"),
         "trusted_proxies" => ("10.0.0.0/8,fd00::/8", "[\"10.0.0.0/8\", \"fd00::/8\"]"),
@@ -246,15 +248,31 @@ fn cores_and_clients_max_are_resolved_against_the_host() {
     assert_eq!(loaded(&["demo", "--cores", "3,1-2,1"], &[]).config.cores, [1, 2, 3]);
     assert!(error(&["demo", "--cores", "0,7"], &[]).contains("may not run on CPU 7"));
     assert_eq!(loaded(&["config", "--cores", "0,7"], &[]).config.cores, [0, 7], "left for `check` to report");
-    assert_eq!(loaded(&["demo", "--clients-max", "30000"], &[]).config.clients_max, 30_000);
-    let few = Inputs { host: Host { cpus: vec![0, 1], nofile: 256 }, ..Inputs::none(Purpose::Demo) };
-    assert_eq!(
-        load(few).expect("a low limit").config.clients_max,
-        256 - 64 - 2 * 2,
-        "what `check` asks for is kept free"
-    );
-    let inputs = Inputs { host: Host { cpus: vec![0], nofile: u64::MAX }, ..Inputs::none(Purpose::Demo) };
-    assert_eq!(load(inputs).expect("no limit of descriptors").config.clients_max, 16_777_216);
+    let on = |nofile| Inputs { host: Host { cpus: vec![0, 1], nofile }, ..Inputs::none(Purpose::Config) };
+    let few = load(on(128)).expect("a low limit").config;
+    let besides = Descriptors::of(&few).besides_clients(128);
+    assert_eq!((few.clients_max as u64, few.admin), (128 - besides, None), "what `check` asks for is kept free");
+    assert_eq!(load(on(u64::MAX)).expect("no limit of descriptors").config.clients_max, 16_777_216);
+}
+
+#[test]
+fn more_clients_than_descriptors_are_no_start_but_left_for_check_and_config_to_show() {
+    let given = ["--clients-max", "10000000", "--domain", "d", "--username", "u"];
+    let env = [("EVERGATE_PASSWD", "p")];
+    let found = error(&[&["serve"][..], &given].concat(), &env);
+    for part in ["flag --clients-max", "10000000", "20000", "LimitNOFILE", "auto, which is 18000 here"] {
+        assert!(found.contains(part), "{part}: {found}");
+    }
+    assert!(error(&["demo", "--clients-max", "19999"], &[]).contains("clients_max"), "all else needs some, too");
+    assert_eq!(loaded(&["demo", "--clients-max", "19000"], &[]).config.clients_max, 19_000);
+    for looks in ["check", "config"] {
+        let loaded = loaded(&[&[looks][..], &given].concat(), &env);
+        assert_eq!(loaded.config.clients_max, 10_000_000);
+        assert!(loaded.warnings.iter().any(|line| line.contains("clients_max")), "{:?}", loaded.warnings);
+    }
+    let host = Host { cpus: vec![0], nofile: 40 };
+    let none_left = load(Inputs { host, ..Inputs::none(Purpose::Demo) }).expect_err("no client has a place");
+    assert!(none_left.to_string().contains("LimitNOFILE"), "{none_left}");
 }
 
 #[test]
