@@ -1,4 +1,5 @@
-//! Two verdicts: does the process live (`/healthz`), and should a balancer send it clients (`/readyz`).
+//! Two verdicts: does the process live (`/healthz`), and should a balancer send it clients (`/readyz`). A core asks as
+//! well, for `health_path`: so they read what the cores publish, and take no lock.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -11,7 +12,7 @@ pub(super) const HEARTBEAT_MAX_MS: u64 = 5_000;
 
 /// A yes or no and its reason.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub struct Verdict {
     /// Whether the answer is 200; else 503.
     pub good: bool,
     /// One line.
@@ -31,7 +32,7 @@ pub(super) fn heartbeat_age_ms(core: &Core, now_ms: u64) -> u64 {
 }
 
 /// Good while every core turns. A core that ended as it should has nothing left to turn for.
-pub(super) fn health(shared: &Shared, now_ms: u64) -> Verdict {
+pub fn health(shared: &Shared, now_ms: u64) -> Verdict {
     for core in shared.cores.iter() {
         let age_ms = heartbeat_age_ms(core, now_ms);
         if age_ms >= HEARTBEAT_MAX_MS && !core.ended.load(Relaxed) {
@@ -42,7 +43,7 @@ pub(super) fn health(shared: &Shared, now_ms: u64) -> Verdict {
 }
 
 /// Good only when Serving, with every core turning, its links up and its pushes taken, or that not so for less than the grace.
-pub(super) fn readiness(shared: &Shared, now_ms: u64, ready_bus_grace_seconds: u64) -> Verdict {
+pub fn readiness(shared: &Shared, now_ms: u64, ready_bus_grace_seconds: u64) -> Verdict {
     let phase = shared.phase();
     if phase != Phase::Serving {
         return Verdict::no(format!("{}: not serving", phase.name()));

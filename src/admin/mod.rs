@@ -2,14 +2,16 @@
 //!
 //! May use: tokio and hyper, in a thread of its own, and what the cores publish ([`Shared`]). May never: change
 //! anything, answer anything but GET and HEAD, hold a lock that a core could wait for longer than a copy takes, or
-//! grow without bound: `CONNECTIONS_MAX` connections, one request each, each of them gone after `REQUEST_MAX`.
+//! grow without bound: so many connections ([`places`]), one request each, each of them gone after `SILENCE_MAX` and
+//! `REQUEST_MAX`.
 
 #![forbid(unsafe_code)]
 
 mod answer;
-mod health;
+pub mod health;
 mod metrics;
 mod page;
+mod places;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -22,21 +24,19 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use nix::sys::signal::SigSet;
-use tokio::sync::Semaphore;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::process::phase::Shared;
+use places::{Place, Places, Stage};
 
-/// Connections at a time. One more waits in the kernel's queue: [`REQUEST_MAX`] bounds that wait, and a probe that is
-/// kept waiting gets its answer, where one that is refused would be taken for an outage.
-const CONNECTIONS_MAX: usize = 64;
+/// From the accept to the first byte of the request.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 
-/// From the accept to the last byte of the request's header.
-const HEADER_MAX: Duration = Duration::from_secs(3);
-
-/// From the accept to the last byte of the answer; a reader that is slower is cut off.
-const REQUEST_MAX: Duration = Duration::from_secs(10);
+/// From the first byte of the request to the last of the answer; who is slower is cut off.
+const REQUEST_MAX: Duration = Duration::from_secs(5);
 
 /// The largest request header, bytes: hyper's own minimum.
 const HEADER_BYTES_MAX: usize = 8 * 1024;
@@ -53,6 +53,8 @@ pub struct AdminOptions {
     pub domain: String,
     /// How long a core's links may be away before `/readyz` says 503, seconds.
     pub ready_bus_grace_seconds: u64,
+    /// Connections at a time.
+    pub connections_max: usize,
     /// Of this program.
     pub version: String,
     /// The commit it was built from; empty where unknown.
@@ -106,31 +108,35 @@ async fn serve(listener: TcpListener, view: Arc<View>) {
             return;
         }
     };
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Places::new(view.options.connections_max));
     loop {
-        // Never closed, so this cannot fail.
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
             // ECONNABORTED passes at once; EMFILE and ENFILE do not, and would spin.
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let view = Arc::clone(&view);
-        tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let answer = answer::answer(&view, request.method(), request.uri().path());
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            // One request a connection: an idle keep-alive connection would hold one of the few places.
-            let connection = http1::Builder::new()
-                .keep_alive(false)
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_MAX)
-                .max_buf_size(HEADER_BYTES_MAX)
-                .serve_connection(TokioIo::new(stream), service);
-            // A client's fault, or its absence, concerns nobody else.
-            let _ = tokio::time::timeout(REQUEST_MAX, connection).await;
-            drop(permit);
-        });
+        places.give(|place| tokio::spawn(attend(stream, view, place)).abort_handle());
+        // Who has asked already must be seen to have, before so many have come behind that its place is wanted.
+        tokio::task::yield_now().await;
     }
+}
+
+/// Answers one request. A client's fault, or its absence, concerns nobody else.
+async fn attend(stream: TcpStream, view: Arc<View>, place: Place) {
+    if !matches!(timeout(SILENCE_MAX, stream.peek(&mut [0])).await, Ok(Ok(1))) {
+        return;
+    }
+    place.reached(Stage::Asking);
+    let service = service_fn(|request| {
+        place.reached(Stage::Answering);
+        let answer = answer::answer(&view, request.method(), request.uri().path());
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    // One request a connection: an idle keep-alive connection would hold a place.
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = timeout(REQUEST_MAX, connection).await;
 }

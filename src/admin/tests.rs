@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::health::{HEARTBEAT_MAX_MS, health, readiness};
-use super::{Admin, AdminOptions, CONNECTIONS_MAX, start};
+use super::{Admin, AdminOptions, start};
 use crate::counters::{Limit, LinkState, Oldest, set};
 use crate::process::phase::{Phase, Shared};
 
@@ -15,6 +15,7 @@ fn options() -> AdminOptions {
     AdminOptions {
         domain: "private.localhost".into(),
         ready_bus_grace_seconds: 10,
+        connections_max: 64,
         version: "1.2.3".into(),
         commit: "abc<def>".into(),
         log_lines_dropped: Some(Box::new(|| 7)),
@@ -285,21 +286,75 @@ fn every_answer_forbids_caching_and_sniffing() {
     }
 }
 
-#[test]
-fn a_client_that_sends_no_header_is_let_go() {
-    let admin = listen(&Arc::new(serving()));
-    let mut stream = connect(&admin);
-    stream.write_all(b"GET /status HT").unwrap();
-    let began = Instant::now();
-    let mut rest = Vec::new();
-    let _ = stream.read_to_end(&mut rest);
-    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+/// How long it takes until the connection is closed from the other side.
+fn until_closed(stream: &mut TcpStream, began: Instant) -> Duration {
+    let _ = stream.read_to_end(&mut Vec::new());
+    began.elapsed()
 }
 
 #[test]
-fn silent_clients_delay_a_probe_but_never_lock_it_out() {
+fn who_sends_nothing_is_let_go_after_2_s_and_who_sends_half_a_header_after_5() {
     let admin = listen(&Arc::new(serving()));
-    let silent: Vec<TcpStream> = (0..CONNECTIONS_MAX).map(|_| connect(&admin)).collect();
-    assert_eq!(get(&admin, "/healthz").0, 200);
-    drop(silent);
+    let began = Instant::now();
+    let (mut silent, mut half) = (connect(&admin), connect(&admin));
+    half.write_all(b"GET /status HT").unwrap();
+    let silent = until_closed(&mut silent, began).as_secs_f64();
+    assert!((1.9..4.5).contains(&silent), "{silent}");
+    let half = until_closed(&mut half, began).as_secs_f64();
+    assert!((4.9..8.0).contains(&half), "{half}");
+}
+
+#[test]
+fn a_request_may_come_slowly_within_its_5_s() {
+    let admin = listen(&Arc::new(serving()));
+    let mut stream = connect(&admin);
+    for piece in ["GET /heal", "thz HTTP/1.1\r\n", "Host: localhost\r\n\r\n"] {
+        std::thread::sleep(Duration::from_millis(1_200));
+        stream.write_all(piece.as_bytes()).unwrap();
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[test]
+fn connections_that_say_nothing_or_half_a_request_or_take_no_answer_delay_no_probe() {
+    let admin = listen(&Arc::new(serving()));
+    let mut kept = Vec::new();
+    for n in 0..400 {
+        let mut stream = connect(&admin);
+        match n % 3 {
+            0 => {}
+            1 => stream.write_all(b"GET /status HT").unwrap(),
+            _ => stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap(),
+        }
+        kept.push(stream);
+        if n % 20 == 0 {
+            let began = Instant::now();
+            assert_eq!(get(&admin, "/healthz").0, 200);
+            assert!(began.elapsed() < Duration::from_secs(1), "{n}: {:?}", began.elapsed());
+        }
+    }
+}
+
+#[test]
+fn where_there_is_no_place_who_has_come_least_far_for_longest_makes_room() {
+    let admin =
+        start("127.0.0.1:0".parse().unwrap(), Arc::new(serving()), AdminOptions { connections_max: 3, ..options() })
+            .unwrap();
+    let mut asking = connect(&admin);
+    asking.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
+    let mut silent: Vec<TcpStream> = (0..8).map(|_| connect(&admin)).collect();
+    // The newest two have the places that are left, so the others have been closed, in less than the 2 s that all have.
+    let began = Instant::now();
+    for stream in &mut silent[..6] {
+        assert!(until_closed(stream, began) < Duration::from_millis(1_500), "{:?}", began.elapsed());
+    }
+    asking.write_all(b"Host: localhost\r\n\r\n").unwrap();
+    silent[7].write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    for stream in [&mut asking, &mut silent[7]] {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
 }
