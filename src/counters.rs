@@ -2,7 +2,7 @@
 //!
 //! May use: atomics. May never: sit behind a lock on the message path, or be written by a thread
 //! that does not own them. `admin` and the drain log read them; nothing decides by another core's
-//! counters except `clients_max`, which is a sum over the cores' `open`.
+//! counters except `clients_max`, which is a sum over the cores' `connections`, and readiness.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -56,6 +56,8 @@ counters! {
     given_up_undelivered: count,
     /// DISCONNECTs without a session, which are not relayed.
     disconnects_ignored: count,
+    /// Connections of any stage, those that are being closed among them: what `clients_max` counts.
+    connections: gauge,
     /// Connections whose handshake has not ended.
     handshaking: gauge,
     /// Connections accepted.
@@ -113,8 +115,8 @@ macro_rules! limits {
 }
 
 limits! {
-    clients_max, handshakes_max, handshake_timeout_seconds, message_timeout_seconds, message_max_seconds, pong_timeout_seconds,
-    slow_bytes_per_second_min,
+    clients_max, handshakes_max, handshake_timeout_seconds, header_bytes_max, message_timeout_seconds, message_max_seconds,
+    pong_timeout_seconds, slow_bytes_per_second_min,
     idle_timeout_seconds, request_max_seconds, connect_max_seconds, close_timeout_seconds,
     message_bytes_max, bus_message_bytes_max, json_depth_max, messages_per_envelope_max, parallel_max,
     backlog_max, sessions_max, outbound_bytes_max, core_bytes_max, garbage_max, bus_lost_reply_seconds,

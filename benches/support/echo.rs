@@ -94,6 +94,8 @@ pub struct Turn {
 /// Replaces the client's handshake, once it is all here, by the answer to it.
 pub fn shake_hands(buffer: &mut Vec<u8>) -> io::Result<Turn> {
     let policy = Policy {
+        header_bytes_max: 32 << 10,
+        health_path: None,
         path: None,
         origins: Origins::Any,
         require_origin: false,
@@ -108,7 +110,7 @@ pub fn shake_hands(buffer: &mut Vec<u8>) -> io::Result<Turn> {
             buffer.extend_from_slice(&accepted.response);
             Ok(Turn { consumed: buffer.len(), answer: buffer.len(), ..Turn::default() })
         }
-        Progress::Accepted(_) | Progress::Refused(_) => Err(io::ErrorKind::InvalidData.into()),
+        Progress::Accepted(_) | Progress::Refused(_) | Progress::Probe { .. } => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 

@@ -44,15 +44,14 @@ impl Connection {
     }
 }
 
-/// Begins to serve a client; `refusal` is an HTTP status and response to send instead. An error means that it cannot be
-/// served.
-pub fn start(core: &Rc<Core>, stream: Stream, peer: IpAddr, refusal: Option<(u16, Vec<u8>)>) -> io::Result<()> {
+/// Begins to serve a client, or to refuse it where the process is `full`. An error means that it cannot be served.
+pub fn start(core: &Rc<Core>, stream: Stream, peer: IpAddr, full: bool) -> io::Result<()> {
     let slot = core.clients(|clients| clients.accept(peer));
     // First of all: what has no connection and no watch yet needs no end of its own.
     core.readiness.watch(&stream, slot).inspect_err(|_| core.clients(|clients| clients.release(slot)))?;
     core.connect(slot, Rc::new(Connection::new(stream)));
-    if let Some((status, response)) = refusal {
-        core.clients(|clients| clients.refuse(slot, status, &response));
+    if full {
+        core.clients(|clients| clients.no_place(slot));
     }
     Ok(())
 }

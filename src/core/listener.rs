@@ -16,7 +16,6 @@ use super::connection;
 use super::stream::Stream;
 use super::{Core, notify::Notify};
 use crate::counters::Limit;
-use crate::websocket::handshake;
 
 /// The pause after the process has run out of descriptors, unless a connection ends before.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -126,21 +125,17 @@ fn take(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr) {
     if stream.set_nodelay().is_err() {
         return;
     }
-    let open: u64 = core
-        .shared
-        .cores
-        .iter()
-        .map(|core| core.counts.open.load(Relaxed) + core.counts.handshaking.load(Relaxed))
-        .sum();
-    let refusal = (open >= core.settings.clients_max).then(|| {
+    // Whatever its stage, a connection has a descriptor.
+    let taken: u64 = core.shared.cores.iter().map(|core| core.counts.connections.load(Relaxed)).sum();
+    let full = taken >= core.settings.clients_max;
+    if full {
         core.published().limit_hit(Limit::clients_max);
-        (503, handshake::refuse(503, "too many clients (clients_max); try again later or another node"))
-    });
+    }
     let peer = match peer.ip() {
         IpAddr::V6(v6) => v6.to_canonical(),
         v4 @ IpAddr::V4(_) => v4,
     };
-    if let Err(error) = connection::start(core, stream, peer, refusal) {
+    if let Err(error) = connection::start(core, stream, peer, full) {
         say_exhausted(core, "epoll watches", &error, "a connection is given up; raise fs.epoll.max_user_watches");
     }
 }

@@ -24,6 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use crate::admin::health;
 use crate::bus::link::{Link, LinkOptions};
 use crate::counters::{self, Counts, LinkState};
 use crate::near;
@@ -35,6 +36,7 @@ use crate::session::clients::Clients;
 use crate::session::context::Context;
 use crate::session::limits::Names;
 use crate::session::output::{Level, Output, SlotIndex};
+use crate::websocket::handshake;
 use connection::Connection;
 use notify::Notify;
 use readiness::Readiness;
@@ -186,6 +188,13 @@ impl Core {
                 self.links[domain].push(self, push);
             }
             clients.context.bus_bytes = self.bus_bytes();
+        }
+        if !output.probes.is_empty() {
+            let ready = health::readiness(&self.shared, self.now_ms(), self.settings.ready_bus_grace_seconds);
+            let status = if ready.good { 200 } else { 503 };
+            for (slot, head) in output.probes.drain(..) {
+                clients.answer(slot, &handshake::response(status, &ready.why, head));
+            }
         }
         let connections = self.connections.borrow();
         let each = |slots: &[SlotIndex], act: &mut dyn FnMut(SlotIndex, &Rc<Connection>)| {

@@ -33,8 +33,10 @@ pub struct Settings {
     pub xid_prefix: String,
     /// What the links to the bus must know.
     pub link: LinkOptions,
-    /// Clients of the process.
+    /// Sockets of clients of the process.
     pub clients_max: u64,
+    /// How long a core's links may be away, or refuse every push, before the process is not ready, seconds.
+    pub ready_bus_grace_seconds: u64,
     /// Handshakes under way on a core.
     pub handshakes_max: u64,
     /// How long a core looks for the next message before it sleeps.
@@ -68,6 +70,7 @@ impl Settings {
                 probe: Duration::from_secs(config.bus_probe_seconds),
             },
             clients_max: config.clients_max as u64,
+            ready_bus_grace_seconds: config.ready_bus_grace_seconds,
             handshakes_max: config.handshakes_max as u64,
             busy_poll: Duration::from_micros(config.busy_poll_us),
             drain_quiet_ms: config.drain_quiet_ms,
@@ -125,6 +128,8 @@ impl Settings {
             log_protect: changing.log_protect,
             activity_bytes_max: config.activity_bytes_max,
             policy: Policy {
+                header_bytes_max: config.header_bytes_max,
+                health_path: config.health_path.clone(),
                 path: config.path.clone(),
                 origins: changing.origins,
                 require_origin: config.require_origin,

@@ -63,6 +63,7 @@ pub(super) struct Times {
 
 /// One connection, from accept to the end.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and they cost a byte each")]
 pub struct Client {
     /// Where it stands in the core's table.
     pub(super) slot: SlotIndex,
@@ -85,6 +86,8 @@ pub struct Client {
     pub(super) garbage: u32,
     /// REQUESTs relayed.
     pub(super) requests: u64,
+    /// It came when the process had as many clients as it may: its handshake is refused.
+    pub(super) surplus: bool,
     /// What the shell was told: do not read.
     pub(super) paused: bool,
     /// What the client is counted as in the gauges.
@@ -120,6 +123,7 @@ impl Client {
             has_turn: false,
             garbage: 0,
             requests: 0,
+            surplus: false,
             paused: false,
             class: None,
             counted_handshaking: false,
@@ -135,7 +139,7 @@ impl Client {
         match &mut self.stage {
             Stage::Handshake(header) => {
                 // A header is bounded; what a client sends behind an unfinished one is not kept.
-                let room = (handshake::HEADER_BYTES_MAX + 1).saturating_sub(header.len());
+                let room = (cx.limits.policy.header_bytes_max + 1).saturating_sub(header.len());
                 if header.is_empty() {
                     self.handshake(cx, bytes);
                 } else {
@@ -143,7 +147,12 @@ impl Client {
                     let mut all = std::mem::take(header);
                     all.extend_from_slice(&bytes[..taken]);
                     let after = bytes.len() - taken;
-                    self.handshake(cx, &mut all);
+                    // Judged line by line: a header that comes byte by byte would cost its square.
+                    if bytes[..taken].contains(&b'\n') || all.len() > cx.limits.policy.header_bytes_max {
+                        self.handshake(cx, &mut all);
+                    } else {
+                        self.stage = Stage::Handshake(all);
+                    }
                     if after > 0 {
                         let start = bytes.len() - after;
                         self.frames(cx, &mut bytes[start..]);
@@ -175,7 +184,18 @@ impl Client {
                 header.extend_from_slice(bytes);
                 self.stage = Stage::Handshake(header);
             }
-            Progress::Refused(refused) => self.refuse(cx, refused.status, &refused.response),
+            Progress::Refused(refused) => {
+                if refused.status == 431 {
+                    cx.hit(Limit::header_bytes_max);
+                }
+                self.refuse(cx, refused.status, &refused.response);
+            }
+            // Whether the process is ready, the shell knows.
+            Progress::Probe { head } => {
+                self.stage = Stage::Handshake(Vec::new());
+                cx.output.probes.push((self.slot, head));
+            }
+            Progress::Accepted(_) if self.surplus => self.refuse_surplus(cx),
             Progress::Accepted(_) if !cx.bus_ever_up => {
                 let response = handshake::refuse(503, "the OpenSRF bus has not been reached yet; try again shortly");
                 self.refuse(cx, 503, &response);
@@ -198,8 +218,31 @@ impl Client {
     pub(super) fn refuse(&mut self, cx: &mut Context, status: u16, response: &[u8]) {
         counters::add(&cx.counts().handshakes_refused, 1);
         cx.output.log(Level::Debug, format!("client {}: handshake refused with {status}", self.address));
+        self.answer(cx, response);
+    }
+
+    /// Answers the HTTP request and ends the connection.
+    pub(super) fn answer(&mut self, cx: &mut Context, response: &[u8]) {
         self.outbound.answer(&mut cx.spare, response);
         self.stage = Stage::Closing(Closing::new(cx.now_ms, false));
+    }
+
+    /// The process has as many clients as it may. Where balancers probe this port, that shows only when the request is
+    /// here: a full node is no dead one.
+    pub(super) fn no_place(&mut self, cx: &mut Context) {
+        if cx.limits.policy.health_path.is_some() {
+            self.surplus = true;
+        } else {
+            self.refuse_surplus(cx);
+        }
+    }
+
+    fn refuse_surplus(&mut self, cx: &mut Context) {
+        self.refuse(
+            cx,
+            503,
+            &handshake::refuse(503, "too many clients (clients_max); try again later or another node"),
+        );
     }
 
     fn frames(&mut self, cx: &mut Context, input: &mut [u8]) {

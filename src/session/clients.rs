@@ -99,6 +99,7 @@ impl Clients {
         let slot = &mut self.slots[index as usize];
         slot.client = Some(Box::new(Client::new(index, slot.generation, peer, self.context.now_ms)));
         counters::add(&self.context.counts().accepted, 1);
+        self.count_connections();
         self.settle(index);
         index
     }
@@ -129,9 +130,14 @@ impl Clients {
         self.client(slot).is_some_and(|client| matches!(client.stage, Stage::Gone))
     }
 
-    /// Refuses a connection that has not shaken hands.
-    pub fn refuse(&mut self, slot: SlotIndex, status: u16, response: &[u8]) {
-        self.with(slot, |client, cx| client.refuse(cx, status, response));
+    /// A connection was accepted when the process had as many clients as it may.
+    pub fn no_place(&mut self, slot: SlotIndex) {
+        self.with(slot, |client, cx| client.no_place(cx));
+    }
+
+    /// Answers one of [`Output::probes`].
+    pub fn answer(&mut self, slot: SlotIndex, response: &[u8]) {
+        self.with(slot, |client, cx| client.answer(cx, response));
     }
 
     /// The chunk to send next; [`Self::sent`] must follow before the next call.
@@ -184,6 +190,7 @@ impl Clients {
             place.generation = place.generation.wrapping_add(1);
             self.due_ms[slot as usize] = u64::MAX;
             self.free.push_back(slot);
+            self.count_connections();
             self.paused.retain(|paused| *paused != slot);
         }
     }
@@ -356,6 +363,10 @@ impl Clients {
     /// The client in `slot`, if there is one.
     pub(super) fn client(&self, slot: SlotIndex) -> Option<&Client> {
         self.slots.get(slot as usize)?.client.as_deref()
+    }
+
+    fn count_connections(&self) {
+        counters::set(&self.context.counts().connections, self.len() as u64);
     }
 
     fn for_each(&mut self, mut decide: impl FnMut(&mut Client, &mut Context)) {

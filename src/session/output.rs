@@ -32,6 +32,8 @@ pub struct Output {
     pub hang_up: Vec<SlotIndex>,
     /// Clients that may be read from again.
     pub resume: Vec<SlotIndex>,
+    /// Connections that ask whether the process is ready, and whether by HEAD: to be answered.
+    pub probes: Vec<(SlotIndex, bool)>,
     /// Lines for the log.
     pub events: Vec<(Level, String)>,
     /// Lines for the activity log, each with its end of line.
@@ -46,8 +48,9 @@ impl Output {
 
     /// Forgets everything but the memory.
     pub fn clear(&mut self) {
-        let Self { pushes, send, look, half_close, hang_up, resume, events, activity } = self;
+        let Self { pushes, send, look, half_close, hang_up, resume, probes, events, activity } = self;
         pushes.clear();
+        probes.clear();
         for slots in [send, look, half_close, hang_up, resume] {
             slots.clear();
         }
@@ -63,6 +66,7 @@ impl Output {
             && self.half_close.is_empty()
             && self.hang_up.is_empty()
             && self.resume.is_empty()
+            && self.probes.is_empty()
             && self.events.is_empty()
             && self.activity.is_empty()
     }

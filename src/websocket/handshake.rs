@@ -15,11 +15,8 @@ use super::net::{client_address, is_digits, is_trusted};
 use super::origin::{Authority, objection};
 pub use super::origin::{OriginEntry, Origins};
 
-/// The longest header in bytes, from the request line to the empty line. A longer one is answered 431.
-pub const HEADER_BYTES_MAX: usize = 8 * 1024;
-
 /// The most header lines of a request; more are answered 431. A browser behind two proxies sends about 25.
-pub const HEADER_LINES_MAX: usize = 100;
+pub const HEADER_LINES_MAX: usize = 256;
 
 /// What every server appends to the client's key (RFC 6455 1.3).
 const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -32,6 +29,11 @@ const KEY_BASE64: GeneralPurpose =
 /// What the operator demands of a handshake.
 #[derive(Clone, Debug)]
 pub struct Policy {
+    /// The longest header in bytes, from the request line to the empty line (option `header_bytes_max`). A longer one is
+    /// answered 431.
+    pub header_bytes_max: usize,
+    /// The path of which GET and HEAD ask whether the process is ready (option `health_path`), without the query.
+    pub health_path: Option<String>,
     /// The only path that may be upgraded (option `path`), without the query; `None`: any.
     pub path: Option<String>,
     /// The origins that may connect (option `origins`).
@@ -48,6 +50,8 @@ impl Default for Policy {
     /// The defaults of the options table.
     fn default() -> Self {
         Self {
+            header_bytes_max: 32 << 10,
+            health_path: None,
             path: None,
             origins: Origins::default(),
             require_origin: false,
@@ -89,6 +93,11 @@ pub enum Progress {
     Accepted(Accepted),
     /// Send the response and close.
     Refused(Refused),
+    /// A balancer asks whether the process is ready: send a [`response`] that says so, and close.
+    Probe {
+        /// HEAD: the answer has no body.
+        head: bool,
+    },
 }
 
 /// A status and the line that explains it.
@@ -102,21 +111,20 @@ type Objection = (u16, &'static str);
 ///
 /// HTTP/1.0 is 400 with an `Upgrade`; without, it is a plain GET as RFC 9110 7.8 has it: some balancers probe that way.
 pub fn read(header: &[u8], policy: &Policy, peer: IpAddr) -> Progress {
-    let window = &header[..header.len().min(HEADER_BYTES_MAX)];
+    let window = &header[..header.len().min(policy.header_bytes_max)];
     let mut lines = [const { MaybeUninit::uninit() }; HEADER_LINES_MAX];
     let mut request = Request::new(&mut []);
     let consumed = match request.parse_with_uninit_headers(window, &mut lines) {
         Ok(Status::Complete(consumed)) => consumed,
-        Ok(Status::Partial) if window.len() < HEADER_BYTES_MAX => return Progress::Incomplete,
-        Ok(Status::Partial) => return refused((431, "The request header is longer than 8 KiB; send fewer cookies.")),
+        Ok(Status::Partial) if window.len() < policy.header_bytes_max => return Progress::Incomplete,
+        Ok(Status::Partial) => return refused((431, LENGTH_REASON)),
         Err(error) => return refused(parse_objection(error, window)),
     };
+    if let Some(head) = is_probe(&request, policy) {
+        return Progress::Probe { head };
+    }
     if request.method == Some("HEAD") {
-        // Every status line and header of a 405, but no body: a client reads none after HEAD (RFC 9110 9.3.2).
-        let reason = METHOD_REASON;
-        let mut response = refuse(405, reason);
-        response.truncate(response.len() - reason.len() - 1);
-        return Progress::Refused(Refused { status: 405, response });
+        return Progress::Refused(Refused { status: 405, response: response(405, METHOD_REASON, true) });
     }
     match judge(&request, policy, peer) {
         Ok(Verdict { key, client, host }) => {
@@ -126,13 +134,32 @@ pub fn read(header: &[u8], policy: &Policy, peer: IpAddr) -> Progress {
     }
 }
 
+/// Whether a balancer asks for `health_path`, and if so, by HEAD. Whatever else the request says does not count: probes
+/// are copied from everywhere, HTTP/1.0 and half an upgrade among them.
+fn is_probe(request: &Request<'_, '_>, policy: &Policy) -> Option<bool> {
+    let wanted = policy.health_path.as_deref()?;
+    let head = match request.method? {
+        "GET" => false,
+        "HEAD" => true,
+        _ => return None,
+    };
+    split_target(request.path?).is_some_and(|(_, path)| path == wanted).then_some(head)
+}
+
 /// The whole HTTP response that refuses a connection with `status`; `reason` is one line that says what is wrong and
 /// what to do. The shell uses it for 408 and 503 too.
+pub fn refuse(status: u16, reason: &str) -> Vec<u8> {
+    response(status, reason, false)
+}
+
+/// The whole HTTP response of `status` after which the connection is closed, with one line of text; after HEAD without it,
+/// for a client reads no body there (RFC 9110 9.3.2).
 ///
 /// 426 names the protocol and version that we speak, but `Upgrade` stays out of `Connection`: the one thing that
 /// a refused client must hear there is `close`.
-pub fn refuse(status: u16, reason: &str) -> Vec<u8> {
+pub fn response(status: u16, line: &str, head: bool) -> Vec<u8> {
     let (phrase, extra) = match status {
+        200 => ("OK", "Cache-Control: no-store\r\n"),
         400 => ("Bad Request", ""),
         403 => ("Forbidden", ""),
         404 => ("Not Found", ""),
@@ -144,19 +171,31 @@ pub fn refuse(status: u16, reason: &str) -> Vec<u8> {
         505 => ("HTTP Version Not Supported", ""),
         _ => ("Refused", ""),
     };
-    let body_bytes = reason.len() + 1;
-    let mut response = String::with_capacity(192 + reason.len());
+    let body_bytes = line.len() + 1;
+    let mut response = String::with_capacity(192 + line.len());
     // Writing to a String cannot fail.
     let _ = write!(
         response,
         "HTTP/1.1 {status} {phrase}\r\nConnection: close\r\n{extra}Content-Type: text/plain; charset=utf-8\r\n\
-         Content-Length: {body_bytes}\r\n\r\n{reason}\n"
+         Content-Length: {body_bytes}\r\n\r\n"
     );
+    if !head {
+        let _ = writeln!(response, "{line}");
+    }
     response.into_bytes()
 }
 
 /// Why 405.
-const METHOD_REASON: &str = "Only GET opens a WebSocket (RFC 6455 4.1).";
+const METHOD_REASON: &str = "Only GET opens a WebSocket (RFC 6455 4.1); a balancer's probe is answered at the option \
+                             health_path, GET or HEAD.";
+
+/// Why a key is 400.
+const KEY_REASON: &str = "The header Sec-WebSocket-Key is not 16 bytes in base64 (24 characters), once; correct it; for a \
+                          balancer's probe, set the option health_path and ask for that path.";
+
+/// Why 431.
+const LENGTH_REASON: &str =
+    "The request header is longer than the option header_bytes_max; send fewer cookies, or raise it.";
 
 fn refused((status, reason): Objection) -> Progress {
     Progress::Refused(Refused { status, response: refuse(status, reason) })
@@ -166,7 +205,7 @@ fn refused((status, reason): Objection) -> Progress {
 fn parse_objection(error: httparse::Error, window: &[u8]) -> Objection {
     let request_line = || window.trim_ascii_start().split(|&byte| byte == b'\n').next().unwrap_or_default();
     match error {
-        httparse::Error::TooManyHeaders => (431, "The request has more than 100 header lines; send fewer."),
+        httparse::Error::TooManyHeaders => (431, "The request has more than 256 header lines; send fewer."),
         // Any other protocol is malformed, not another version.
         httparse::Error::Version if request_line().windows(6).any(|at| at == b" HTTP/") => {
             (505, "Only HTTP/1.1 is spoken here; set proxy_http_version 1.1 in the proxy.")
@@ -259,17 +298,14 @@ fn judge<'a>(request: &Request<'_, 'a>, policy: &Policy, peer: IpAddr) -> Result
         return Err((400, "The header Host is not a host name with an optional port; correct it."));
     }
     if !fields.connection_upgrade {
-        let reason =
-            "The header Connection lacks the token upgrade; in nginx: proxy_set_header Connection \"upgrade\".";
+        let reason = "The header Connection lacks the token upgrade; in nginx: proxy_set_header Connection \"upgrade\"; for a \
+             balancer's probe, set the option health_path and ask for that path.";
         return Err((400, reason));
     }
     if fields.version != Some(b"13") {
         return Err((426, "Only version 13 of WebSocket is spoken here; send Sec-WebSocket-Version: 13 (RFC 6455)."));
     }
-    let key = fields.key.ok_or((400, "The header Sec-WebSocket-Key is missing; send 16 random bytes in base64."))?;
-    if !is_key(key) {
-        return Err((400, "The header Sec-WebSocket-Key is not 16 bytes in base64 (24 characters); correct it."));
-    }
+    let key = fields.key.filter(|key| is_key(key)).ok_or((400, KEY_REASON))?;
     let site = forwarded_host(request.headers, policy, peer).or(own);
     let origin = values(request.headers, "Origin");
     if let Some(reason) = objection(origin, &policy.origins, policy.same_origin, policy.require_origin, site.as_ref()) {

@@ -2,6 +2,7 @@
 
 mod decoder;
 mod handshake;
+mod header;
 mod splits;
 
 use super::decoder::{Decoder, Event, Violation};

@@ -62,16 +62,6 @@ fn an_end_that_the_shell_reports_ends_the_client() {
 }
 
 #[test]
-fn a_refused_connection_gets_the_response_and_is_counted() {
-    let mut world = World::new();
-    let slot = world.connection();
-    world.clients.refuse(slot, 503, b"HTTP/1.1 503 Busy\r\n\r\n");
-    world.settle();
-    assert!(world.received[&slot].starts_with(b"HTTP/1.1 503 "));
-    assert_eq!((world.counts().handshakes_refused.load(Relaxed), &*world.half_closed), (1, &[slot][..]));
-}
-
-#[test]
 fn a_backlog_that_holds_as_many_bytes_as_it_may_is_full() {
     let waiting = envelope("b", &[request(0)]);
     for (room, reads) in [(0, false), (1, true)] {

@@ -8,6 +8,7 @@ mod closing;
 mod conversations;
 mod draining;
 mod edges;
+mod handshakes;
 mod limits;
 mod losses;
 mod random;
@@ -93,6 +94,7 @@ struct World {
     half_closed: Vec<SlotIndex>,
     hung_up: Vec<SlotIndex>,
     resumed: Vec<SlotIndex>,
+    probes: Vec<(SlotIndex, bool)>,
     log: Vec<(Level, String)>,
     activity: Vec<String>,
 }
@@ -129,6 +131,7 @@ impl World {
             half_closed: Vec::new(),
             hung_up: Vec::new(),
             resumed: Vec::new(),
+            probes: Vec::new(),
             log: Vec::new(),
             activity: Vec::new(),
         }
@@ -296,6 +299,7 @@ impl World {
             self.activity.extend(output.activity.lines().map(str::to_owned));
             self.resumed.extend(output.resume);
             self.half_closed.extend(output.half_close);
+            self.probes.extend(output.probes);
             for (domain, push) in output.pushes {
                 let json = serde_json::from_slice(&push.message).expect("what is pushed is JSON");
                 self.pushes.push(Pushed { domain, key: push.key.to_string(), json, ticket: push.ticket });
