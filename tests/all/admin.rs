@@ -1,6 +1,7 @@
 //! The admin endpoints, and the port that belongs to one process.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::process::evergate;
@@ -108,4 +109,24 @@ fn a_second_gateway_on_the_port_is_refused_unless_it_shares() {
     until("both serve", PATIENCE, || {
         first.http("GET", "/readyz").status == 200 && second.http("GET", "/readyz").status == 200
     });
+}
+
+#[test]
+fn silent_connections_delay_no_probe_and_each_has_2_s_of_its_own() {
+    let gateway = Gateway::demo(&[]);
+    let mut silent: Vec<TcpStream> = Vec::new();
+    for most in [64, 128, 400] {
+        while silent.len() < most {
+            silent.push(TcpStream::connect(gateway.admin()).expect("a connection"));
+        }
+        let began = Instant::now();
+        assert_eq!(gateway.http("GET", "/healthz").status, 200);
+        assert!(began.elapsed() < Duration::from_millis(500), "{most}: {:?}", began.elapsed());
+    }
+    // Where the host gives descriptors enough, nobody had to make room.
+    let last = silent.last_mut().expect("400");
+    std::io::Write::write_all(last, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is still open");
+    let mut answer = String::new();
+    std::io::Read::read_to_string(last, &mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }

@@ -13,6 +13,8 @@ const OPTIONS: &[&str] = &[
     "admin",
     "cores",
     "handshake_timeout_seconds",
+    "header_bytes_max",
+    "health_path",
     "message_timeout_seconds",
     "ping_seconds",
     "pong_timeout_seconds",
@@ -136,6 +138,22 @@ fn flags_beat_the_environment_which_beats_the_file_which_beats_opensrf_core_xml(
     ] {
         let ended = config(toml, flags, environment);
         assert!(line(&ended, "username").contains(winner), "{}", ended.text());
+    }
+}
+
+#[test]
+fn every_mistake_of_every_source_is_named_at_once() {
+    let ended = config(
+        "parallel_max = \"many\"\nno_such_option = 1\ngarbage_max = -1\n",
+        &["--listen", "nowhere", "--clients-max", "none"],
+        &[("EVERGATE_SESSIONS_MAX", "few"), ("EVERGATE_NO_SUCH", "1")],
+    );
+    assert_eq!(ended.code, 2, "{}", ended.text());
+    let lines: Vec<&str> = ended.stderr.lines().collect();
+    assert_eq!(lines.len(), 7, "{}", ended.stderr);
+    assert!(lines.iter().all(|line| line.starts_with("evergate: ") && line.contains("; ")), "{}", ended.stderr);
+    for part in ["evergate.toml:1: ", "evergate.toml:2: ", "evergate.toml:3: ", "EVERGATE_NO_SUCH: ", "--listen: "] {
+        assert!(lines.iter().any(|line| line.contains(part)), "{part}: {}", ended.stderr);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every queue has a named limit, a counter that says when it was hit, and somebody who is told.
 
 use crate::support::client::{Client, connect, contents, envelope, request};
-use crate::support::gateway::{Gateway, Setup};
+use crate::support::gateway::Gateway;
 use crate::support::raw::Raw;
 use crate::support::{PATIENCE, trio, until};
 
@@ -144,7 +144,9 @@ fn a_lowered_depth_and_a_lowered_number_of_messages_hold() {
 
 #[test]
 fn out_of_descriptors_accepting_pauses_until_somebody_leaves_and_the_log_says_so_once() {
-    let gateway = Setup::demo().descriptors(120).flags(&["--clients-max", "10000", "--cores", "0"]).start();
+    let gateway = Gateway::demo(&["--cores", "0"]);
+    // At the start it would be said, and nobody would be accepted for whom there is no descriptor.
+    gateway.limit_descriptors(120);
     let mut waiting = std::collections::VecDeque::new();
     let mut served = vec![];
     for _ in 0..160 {

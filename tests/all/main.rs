@@ -12,6 +12,8 @@ mod cli;
 mod cores;
 mod demo;
 mod drain;
+mod handshake;
+mod hosts;
 mod isolation;
 mod limits;
 #[cfg(feature = "load")]

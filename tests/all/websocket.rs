@@ -112,7 +112,7 @@ fn a_bad_handshake_is_refused_with_its_own_code() {
     assert_eq!(changed("GET ", "HEAD "), 405);
     assert_ne!(changed("HTTP/1.1", "HTTP/1.0"), 101);
     assert_ne!(changed("Connection: Upgrade", "Connection: keep-alive"), 101);
-    assert_eq!(changed("Host: localhost\r\n", &format!("Host: localhost\r\nX: {}\r\n", "x".repeat(9_000))), 431);
+    assert_eq!(changed("Host: localhost\r\n", &format!("Host: localhost\r\nX: {}\r\n", "x".repeat(40_000))), 431);
     let version = answer(&gateway, &HANDSHAKE.replace("Version: 13", "Version: 8"));
     assert!(version.starts_with("HTTP/1.1 426 ") && version.contains("Sec-WebSocket-Version: 13"), "{version}");
     assert_ne!(code(&gateway, "\u{1}\u{2} nonsense\r\n\r\n"), 101);
@@ -135,8 +135,7 @@ fn over_clients_max_and_before_the_first_bus_link_it_is_503() {
     assert_eq!(code(&gateway, HANDSHAKE), 503);
     assert!(gateway.limit("clients_max") >= 1);
     first.close();
-    gateway.until_count("open", 0);
-    assert_eq!(code(&gateway, HANDSHAKE), 101);
+    until("the place is free, its socket closed", PATIENCE, || code(&gateway, HANDSHAKE) == 101);
     let busless = Setup::serve_at(&format!("127.0.0.1:{}", free_port())).start_unready();
     until("it listens", PATIENCE, || std::net::TcpStream::connect(busless.address()).is_ok());
     assert_eq!(code(&busless, HANDSHAKE), 503);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::process::{Process, binary, binary_with_descriptors};
+use super::process::{Process, binary};
 use super::redis::Redis;
 use super::{Folder, eventually, free_port, until};
 
@@ -25,7 +25,6 @@ pub struct Setup {
     lines: String,
     domains: Vec<(String, String)>,
     environment: Vec<(String, String)>,
-    descriptors: Option<u32>,
     folder: Folder,
 }
 
@@ -51,15 +50,7 @@ impl Setup {
 
     fn new(command: &'static str) -> Self {
         let folder = Folder::new();
-        Self {
-            command,
-            flags: vec![],
-            lines: String::new(),
-            domains: vec![],
-            environment: vec![],
-            descriptors: None,
-            folder,
-        }
+        Self { command, flags: vec![], lines: String::new(), domains: vec![], environment: vec![], folder }
     }
 
     /// One more line of the TOML file.
@@ -83,12 +74,6 @@ impl Setup {
     /// One variable of its environment.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
-        self
-    }
-
-    /// The most descriptors that it may open (`RLIMIT_NOFILE`, soft and hard).
-    pub fn descriptors(mut self, most: u32) -> Self {
-        self.descriptors = Some(most);
         self
     }
 
@@ -193,6 +178,13 @@ impl Gateway {
     /// Its exit code, where it has ended.
     pub fn exited(&mut self) -> Option<i32> {
         self.process.exited()
+    }
+
+    /// Lowers the most descriptors that it may open (`RLIMIT_NOFILE`), though it has looked.
+    pub fn limit_descriptors(&self, most: u32) {
+        let (pid, most) = (format!("--pid={}", self.pid()), format!("--nofile={most}"));
+        let lowered = std::process::Command::new("prlimit").args([pid, most]).status().expect("prlimit of util-linux");
+        assert!(lowered.success(), "prlimit");
     }
 
     /// Ends it as a crash would.
@@ -315,7 +307,7 @@ fn spawn(setup: &Setup, listen: u16, admin: u16) -> Process {
         writeln!(toml, "bus_domain_address = {{ {} }}", pairs.join(", ")).expect("a String takes all");
     }
     let path = setup.folder.write("evergate.toml", &toml);
-    let mut command = setup.descriptors.map_or_else(binary, binary_with_descriptors);
+    let mut command = binary();
     command.arg(setup.command).arg("--config").arg(path);
     command.args(["--listen", &format!("127.0.0.1:{listen}"), "--admin", &format!("127.0.0.1:{admin}")]);
     command.args(&setup.flags).current_dir(setup.folder.path());

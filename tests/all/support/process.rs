@@ -14,13 +14,6 @@ pub fn binary() -> Command {
     unconfigured(Command::new(path))
 }
 
-/// The same in a shell that has lowered the limit of open descriptors, soft and hard.
-pub fn binary_with_descriptors(most: u32) -> Command {
-    let mut shell = unconfigured(Command::new("sh"));
-    shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]).arg(binary().get_program());
-    shell
-}
-
 /// A command that inherits none of the variables that would configure a gateway, these tests' own among them.
 fn unconfigured(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"EVERGATE_")) {
