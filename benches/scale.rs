@@ -5,7 +5,7 @@
 //! `cargo bench --bench scale --features load -- [OPTIONS]`
 //!
 //!     --processes LIST   gateways on the port, one measurement for each number (1,10)
-//!     --clients N        clients per process (19000)
+//!     --clients N        clients per process (18500)
 //!     --seconds S        how long 1 % of the clients ask, once a second each (10)
 //!     --closes R         closes per second in the drain, all gateways together (4000): beyond that generators and gateways,
 //!                        which share two CPUs here, are late for pings and replies
@@ -154,7 +154,7 @@ fn print(figures: &Round, requests: &Round, drained: &Drained, processes: usize,
 /// Reads the command line; `--bench` is cargo's own.
 fn options() -> io::Result<Options> {
     let mut options =
-        Options { processes: vec![1, 10], clients: 19_000, seconds: 10.0, closes: 4_000, flags: String::new() };
+        Options { processes: vec![1, 10], clients: 18_500, seconds: 10.0, closes: 4_000, flags: String::new() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| io::Error::other(format!("{word} needs a value")));

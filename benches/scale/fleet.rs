@@ -13,7 +13,7 @@ use crate::site::{Bus, Gateway, GatewayOptions, log};
 
 /// Clients that a gateway takes: with its links and logs it stays below 20,000 descriptors, and the kernel does not spread
 /// connections evenly over the processes.
-const CLIENTS_MAX: &str = "19900";
+const CLIENTS_MAX: &str = "19200";
 /// The longest that all clients may take to connect.
 const CONNECT: Duration = Duration::from_mins(3);
 /// The longest that a drain may take: `drain_max_seconds` and a margin.

@@ -319,33 +319,43 @@ fn inputs(purpose: Purpose, given: &ArgMatches, env: BTreeMap<String, String>, h
     Inputs { purpose, toml, flags, env, host }
 }
 
-fn services(given: &ArgMatches) -> Result<DemoServices, Error> {
-    let text = |name: &str, check: super::kind::Check| -> Result<Option<String>, Error> {
-        let Some(text) = given.get_one::<String>(name) else { return Ok(None) };
-        let refused = |expected| {
-            Error::new(format_args!("flag --{name}"), format!("it cannot be {text:?}"), format!("write {expected}"))
-        };
-        check(text).map(Some).map_err(refused)
-    };
-    let required = |name: &str, check| text(name, check).map(Option::unwrap_or_default);
-    let passwd = |name: &str| password(name, given.get_one::<String>(name).map_or("", String::as_str));
+fn services(given: &ArgMatches) -> Result<DemoServices, Errors> {
+    let mut errors = Errors::default();
     for (id, flag) in NOT_OF_SERVICES {
         if given.value_source(id).is_some() {
             let remedy = "leave it out; `evergate demo-services --help` lists its flags";
-            return Err(Error::new(format_args!("flag --{flag}"), "demo-services reads no configuration", remedy));
+            errors.push(Error::new(format_args!("flag --{flag}"), "demo-services reads no configuration", remedy));
         }
     }
-    let (redis, domain) = (required("redis", text::host_port)?, required("domain", text::domain)?);
+    let mut text = |name: &str, check: super::kind::Check| {
+        let text = given.get_one::<String>(name)?;
+        errors.keep(check(text).map_err(|expected| {
+            Error::new(format_args!("flag --{name}"), format!("it cannot be {text:?}"), format!("write {expected}"))
+        }))
+    };
+    let (redis, service_redis) = (text("redis", text::host_port), text("service-redis", text::host_port));
+    let (domain, service_domain) = (text("domain", text::domain), text("service-domain", text::domain));
+    let router_name = text("router-name", text::name);
+    let (router_user, service_user) = (text("router-user", text::name), text("service-user", text::name));
+    let mut passwd = |name: &str| {
+        let path = given.get_one::<String>(name).map_or("", String::as_str);
+        errors.keep(password(name, path)).unwrap_or_default()
+    };
+    let (router_passwd, service_passwd) = (passwd("router-password-file"), passwd("service-password-file"));
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let (redis, domain) = (redis.unwrap_or_default(), domain.unwrap_or_default());
     Ok(DemoServices {
-        service_redis: text("service-redis", text::host_port)?.unwrap_or_else(|| redis.clone()),
+        service_redis: service_redis.unwrap_or_else(|| redis.clone()),
         redis,
-        service_domain: text("service-domain", text::domain)?.unwrap_or_else(|| domain.clone()),
+        service_domain: service_domain.unwrap_or_else(|| domain.clone()),
         domain,
-        router_name: required("router-name", text::name)?,
-        router_user: required("router-user", text::name)?,
-        router_passwd: passwd("router-password-file")?,
-        service_user: required("service-user", text::name)?,
-        service_passwd: passwd("service-password-file")?,
+        router_name: router_name.unwrap_or_default(),
+        router_user: router_user.unwrap_or_default(),
+        router_passwd,
+        service_user: service_user.unwrap_or_default(),
+        service_passwd,
         keepalive_seconds: given.get_one("keepalive-seconds").copied().unwrap_or(3),
         workers: given.get_one::<u64>("workers").map_or(512, |n| *n as usize),
     })

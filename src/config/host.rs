@@ -46,7 +46,7 @@ const ADMIN: u64 = 4;
 const DEMO: u64 = 64;
 const DEMO_LINKS_PER_CORE: u64 = 2;
 /// What is open for a moment: names being resolved, the files of a reload, systemd's socket, queues of dead processes being
-/// deleted, clients that are told that there is no place for them, and what whoever started the process left open.
+/// deleted, and what whoever started the process left open.
 const SPARE: u64 = 32;
 
 /// What of a configuration decides how many descriptors a process needs besides those of its clients. `config`, `check` and
@@ -82,14 +82,20 @@ impl Descriptors {
     /// All that a process needs beside one for each client, where it may open `nofile`.
     pub fn besides_clients(&self, nofile: u64) -> u64 {
         let asking = if self.admin { admin_connections_max(nofile) as u64 } else { 0 };
-        self.lasting() + asking + SPARE
+        self.lasting() + asking + refusals_max(nofile) + SPARE
     }
 }
 
 /// Connections to the admin page at a time: enough for hundreds of probes that stay silent, and never many beside the
 /// clients.
 pub fn admin_connections_max(nofile: u64) -> usize {
-    (nofile / 16).clamp(64, 512) as usize
+    (nofile / 32).clamp(64, 512) as usize
+}
+
+/// Connections beyond `clients_max` at a time, each until it has been told that there is no place for it. It may be asked of
+/// `clients_max` itself, which is no more than the limit.
+pub fn refusals_max(nofile: u64) -> u64 {
+    (nofile / 128).clamp(32, 512)
 }
 
 /// `clients_max` where it is `auto`: nine tenths of the limit, unless less is `left`.

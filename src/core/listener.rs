@@ -71,6 +71,11 @@ async fn accept(core: Rc<Core>, share: Rc<Share>, listener: TcpListener, twin: R
             let _ = timeout(EXHAUSTED_PAUSE, core.freed.notified()).await;
             continue;
         }
+        // What is kept aside for links, logs and the admin page is not for a rush of clients without a place.
+        if connections(&core) >= core.settings.clients_max.saturating_add(core.settings.refusals_max) {
+            let _ = timeout(EXHAUSTED_PAUSE, core.freed.notified()).await;
+            continue;
+        }
         let Some(handle) = share.canceller.borrow().as_ref().map(Canceller::handle) else { break };
         match listener.cancelable_accept(handle).await {
             Ok((stream, peer)) => take(&core, stream, peer),
@@ -125,9 +130,7 @@ fn take(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr) {
     if stream.set_nodelay().is_err() {
         return;
     }
-    // Whatever its stage, a connection has a descriptor.
-    let taken: u64 = core.shared.cores.iter().map(|core| core.counts.connections.load(Relaxed)).sum();
-    let full = taken >= core.settings.clients_max;
+    let full = connections(core) >= core.settings.clients_max;
     if full {
         core.published().limit_hit(Limit::clients_max);
     }
@@ -138,6 +141,11 @@ fn take(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr) {
     if let Err(error) = connection::start(core, stream, peer, full) {
         say_exhausted(core, "epoll watches", &error, "a connection is given up; raise fs.epoll.max_user_watches");
     }
+}
+
+/// Those of the whole process. Whatever its stage, a connection has a descriptor.
+fn connections(core: &Core) -> u64 {
+    core.shared.cores.iter().map(|core| core.counts.connections.load(Relaxed)).sum()
 }
 
 fn say_exhausted(core: &Core, what: &str, error: &io::Error, remedy: &str) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use crate::bus::link::LinkOptions;
-use crate::config::{Config, Origins};
+use crate::config::{Config, Origins, refusals_max};
 use crate::opensrf::{address, envelope};
 use crate::session::limits::Limits;
 use crate::websocket::handshake::{self, Net, Policy};
@@ -35,6 +35,8 @@ pub struct Settings {
     pub link: LinkOptions,
     /// Sockets of clients of the process.
     pub clients_max: u64,
+    /// Sockets beyond those, of clients that are told so.
+    pub refusals_max: u64,
     /// How long a core's links may be away, or refuse every push, before the process is not ready, seconds.
     pub ready_bus_grace_seconds: u64,
     /// Handshakes under way on a core.
@@ -70,6 +72,7 @@ impl Settings {
                 probe: Duration::from_secs(config.bus_probe_seconds),
             },
             clients_max: config.clients_max as u64,
+            refusals_max: refusals_max(config.clients_max as u64),
             ready_bus_grace_seconds: config.ready_bus_grace_seconds,
             handshakes_max: config.handshakes_max as u64,
             busy_poll: Duration::from_micros(config.busy_poll_us),

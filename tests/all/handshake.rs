@@ -34,7 +34,7 @@ fn health_path_answers_as_readyz_does_whatever_state_the_process_is_in() {
     let redis = Redis::start();
     let flags = ["--health-path", "/health", "--loglevel", "debug", "--drain-grace-seconds", "60", "--cores", "0"];
     let away = Setup::serve_at(&format!("127.0.0.1:{}", free_port())).flags(&flags).start_unready();
-    until("it listens", PATIENCE, || away.try_http("GET", "/readyz").is_some());
+    away.until_logged("serves ws://");
     let readyz = away.http("GET", "/readyz");
     assert_eq!(ask(&away, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"), (503, readyz.body));
 

@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use crate::support::client::{Client, connect, envelope, request};
 use crate::support::gateway::{Gateway, OTHER_DOMAIN, Setup};
 use crate::support::process::evergate;
+use crate::support::raw::Raw;
 use crate::support::redis::Redis;
 use crate::support::site::Site;
 use crate::support::{Folder, PATIENCE, free_port, unique, until};
@@ -88,6 +89,26 @@ fn more_clients_than_descriptors_are_refused_at_the_start_with_a_remedy() {
     for part in ["clients_max", "10000000", "LimitNOFILE", "auto"] {
         assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
     }
+}
+
+#[test]
+fn a_rush_of_clients_without_a_place_is_refused_and_takes_no_descriptor_that_is_kept_aside() {
+    let gateway = Gateway::demo(&["--clients-max", "1", "--cores", "0"]);
+    let _first = Client::connect(&gateway);
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).expect("the process").count() as u64;
+    let before = open();
+    // They do not end when they are told, so that each keeps its socket for close_timeout_seconds.
+    let mut rush: Vec<Raw> = (0..300).map(|_| Raw::connect(gateway.address())).collect();
+    let mut most = 0;
+    until("the rush shows", PATIENCE, || {
+        most = open().max(most);
+        most >= before + 32
+    });
+    for raw in &mut rush {
+        assert!(raw.read_header().starts_with("HTTP/1.1 503 "));
+        most = open().max(most);
+    }
+    assert!(most <= before + 32 + 2, "{before}, then {most}");
 }
 
 /// The next datagram.

@@ -201,3 +201,27 @@ fn an_empty_match_string_is_ignored_with_a_warning_and_one_that_holds_elements_i
     let found = errors(&["config", "--opensrf-core", &file("<b>open-ils.auth</b>")], &[]);
     assert_are(&found, &["core.xml:4: log_protect: <match_string> holds elements"]);
 }
+
+#[test]
+fn demo_services_name_every_mistake_at_once_too() {
+    let arguments = [
+        "demo-services",
+        "--redis",
+        "nowhere",
+        "--domain",
+        "a b",
+        "--router-user",
+        "r",
+        "--router-password-file",
+        "/nowhere/r",
+        "--service-user",
+        "s:t",
+        "--service-password-file",
+        "/nowhere/s",
+        "--config",
+        "x",
+    ];
+    let expected =
+        ["flag --config", "flag --redis", "flag --domain", "flag --service-user", "/nowhere/r", "/nowhere/s"];
+    assert_are(&errors(&arguments, &[]), &expected);
+}

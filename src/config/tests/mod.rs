@@ -249,9 +249,9 @@ fn cores_and_clients_max_are_resolved_against_the_host() {
     assert!(error(&["demo", "--cores", "0,7"], &[]).contains("may not run on CPU 7"));
     assert_eq!(loaded(&["config", "--cores", "0,7"], &[]).config.cores, [0, 7], "left for `check` to report");
     let on = |nofile| Inputs { host: Host { cpus: vec![0, 1], nofile }, ..Inputs::none(Purpose::Config) };
-    let few = load(on(128)).expect("a low limit").config;
-    let besides = Descriptors::of(&few).besides_clients(128);
-    assert_eq!((few.clients_max as u64, few.admin), (128 - besides, None), "what `check` asks for is kept free");
+    let few = load(on(256)).expect("a low limit").config;
+    let besides = Descriptors::of(&few).besides_clients(256);
+    assert_eq!((few.clients_max as u64, few.admin), (256 - besides, None), "what `check` asks for is kept free");
     assert_eq!(load(on(u64::MAX)).expect("no limit of descriptors").config.clients_max, 16_777_216);
 }
 
@@ -264,7 +264,7 @@ fn more_clients_than_descriptors_are_no_start_but_left_for_check_and_config_to_s
         assert!(found.contains(part), "{part}: {found}");
     }
     assert!(error(&["demo", "--clients-max", "19999"], &[]).contains("clients_max"), "all else needs some, too");
-    assert_eq!(loaded(&["demo", "--clients-max", "19000"], &[]).config.clients_max, 19_000);
+    assert_eq!(loaded(&["demo", "--clients-max", "18500"], &[]).config.clients_max, 18_500);
     for looks in ["check", "config"] {
         let loaded = loaded(&[&[looks][..], &given].concat(), &env);
         assert_eq!(loaded.config.clients_max, 10_000_000);
