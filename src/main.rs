@@ -39,7 +39,7 @@ fn main() -> ExitCode {
             Err(error) => fail(Exit::Host, &error),
         },
         (Action::Check(loaded), _) => {
-            let fine = check::run(&loaded.config, &mut std::io::stdout());
+            let fine = check::run(&loaded.config, &loaded.warnings, &mut std::io::stdout());
             if fine { Exit::Done } else { Exit::Host }.into()
         }
         (Action::Config(show, loaded), _) => print(&match (show, loaded) {

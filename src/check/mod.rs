@@ -64,9 +64,9 @@ impl Finding {
     }
 }
 
-/// Looks at everything and writes a line for each; true if nothing failed. A report that cannot be written is no
-/// failure of the host: the answer stands.
-pub fn run(config: &Config, out: &mut impl Write) -> bool {
+/// Looks at everything and writes a line for each, also for each of the `warnings` that the configuration came with; true if
+/// nothing failed. A report that cannot be written is no failure of the host: the answer stands.
+pub fn run(config: &Config, warnings: &[String], out: &mut impl Write) -> bool {
     let mut good = true;
     let mut report = |findings: Vec<Finding>| {
         for finding in findings {
@@ -75,6 +75,7 @@ pub fn run(config: &Config, out: &mut impl Write) -> bool {
         }
         let _ = out.flush();
     };
+    report(warnings.iter().map(|warning| Finding::note(format!("configuration: {warning}"))).collect());
     report(host::kernel_and_ring());
     report(vec![host::descriptors(config), host::cores(config)]);
     report(host::ports(config));

@@ -183,14 +183,11 @@ fn read(path: &Path, named_by: &str) -> Result<String, Error> {
 /// What depends on the host: `cores`, `clients_max`, `state_dir`.
 fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, errors: &mut Errors, warnings: &mut Vec<String>) {
     let host = &inputs.host;
-    let serves = matches!(inputs.purpose, Purpose::Serve | Purpose::Demo);
-    // `check` reports it, line by line, and `config` shows it.
-    let mut refuse = |values: &Values, name, why: String| {
-        if serves {
-            errors.push(values.problem(name, why));
-        } else {
-            warnings.push(format!("{name}: {why}"));
-        }
+    let mut refuse = |values: &Values, name, why: String| match inputs.purpose {
+        Purpose::Serve | Purpose::Demo => errors.push(values.problem(name, why)),
+        Purpose::Config => warnings.push(format!("{name}: {why}")),
+        // It looks itself, and fails.
+        Purpose::Check => {}
     };
     let allowed: Vec<String> = host.cpus.iter().map(usize::to_string).collect();
     match &values.get("cores").value {
