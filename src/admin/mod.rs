@@ -2,7 +2,7 @@
 //!
 //! May use: tokio and hyper, in a thread of its own, and what the cores publish ([`Shared`]). May never: change
 //! anything, answer anything but GET and HEAD, hold a lock that a core could wait for longer than a copy takes, or
-//! grow without bound: so many connections ([`places`]), one request each, each of them gone after `SILENCE_MAX` and
+//! grow without bound: so many connections (`places`), one request each, each of them gone after `SILENCE_MAX` and
 //! `REQUEST_MAX`.
 
 #![forbid(unsafe_code)]
