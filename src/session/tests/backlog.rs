@@ -62,10 +62,10 @@ fn a_disconnect_passes_ahead_of_what_waits_but_never_of_its_own_thread() {
     assert_eq!(threads(&world.pushed()), ["s"]);
     world.answer(&busy, WORKER, &complete(0));
     let request = world.pushed_one();
-    assert_eq!((threads(&[request.clone()]), request.kinds()), (vec!["t"], vec!["REQUEST"]));
+    assert_eq!((threads(std::slice::from_ref(&request)), request.kinds()), (vec!["t"], vec!["REQUEST"]));
     world.answer(&request, WORKER, &complete(1));
     let last = world.pushed_one();
-    assert_eq!((threads(&[last.clone()]), last.kinds()), (vec!["t"], vec!["DISCONNECT"]));
+    assert_eq!((threads(std::slice::from_ref(&last)), last.kinds()), (vec!["t"], vec!["DISCONNECT"]));
     world.check_gauges();
 }
 
