@@ -1,8 +1,8 @@
 //! The link that pushes, while it is up: batches out, confirmations in.
 //!
-//! Nobody waits for a confirmation. What has come of them is read before every eighth batch is written, which spares a busy
-//! link a wake-up for each batch. A link that has been quiet for [`QUIET_MS`] is listened to, so that its last
-//! confirmations, a refusal and the end of the connection are noticed.
+//! Nobody waits for a confirmation. What has come of them is read before every eighth batch is written, and once a tick, which spares
+//! a busy link a wake-up for each batch. A link that has been quiet for [`QUIET_MS`] is listened to all the time, so that the end of
+//! the connection is noticed.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -16,7 +16,7 @@ use crate::core::notify::Notify;
 use crate::core::stream::Stream;
 use crate::counters;
 
-/// How long after a batch its confirmations are waited for, ms.
+/// How long after a batch the end of the connection is waited for, ms.
 pub(super) const QUIET_MS: u64 = 40;
 /// A pause after which a link may have been closed unnoticed, ms.
 const PAUSE_MS: u64 = 2;

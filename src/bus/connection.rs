@@ -142,6 +142,10 @@ pub async fn greet(address: SocketAddr, options: &LinkOptions, probe: &[&[u8]]) 
     match greeted {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(no_redis(&first)),
         Ok(()) if is_map == Some(false) => return Err(no_redis(&first)),
+        Err(error) if error.to_string().contains("unknown command") => {
+            let text = format!("{error}; this Redis is older than 6.0 and knows no accounts: upgrade to 6.2 or later");
+            return Err(io::Error::new(error.kind(), text));
+        }
         greeted => greeted?,
     }
     let lacks = match reply(&mut input, &stream, &String::from_utf8_lossy(probe[0]), |_| ()).await {

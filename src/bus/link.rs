@@ -123,7 +123,8 @@ impl Link {
             return;
         }
         let quiet_ms = self.acks.quiet_ms(core.now_ms());
-        if quiet_ms >= acks::QUIET_MS || self.ending.get() {
+        // A refusal is told within a tick. Later than that the end of the connection is waited for.
+        if quiet_ms >= acks::QUIET_MS || self.ending.get() || !self.outbox.borrow().is_confirmed() {
             self.acks.listen();
         }
         let outbox = &self.outbox;

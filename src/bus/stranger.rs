@@ -5,6 +5,9 @@ const SHOWN_BYTES: usize = 60;
 /// ejabberd's port, which Evergreen's files named before Redis came.
 const EJABBERD_PORT: u16 = 5222;
 
+/// The first byte of what a TLS server says to who does not speak TLS; the version follows.
+const TLS_ALERT: u8 = 0x15;
+
 /// Whether a Redis may have begun an answer so.
 pub fn may_be_redis(received: &[u8]) -> bool {
     // RESP 2 and 3; the letters are all that a Redis of today answers a greeting with, in whatever version.
@@ -24,6 +27,8 @@ pub fn describe(received: &[u8], port: u16) -> String {
         "it looks like ejabberd, whose port 5222 an old opensrf_core.xml names: set port to that of Redis, as a rule 6379"
     } else if received.starts_with(b"HTTP/") {
         "it is an HTTP server: correct port or bus_domain_address"
+    } else if received.starts_with(&[TLS_ALERT, 3]) {
+        "it speaks TLS, which the gateway does not: name Redis' plain port, or put stunnel before it"
     } else {
         "correct port or bus_domain_address; Redis' port is 6379 as a rule"
     };

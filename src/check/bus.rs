@@ -67,6 +67,14 @@ pub(super) fn domain(config: &Config, domain: &str) -> Vec<Finding> {
         return findings;
     }
     if let Err(why) = sent.and_then(|()| link.answer()) {
+        // Before 6.0 AUTH takes a password alone.
+        if why.contains("wrong number of arguments") {
+            findings.push(Finding::fail(
+                format!("bus {domain}: Redis is older than 6.0 and knows no accounts ({why})"),
+                "upgrade to 6.2 or later",
+            ));
+            return findings;
+        }
         findings.push(Finding::fail(
             format!("bus {domain}: the account {:?} is refused: {why}", config.username),
             "compare username and passwd with Redis' ACL (`ACL LIST` as an administrator; opensrf's \

@@ -51,6 +51,38 @@ fn a_node_whose_pushes_are_all_refused_is_not_ready_after_its_grace_and_ready_ag
 }
 
 #[test]
+fn without_any_client_a_redis_that_cannot_write_to_its_disk_is_found_by_the_idle_probe() {
+    let redis = Redis::start();
+    let gateway = Gateway::serve(&redis, &["--ready-bus-grace-seconds", "1", "--bus-probe-seconds", "1"]);
+    redis.command::<()>(&["CONFIG", "SET", "save", "3600 1"]);
+    redis.lose_disk();
+    until("it refuses to write", PATIENCE, || {
+        // Refused at first while another is under way.
+        let _ = redis::cmd("BGSAVE").query::<String>(&mut redis.client("default"));
+        redis.command::<String>(&["INFO", "persistence"]).contains("rdb_last_bgsave_status:err")
+    });
+    until("not ready", PATIENCE, || gateway.http("GET", "/readyz").status == 503);
+    redis.command::<()>(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]);
+    until("ready again", PATIENCE, || gateway.http("GET", "/readyz").status == 200);
+    assert_eq!(redis.keys("opensrf:client:gateway:*"), Vec::<String>::new(), "what was asked with is gone");
+}
+
+#[test]
+fn a_redis_that_has_become_a_replica_takes_the_node_out_until_it_is_a_master_again() {
+    let redis = Redis::start();
+    let gateway = Gateway::serve(&redis, &["--ready-bus-grace-seconds", "1"]);
+    let mut client = Client::connect(&gateway);
+    redis.command::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
+    client.request("opensrf.math", "t", 1, "add", "[1,2]");
+    client.until_status(503);
+    until("not ready", PATIENCE, || gateway.http("GET", "/readyz").status == 503);
+    redis.command::<()>(&["REPLICAOF", "NO", "ONE"]);
+    until("ready again", Duration::from_secs(20), || gateway.http("GET", "/readyz").status == 200);
+    let _services = Services::start(&redis, &[]);
+    client.call("opensrf.math", "t", 2, "add", "[1,2]");
+}
+
+#[test]
 fn a_redis_6_0_is_served_from_and_said_to_be_old_once_and_check_passes() {
     let redis = Redis::start();
     let old = redis_6_0(&redis.address());
@@ -95,4 +127,13 @@ fn what_is_no_redis_is_called_so_with_the_likely_cause_by_the_log_and_by_check()
             ended.stdout.lines().find(|line| line.contains("no Redis")).unwrap_or_else(|| panic!("{}", ended.text()));
         assert!(line.contains(cause) && !ended.stdout.contains("the account"), "{}", ended.stdout);
     }
+}
+
+#[test]
+fn a_redis_before_6_0_which_knows_no_accounts_is_named_by_its_version() {
+    let address = stranger("", "-ERR unknown command `HELLO`, with args beginning with: `2`, `AUTH`, \r\n");
+    let gateway = Setup::serve_at(&address).start_unready();
+    gateway.until_logged("older than 6.0");
+    let ended = check(&stranger("", "-ERR wrong number of arguments for 'auth' command\r\n"));
+    assert!(ended.code == 1 && ended.stdout.contains("older than 6.0"), "{}", ended.text());
 }

@@ -21,5 +21,6 @@ fn a_stranger_is_shown_in_one_printable_line_with_the_likely_cause() {
     assert!(http.contains("\"HTTP/1.1 400 Bad Request\"") && http.contains("HTTP server"), "{http}");
     let smtp = describe(b"220 mail\x07 ESMTP\r\n", 25);
     assert!(smtp.contains("\"220 mail\u{b7} ESMTP\"") && !smtp.contains("ejabberd"), "{smtp}");
+    assert!(describe(b"\x15\x03\x01\x00\x02\x02\x28", 6380).contains("TLS"));
     assert!(describe(&[0xff; 1000], 1).len() < 500);
 }

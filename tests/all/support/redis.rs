@@ -66,6 +66,11 @@ impl Redis {
         self.process.signal(Signal::SIGSTOP);
     }
 
+    /// Takes its folder away: nothing can be saved any more.
+    pub fn lose_disk(&self) {
+        std::fs::remove_dir_all(self.folder.path()).expect("its folder");
+    }
+
     /// SIGCONT.
     pub fn thaw(&self) {
         self.process.signal(Signal::SIGCONT);
