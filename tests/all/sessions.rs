@@ -380,3 +380,20 @@ fn the_session_over_its_limit_is_refused_with_429_and_the_others_go_on() {
     bus.complete(&own, "1");
     assert_eq!(contents(&client.until_status(205)), [Value::from(1)]);
 }
+
+#[test]
+fn a_stream_that_keeps_talking_is_not_given_up_however_long_it_takes_in_a_session_or_not() {
+    let gateway = Gateway::demo(&["--request-max-seconds", "2"]);
+    let mut client = Client::connect(&gateway);
+    client.open_session(DEMO, "t");
+    client.request(DEMO, "stateless", 0, "opensrf.demo.count", "[14, 0.5]");
+    client.request(DEMO, "t", 1, "opensrf.demo.count", "[14, 0.5]");
+    let (mut results, mut over) = (0, 0);
+    while over < 2 {
+        let got = client.recv();
+        assert!(!got.transport_error(), "{}", got.text);
+        results += contents(std::slice::from_ref(&got)).len();
+        over += usize::from(got.has_status(205));
+    }
+    assert_eq!((results, gateway.limit("request_max_seconds")), (28, 0));
+}

@@ -128,6 +128,34 @@ fn other_keys_of_the_envelope_are_ignored_and_not_forwarded() {
 }
 
 #[test]
+fn a_thread_trace_that_is_absent_or_null_is_0_and_set_beside_ingress() {
+    let own = r#""ingress":"ws-translator-v2","threadTrace":0"#;
+    for (given, expected) in [
+        ("{}", format!("{{{own}}}")),
+        (r#"{"type":"CONNECT"}"#, format!(r#"{{{own},"type":"CONNECT"}}"#)),
+        (r#"{"threadTrace":null,"type":"CONNECT"}"#, format!(r#"{{{own},"type":"CONNECT"}}"#)),
+        (r#"{"type":"CONNECT", "threadTrace" : null }"#, format!(r#"{{{own},"type":"CONNECT" }}"#)),
+        (
+            r#"{"ingress":1,"threadTrace":null,"type":"CONNECT","ingress":2,"tz":null}"#,
+            format!(r#"{{{own},"type":"CONNECT","tz":null}}"#),
+        ),
+    ] {
+        let text = with_parameters(given);
+        if given == "{}" {
+            assert!(refused(&text).reason.contains("type"));
+            continue;
+        }
+        let envelope = read(&text);
+        assert_eq!((envelope.messages[0].trace.value, envelope.messages[0].trace.spelled()), (0, &b"0"[..]));
+        let expected = format!(r#"[{{"__c":"osrfMessage","__p":{expected}}}]"#);
+        assert_eq!(body(&envelope), expected, "{given}");
+        assert_eq!(envelope.body_len(INGRESS), expected.len(), "{given}");
+    }
+    let twice = with_parameters(r#"{"threadTrace":null,"type":"CONNECT","threadTrace":null}"#);
+    assert!(refused(&twice).reason.contains("repeated"));
+}
+
+#[test]
 fn ingress_is_set_once_whatever_the_client_wrote() {
     let own = r#""ingress":"ws-translator-v2""#;
     let rest = r#""threadTrace":0,"type":"CONNECT""#;

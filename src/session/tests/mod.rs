@@ -6,6 +6,7 @@
 mod backlog;
 mod closing;
 mod conversations;
+mod delivery;
 mod draining;
 mod edges;
 mod handshakes;
