@@ -49,7 +49,8 @@ struct Watched {
 impl Watchdog {
     /// Watches the cores of `shared` from now on.
     pub fn new(shared: &Arc<Shared>) -> Self {
-        let watched = shared.cores.iter().map(|_| Watched::default()).collect();
+        let judge = |core: &Core| Judge::new(core.counts.heartbeat_ms.load(SeqCst));
+        let watched = shared.cores.iter().map(|core| Watched { judge: judge(core), ..Watched::default() }).collect();
         Self { shared: Arc::clone(shared), began: Instant::now(), watched }
     }
 

@@ -28,7 +28,7 @@ pub enum State {
 }
 
 /// One look at a core's thread.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
     /// When it was taken, on the watchdog's own clock.
     pub at: Duration,
@@ -104,7 +104,10 @@ impl Spent {
         spent.0[Was::Runnable as usize] = queued;
         match look.state {
             // It is in the queue, and its wait has not been added yet.
-            Some(State::Runnable) => spent.0[Was::Runnable as usize] += rest,
+            Some(State::Runnable) => {
+                spent.0[Was::Runnable as usize] += seen;
+                spent.0[Was::Paused as usize] = rest.saturating_sub(seen);
+            }
             Some(State::Blocked) => spent.0[Was::Blocked as usize] = rest,
             Some(State::Stopped) => spent.0[Was::Paused as usize] = rest,
             Some(State::Asleep) | None => {
@@ -138,8 +141,8 @@ pub enum Verdict {
 /// Judges one core by what is seen of it.
 #[derive(Debug, Default)]
 pub struct Judge {
-    last: Option<Look>,
-    /// Since the loop turned last.
+    last: Look,
+    /// Since the look before the one that saw the loop turn.
     spent: Spent,
     /// Of that, what the core was given.
     given: Duration,
@@ -148,14 +151,20 @@ pub struct Judge {
 }
 
 impl Judge {
+    /// Judges a core whose thread is about to be started, on a clock that begins now.
+    pub fn new(heartbeat_ms: u64) -> Self {
+        Self { last: Look { heartbeat_ms, ..Look::default() }, ..Self::default() }
+    }
+
     /// Takes a look.
     pub fn look(&mut self, look: Look) -> Verdict {
-        let Some(last) = self.last.replace(look) else { return Verdict::Still(Was::Paused) };
+        let last = std::mem::replace(&mut self.last, look);
         let spent = Spent::between(&last, &look);
         self.spent += spent;
         let was = self.spent.mostly();
         if look.heartbeat_ms != last.heartbeat_ms {
-            *self = Self { last: self.last, ..Self::default() };
+            // When in this time it turned cannot be told: the most of it may belong to the next standstill as well as to the last.
+            *self = Self { last: self.last, spent, ..Self::default() };
             return Verdict::Turns(was);
         }
         self.unconfirmed = (self.unconfirmed + spent.of(Was::Asleep)).min(VOUCHED_MAX);

@@ -154,3 +154,16 @@ fn where_the_kernel_tells_nothing_time_that_the_watchdog_saw_counts() {
     }
     assert_eq!(verdict, Verdict::Failed(Was::Asleep));
 }
+
+#[test]
+fn a_pause_that_begins_just_after_a_turn_is_told_as_one() {
+    let mut seen = Seen::turning();
+    seen.heartbeat_ms += 20;
+    seen.at_ms += 12_000;
+    assert_eq!(seen.look(State::Asleep), Verdict::Turns(Was::Paused), "the turn before the pause is seen behind it");
+    seen.at_ms += LOOK_MS;
+    assert_eq!(seen.look(State::Runnable), Verdict::Still(Was::Paused));
+    seen.at_ms += LOOK_MS;
+    seen.heartbeat_ms += 12_000;
+    assert_eq!(seen.look(State::Asleep), Verdict::Turns(Was::Paused));
+}
