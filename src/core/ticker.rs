@@ -108,6 +108,13 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
     if let Ok(mut oldest) = core.published().oldest.try_lock() {
         *oldest = None;
     }
+    let (clients, bytes) = core.clients.borrow().undelivered();
+    if clients > 0 {
+        let index = core.index;
+        tracing::warn!(
+            "core {index} ends while {clients} clients still take their replies: {bytes} bytes not delivered"
+        );
+    }
     end_links(core).await;
 }
 

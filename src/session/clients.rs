@@ -337,6 +337,12 @@ impl Clients {
         self.for_each(|client, cx| client.stop(cx, code, draining));
     }
 
+    /// Clients whose replies are not all known to be delivered, and the bytes of those.
+    pub fn undelivered(&self) -> (usize, u64) {
+        let bytes = self.slots.iter().filter_map(|slot| Some(slot.client.as_deref()?.outbound.undelivered_bytes()));
+        bytes.filter(|bytes| *bytes > 0).fold((0, 0), |(clients, sum), bytes| (clients + 1, sum + bytes))
+    }
+
     /// What has been waited for longest, of the clients that keep the core from ending.
     pub fn oldest(&self) -> Option<Oldest> {
         let now_ms = self.context.now_ms;

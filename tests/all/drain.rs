@@ -293,6 +293,30 @@ fn bytes_that_a_client_has_not_taken_count_as_sending_and_their_loss_as_a_cut() 
 }
 
 #[test]
+fn half_a_message_at_the_deadline_is_closed_and_told_as_no_loss() {
+    let mut gateway = Gateway::demo(&["--drain-max-seconds", "1"]);
+    let mut raw = Raw::upgrade(gateway.address());
+    raw.send(&frame(true, 1, envelope(DEMO, "t", &[]).as_bytes())[..12]);
+    gateway.signal(Signal::SIGUSR1);
+    assert_eq!(raw.close_code(), Some(1001));
+    assert_eq!(gateway.wait_exit(PATIENCE), 0, "nothing was lost");
+    let log = gateway.log();
+    assert!(log.contains("was closed at the deadline: half a message"), "{log}");
+    assert!(log.contains("0 clients closed at a gap, 1 at the deadline unhurt, 0 cut off"), "{log}");
+}
+
+#[test]
+fn the_oldest_thing_that_a_drain_waits_for_is_named_also_where_it_is_a_session() {
+    let gateway = Gateway::demo(&[]);
+    let mut client = Client::connect(&gateway);
+    client.open_session(DEMO, "t");
+    gateway.signal(Signal::SIGUSR1);
+    gateway.until_logged("oldest: opensrf.demo session for ");
+    client.send(&envelope(DEMO, "t", &[disconnect(1)]));
+    assert_eq!(client.close_code(PATIENCE).0, Some(1012));
+}
+
+#[test]
 fn a_half_sent_message_during_a_drain_ends_with_1008_at_its_time_out() {
     let mut gateway = Gateway::demo(&["--message-timeout-seconds", "2"]);
     let mut raw = Raw::upgrade(gateway.address());

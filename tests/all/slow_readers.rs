@@ -191,13 +191,14 @@ fn a_fast_stop_delivers_what_a_slow_reader_takes_in_its_time_then_1001_and_no_re
 }
 
 #[test]
-fn a_fast_stop_ends_in_its_time_whoever_still_reads() {
+fn a_fast_stop_ends_in_its_time_whoever_still_reads_and_says_what_it_cuts() {
     let mut gateway = Gateway::demo(&["--stop-max-seconds", "2"]);
     let mut slow = reading(&gateway, 50_000, BIG);
     let begun = Instant::now();
     gateway.signal(Signal::SIGTERM);
     assert_eq!(gateway.wait_exit(PATIENCE), 0);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(gateway.log().contains("bytes not delivered"), "{}", gateway.log());
     // Its kernel has the rest, and a client that is silent gets that.
     slow.read_for(Duration::from_millis(500));
     assert_ne!(slow.seen.end, Some(End::Reset), "{}", summary(&slow.seen));
