@@ -171,6 +171,8 @@ pub struct Core {
     pub bus_refused_since_ms: AtomicU64,
     /// The kernel's number of the core's thread; 0 until it runs.
     pub thread: AtomicI32,
+    /// How much time the core was given since its loop last turned, milliseconds. Written by the watchdog.
+    pub given_ms: AtomicU64,
     /// The longest time between two turns of the core's loop, milliseconds.
     pub standstill_ms: AtomicU64,
     /// What the core was then for the most part, as [`Was`](crate::process::watchdog::judge::Was) numbers it. Written by the

@@ -34,7 +34,7 @@ pub(super) fn answer(view: &View, method: &Method, path: &str) -> Response<Full<
     let now_ms = view.shared.now_ms();
     let (code, body) = match path {
         "/" => (StatusCode::OK, Body { kind: "text/html; charset=utf-8", text: page::render(view, now_ms) }),
-        "/healthz" => judge(health::health(&view.shared, now_ms)),
+        "/healthz" => judge(health::health(&view.shared)),
         "/readyz" => judge(health::readiness(&view.shared, now_ms, view.options.ready_bus_grace_seconds)),
         "/status" => match serde_json::to_string(&status::Status::of(view, now_ms)) {
             Ok(text) => (StatusCode::OK, Body { kind: "application/json", text }),

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::counters::{Core, LinkState};
 use crate::process::phase::{Phase, Shared};
 
-/// A core whose loop has not turned for this long is not healthy. Half of the 10 s after which the process gives
-/// such a core up: the balancer should know first.
-pub(super) const HEARTBEAT_MAX_MS: u64 = 5_000;
+/// A core whose loop has not turned for so much of the time that it was given is not healthy. Half of the 10 s after which the
+/// process gives such a core up: the balancer should know first. A starved core is healthy: to restart it would help nobody.
+pub(super) const GIVEN_MAX_MS: u64 = 5_000;
 
 /// A yes or no and its reason.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,11 +32,11 @@ pub(super) fn heartbeat_age_ms(core: &Core, now_ms: u64) -> u64 {
 }
 
 /// Good while every core turns. A core that ended as it should has nothing left to turn for.
-pub fn health(shared: &Shared, now_ms: u64) -> Verdict {
+pub fn health(shared: &Shared) -> Verdict {
     for core in shared.cores.iter() {
-        let age_ms = heartbeat_age_ms(core, now_ms);
-        if age_ms >= HEARTBEAT_MAX_MS && !core.ended.load(Relaxed) {
-            return Verdict::no(format!("core {} has not turned for {} s", core.cpu, age_ms / 1000));
+        let given_ms = core.given_ms.load(Relaxed);
+        if given_ms >= GIVEN_MAX_MS && !core.ended.load(Relaxed) {
+            return Verdict::no(format!("core {} has not turned for {} s", core.cpu, given_ms / 1000));
         }
     }
     Verdict { good: true, why: format!("every core turns ({})", shared.cores.len()) }
@@ -48,7 +48,7 @@ pub fn readiness(shared: &Shared, now_ms: u64, ready_bus_grace_seconds: u64) -> 
     if phase != Phase::Serving {
         return Verdict::no(format!("{}: not serving", phase.name()));
     }
-    let health = health(shared, now_ms);
+    let health = health(shared);
     if !health.good {
         return health;
     }

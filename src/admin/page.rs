@@ -32,7 +32,7 @@ const COLUMNS: [Column; 8] = [
 pub(super) fn render(view: &View, now_ms: u64) -> String {
     let status = Status::of(view, now_ms);
     let ready = health::readiness(&view.shared, now_ms, view.options.ready_bus_grace_seconds);
-    let health = health::health(&view.shared, now_ms);
+    let health = health::health(&view.shared);
     let mut out = String::with_capacity(4 * 1024);
     out.push_str(
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"2\">\

@@ -84,3 +84,18 @@ fn who_waits_for_its_turn_is_looked_at_again_soon() {
     let next_ms = drain.next_look_ms(0, START_MS);
     assert!((START_MS + 1..=START_MS + 20).contains(&next_ms), "{next_ms}");
 }
+
+#[test]
+fn a_turn_that_was_not_used_is_another_clients_at_once_and_no_close() {
+    let mut drain = drain(1_000, 10, 10.0);
+    let rate = drain.rate(START_MS);
+    for now_ms in START_MS..START_MS + 100 {
+        assert!(drain.take_turn(0, now_ms), "the turn that nobody used is here again");
+        drain.give_turn_back();
+    }
+    assert_eq!(drain.rate(START_MS), rate, "as many are left as before");
+    let mut unlimited = Drain::new(DrainOptions { closes_per_second: 0.0, ..drain.options }, 1, START_MS);
+    assert!(unlimited.take_turn(0, START_MS));
+    unlimited.give_turn_back();
+    assert!(unlimited.take_turn(0, START_MS));
+}

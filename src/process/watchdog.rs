@@ -74,6 +74,7 @@ impl Watchdog {
                 state: thread.state,
                 witness: watched.witness.as_ref().map(Witness::beats),
             });
+            core.given_ms.store(watched.judge.given().as_millis() as u64, SeqCst);
             match verdict {
                 Verdict::Turns(was) => watched.turns(index, core, was),
                 Verdict::Still(was) => watched.stands_still(index, core, still_ms, was),

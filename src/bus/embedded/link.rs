@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 /// First and longest pause between two attempts to reach Redis: services are back within a second of its return.
 const BACKOFF: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(320);
-/// Longest wait for a connection to be made.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// Longest wait for a connection to be made. Long, too: a reply whose connection is not made in time is lost.
+const CONNECT_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for the answer to a command that does not block.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Time beyond a BLPOP's own time-out after which its connection counts as dead. Long: on a starved host five seconds passed

@@ -156,6 +156,11 @@ impl Judge {
         Self { last: Look { heartbeat_ms, ..Look::default() }, ..Self::default() }
     }
 
+    /// How much time the core was given since its loop last turned.
+    pub fn given(&self) -> Duration {
+        self.given
+    }
+
     /// Takes a look.
     pub fn look(&mut self, look: Look) -> Verdict {
         let last = std::mem::replace(&mut self.last, look);

@@ -50,8 +50,8 @@ planted! {
     "disconnect-not-sent": "a worker is not told that its session's client is gone",
         "src/session/closing.rs", "self.disconnect_worker(cx, conversation);" => "let _ = conversation;";
     "drain-closes-unsent": "the drain closes a client with reply bytes that the kernel has not taken",
-        "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean()"
-        => "((self.class() == Some(Class::Idle) || (self.class() == Some(Class::Sending) && self.book.conversations().is_empty())) && self.decoder.is_clean()";
+        "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean() && !self.paused && self.outbound.is_delivered())"
+        => "(matches!(self.class(), Some(Class::Idle | Class::Sending)) && self.book.conversations().is_empty() && self.decoder.is_clean() && !self.paused)";
     "drain-cuts-half-frames": "half a message is no reason to wait",
         "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean()" => "(self.class() == Some(Class::Idle)";
     "drain-closes-unread": "found by an attacker: the drain closes a client whose request lies unread because the core is full",
@@ -116,8 +116,6 @@ planted! {
         "src/session/timers.rs", "        if is_due {\n            self.ask(cx);" => "        if is_due {\n            self.looked(cx, 0);";
     "turn-without-quiet": "found by this simulator: a look before a drain's Close reads a message, and the Close follows it at once",
         "src/session/timers.rs", "is_some_and(|since_ms| drain.is_quiet(since_ms, now_ms))" => "is_some()";
-    "turn-lost": "a turn that was not used is nobody's",
-        "src/drain.rs", "            self.allowance += 1.0;\n" => "";
     "closed-on-the-way": "a closing client is given up after close_timeout, though it still takes what it is sent",
         "src/session/closing.rs", "} else if progressed {" => "} else if false && progressed {";
     "end-drops-replies": "a client that ends its own side loses what it was sent",

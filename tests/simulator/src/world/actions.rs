@@ -42,6 +42,7 @@ pub const ACTIONS: &[(&str, u64)] = &[
     ("redis-down", 1),
     ("session", 12),
     ("slow-reader", 4),
+    ("farewell", 12),
 ];
 
 /// For so long after the signal connections still come, ms.
@@ -134,6 +135,11 @@ impl World {
                     tally.one(What::envelope_said);
                     conn.browser.say_on(random, thread, &[kind], 0);
                 }
+            }),
+            // A message that is an activity and asks for nothing.
+            "farewell" => self.some_browser(|random, conn, tally| {
+                tally.one(What::envelope_said);
+                conn.browser.say(random, &[Kind::Disconnect], 0);
             }),
             "slow-reader" => self.some_browser(|random, conn, tally| {
                 tally.one(What::slow_reader);
