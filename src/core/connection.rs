@@ -150,9 +150,8 @@ async fn send(
         if bytes > 0 {
             core.clients(|clients| clients.progressed(slot, bytes));
         }
-        if bytes < slice.len() {
-            connection.stream.writable().await?;
-        }
+        // Also where the kernel took it all, and takes more at once: the others have their turn.
+        connection.stream.writable().await?;
     }
 }
 
