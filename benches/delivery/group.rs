@@ -105,8 +105,12 @@ impl Group {
         if self.way == Way::Drain && !self.log.iter().any(|line| line.contains(", 0 cut off")) {
             self.faults.push("its log does not say that it cut nobody off".to_owned());
         }
-        if self.counts.pong_timeout > 0 {
-            self.faults.push(format!("{} clients that read were taken for dead", self.counts.pong_timeout));
+        let behind = |(outcome, verdict): &&(Outcome, Verdict)| {
+            self.way == Way::Alive && outcome.case.path != Path::Direct && matches!(verdict, Verdict::CutByRule(_))
+        };
+        let dead = self.counts.pong_timeout.saturating_sub(self.outcomes.iter().filter(behind).count() as u64);
+        if dead > 0 {
+            self.faults.push(format!("{dead} clients that read were taken for dead"));
         }
         // What crossed a Close is counted, as far as the gateway can see it: behind nginx the connection may be gone before.
         let direct = self.outcomes.iter().filter(|(outcome, _)| outcome.case.path == Path::Direct);

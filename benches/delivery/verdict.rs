@@ -28,6 +28,10 @@ impl Verdict {
         if half_closing && case.path != Path::Direct && !is_whole {
             return Self::CutByRule("nginx ends a client that half-closes");
         }
+        // What counts is the proxy's acknowledgement: it has all of the reply, and the pong comes behind what it still holds.
+        if case.way == Way::Alive && case.path != Path::Direct && is_whole && code.is_none() && end == Some(End::Fin) {
+            return Self::CutByRule("nginx has acknowledged it all, and the pong comes behind what it holds");
+        }
         // What is late is cut; the process is gone then, and what is sent to it brings a reset.
         if case.way == Way::Stop && !is_whole && case.time() + case.time() / 10 > STOP_MAX {
             return Self::CutByRule("stop_max_seconds");

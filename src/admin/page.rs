@@ -68,7 +68,7 @@ fn drain(out: &mut String, status: &Status) {
     let Some(seconds_left) = status.drain.seconds_left else { return };
     let _ = write!(out, "<h2>Drain</h2><p>{seconds_left:.0} s left");
     match &status.drain.oldest {
-        None => out.push_str("; nothing is waited for.</p>"),
+        None => out.push_str("; nothing is under way, clients wait for their turn.</p>"),
         Some(oldest) => {
             let _ = write!(
                 out,

@@ -22,7 +22,7 @@ pub fn describe(received: &[u8], port: u16) -> String {
         .map(|c| if c.is_control() { '·' } else { c })
         .collect();
     let shown = shown.trim_end_matches('·');
-    let is_xmpp = received.starts_with(b"<") || port == EJABBERD_PORT;
+    let is_xmpp = received.starts_with(b"<?xml") || received.starts_with(b"<stream") || port == EJABBERD_PORT;
     let what = if is_xmpp {
         "it looks like ejabberd, whose port 5222 an old opensrf_core.xml names: set port to that of Redis, as a rule 6379"
     } else if received.starts_with(b"HTTP/") {

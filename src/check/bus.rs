@@ -118,7 +118,10 @@ fn commands(link: &mut Link, user: &str, domain: &str) -> Vec<Finding> {
                 let _ = link.ask(cmd("LPOP").arg(&key));
             }
             Err(why) => {
-                findings.push(Finding::fail(format!("bus {domain}: {name} on {key} is refused: {why}"), remedy(user)));
+                findings.push(Finding::fail(
+                    format!("bus {domain}: {name} on {key} is refused: {why}"),
+                    remedy_for(&why, user),
+                ));
                 break;
             }
         }
@@ -132,6 +135,20 @@ fn commands(link: &mut Link, user: &str, domain: &str) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// What to do about a command that Redis refuses, in its own words `why`.
+fn remedy_for(why: &str, user: &str) -> String {
+    let is = |code: &str| why.contains(code);
+    if is("OOM") {
+        "Redis is out of memory: raise its maxmemory, and look which list has grown (nobody pops it)".to_owned()
+    } else if is("READONLY") {
+        "this Redis is a replica: let the domain or bus_domain_address name the master".to_owned()
+    } else if is("MISCONF") {
+        "Redis cannot save to its disk and takes no writes: mend the disk, or let it not save (save \"\")".to_owned()
+    } else {
+        remedy(user)
+    }
 }
 
 fn remedy(user: &str) -> String {

@@ -146,7 +146,13 @@ fn descriptors_suffice(config: &Config, soft: u64, hard: u64) -> Finding {
     if needed <= limit {
         return Finding::ok(text);
     }
-    Finding::fail(text, format!("LimitNOFILE={needed} or more in the unit (or ulimit -n), or a lower clients_max"))
+    Finding::fail(
+        text,
+        format!(
+            "LimitNOFILE={needed} or more in the unit (--ulimit nofile= of a container; fs.nr_open is the most that it may be), \
+             or a lower clients_max, or auto"
+        ),
+    )
 }
 
 pub(super) fn cores(config: &Config) -> Finding {

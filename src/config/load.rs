@@ -320,9 +320,13 @@ fn check_addresses(values: &Values, config: &Config, errors: &mut Errors) {
     }
 }
 
+/// The path that Evergreen's clients ask for.
+const CLIENTS_PATH: &str = "/osrf-websocket-translator";
+
 fn check_paths(values: &Values, config: &Config, errors: &mut Errors) {
-    if config.health_path.is_some() && config.health_path == config.path {
-        let why = "it is the same as path, so that no client could connect; give it a path of its own";
+    let clients_path = config.path.as_deref().unwrap_or(CLIENTS_PATH);
+    if config.health_path.as_deref() == Some(clients_path) {
+        let why = "it is the path of the clients, so that none could connect; give it a path of its own";
         errors.push(values.problem("health_path", why));
     }
 }

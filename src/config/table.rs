@@ -144,7 +144,7 @@ options! {
         /// Size of the request header of a handshake, which holds cookies; larger, or of more than 256 lines: 431.
         header_bytes_max: usize = Kind::Bytes { min: 1_024, max: 1 << 20 }, "32 KiB", unit "bytes";
         /// A path of which GET and HEAD are answered as `/readyz` is (200 or 503), for balancers that probe the port
-        /// of the clients. Empty: none.
+        /// of the clients. No client can connect there. Empty: none.
         health_path: Option<String> = Kind::Text(text::path), "";
     }
     "Who may connect" {
@@ -172,7 +172,7 @@ options! {
         /// Time for a sign of life after a ping; longer: the client is gone. Any byte of it is one, and so is a reply that it
         /// takes, unless slower than `slow_bytes_per_second_min`.
         pong_timeout_seconds: u64 = SECONDS, "20", unit "seconds";
-        /// A client that owes a pong must acknowledge so much of what it is sent, over `pong_timeout_seconds`, to count as
+        /// A client that owes a pong must acknowledge at least this much of what it is sent, over `pong_timeout_seconds`, to count as
         /// alive.
         slow_bytes_per_second_min: u64 = Kind::Integer { min: 1, max: 1 << 30 }, "1000", unit "bytes a second";
         /// An idle gap that has lasted so long ends with Close 1000. 0: never.
@@ -206,9 +206,10 @@ options! {
         backlog_bytes_max: usize = BYTES, "16 MiB", unit "bytes per client";
         /// Stateful sessions (CONNECT) of one client; more: 429.
         sessions_max: usize = COUNT, "64", unit "sessions per client";
-        /// Age at which a request is given up and its client told (504).
+        /// Silence about a request after which it is given up and its client told (504). Any message about it begins the time
+        /// anew.
         request_max_seconds: u64 = SECONDS, "600", unit "seconds";
-        /// Age at which a CONNECT is given up and its client told (504).
+        /// Time for the answer to a CONNECT; then it is given up and its client told (504).
         connect_max_seconds: u64 = SECONDS, "30", unit "seconds";
     }
     "Bus" {

@@ -18,6 +18,9 @@ const TICK_MS: u64 = 20;
 const ACTIVITY_MS: u64 = 100;
 /// How often clients that are not read from are looked at, ms.
 const PAUSED_LOOK_MS: u64 = 1_000;
+/// How long the links may take to confirm the last of what they were given, ms; and when the drain's time is over, ms.
+const LINKS_MAX_MS: u64 = 1_000;
+const LINKS_LATE_MAX_MS: u64 = 100;
 /// How often the oldest thing waited for is published during a drain, ms.
 const OLDEST_MS: u64 = 500;
 
@@ -37,6 +40,7 @@ enum Stage {
 /// Ticks until the core has ended.
 pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
     let mut stage = Stage::Serving;
+    let mut links_ms = LINKS_MAX_MS;
     let mut ticks = interval(Duration::from_millis(TICK_MS));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut settings_seen = core.settings.version();
@@ -91,7 +95,11 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
             Stage::Draining { deadline_passed } => {
                 let deadline_ms = core.shared.drain_deadline_ms.load(SeqCst);
                 let over_ms = deadline_ms + core.settings.close_timeout_ms;
-                if core.clients.borrow().is_empty() || now_ms >= over_ms {
+                if now_ms >= over_ms {
+                    links_ms = LINKS_LATE_MAX_MS;
+                    break;
+                }
+                if core.clients.borrow().is_empty() {
                     break;
                 }
                 let deadline_passes = !deadline_passed && now_ms >= deadline_ms;
@@ -111,11 +119,9 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
     let (clients, bytes) = core.clients.borrow().undelivered();
     if clients > 0 {
         let index = core.index;
-        tracing::warn!(
-            "core {index} ends while {clients} clients still take their replies: {bytes} bytes not delivered"
-        );
+        tracing::warn!("core {index} ends with {bytes} bytes not delivered to {clients} of its clients");
     }
-    end_links(core).await;
+    end_links(core, links_ms).await;
 }
 
 /// A client that is not read from cannot tell that it is gone: asks the kernel.
@@ -129,12 +135,12 @@ fn hang_up_broken(core: &Rc<Core>) {
 }
 
 /// Pushes what is left (DISCONNECTs), deletes the core's own list, waits for the confirmations as long as is decent.
-async fn end_links(core: &Rc<Core>) {
+async fn end_links(core: &Rc<Core>, max_ms: u64) {
     for link in &core.links {
         link.end((link.domain == 0).then(|| core.names.address.as_str().into()));
     }
     let mut ticks = interval(Duration::from_millis(5));
-    let until_ms = core.shared.now_ms() + 1_000;
+    let until_ms = core.shared.now_ms() + max_ms;
     while !core.links.iter().all(crate::bus::link::Link::is_done) && core.shared.now_ms() < until_ms {
         ticks.tick().await;
         core.links.iter().for_each(|link| link.tick(core));

@@ -202,7 +202,7 @@ impl Running {
         self.shared.drain_deadline_ms.store(deadline_ms, SeqCst);
         self.shared.enter(Phase::Draining);
         tracing::info!(
-            "drain: SIGUSR1; the port is closed in {} s, everybody is gone in {} s",
+            "drain: SIGUSR1; the port closes in {} s, everybody is gone in {} s at most",
             config.drain_grace_seconds,
             config.drain_grace_seconds + config.drain_max_seconds
         );
@@ -228,7 +228,7 @@ impl Running {
                     tracing::warn!("{warning}");
                 }
                 for name in &reloaded.needs_restart {
-                    tracing::warn!("config: {name} has changed, which a restart takes up, not SIGHUP");
+                    tracing::warn!("config: {name} has changed; that needs a restart");
                 }
                 match self.settings.reload(&reloaded.origins, &reloaded.log_protect, &reloaded.trusted_proxies) {
                     Ok(()) => {

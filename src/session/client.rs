@@ -23,7 +23,8 @@ pub(super) enum Stage {
     /// WebSocket messages flow.
     Open,
     /// Our last frame (or HTTP refusal) is queued; what still comes is read and discarded.
-    Closing(Closing),
+    /// In a box: an idle client should not pay for it.
+    Closing(Box<Closing>),
     /// The socket is to be given back.
     Gone,
 }
@@ -57,6 +58,12 @@ pub(super) struct Times {
     pub(super) message_heard_ms: u64,
     /// A ping was sent and nothing has come since, or a slow reader was found alive; 0 = no pong is owed.
     pub(super) ping_since_ms: u64,
+    /// It was last seen to acknowledge more while something was on its way to it; 0 = nothing is.
+    pub(super) acknowledged_ms: u64,
+    /// The longest time between two such sights, ms.
+    pub(super) acknowledged_every_ms: u64,
+    /// Its replies have been on their way since then; 0 = they are not.
+    pub(super) sending_since_ms: u64,
     /// When the first pending request may have to be given up; `u64::MAX` = none.
     pub(super) requests_due_ms: u64,
 }
@@ -224,7 +231,7 @@ impl Client {
     /// Answers the HTTP request and ends the connection.
     pub(super) fn answer(&mut self, cx: &mut Context, response: &[u8]) {
         self.outbound.answer(&mut cx.spare, response);
-        self.stage = Stage::Closing(Closing::new(cx.now_ms, false));
+        self.stage = Stage::Closing(Box::new(Closing::new(cx.now_ms, self.outbound.acknowledged(), false)));
     }
 
     /// The process has as many clients as it may. Where balancers probe this port, that shows only when the request is

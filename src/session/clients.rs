@@ -17,7 +17,6 @@ use crate::drain::{Drain, DrainOptions};
 use crate::near;
 use crate::opensrf::address::{self, BusThread};
 use crate::opensrf::reply::{ReplyKind, ReplyMessage, parse_reply};
-use crate::websocket::CloseCode;
 use crate::websocket::decoder::Decoder;
 
 /// Popped messages that are best handed on together: their memory is fetched side by side, and their replies are sent
@@ -296,23 +295,23 @@ impl Clients {
         }
     }
 
-    /// The core holds more than it may: the client that holds most is closed, unless one that is closing already
-    /// gives back enough.
+    /// The core holds more than it may: the open client that holds most is closed. Where those that are closing already hold
+    /// too much by themselves, the largest of them is given up once it has had its time.
     fn cut_largest(&mut self) {
+        let (cx, bytes_max) = (&self.context, self.context.limits.core_bytes_max);
         let clients = || self.slots.iter().filter_map(|slot| slot.client.as_deref());
         let closing: usize = clients().filter(|c| !matches!(c.stage, Stage::Open)).map(|c| c.bytes()).sum();
-        if self.context.core_bytes.saturating_sub(closing as u64) <= self.context.limits.core_bytes_max {
-            return;
-        }
-        let largest = clients().filter(|c| matches!(c.stage, Stage::Open)).max_by_key(|c| c.bytes()).map(|c| c.slot);
-        if let Some(slot) = largest {
+        let is_over = |bytes: u64| bytes > bytes_max;
+        let largest = if is_over(cx.core_bytes.saturating_sub(closing as u64)) {
+            clients().filter(|c| matches!(c.stage, Stage::Open)).max_by_key(|c| c.bytes())
+        } else if is_over(cx.core_bytes) {
+            clients().filter(|c| c.has_had_its_time(cx)).max_by_key(|c| c.bytes())
+        } else {
+            None
+        };
+        if let Some(slot) = largest.map(|c| c.slot) {
             self.context.hit(Limit::core_bytes_max);
-            self.with(slot, |client, cx| {
-                client.outbound.drop_queued();
-                client.close(cx, CloseCode::POLICY, "the gateway is out of buffers (core_bytes_max)");
-                // Half a message is given back at once, at the price of not recognising the peer's Close.
-                client.decoder = Decoder::new();
-            });
+            self.with(slot, |client, cx| client.cut(cx));
         }
     }
 
@@ -353,8 +352,8 @@ impl Clients {
             .filter_map(|client| client.oldest(now_ms).map(|oldest| (client, oldest)))
             .max_by_key(|(_, (.., age_ms))| *age_ms)
             .map(|(client, (service, method, age_ms))| Oldest {
-                service: service.to_owned(),
-                method: method.to_owned(),
+                service: service.into_owned(),
+                method: method.into_owned(),
                 age_ms,
                 client: client.address.to_string(),
             })
@@ -443,6 +442,12 @@ fn count(client: &mut Client, cx: &mut Context) {
     let counts = cx.counts();
     counters::set(&counts.core_bytes, cx.core_bytes);
     if class != client.class {
+        client.times.sending_since_ms = match class {
+            Some(Class::Sending) => cx.now_ms,
+            // One that closes meanwhile is still waited for.
+            None => client.times.sending_since_ms,
+            Some(_) => 0,
+        };
         for (class, step) in [(client.class, u64::MAX), (class, 1)] {
             let Some(class) = class else { continue };
             counters::add(&counts.open, step);

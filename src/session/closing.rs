@@ -3,17 +3,19 @@
 //! Every close goes one way. Our Close is queued behind what the client is owed. What it still sends is read and discarded
 //! until its Close has come, or until it has acknowledged nothing more for `close_timeout_seconds`. Once everything is with
 //! the kernel, our side is shut down; then its end is waited for, as long again. To close a socket any earlier, or with
-//! bytes unread, would reset the connection and take from the peer what is on its way.
+//! bytes unread, would reset the connection and take from the peer what is on its way. Who takes so little that an open client
+//! would count as gone is given up as well: else a byte every other second would hold a socket for ever.
 
 use std::fmt::Write as _;
 
 use super::client::{Client, Stage};
 use super::context::Context;
+use super::limits::Limits;
 use super::output::Level;
 use crate::counters::{self, Limit};
 use crate::opensrf::envelope::Kind;
 use crate::websocket::decoder::Decoder;
-use crate::websocket::frame;
+use crate::websocket::{CloseCode, frame};
 
 /// How soon a closing client that has not acknowledged everything is looked at again.
 const LOOK_MS: u64 = 100;
@@ -21,10 +23,15 @@ const LOOK_MS: u64 = 100;
 /// How far a closing client has come.
 #[derive(Debug)]
 pub(super) struct Closing {
+    /// When the closing began, ms.
+    began_ms: u64,
     /// When this step began, or the peer last acknowledged something in it, ms.
     since_ms: u64,
     /// When it was looked at last, ms.
     looked_ms: u64,
+    /// When it was found last to take enough, ms, and how far it had acknowledged then.
+    enough_ms: u64,
+    enough_acknowledged: u64,
     /// The peer owes a Close frame. When it does not (any more), our side is shut down once all is with the kernel.
     awaits_close: bool,
     /// Our side has been shut down.
@@ -34,9 +41,28 @@ pub(super) struct Closing {
 }
 
 impl Closing {
-    /// Begins at `now_ms`.
-    pub(super) fn new(now_ms: u64, awaits_close: bool) -> Self {
-        Self { since_ms: now_ms, looked_ms: now_ms, awaits_close, half_closed: false, peer_ended: false }
+    /// Begins at `now_ms`, with so much acknowledged.
+    pub(super) fn new(now_ms: u64, acknowledged: u64, awaits_close: bool) -> Self {
+        Self {
+            began_ms: now_ms,
+            since_ms: now_ms,
+            looked_ms: now_ms,
+            enough_ms: now_ms,
+            enough_acknowledged: acknowledged,
+            awaits_close,
+            half_closed: false,
+            peer_ended: false,
+        }
+    }
+
+    /// Whether so little is taken that an open client would count as gone.
+    fn takes_too_little(&mut self, acknowledged: u64, limits: &Limits, now_ms: u64) -> bool {
+        if now_ms < self.enough_ms + limits.pong_timeout_ms {
+            return false;
+        }
+        let taken = acknowledged - self.enough_acknowledged;
+        (self.enough_ms, self.enough_acknowledged) = (now_ms, acknowledged);
+        !limits.is_enough(taken)
     }
 
     /// Whether frames of the peer's are still read: its Close may be among them.
@@ -52,8 +78,7 @@ impl Closing {
 
     /// When the client must be looked at: soon, unless it has acknowledged all that it was sent.
     pub(super) fn due_ms(&self, close_timeout_ms: u64, is_all_acknowledged: bool) -> u64 {
-        let due_ms = self.since_ms + close_timeout_ms;
-        if is_all_acknowledged { due_ms } else { due_ms.min(self.looked_ms + LOOK_MS) }
+        if is_all_acknowledged { self.since_ms + close_timeout_ms } else { self.looked_ms + LOOK_MS }
     }
 
     /// Bytes of ours on their way, of `unacknowledged` ones: to the kernel our FIN is one of them, and the last.
@@ -62,8 +87,10 @@ impl Closing {
     }
 
     /// The core stood still: the peer gets that time back.
-    pub(super) fn forgive(&mut self, forgive: impl FnOnce(&mut u64)) {
+    pub(super) fn forgive(&mut self, forgive: impl Fn(&mut u64)) {
+        forgive(&mut self.began_ms);
         forgive(&mut self.since_ms);
+        forgive(&mut self.enough_ms);
     }
 
     /// Everything is with the kernel: says whether our side is to be shut down now.
@@ -119,7 +146,7 @@ impl Client {
     }
 
     fn begin_closing(&mut self, cx: &mut Context, reason: &str, awaits_close: bool) {
-        self.stage = Stage::Closing(Closing::new(cx.now_ms, awaits_close));
+        self.stage = Stage::Closing(Box::new(Closing::new(cx.now_ms, self.outbound.acknowledged(), awaits_close)));
         self.leave(cx, reason);
     }
 
@@ -139,6 +166,23 @@ impl Client {
         }
     }
 
+    /// Whether it is closing for so long that a core which is out of buffers need not wait for it.
+    pub(super) fn has_had_its_time(&self, cx: &Context) -> bool {
+        matches!(&self.stage, Stage::Closing(closing) if cx.now_ms >= closing.began_ms + cx.limits.close_timeout_ms)
+    }
+
+    /// It holds most of a core that is out of buffers. What it had of half a message is given back at once, at the price of
+    /// not recognising its Close; one that closes already has had its chance.
+    pub(super) fn cut(&mut self, cx: &mut Context) {
+        if matches!(self.stage, Stage::Open) {
+            self.outbound.drop_queued();
+            self.close(cx, CloseCode::POLICY, "the gateway is out of buffers (core_bytes_max)");
+            self.decoder = Decoder::new();
+        } else {
+            self.give_up_closing(cx);
+        }
+    }
+
     /// The connection broke, or is given up: nothing more can be sent or received.
     pub(super) fn broke(&mut self, cx: &mut Context, reason: &str) {
         if matches!(self.stage, Stage::Open) {
@@ -150,29 +194,41 @@ impl Client {
     /// A closing client has been looked at; `progressed`: it has acknowledged more than before.
     pub(super) fn judge_closing(&mut self, cx: &mut Context, progressed: bool) {
         let is_done = self.outbound.is_all_acknowledged();
+        // A proxy with a large window acknowledges what a slow client takes in leaps: who was seen to do so is given the time for
+        // the next one.
+        let leap_ms = if is_done { 0 } else { 2 * self.times.acknowledged_every_ms };
+        let silence_ms = cx.limits.close_timeout_ms.max(leap_ms.min(cx.limits.pong_timeout_ms));
         let Stage::Closing(closing) = &mut self.stage else { return };
         closing.looked_ms = cx.now_ms;
         if closing.peer_ended && is_done {
             self.stage = Stage::Gone;
         } else if progressed {
             closing.since_ms = cx.now_ms;
-        } else if cx.now_ms >= closing.since_ms + cx.limits.close_timeout_ms {
+            if closing.takes_too_little(self.outbound.acknowledged(), &cx.limits, cx.now_ms) {
+                cx.hit(Limit::slow_bytes_per_second_min);
+                self.give_up_closing(cx);
+            }
+        } else if cx.now_ms >= closing.since_ms + silence_ms {
             if std::mem::take(&mut closing.awaits_close) {
                 cx.hit(Limit::close_timeout_seconds);
                 closing.since_ms = cx.now_ms;
                 self.decoder = Decoder::new();
                 return;
             }
-            self.stage = Stage::Gone;
-            let undelivered = self.outbound.undelivered_bytes();
-            if undelivered > 0 {
-                counters::add(&cx.counts().given_up_undelivered, 1);
-                let line = format!(
-                    "client {}: given up while closing: it takes nothing more, {undelivered} bytes were not delivered",
-                    self.address
-                );
-                cx.output.log(Level::Info, line);
-            }
+            self.give_up_closing(cx);
+        }
+    }
+
+    fn give_up_closing(&mut self, cx: &mut Context) {
+        self.stage = Stage::Gone;
+        let undelivered = self.outbound.undelivered_bytes();
+        if undelivered > 0 {
+            counters::add(&cx.counts().given_up_undelivered, 1);
+            let line = format!(
+                "client {}: given up while closing: it takes no more, or too little; {undelivered} bytes were not delivered",
+                self.address
+            );
+            cx.output.log(Level::Info, line);
         }
     }
 

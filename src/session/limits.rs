@@ -60,6 +60,13 @@ pub struct Limits {
     pub policy: Policy,
 }
 
+impl Limits {
+    /// Whether so many bytes, taken in `pong_timeout_ms`, show that a slow reader is alive.
+    pub fn is_enough(&self, bytes: u64) -> bool {
+        bytes.saturating_mul(1_000) >= self.slow_bytes_per_second_min.saturating_mul(self.pong_timeout_ms)
+    }
+}
+
 impl Default for Limits {
     /// The defaults of the options table; a test of `process::settings` holds the two together.
     fn default() -> Self {

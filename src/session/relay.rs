@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use rustc_hash::FxHashSet;
+
 use super::book::{Conversation, Pending, Waiting};
 use super::client::{Client, Stage};
 use super::context::Context;
@@ -110,7 +112,7 @@ impl Client {
     /// Relays what waited and need not wait any longer, in order.
     pub(super) fn relay_backlog(&mut self, cx: &mut Context) {
         // Threads of which an envelope in front still waits.
-        let mut blocked: Vec<Box<str>> = Vec::new();
+        let mut blocked: FxHashSet<Box<str>> = FxHashSet::default();
         let mut parallel_full = false;
         let mut at = 0;
         while let Some(waiting) = self.book.backlog().get(at)
@@ -126,7 +128,7 @@ impl Client {
                     return;
                 }
                 if !blocked.contains(&waiting.thread) {
-                    blocked.push(waiting.thread.clone());
+                    blocked.insert(waiting.thread.clone());
                 }
                 at += 1;
                 continue;

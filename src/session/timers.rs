@@ -1,5 +1,7 @@
 //! The timers of one client: when it must be looked at, and what is done then.
 
+use std::borrow::Cow;
+
 use super::book::Pending;
 use super::client::{Class, Client, Stage, Times};
 use super::context::Context;
@@ -12,6 +14,13 @@ use crate::websocket::{CloseCode, frame, handshake};
 const DELIVERY_LOOK_MS: u64 = 1_000;
 /// The same during a drain, which waits for it.
 const DRAIN_DELIVERY_LOOK_MS: u64 = 20;
+
+/// What a handshake is told that is not over at a drain's deadline.
+const REFUSED_AT_DEADLINE: &str = "this gateway is being drained; reconnect";
+
+fn response(reason: &str) -> Vec<u8> {
+    handshake::refuse(503, reason)
+}
 
 impl Client {
     /// When something may have to be done if nothing happens before; `u64::MAX` = never.
@@ -159,6 +168,13 @@ impl Client {
             Stage::Closing(closing) => closing.without_fin(unacknowledged),
             Stage::Handshake(_) | Stage::Open | Stage::Gone => unacknowledged,
         });
+        if progressed {
+            if self.times.acknowledged_ms > 0 {
+                let since_ms = cx.now_ms - self.times.acknowledged_ms;
+                self.times.acknowledged_every_ms = self.times.acknowledged_every_ms.max(since_ms);
+            }
+            self.times.acknowledged_ms = if self.outbound.is_all_acknowledged() { 0 } else { cx.now_ms };
+        }
         // When it was delivered is known to the last look. The quiet time of a drain counts from when it surely was; the idle
         // time-out is not as fine.
         if !was_delivered && (was_late || !self.outbound.is_delivered() || cx.drain.is_some()) {
@@ -221,8 +237,7 @@ impl Client {
     fn judge_pong(&mut self, cx: &mut Context) {
         let acknowledged = self.outbound.acknowledged();
         let taken = acknowledged - self.acknowledged_at_ping;
-        if taken.saturating_mul(1_000) >= cx.limits.slow_bytes_per_second_min.saturating_mul(cx.limits.pong_timeout_ms)
-        {
+        if cx.limits.is_enough(taken) {
             self.times.ping_since_ms = cx.now_ms;
             self.acknowledged_at_ping = acknowledged;
         } else if self.outbound.is_all_acknowledged() || taken == 0 {
@@ -248,7 +263,9 @@ impl Client {
                 self.close(cx, CloseCode::GOING_AWAY, "this gateway is being drained, and its time is over; reconnect");
             }
             Stage::Closing(_) if !self.outbound.is_delivered() => self.count_cut(cx, "at the deadline"),
-            Stage::Handshake(_) | Stage::Closing(_) | Stage::Gone => {}
+            // Whoever shook hands from now on would be served, and cut in silence at the end.
+            Stage::Handshake(_) => self.refuse(cx, 503, &response(REFUSED_AT_DEADLINE)),
+            Stage::Closing(_) | Stage::Gone => {}
         }
     }
 
@@ -262,10 +279,8 @@ impl Client {
                 let reason = if code == CloseCode::INTERNAL { "the gateway failed" } else { "the gateway is stopping" };
                 self.close(cx, code, reason);
             }
-            Stage::Handshake(_) => {
-                let response = handshake::refuse(503, "the gateway is stopping; reconnect");
-                self.refuse(cx, 503, &response);
-            }
+            Stage::Handshake(_) => self.refuse(cx, 503, &response("the gateway is stopping; reconnect")),
+            Stage::Closing(_) if draining && !self.outbound.is_delivered() => self.count_cut(cx, "by a stop"),
             Stage::Closing(_) | Stage::Gone => {}
         }
     }
@@ -287,15 +302,19 @@ impl Client {
             Some((service, method, age_ms)) => {
                 format!("{} {} for {age_ms} ms", service.escape_debug(), method.escape_debug())
             }
-            None if self.is_busy() => format!("{} bytes not delivered", self.outbound.undelivered_bytes()),
+            None if self.is_busy() => self.undelivered(),
             None if self.decoder.is_clean() => "what it sent last may not have been read".to_owned(),
             None => "half a message".to_owned(),
         }
     }
 
+    fn undelivered(&self) -> String {
+        format!("{} bytes not delivered", self.outbound.undelivered_bytes())
+    }
+
     /// The service, method and age of what the client has waited for longest; `CONNECT` and `session` stand for the method
-    /// of what has none.
-    pub(super) fn oldest(&self, now_ms: u64) -> Option<(&str, &str, u64)> {
+    /// of what has none. Of one that waits for nothing but the rest of its replies: `reply`, how much, and since when.
+    pub(super) fn oldest(&self, now_ms: u64) -> Option<(Cow<'_, str>, Cow<'_, str>, u64)> {
         let conversations = self.book.conversations();
         let method = |pending: &'_ Pending| if pending.kind == Kind::Connect { "CONNECT" } else { "" };
         let pending = conversations
@@ -310,7 +329,12 @@ impl Client {
                 .map(|c| (c.service(), "session", now_ms - c.connected_since_ms))
                 .max_by_key(|(.., age_ms)| *age_ms)
         };
-        pending.or_else(session)
+        let since_ms =
+            Some(self.times.sending_since_ms).filter(|since_ms| *since_ms > 0 && !self.outbound.is_delivered());
+        pending
+            .or_else(session)
+            .map(|(service, method, age_ms)| (Cow::Borrowed(service), Cow::Borrowed(method), age_ms))
+            .or_else(|| since_ms.map(|since_ms| ("reply".into(), self.undelivered().into(), now_ms - since_ms)))
     }
 
     /// Whether a close would take something from this client: something pending, a session, a reply on its way.

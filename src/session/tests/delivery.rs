@@ -252,3 +252,81 @@ fn pings_between_its_fragments_are_no_bytes_of_a_message() {
     }
     assert_eq!(world.closed_with(slot), Some(1008));
 }
+
+#[test]
+fn a_closing_client_that_takes_too_little_is_given_up_as_an_open_one_would_be() {
+    let mut world = World::with(|limits| {
+        (limits.pong_timeout_ms, limits.slow_bytes_per_second_min) = (5_000, 1_000);
+    });
+    let (enough, too_little) = (with_late_reply(&mut world, 100_000), with_late_reply(&mut world, 100_000));
+    for slot in [enough, too_little] {
+        world.say_close(slot, 1000);
+    }
+    for _ in 0..12 {
+        world.acknowledges(enough, 1_200);
+        world.acknowledges(too_little, 800);
+        world.pass(1_000);
+    }
+    assert_eq!((&*world.hung_up, world.hits(Limit::slow_bytes_per_second_min)), (&[too_little][..], 1));
+    assert_eq!(world.counts().given_up_undelivered.load(Relaxed), 1);
+}
+
+#[test]
+fn closing_clients_cannot_hold_a_core_out_of_buffers() {
+    let mut world = World::with(|limits| (limits.core_bytes_max, limits.close_timeout_ms) = (50_000, 2_000));
+    let (slow, other) = (world.client(), world.client());
+    world.stalled.insert(slow);
+    world.say(slow, envelope("t", &[request(0)]));
+    let push = world.pushed_one();
+    let mut big = result(0);
+    big["__p"]["payload"]["__p"]["content"] = "z".repeat(60_000).into();
+    world.answer(&push, WORKER, &[big]);
+    assert!(world.take_chunk(slow), "its kernel is full");
+    world.say_close(slow, 1000);
+    assert!(!world.clients.may_read(other), "the core is full");
+    for _ in 0..30 {
+        world.clients.progressed(slow, 100);
+        world.settle();
+        world.pass(100);
+    }
+    assert_eq!((world.hits(Limit::core_bytes_max) > 0, &*world.hung_up), (true, &[slow][..]), "it has had its time");
+    assert!(world.clients.may_read(other) && world.is_open(other));
+}
+
+#[test]
+fn a_handshake_that_is_not_over_at_the_deadline_is_refused() {
+    let mut world = World::new();
+    let slot = world.connection();
+    world.input(slot, &HANDSHAKE[..50]);
+    world.drain_for(5);
+    world.clients.drain_deadline();
+    world.settle();
+    assert!(world.received[&slot].starts_with(b"HTTP/1.1 503 "));
+    world.input(slot, &HANDSHAKE[50..]);
+    world.say(slot, envelope("t", &[request(0)]));
+    assert_eq!(world.pushed().len(), 0, "nothing of it is relayed any more");
+}
+
+#[test]
+fn a_stop_during_a_drain_counts_a_closing_client_that_still_takes_its_reply() {
+    let mut world = World::new();
+    let slot = with_late_reply(&mut world, 3_000);
+    world.say_close(slot, 1000);
+    world.drain_for(120);
+    world.clients.stop(1001, true);
+    assert_eq!(world.counts().cut.load(Relaxed), 1);
+}
+
+#[test]
+fn a_drain_that_waits_for_a_slow_reader_names_it() {
+    let mut world = World::new();
+    let slot = with_late_reply(&mut world, 3_000);
+    world.drain_for(120);
+    world.pass(5_000);
+    let oldest = world.clients.oldest().expect("it is waited for");
+    assert_eq!((&*oldest.service, oldest.age_ms > 4_000), ("reply", true), "{oldest:?}");
+    assert!(oldest.method.ends_with("bytes not delivered"), "{oldest:?}");
+    world.say_close(slot, 1000);
+    world.pass(1_000);
+    assert!(world.clients.oldest().is_some(), "one that closes is waited for, too");
+}

@@ -263,7 +263,7 @@ fn what_a_client_that_was_cut_still_held_is_named_and_only_what_it_lost_counts_a
     assert_eq!(world.counts().cut.load(Relaxed), 2, "half a message is no loss");
     for (line, word) in [
         ("half a message", "closed"),
-        (&*format!("{bytes} bytes not delivered"), "cut off"),
+        (&*format!("reply {bytes} bytes not delivered"), "cut off"),
         ("opensrf.math add for 6000 ms", "cut off"),
     ] {
         let said = format!("was {word} at the deadline: {line}");

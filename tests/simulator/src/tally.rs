@@ -25,7 +25,7 @@ happenings! {
     closed_at_gap, closed_at_deadline, drain_ended_early, cut_in_drain, stop, stop_in_drain, ended_quietly,
     accepted_in_drain, restart_closed, ended_while_open, acknowledgement_late, slow_reader_alive, reader_too_slow,
     given_up_undelivered, message_too_long, long_stream, session_wait, disconnect_wait, disconnect_ignored, looked,
-    look_found_unread, slow_reader, client_left, message_heard, popped, request_relayed, text_queued, error_made, desynced,
+    look_found_unread, closing_cut, slow_reader, client_left, message_heard, popped, request_relayed, text_queued, error_made, desynced,
 }
 
 /// How often what happened.

@@ -65,6 +65,13 @@ pub struct Client {
     pub(super) taken: u64,
     pub(super) acknowledged: u64,
     pub(super) reply_end: u64,
+    /// When it was last seen to acknowledge more while something was on its way, and the longest time between two such sights.
+    pub(super) seen: Option<u64>,
+    pub(super) leap: u64,
+    /// When its closing began.
+    pub(super) closing_since: u64,
+    /// Closing: when it was found last to take enough, and how far it had acknowledged then.
+    pub(super) enough: (u64, u64),
     /// Our FIN is behind what it is sent.
     pub(super) half_closed: bool,
     /// The last look found reply bytes on their way.
@@ -163,9 +170,18 @@ impl Client {
     pub fn is_all_sent(&self) -> bool {
         self.expect.is_empty() && self.in_flight == 0
     }
-    /// Bytes held for an open client.
+    /// Bytes held for a client.
     pub(super) fn held(&self) -> usize {
         self.unsent() + self.books().4 + self.half_bytes
+    }
+
+    /// It begins to close.
+    pub(super) fn begin_closing(&mut self, now: u64, awaits: bool, ended: bool) {
+        if !matches!(self.stage, Stage::Closing { .. }) {
+            self.enough = (now, self.acknowledged);
+            self.closing_since = now;
+        }
+        self.stage = Stage::Closing { since: now, awaits, ended };
     }
 
     /// 0 handshake, 1 open, 2 closing, 3 gone.

@@ -108,6 +108,7 @@ impl Oracle {
                 o.close(c, 1001);
             }
             Stage::Closing { .. } if !c.is_delivered() => o.cut(c),
+            Stage::Handshake => o.refuse(c, 503),
             _ => {}
         });
     }
@@ -122,6 +123,7 @@ impl Oracle {
                 o.close(c, code);
             }
             Stage::Handshake => o.refuse(c, 503),
+            Stage::Closing { .. } if draining && !c.is_delivered() => o.cut(c),
             _ => {}
         });
     }

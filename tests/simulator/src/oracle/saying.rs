@@ -76,7 +76,7 @@ impl Oracle {
             Ev::Ping(_) | Ev::Pong => {}
             Ev::Close(code) if open => {
                 self.tally.one(What::close_by_client);
-                c.stage = Stage::Closing { since: self.now, awaits: false, ended: false };
+                c.begin_closing(self.now, false, false);
                 self.leave(c);
                 self.put(c, Expect::Exactly(Frame::Close(*code)));
             }

@@ -60,7 +60,7 @@ impl Oracle {
         if c.stage == Stage::Open {
             self.put(c, Expect::Close(code));
             self.tally.add(What::restart_closed, usize::from(code == 1012));
-            c.stage = Stage::Closing { since: self.now, awaits: true, ended: false };
+            c.begin_closing(self.now, true, false);
             self.leave(c);
         }
     }
@@ -68,7 +68,7 @@ impl Oracle {
     pub(super) fn refuse(&mut self, c: &mut Client, status: u16) {
         self.tally.one(What::handshake_bad);
         self.put(c, Expect::Exactly(Frame::Http(status)));
-        c.stage = Stage::Closing { since: self.now, awaits: false, ended: false };
+        c.begin_closing(self.now, false, false);
     }
 
     /// Its conversations are over: workers with a session are told.
@@ -124,7 +124,7 @@ impl Oracle {
                     o.tally.one(What::ended_while_open);
                     o.leave(c);
                 }
-                c.stage = Stage::Closing { since: now, awaits: false, ended: true };
+                c.begin_closing(now, false, true);
                 c.clean = true;
             }
         });

@@ -50,6 +50,10 @@ impl Oracle {
                 c.activity = now;
             }
             let progressed = c.acknowledged > before;
+            if progressed {
+                c.leap = c.leap.max(c.seen.map_or(0, |seen| now - seen));
+                c.seen = Some(now).filter(|_| !c.is_all_sent() || c.acknowledged < c.taken);
+            }
             match c.stage {
                 Stage::Handshake if now >= c.accepted + o.rules.handshake_ms => {
                     o.tally.one(What::handshake_timeout);
@@ -70,12 +74,22 @@ impl Oracle {
 
     fn judge_closing(&mut self, c: &mut Client, progressed: bool) {
         let (now, all) = (self.now, c.is_all_sent() && c.acknowledged == c.taken);
+        let silence = if all { 0 } else { (2 * c.leap).min(self.rules.pong_ms) }.max(self.rules.close_ms);
         let Stage::Closing { since, awaits, ended } = &mut c.stage else { return };
         if *ended && all {
             c.stage = Stage::Gone;
         } else if progressed {
             *since = now;
-        } else if now >= *since + self.rules.close_ms {
+            if now >= c.enough.0 + self.rules.pong_ms {
+                let taken = c.acknowledged - c.enough.1;
+                c.enough = (now, c.acknowledged);
+                if taken * 1_000 < self.rules.slow * self.rules.pong_ms {
+                    self.tally.one(What::reader_too_slow);
+                    self.tally.add(What::given_up_undelivered, usize::from(!c.is_delivered()));
+                    c.stage = Stage::Gone;
+                }
+            }
+        } else if now >= *since + silence {
             if std::mem::take(awaits) {
                 self.tally.one(What::close_timeout);
                 *since = now;
@@ -93,7 +107,9 @@ impl Oracle {
         self.each(|o, c| {
             let late = match c.stage {
                 Stage::Handshake => (now >= c.accepted + o.rules.handshake_ms).then_some("the handshake"),
-                Stage::Closing { since, .. } => (now > since + o.rules.close_ms + LOOK_MS).then_some("its end"),
+                Stage::Closing { since, .. } => {
+                    (now > since + o.rules.close_ms.max(o.rules.pong_ms) + LOOK_MS).then_some("its end")
+                }
                 Stage::Open => {
                     let look_ms = if o.drain.is_some() { 2 * TICK_MS } else { UNDRAINED_LOOK_MS };
                     let looks = !c.is_delivered() && c.taken >= c.reply_end && now > c.activity + look_ms;
@@ -137,7 +153,11 @@ impl Oracle {
             }
             match &mut c.stage {
                 Stage::Handshake => forgive(&mut c.accepted),
-                Stage::Closing { since, .. } => forgive(since),
+                Stage::Closing { since, .. } => {
+                    forgive(since);
+                    forgive(&mut c.enough.0);
+                    forgive(&mut c.closing_since);
+                }
                 Stage::Open | Stage::Gone => {}
             }
         }
@@ -207,13 +227,28 @@ impl Oracle {
 
     /// Over `core_bytes_max`, not counting what those hold that are closing: the largest holder is closed.
     fn cut_largest(&mut self) {
-        let open = || self.clients.iter().flatten().filter(|c| c.stage == Stage::Open);
-        if open().map(Client::held).sum::<usize>() as u64 <= self.rules.core_bytes {
-            return;
-        }
-        let Some(slot) = open().max_by_key(|c| c.held()).map(|c| c.slot) else { return };
+        let clients = || self.clients.iter().flatten();
+        let open = || clients().filter(|c| c.stage == Stage::Open);
+        let is_over = |bytes: usize| bytes as u64 > self.rules.core_bytes;
+        let largest = if is_over(open().map(Client::held).sum()) {
+            open().max_by_key(|c| c.held())
+        } else if is_over(clients().map(Client::held).sum()) {
+            let old = |c: &&Client| {
+                matches!(c.stage, Stage::Closing { .. }) && self.now >= c.closing_since + self.rules.close_ms
+            };
+            clients().filter(old).max_by_key(|c| c.held())
+        } else {
+            None
+        };
+        let Some(slot) = largest.map(|c| c.slot) else { return };
         self.tally.one(What::core_bytes_hit);
         self.with(slot, |o, c| {
+            if c.stage != Stage::Open {
+                o.tally.one(What::closing_cut);
+                o.tally.add(What::given_up_undelivered, usize::from(!c.is_delivered()));
+                c.stage = Stage::Gone;
+                return;
+            }
             o.drop_queued(c);
             o.close(c, 1008);
             if !c.clean {

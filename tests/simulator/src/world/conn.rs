@@ -161,9 +161,12 @@ impl World {
         let unacknowledged = conn.unacknowledged();
         note!(self, "slot {slot} is looked at: {unacknowledged} bytes not acknowledged");
         let was_closing = matches!(self.oracle.client(slot).map(|c| c.stage), Some(Stage::Closing { .. }));
+        let too_slow = |world: &Self| world.oracle.tally.of(What::reader_too_slow);
+        let before = too_slow(self);
         self.call(|clients| clients.looked(slot, unacknowledged));
         self.oracle.looked(slot, unacknowledged);
-        let given_up = was_closing && self.audit(slot).is_some_and(|audit| audit.stage == 3);
+        let given_up =
+            was_closing && too_slow(self) == before && self.audit(slot).is_some_and(|audit| audit.stage == 3);
         let (now, close_ms) = (self.now, self.close_ms);
         if let Some(conn) = self.conn(slot)
             && given_up
