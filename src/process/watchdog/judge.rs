@@ -61,7 +61,7 @@ pub enum Was {
 }
 
 impl Was {
-    /// Every one, as [`Spent`] counts them.
+    /// Every one, as `Spent` counts them.
     pub const ALL: [Self; 5] = [Self::Running, Self::Runnable, Self::Asleep, Self::Blocked, Self::Paused];
 
     /// The word for `/metrics`.
