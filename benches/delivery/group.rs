@@ -15,7 +15,7 @@ use crate::nginx::Nginx;
 use crate::player::{Outcome, play};
 use crate::results::print_table;
 use crate::slow::End;
-use crate::verdict::Verdict;
+use crate::verdict::{GIVEN_UP, Verdict};
 
 /// From the moment at which all replies have begun to the signal.
 const BEFORE_SIGNAL: Duration = Duration::from_secs(1);
@@ -85,7 +85,10 @@ impl Group {
         if let Some(now) = demo.counts() {
             counts = now;
         }
-        let log = ["cut off", " WARN ", " ERROR "].iter().flat_map(|text| demo.logged(text)).collect();
+        let log = ["cut off", "given up while closing", " WARN ", " ERROR "]
+            .iter()
+            .flat_map(|text| demo.logged(text))
+            .collect();
         let judge = |outcome: Outcome| {
             let verdict = Verdict::of(&outcome);
             (outcome, verdict)
@@ -104,6 +107,11 @@ impl Group {
         }
         if self.way == Way::Drain && !self.log.iter().any(|line| line.contains(", 0 cut off")) {
             self.faults.push("its log does not say that it cut nobody off".to_owned());
+        }
+        let given_up = self.outcomes.iter().filter(|(_, verdict)| *verdict == Verdict::CutByRule(GIVEN_UP)).count();
+        let named = self.log.iter().filter(|line| line.contains("given up while closing")).count();
+        if given_up > named {
+            self.faults.push(format!("{given_up} clients were given up while closing, and {named} are named"));
         }
         let behind = |(outcome, verdict): &&(Outcome, Verdict)| {
             self.way == Way::Alive && outcome.case.path != Path::Direct && matches!(verdict, Verdict::CutByRule(_))

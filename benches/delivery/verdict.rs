@@ -7,6 +7,9 @@ use crate::demo::STOP_MAX;
 use crate::player::Outcome;
 use crate::slow::End;
 
+/// The gateway must have named each.
+pub const GIVEN_UP: &str = "given up while closing (close_timeout_seconds)";
+
 /// The judgement of one case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -25,6 +28,10 @@ impl Verdict {
     pub fn of(outcome: &Outcome) -> Self {
         let Outcome { case, is_whole, asked, answered, code, end, .. } = *outcome;
         let half_closing = case.behaviour == Behaviour::HalfClosing;
+        // nginx takes from its kernel in leaps, two seconds and more apart, in which nothing is acknowledged.
+        if case.behaviour == Behaviour::Closing && case.path != Path::Direct && !is_whole && end == Some(End::Fin) {
+            return Self::CutByRule(GIVEN_UP);
+        }
         if half_closing && case.path != Path::Direct && !is_whole {
             return Self::CutByRule("nginx ends a client that half-closes");
         }
