@@ -287,7 +287,7 @@ impl Client {
                     }
                     // No frame can be found any more: the peer's Close will not be recognised.
                     if let Stage::Closing(closing) = &mut self.stage {
-                        closing.close_came(cx.now_ms);
+                        closing.owes_no_close(cx.now_ms);
                     }
                 }
             }

@@ -71,7 +71,7 @@ impl Closing {
     }
 
     /// The peer owes no Close any more.
-    pub(super) fn close_came(&mut self, now_ms: u64) {
+    pub(super) fn owes_no_close(&mut self, now_ms: u64) {
         self.awaits_close = false;
         self.since_ms = now_ms;
     }
@@ -116,7 +116,7 @@ impl Client {
                 self.begin_closing(cx, &reason, false);
                 self.outbound.frame(&mut cx.spare, 8, |out| frame::close_echo(out, code));
             }
-            Stage::Closing(closing) => closing.close_came(cx.now_ms),
+            Stage::Closing(closing) => closing.owes_no_close(cx.now_ms),
             Stage::Handshake(_) | Stage::Gone => {}
         }
     }
@@ -156,7 +156,7 @@ impl Client {
         match &mut self.stage {
             Stage::Handshake(_) => self.stage = Stage::Gone,
             Stage::Open => self.begin_closing(cx, reason, false),
-            Stage::Closing(closing) if !closing.peer_ended => closing.close_came(cx.now_ms),
+            Stage::Closing(closing) if !closing.peer_ended => closing.owes_no_close(cx.now_ms),
             Stage::Closing(_) | Stage::Gone => return,
         }
         if let Stage::Closing(closing) = &mut self.stage {
