@@ -30,8 +30,7 @@ mod envelope_in {
     use evergate::opensrf::transport::{escaped_len, write_message};
 
     /// The defaults of the options table.
-    const LIMITS: Limits =
-        Limits { json_depth_max: 1_000, messages_per_envelope_max: 256, bus_message_bytes_max: 8 << 20 };
+    const LIMITS: Limits = Limits::DEFAULT;
     const BYTES: [usize; 2] = [470, 4096];
 
     #[divan::bench(args = BYTES)]

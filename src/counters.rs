@@ -118,7 +118,7 @@ limits! {
     clients_max, handshakes_max, handshake_timeout_seconds, header_bytes_max, message_timeout_seconds, message_max_seconds,
     pong_timeout_seconds, slow_bytes_per_second_min,
     idle_timeout_seconds, request_max_seconds, connect_max_seconds, close_timeout_seconds,
-    message_bytes_max, bus_message_bytes_max, json_depth_max, messages_per_envelope_max, parallel_max,
+    message_bytes_max, bus_message_bytes_max, json_depth_max, keys_per_object_max, messages_per_envelope_max, parallel_max,
     backlog_max, sessions_max, outbound_bytes_max, core_bytes_max, garbage_max, bus_lost_reply_seconds,
 }
 

@@ -196,6 +196,9 @@ options! {
         bus_message_bytes_max: usize = Kind::Bytes { min: 1_024, max: 512 << 20 }, "8 MiB", unit "bytes";
         /// Nesting of a client's JSON; deeper: 400. The C router's parser recurses.
         json_depth_max: usize = Kind::Integer { min: 8, max: Limits::JSON_DEPTH_MOST as u64 }, "1000", unit "levels";
+        /// Keys of an object of the envelope in which repeated ones are looked for (a repeated key is refused, since OpenSRF's
+        /// router drops such a message), and ten times as many in one envelope; more: 400.
+        keys_per_object_max: usize = Kind::Integer { min: 16, max: 1_000_000 }, "10000", unit "keys";
         /// Messages in one envelope; more: 400. A C worker reads 256.
         messages_per_envelope_max: usize = Kind::Integer { min: 1, max: 256 }, "256", unit "messages";
         /// Requests of one client in flight at once; more wait in its backlog.

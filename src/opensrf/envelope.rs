@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::escape::escaped_len;
+use super::judge::{Fault, Judged};
 use super::precheck::precheck;
 use smallvec::SmallVec;
 
@@ -14,6 +15,9 @@ pub use super::trace::Trace;
 
 /// `"ingress":`, the key that the gateway sets.
 const INGRESS: &[u8] = b"\"ingress\":";
+/// Bytes at most that the router's escaping makes of one.
+pub(super) const ESCAPED_MOST: usize = 6;
+
 /// Set beside it where the client's message has no number.
 const TRACE: &[u8] = b",\"threadTrace\":0";
 
@@ -22,6 +26,8 @@ const TRACE: &[u8] = b",\"threadTrace\":0";
 pub struct Limits {
     /// Levels of brackets, the envelope's own included; never more than 1,024.
     pub json_depth_max: usize,
+    /// Keys of an object in which repeated ones are looked for (quirk 8); ten times as many in one envelope.
+    pub keys_per_object_max: usize,
     /// Messages in one `osrf_msg`. A C worker reads 256 (quirk 2).
     pub messages_per_envelope_max: usize,
     /// Bytes of the whole bus message after the router's escaping (quirk 8). Here it is compared with the
@@ -34,8 +40,12 @@ impl Limits {
     pub const JSON_DEPTH_MOST: usize = DEPTH_MOST;
 
     /// The defaults of the options table.
-    pub const DEFAULT: Self =
-        Self { json_depth_max: 1_000, messages_per_envelope_max: 256, bus_message_bytes_max: 8 << 20 };
+    pub const DEFAULT: Self = Self {
+        json_depth_max: 1_000,
+        keys_per_object_max: 10_000,
+        messages_per_envelope_max: 256,
+        bus_message_bytes_max: 8 << 20,
+    };
 }
 
 /// What a message asks for: its `type`.
@@ -94,9 +104,17 @@ pub struct Envelope<'a> {
     /// The messages, at least one.
     pub messages: SmallVec<[Message<'a>; 1]>,
     pub(super) text: &'a [u8],
+    /// Bytes of the text at most after the router's escaping.
+    pub(super) escaped_most: usize,
 }
 
 impl Envelope<'_> {
+    /// Bytes of the bus message at most after the router's escaping, `beside` of which are not of this envelope: enough
+    /// to know that most need not be counted.
+    pub fn escaped_at_most(&self, beside: usize) -> usize {
+        self.escaped_most.saturating_add(beside.saturating_mul(ESCAPED_MOST))
+    }
+
     /// Length in bytes of what [`Self::write_body`] writes.
     pub fn body_len(&self, ingress: &[u8]) -> usize {
         let own = |message: &Message<'_>| {
@@ -170,6 +188,8 @@ impl Envelope<'_> {
 pub enum Limit {
     /// `json_depth_max`
     JsonDepthMax,
+    /// `keys_per_object_max`
+    KeysPerObjectMax,
     /// `messages_per_envelope_max`
     MessagesPerEnvelopeMax,
     /// `bus_message_bytes_max`
@@ -204,9 +224,28 @@ pub fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, Refusa
         return Err(unreadable("the message is not UTF-8; encode it as UTF-8"));
     };
     let envelope = read::envelope(text, limits).unwrap_or_else(|Broken| Err(broken(text, limits)))?;
-    // A byte grows to six at most, so that most messages need not be counted.
+    within_bytes_max(envelope, limits)
+}
+
+/// Reads a client's message that has been judged before: a long one while it came in, or one that had to wait.
+pub fn parse_judged<'a>(text: &'a [u8], judged: &Judged, limits: &Limits) -> Result<Envelope<'a>, Refusal> {
+    match judged.fault {
+        Some(Fault::TooDeep) => Err(too_deep(text, limits)),
+        Some(Fault::LoneSurrogate) => Err(lone_surrogate(text, limits)),
+        Some(Fault::Damage) => Err(damaged()),
+        None => {
+            let mut envelope = read::judged(text, judged, limits).unwrap_or_else(|Broken| Err(damaged()))?;
+            if let Some(surplus) = judged.surplus {
+                envelope.escaped_most = text.len() + surplus;
+            }
+            within_bytes_max(envelope, limits)
+        }
+    }
+}
+
+fn within_bytes_max<'a>(envelope: Envelope<'a>, limits: &Limits) -> Result<Envelope<'a>, Refusal> {
     let bytes_max = limits.bus_message_bytes_max;
-    if text.len().saturating_mul(6) > bytes_max && envelope.body_escaped_len(b"") > bytes_max {
+    if envelope.escaped_most > bytes_max && envelope.body_escaped_len(b"") > bytes_max {
         return Err(too_large(&envelope, bytes_max));
     }
     Ok(envelope)
@@ -216,16 +255,28 @@ pub fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, Refusa
 /// read as far as possible to address the answer.
 #[cold]
 fn broken(text: &str, limits: &Limits) -> Refusal {
-    let levels = limits.json_depth_max.min(DEPTH_MOST);
-    let findings = precheck(text.as_bytes(), levels);
+    let findings = precheck(text.as_bytes(), limits.json_depth_max.min(DEPTH_MOST));
     if findings.too_deep {
-        let reason = format!("the message is nested deeper than {levels} levels (json_depth_max); send flatter data");
-        return read::refuse(text, limits, reason, Some(Limit::JsonDepthMax));
+        return too_deep(text.as_bytes(), limits);
     }
     if findings.lone_surrogate {
-        let reason = "a string holds half a surrogate pair; write the character itself or both escapes";
-        return read::refuse(text, limits, reason.to_owned(), None);
+        return lone_surrogate(text.as_bytes(), limits);
     }
+    damaged()
+}
+
+fn too_deep(text: &[u8], limits: &Limits) -> Refusal {
+    let levels = limits.json_depth_max.min(DEPTH_MOST);
+    let reason = format!("the message is nested deeper than {levels} levels (json_depth_max); send flatter data");
+    read::refuse(text, limits, reason, Some(Limit::JsonDepthMax))
+}
+
+fn lone_surrogate(text: &[u8], limits: &Limits) -> Refusal {
+    let reason = "a string holds half a surrogate pair; write the character itself or both escapes";
+    read::refuse(text, limits, reason.to_owned(), None)
+}
+
+fn damaged() -> Refusal {
     unreadable("the message is not valid JSON; send one JSON object per message")
 }
 

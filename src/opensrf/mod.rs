@@ -15,6 +15,7 @@ mod block;
 pub mod envelope;
 pub mod error;
 mod escape;
+pub mod judge;
 mod payload;
 mod precheck;
 mod printable;

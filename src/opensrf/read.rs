@@ -6,11 +6,12 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::envelope::{Envelope, Kind, Limit, Limits, Message, Refusal, Splice};
+use super::envelope::{ESCAPED_MOST, Envelope, Kind, Limit, Limits, Message, Refusal, Splice};
+use super::judge::Judged;
 use super::payload::Payload;
 use super::printable::{is_plain, is_printable};
-use super::rules::{Lenient, Rules, Strict};
-use super::scan::{Broken, Cursor, Scalar};
+use super::rules::{Lenient, Rules, Strict, Trusting};
+use super::scan::{Broken, Cursor, Key, Scalar};
 use super::seen::Seen;
 use super::trace::Trace;
 
@@ -23,19 +24,31 @@ const XID_BYTES_MAX: usize = 64;
 
 /// Reads what a client sent; [`Broken`] where that is no JSON, is too deep, or holds half a surrogate pair.
 pub(super) fn envelope<'a>(text: &'a str, limits: &Limits) -> Result<Result<Envelope<'a>, Refusal>, Broken> {
-    let mut draft = Draft::new(text, limits, Strict::new(limits.json_depth_max));
+    let mut draft = Draft::new(text.as_bytes(), Some(text), limits, Strict::new(limits.json_depth_max));
     draft.read_envelope()?;
     if draft.cursor.rules.nul {
-        // It comes before what may be wrong with the fields.
-        let reason = "a string holds \\u0000, which OpenSRF's router drops; leave it out";
-        draft.fault = Some((reason.to_owned(), None));
+        draft.refuse_nul();
+    }
+    Ok(draft.finish())
+}
+
+/// Reads what a client sent and has been found to be JSON.
+pub(super) fn judged<'a>(
+    text: &'a [u8],
+    judged: &Judged,
+    limits: &Limits,
+) -> Result<Result<Envelope<'a>, Refusal>, Broken> {
+    let mut draft = Draft::new(text, None, limits, Trusting(judged));
+    draft.read_envelope()?;
+    if judged.nul {
+        draft.refuse_nul();
     }
     Ok(draft.finish())
 }
 
 /// Refuses text for a reason found before; the fields are read as far as possible to address the answer.
-pub(super) fn refuse(text: &str, limits: &Limits, reason: String, limit: Option<Limit>) -> Refusal {
-    let mut draft = Draft::new(text, limits, Lenient);
+pub(super) fn refuse(text: &[u8], limits: &Limits, reason: String, limit: Option<Limit>) -> Refusal {
+    let mut draft = Draft::new(text, None, limits, Lenient);
     draft.fault = Some((reason, limit));
     // Where it breaks off, it has been read as far as possible.
     let _ = draft.read_envelope();
@@ -47,6 +60,9 @@ pub(super) struct Draft<'a, R> {
     pub(super) text: &'a [u8],
     pub(super) cursor: Cursor<'a, R>,
     messages_max: usize,
+    keys_max: usize,
+    /// Keys that may still be looked at in the envelope.
+    keys_left: usize,
     service: Option<Cow<'a, str>>,
     thread: Cow<'a, str>,
     thread_spelled: Cow<'a, [u8]>,
@@ -75,15 +91,20 @@ struct Parameters<'a> {
     cuts: Vec<std::ops::Range<usize>>,
 }
 
+/// Objects of one envelope that may each have `keys_per_object_max` keys.
+const OBJECTS_FULL_MAX: usize = 10;
+
 /// Messages of one refused envelope that are answered at most: the highest `messages_per_envelope_max`.
 const ANSWERED_MAX: usize = 256;
 
 impl<'a, R: Rules> Draft<'a, R> {
-    fn new(text: &'a str, limits: &Limits, rules: R) -> Self {
+    fn new(text: &'a [u8], utf8: Option<&'a str>, limits: &Limits, rules: R) -> Self {
         Self {
-            text: text.as_bytes(),
-            cursor: Cursor::new(text.as_bytes(), Some(text), rules),
+            text,
+            cursor: Cursor::new(text, utf8, rules),
             messages_max: limits.messages_per_envelope_max,
+            keys_max: limits.keys_per_object_max,
+            keys_left: limits.keys_per_object_max.saturating_mul(OBJECTS_FULL_MAX),
             service: None,
             thread: Cow::Borrowed(""),
             thread_spelled: Cow::Borrowed(b"\"\""),
@@ -108,6 +129,8 @@ impl<'a, R: Rules> Draft<'a, R> {
             xid: self.xid,
             messages: self.messages,
             text: self.text,
+            // A byte grows to six at most.
+            escaped_most: self.text.len().saturating_mul(ESCAPED_MOST),
         })
     }
 
@@ -128,6 +151,37 @@ impl<'a, R: Rules> Draft<'a, R> {
     pub(super) fn fault(&mut self, reason: &str) {
         if self.fault.is_none() {
             self.fault = Some((reason.to_owned(), None));
+        }
+    }
+
+    /// It comes before what may be wrong with the fields.
+    fn refuse_nul(&mut self) {
+        let reason = "a string holds \\u0000, which OpenSRF's router drops; leave it out";
+        self.fault = Some((reason.to_owned(), None));
+    }
+
+    /// Notes a key of an object in `place`; a repeated one is a fault. False: the object has had as many as are looked at.
+    #[inline]
+    fn note_key(&mut self, seen: &mut Seen<'a>, key: Key<'a>, name: &[u8], place: &str) -> bool {
+        if seen.count() >= self.keys_max.min(self.keys_left) {
+            self.too_many_keys(place);
+            return false;
+        }
+        if seen.repeats(key, name) {
+            self.repeated(name, place);
+        }
+        true
+    }
+
+    #[cold]
+    fn too_many_keys(&mut self, place: &str) {
+        if self.fault.is_none() {
+            let (keys_max, objects_max) = (self.keys_max, OBJECTS_FULL_MAX);
+            let reason = format!(
+                "{place} has more keys than an object may have: {keys_max}, and {objects_max} times as many in one \
+                 envelope (keys_per_object_max); send an array, or several envelopes"
+            );
+            self.fault = Some((reason, Some(Limit::KeysPerObjectMax)));
         }
     }
 
@@ -153,11 +207,12 @@ impl<'a, R: Rules> Draft<'a, R> {
         let mut first = true;
         while let Some(key) = self.cursor.next_key(&mut first)? {
             let name = key.name(&mut room);
-            if seen.repeats(key, name) {
-                self.repeated(name, place);
+            if !self.note_key(&mut seen, key, name, place) && self.cursor.leave() {
+                return Ok(());
             }
             read(self, name)?;
         }
+        self.keys_left = self.keys_left.saturating_sub(seen.count());
         Ok(())
     }
 
@@ -196,9 +251,9 @@ impl<'a, R: Rules> Draft<'a, R> {
         }
         let allowed = |name: &Cow<'_, str>| {
             let plain = is_plain(name) || !name.chars().any(|c| c.is_control());
-            !name.is_empty() && name.len() <= SERVICE_BYTES_MAX && plain && !name.contains(':')
+            !name.is_empty() && plain && !name.contains(':')
         };
-        match value.text().filter(allowed) {
+        match value.text(SERVICE_BYTES_MAX).filter(allowed) {
             Some(name) => self.service = Some(name),
             None => self.fault(ADVICE),
         }
@@ -210,15 +265,21 @@ impl<'a, R: Rules> Draft<'a, R> {
         if matches!(value, Scalar::Null) {
             return Ok(());
         }
-        let (Some(thread), Some(quoted)) = (value.text(), value.quoted()) else {
-            self.fault("thread must be a string or a number");
-            return Ok(());
-        };
-        if thread.len() > THREAD_BYTES_MAX {
-            self.fault("thread is longer than 64 bytes; use a shorter one");
+        // One that is much too long is not even given back.
+        let spelled_max = THREAD_BYTES_MAX * ESCAPED_MOST;
+        match (value, value.text(spelled_max), value.quoted()) {
+            (_, Some(thread), Some(spelled)) => {
+                if thread.len() > THREAD_BYTES_MAX {
+                    self.fault("thread is longer than 64 bytes; use a shorter one");
+                }
+                (self.thread, self.thread_spelled) = (thread, spelled);
+            }
+            (Scalar::Text(text), ..) if text.quoted.len() > spelled_max => {
+                self.fault("thread is longer than 64 bytes; use a shorter one");
+            }
+            (Scalar::Number(_), ..) => self.fault("thread is longer than 64 bytes; use a shorter one"),
+            _ => self.fault("thread must be a string or a number"),
         }
-        self.thread = thread;
-        self.thread_spelled = quoted;
         Ok(())
     }
 
@@ -227,8 +288,7 @@ impl<'a, R: Rules> Draft<'a, R> {
         if matches!(value, Scalar::Null) {
             return Ok(());
         }
-        match value.text().filter(|xid| xid.len() <= XID_BYTES_MAX && (is_plain(xid) || xid.chars().all(is_printable)))
-        {
+        match value.text(XID_BYTES_MAX).filter(|xid| is_plain(xid) || xid.chars().all(is_printable)) {
             Some(xid) if xid.is_empty() => {}
             Some(_) => self.xid = value.quoted(),
             None => self.fault(
@@ -280,6 +340,9 @@ impl<'a, R: Rules> Draft<'a, R> {
                     "osrf_msg has more than {most} messages (messages_per_envelope_max); send several envelopes"
                 );
                 self.fault = Some((reason, Some(Limit::MessagesPerEnvelopeMax)));
+            }
+            if count > ANSWERED_MAX && self.cursor.leave() {
+                return Ok(());
             }
         }
         if count == 0 {
@@ -356,7 +419,10 @@ impl<'a, R: Rules> Draft<'a, R> {
         let mut first = true;
         loop {
             let is_first = first;
-            let Some(key) = self.cursor.next_key(&mut first)? else { return Ok(parameters) };
+            let Some(key) = self.cursor.next_key(&mut first)? else {
+                self.keys_left = self.keys_left.saturating_sub(seen.count());
+                return Ok(parameters);
+            };
             let name = key.name(&mut room);
             if name == b"ingress" {
                 let start = self.cursor.member();
@@ -364,8 +430,8 @@ impl<'a, R: Rules> Draft<'a, R> {
                 parameters.cuts.push(start..end);
                 continue;
             }
-            if seen.repeats(key, name) {
-                self.repeated(name, "a message's __p");
+            if !self.note_key(&mut seen, key, name, "a message's __p") && self.cursor.leave() {
+                return Ok(parameters);
             }
             if name == b"threadTrace" {
                 let start = self.cursor.member();
@@ -391,12 +457,8 @@ impl<'a, R: Rules> Draft<'a, R> {
 
     fn read_kind(&mut self) -> Result<Option<Kind>, Broken> {
         let Scalar::Text(text) = self.cursor.scalar()? else { return Ok(None) };
-        Ok(match text.key().name(&mut Vec::new()) {
-            b"CONNECT" => Some(Kind::Connect),
-            b"REQUEST" => Some(Kind::Request),
-            b"DISCONNECT" => Some(Kind::Disconnect),
-            _ => None,
-        })
+        let kinds = [(Kind::Connect, &b"CONNECT"[..]), (Kind::Request, b"REQUEST"), (Kind::Disconnect, b"DISCONNECT")];
+        Ok(kinds.into_iter().find(|(_, name)| text.is(name)).map(|(kind, _)| kind))
     }
 
     fn text_is(&mut self, expected: &[u8]) -> Result<bool, Broken> {

@@ -87,8 +87,8 @@ pub fn parse_reply(text: &[u8], mut messages: Vec<ReplyMessage>) -> Result<Reply
     let mut first = true;
     while let Some(key) = cursor.next_key(&mut first)? {
         match key.name(&mut room) {
-            b"from" => from = cursor.scalar()?.text(),
-            b"thread" => thread = cursor.scalar()?.text(),
+            b"from" => from = cursor.scalar()?.text(usize::MAX),
+            b"thread" => thread = cursor.scalar()?.text(usize::MAX),
             b"osrf_xid" => xid = cursor.scalar()?.quoted(),
             b"body" => body = Some(read_body(&mut cursor, &mut messages)?),
             _ => {
@@ -219,5 +219,5 @@ fn integer(cursor: &mut Cursor<'_>) -> Result<Option<i64>, Broken> {
     if let Some(integer) = cursor.usual_integer() {
         return Ok(Some(integer));
     }
-    Ok(cursor.scalar()?.text().and_then(|text| text.parse().ok()))
+    Ok(cursor.scalar()?.text(usize::MAX).and_then(|text| text.parse().ok()))
 }

@@ -1,6 +1,7 @@
 //! How far a cursor trusts its text: not at all in what a client sends, quite far in what a service sends.
 
 use super::block::{container_end, string_end, string_stop};
+use super::judge::Judged;
 use super::scan::{Broken, hex4, low_surrogate};
 
 /// Levels of brackets that [`Strict`] can follow: the highest `json_depth_max`.
@@ -22,6 +23,12 @@ pub(super) trait Rules {
 
     /// A container is left.
     fn close(&mut self);
+
+    /// Just past the bracket that closes the container in which a value begins or ends at `at`, where that can be told
+    /// without reading value after value.
+    fn end(&self, _text: &[u8], _at: usize) -> Option<usize> {
+        None
+    }
 }
 
 /// Finds ends and does not judge. On damaged text it answers [`Broken`], or wrong ends inside the text; it never reads
@@ -56,6 +63,43 @@ impl Rules for Lenient {
 
     #[inline]
     fn close(&mut self) {}
+
+    fn end(&self, text: &[u8], at: usize) -> Option<usize> {
+        container_end(text, at.checked_sub(1)?)
+    }
+}
+
+/// Passes over text that has been judged: what a value is need not be looked at, and where the large ones end is known.
+pub(super) struct Trusting<'j>(pub &'j Judged);
+
+impl Rules for Trusting<'_> {
+    const JUDGES: bool = true;
+
+    #[inline]
+    fn string(&mut self, text: &[u8], at: usize) -> Result<(usize, bool), Broken> {
+        Lenient.string(text, at)
+    }
+
+    #[inline]
+    fn value(&mut self, text: &[u8], at: usize) -> Result<usize, Broken> {
+        let large = &self.0.large;
+        match large.binary_search_by_key(&at, |&(start, _)| start) {
+            Ok(known) => Ok(large[known].1),
+            Err(_) => Lenient.value(text, at),
+        }
+    }
+
+    #[inline]
+    fn open(&mut self) -> Result<(), Broken> {
+        Ok(())
+    }
+
+    #[inline]
+    fn close(&mut self) {}
+
+    fn end(&self, text: &[u8], at: usize) -> Option<usize> {
+        Lenient.end(text, at)
+    }
 }
 
 /// Takes JSON by RFC 8259 and nothing else, without recursion. Given UTF-8, what it has passed is JSON without half

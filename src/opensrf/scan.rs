@@ -3,12 +3,17 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use memchr::memchr;
+
 use super::block::short_string;
 use super::rules::{Rules, is_number, skip_space};
 
 /// The text ended too early, or a byte stands where none such may.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Broken;
+
+/// Bytes of an escape at most for each byte of what it says.
+const ESCAPED_MOST: usize = 6;
 
 /// A key of an object.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +40,8 @@ impl<'a> Key<'a> {
         'a: 'n,
     {
         let text = simdutf8::basic::from_utf8(self.raw).ok().filter(|text| !has_control(text));
-        let Some(text) = text.and_then(unescape) else { return self.raw };
-        *room = text.into_bytes();
-        room
+        room.clear();
+        if text.is_some_and(|text| unescape(text, usize::MAX, room).is_some()) { room } else { self.raw }
     }
 }
 
@@ -68,14 +72,17 @@ pub(super) enum Scalar<'a> {
 }
 
 impl<'a> Scalar<'a> {
-    /// What a string says, or a number's spelling.
+    /// What a string says, or a number's spelling, where that is at most `bytes_max` long. One that is spelled much longer is
+    /// not looked at.
     #[inline]
-    pub fn text(&self) -> Option<Cow<'a, str>> {
-        match self {
+    pub fn text(&self, bytes_max: usize) -> Option<Cow<'a, str>> {
+        let text = match self {
+            Self::Text(text) if text.quoted.len() > bytes_max.saturating_mul(ESCAPED_MOST).saturating_add(2) => None,
             Self::Text(text) => text.unescape(),
-            Self::Number(number) => Some(Cow::Borrowed(number)),
+            Self::Number(number) => Some(Cow::Borrowed(*number)),
             Self::Null | Self::Other => None,
-        }
+        };
+        text.filter(|text| text.len() <= bytes_max)
     }
 
     /// The same as the JSON text of a string, quotes included, as spelled.
@@ -228,6 +235,16 @@ impl<'a, R: Rules> Cursor<'a, R> {
         Ok(true)
     }
 
+    /// Leaves the object or array that was entered without reading on, where its rules can tell its end; the cursor stands on
+    /// a value or behind one.
+    #[inline(never)]
+    pub fn leave(&mut self) -> bool {
+        let Some(end) = self.rules.end(self.text, self.at) else { return false };
+        self.at = end;
+        self.rules.close();
+        true
+    }
+
     /// Whether the text ends here, white space aside.
     #[inline]
     pub fn end(&mut self) -> Result<(), Broken> {
@@ -293,15 +310,30 @@ impl<'a> Text<'a> {
     /// or a byte that is not UTF-8 stands in it.
     #[inline]
     pub fn unescape(&self) -> Option<Cow<'a, str>> {
+        self.beginning(usize::MAX)
+    }
+
+    /// The same of a string that has been judged; of one with escapes in it only the first `bytes_max` bytes or a few more.
+    #[inline]
+    pub fn beginning(&self, bytes_max: usize) -> Option<Cow<'a, str>> {
         let text = self.inside.filter(|text| self.judged || !has_control(text))?;
-        if self.escaped { unescape(text).map(Cow::Owned) } else { Some(Cow::Borrowed(text)) }
+        if !self.escaped {
+            return Some(Cow::Borrowed(text));
+        }
+        let mut said = Vec::new();
+        unescape(text, bytes_max, &mut said)?;
+        String::from_utf8(said).ok().map(Cow::Owned)
     }
 
     /// Whether the string says `text`.
     #[inline]
     pub fn is(&self, text: &[u8]) -> bool {
         let key = self.key();
-        if key.escaped { key.name(&mut Vec::new()) == text } else { key.raw == text }
+        if key.escaped {
+            key.raw.len() <= text.len() * ESCAPED_MOST && key.name(&mut Vec::new()) == text
+        } else {
+            key.raw == text
+        }
     }
 
     /// The string, to be compared like a key.
@@ -316,49 +348,64 @@ fn has_control(text: &str) -> bool {
     text.bytes().fold(false, |found, byte| found | matches!(byte, 0..0x20))
 }
 
-/// What the inside of a string says; none where an escape is none or half a pair.
+/// Appends what the inside of a string says, which stays UTF-8; none where an escape is none or half a pair. It stops
+/// behind the escape or the run of plain text with which there are `bytes_max` bytes or more.
 #[inline(never)]
-fn unescape(text: &str) -> Option<String> {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((plain, escape)) = rest.split_once('\\') {
-        out.push_str(plain);
-        let kind = *escape.as_bytes().first()?;
-        let mut taken = 1;
-        out.push(match kind {
-            b'"' | b'\\' | b'/' => char::from(kind),
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => {
-                let (decoded, length) = unicode_escape(escape.as_bytes())?;
-                taken = length;
-                decoded
-            }
-            _ => return None,
-        });
-        rest = escape.get(taken..)?;
+fn unescape(text: &str, bytes_max: usize, out: &mut Vec<u8>) -> Option<()> {
+    let mut rest = text.as_bytes();
+    out.reserve(rest.len().min(bytes_max));
+    while out.len() < bytes_max {
+        if let [b'\\', kind, after @ ..] = rest {
+            rest = after;
+            out.push(match kind {
+                b'"' | b'\\' | b'/' => *kind,
+                b'b' => 8,
+                b'f' => 12,
+                b'n' => b'\n',
+                b'r' => b'\r',
+                b't' => b'\t',
+                b'u' => {
+                    let (decoded, length) = unicode_escape(after)?;
+                    out.extend_from_slice(decoded.encode_utf8(&mut [0; 4]).as_bytes());
+                    rest = after.get(length..)?;
+                    continue;
+                }
+                _ => return None,
+            });
+            continue;
+        }
+        let plain = memchr(b'\\', rest).unwrap_or(rest.len());
+        let (plain, after) = rest.split_at(plain);
+        out.extend_from_slice(plain);
+        rest = after;
+        match rest {
+            [] => return Some(()),
+            [_] => return None,
+            _ => {}
+        }
     }
-    out.push_str(rest);
-    Some(out)
+    Some(())
 }
 
-/// The character that `u` and four digits stand for, or such a pair of escapes, and the bytes taken.
-fn unicode_escape(escape: &[u8]) -> Option<(char, usize)> {
-    let high = hex4(escape.get(1..5)?)?;
+/// The character that the four digits behind `\u` stand for, or such a pair of escapes, and the bytes taken.
+fn unicode_escape(digits: &[u8]) -> Option<(char, usize)> {
+    let high = hex4(digits.get(..4)?)?;
     if !(0xD800..0xDC00).contains(&high) {
-        return Some((char::from_u32(high)?, 5));
+        return Some((char::from_u32(high)?, 4));
     }
-    let low = low_surrogate(escape.get(5..)?)?;
-    Some((char::from_u32(0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00))?, 11))
+    let low = low_surrogate(digits.get(4..)?)?;
+    Some((char::from_u32(0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00))?, 10))
 }
 
 /// The low surrogate whose escape begins `text`.
 pub(super) fn low_surrogate(text: &[u8]) -> Option<u32> {
     let low = hex4(text.strip_prefix(b"\\u")?.get(..4)?)?;
-    (0xDC00..0xE000).contains(&low).then_some(low)
+    u16::try_from(low).is_ok_and(low_surrogate_unit).then_some(low)
+}
+
+/// Whether a UTF-16 unit is the second half of a pair.
+pub(super) fn low_surrogate_unit(unit: u16) -> bool {
+    (0xDC00..0xE000).contains(&unit)
 }
 
 /// Four hexadecimal digits.

@@ -4,6 +4,7 @@ mod activity;
 mod address;
 mod edges;
 mod envelope;
+mod judge;
 mod properties;
 mod refusals;
 mod scanning;

@@ -37,7 +37,7 @@ impl Trace {
     pub(super) fn read(value: Scalar<'_>) -> Option<Self> {
         let (text, quote) = match value {
             Scalar::Number(text) => (text.into(), false),
-            Scalar::Text(text) => (text.unescape()?, true),
+            Scalar::Text(_) => (value.text(SPELLED_MAX)?, true),
             Scalar::Null | Scalar::Other => return None,
         };
         if text.len() > SPELLED_MAX || text.starts_with('+') {

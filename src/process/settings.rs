@@ -116,6 +116,7 @@ impl Settings {
             message_bytes_max: config.message_bytes_max,
             envelope: envelope::Limits {
                 json_depth_max: config.json_depth_max,
+                keys_per_object_max: config.keys_per_object_max,
                 messages_per_envelope_max: config.messages_per_envelope_max,
                 bus_message_bytes_max: config.bus_message_bytes_max,
             },

@@ -11,6 +11,7 @@ use super::spare::Spare;
 use crate::near;
 use crate::opensrf::address;
 use crate::opensrf::envelope::{Kind, Trace};
+use crate::opensrf::judge::Judged;
 
 /// A book that held more conversations at once is not kept.
 const KEPT_MAX: usize = 16;
@@ -110,6 +111,8 @@ impl Conversation {
 pub struct Waiting {
     /// The message as it came.
     pub text: Vec<u8>,
+    /// It has been read before.
+    pub judged: Judged,
     /// Its thread, unescaped.
     pub thread: Box<str>,
     /// Its REQUESTs and CONNECTs.

@@ -11,9 +11,13 @@ use super::output::{Level, SlotIndex};
 use crate::counters::{self, Limit};
 use crate::opensrf::envelope::Trace;
 use crate::opensrf::error;
+use crate::opensrf::judge::Judge;
 use crate::websocket::decoder::{Decoder, Event};
 use crate::websocket::handshake::{self, Progress};
 use crate::websocket::{CloseCode, frame};
+
+/// Bytes of an unfinished message from which on it is judged while it comes in.
+const JUDGED_FROM: usize = 16 * 1024;
 
 /// Where a connection stands.
 #[derive(Debug)]
@@ -80,6 +84,8 @@ pub struct Client {
     pub(super) address: IpAddr,
     pub(super) stage: Stage,
     pub(super) decoder: Decoder,
+    /// Judges the long message that is coming in.
+    pub(super) judge: Option<Box<Judge>>,
     pub(super) book: Book,
     pub(super) outbound: Outbound,
     pub(super) times: Times,
@@ -92,7 +98,7 @@ pub struct Client {
     /// Bad messages in a row.
     pub(super) garbage: u32,
     /// REQUESTs relayed.
-    pub(super) requests: u64,
+    pub(super) requests: u32,
     /// It came when the process had as many clients as it may: its handshake is refused.
     pub(super) surplus: bool,
     /// What the shell was told: do not read.
@@ -116,6 +122,7 @@ impl Client {
             address: peer,
             stage: Stage::Handshake(Vec::new()),
             decoder: Decoder::new(),
+            judge: None,
             book: Book::default(),
             outbound: Outbound::default(),
             times: Times {
@@ -263,10 +270,11 @@ impl Client {
                     self.times.message_since_ms = 0;
                     self.times.activity_ms = cx.now_ms;
                     counters::add(&cx.counts().messages_in, 1);
+                    let judged = self.judge.take().map(|judge| judge.finish(text));
                     if matches!(self.stage, Stage::Open) {
-                        self.message(cx, text);
+                        self.message(cx, text, judged);
                     } else {
-                        self.crossed(cx, text);
+                        self.crossed(cx, text, judged.as_ref());
                     }
                 }
                 Ok(Some(Event::Ping(payload))) => {
@@ -294,6 +302,7 @@ impl Client {
         }
         decoder.release();
         if self.reads_frames() {
+            self.judge_so_far(cx, decoder.message());
             self.decoder = decoder;
             if self.decoder.is_clean() {
                 self.times.message_since_ms = 0;
@@ -307,6 +316,16 @@ impl Client {
                     self.times.message_heard_ms = cx.now_ms;
                 }
             }
+        } else {
+            self.judge = None;
+        }
+    }
+
+    /// Judges what has come of a long message: when its last byte is here, little is left to be done.
+    fn judge_so_far(&mut self, cx: &Context, message: &[u8]) {
+        if message.len() >= JUDGED_FROM {
+            let depth_max = cx.limits.envelope.json_depth_max;
+            self.judge.get_or_insert_with(|| Box::new(Judge::new(depth_max))).see(message);
         }
     }
 
@@ -364,7 +383,8 @@ impl Client {
     /// Bytes held for this client.
     pub(super) fn bytes(&self) -> usize {
         let header = if let Stage::Handshake(header) = &self.stage { header.len() } else { 0 };
-        self.outbound.bytes() + self.book.backlog_bytes() + self.decoder.bytes_held() + header
+        let judge = self.judge.as_ref().map_or(0, |judge| judge.bytes_held());
+        self.outbound.bytes() + self.book.backlog_bytes() + self.decoder.bytes_held() + judge + header
     }
 
     /// Whether more may be read: the backlog has room, and so has the core.

@@ -183,6 +183,7 @@ impl Clients {
             client.broke(cx, "connection lost");
             // Half a message may have come after our Close: what is counted for it must be given back, too.
             client.decoder = Decoder::new();
+            client.judge = None;
         });
         let place = &mut self.slots[slot as usize];
         if place.client.take().is_some() {

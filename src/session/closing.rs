@@ -14,6 +14,7 @@ use super::limits::Limits;
 use super::output::Level;
 use crate::counters::{self, Limit};
 use crate::opensrf::envelope::Kind;
+use crate::opensrf::judge::Judged;
 use crate::websocket::decoder::Decoder;
 use crate::websocket::{CloseCode, frame};
 
@@ -122,8 +123,8 @@ impl Client {
     }
 
     /// A message that arrived after our Close: discarded, counted, named in the log.
-    pub(super) fn crossed(&mut self, cx: &mut Context, text: &[u8]) {
-        if let Ok(envelope) = cx.read(text) {
+    pub(super) fn crossed(&mut self, cx: &mut Context, text: &[u8], judged: Option<&Judged>) {
+        if let Ok(envelope) = cx.read(text, judged) {
             for message in envelope.messages.iter().filter(|m| m.kind == Kind::Request) {
                 counters::add(&cx.counts().crossed_close, 1);
                 let line = format!(

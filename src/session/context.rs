@@ -10,6 +10,7 @@ use crate::bus::outbox::{Push, Ticket};
 use crate::counters::{self, Counts, Limit};
 use crate::drain::Drain;
 use crate::opensrf::envelope::{self, Envelope, Refusal};
+use crate::opensrf::judge::Judged;
 use crate::opensrf::transport;
 
 /// Lent to every decision about a client.
@@ -77,9 +78,12 @@ impl Context {
         self.core().limit_hit(limit);
     }
 
-    /// Reads a client's message.
-    pub fn read<'a>(&mut self, text: &'a [u8]) -> Result<Envelope<'a>, Refusal> {
-        envelope::parse(text, &self.limits.envelope)
+    /// Reads a client's message, which may have been judged while it came in, or before it had to wait.
+    pub fn read<'a>(&mut self, text: &'a [u8], judged: Option<&Judged>) -> Result<Envelope<'a>, Refusal> {
+        match judged {
+            Some(judged) => envelope::parse_judged(text, judged, &self.limits.envelope),
+            None => envelope::parse(text, &self.limits.envelope),
+        }
     }
 
     /// Whether all clients together hold more than they may.

@@ -12,6 +12,7 @@ use crate::bus::outbox::Ticket;
 use crate::counters::{self, Limit};
 use crate::opensrf::address::{self, BusThread};
 use crate::opensrf::envelope::{self, Envelope, Kind, Trace};
+use crate::opensrf::judge::Judged;
 use crate::opensrf::{activity, transport};
 use crate::websocket::CloseCode;
 
@@ -44,13 +45,14 @@ fn head(method: &str) -> &str {
 
 impl Client {
     /// One data message of the client's.
-    pub(super) fn message(&mut self, cx: &mut Context, text: &[u8]) {
-        match cx.read(text) {
-            Ok(envelope) => self.admit(cx, &envelope, text),
+    pub(super) fn message(&mut self, cx: &mut Context, text: &[u8], judged: Option<Judged>) {
+        match cx.read(text, judged.as_ref()) {
+            Ok(envelope) => self.admit(cx, &envelope, text, judged),
             Err(refusal) => {
                 if let Some(limit) = refusal.limit {
                     cx.hit(match limit {
                         envelope::Limit::JsonDepthMax => Limit::json_depth_max,
+                        envelope::Limit::KeysPerObjectMax => Limit::keys_per_object_max,
                         envelope::Limit::MessagesPerEnvelopeMax => Limit::messages_per_envelope_max,
                         envelope::Limit::BusMessageBytesMax => Limit::bus_message_bytes_max,
                     });
@@ -74,11 +76,13 @@ impl Client {
     }
 
     /// Relays an envelope now, or lets it wait for its turn.
-    fn admit(&mut self, cx: &mut Context, envelope: &Envelope<'_>, text: &[u8]) {
+    fn admit(&mut self, cx: &mut Context, envelope: &Envelope<'_>, text: &[u8], judged: Option<Judged>) {
         let counted = envelope.messages.iter().filter(|message| message.kind != Kind::Disconnect).count();
         if self.must_wait(cx, &envelope.thread, counted) {
             self.garbage = 0;
-            self.book.wait(&mut cx.spare, Waiting { text: text.to_vec(), thread: (*envelope.thread).into(), counted });
+            let judged = judged.unwrap_or_default();
+            let waiting = Waiting { text: text.to_vec(), judged, thread: (*envelope.thread).into(), counted };
+            self.book.wait(&mut cx.spare, waiting);
             if self.book.backlog().len() == cx.limits.backlog_max
                 || self.book.backlog_bytes() >= cx.limits.backlog_bytes_max
             {
@@ -134,7 +138,7 @@ impl Client {
                 continue;
             }
             let Some(waiting) = self.book.unwait(at) else { return };
-            if let Ok(envelope) = cx.read(&waiting.text) {
+            if let Ok(envelope) = cx.read(&waiting.text, Some(&waiting.judged)) {
                 self.relay(cx, &envelope);
             }
         }
@@ -214,8 +218,9 @@ impl Client {
         transport::write_message(&mut message, to_whom.0, to_whom.1, &bus_thread, xid, envelope, &limits.ingress);
         cx.spare.bus_thread = bus_thread;
         let bytes_max = limits.envelope.bus_message_bytes_max;
-        // One byte becomes six at most, so that a short message need not be looked at again.
-        if message.len() > bytes_max / 6 && transport::escaped_len(&message) > bytes_max {
+        let beside =
+            message.len() - envelope.body_len(&limits.ingress) + limits.ingress.len() * envelope.messages.len();
+        if envelope.escaped_at_most(beside) > bytes_max && transport::escaped_len(&message) > bytes_max {
             self.book.forget_if_over(n);
             cx.hit(Limit::bus_message_bytes_max);
             let text = format!(

@@ -144,6 +144,11 @@ impl Decoder {
         self.rest.as_ref().map_or(0, |rest| rest.message.len() + usize::from(rest.header_len))
     }
 
+    /// What has come of an unfinished data message, unmasked.
+    pub fn message(&self) -> &[u8] {
+        self.rest.as_ref().map_or(&[], |rest| &rest.message)
+    }
+
     /// Gives the memory of the event lent out last back; what is unfinished stays. [`Decoder::next`] does the same.
     pub fn release(&mut self) {
         if self.rest.is_some() && self.is_clean() {

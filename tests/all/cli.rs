@@ -34,6 +34,7 @@ const OPTIONS: &[&str] = &[
     "message_bytes_max",
     "bus_message_bytes_max",
     "json_depth_max",
+    "keys_per_object_max",
     "messages_per_envelope_max",
     "parallel_max",
     "backlog_max",

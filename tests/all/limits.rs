@@ -118,6 +118,7 @@ fn every_limit_has_its_counter_in_status() {
         "message_bytes_max",
         "bus_message_bytes_max",
         "json_depth_max",
+        "keys_per_object_max",
         "messages_per_envelope_max",
         "parallel_max",
         "backlog_max",

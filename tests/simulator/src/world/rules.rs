@@ -53,6 +53,7 @@ pub fn context(rules: &Rules, cores: &Arc<[counters::Core]>) -> Context {
         message_bytes_max: rules.bounds.message_bytes,
         envelope: envelope::Limits {
             json_depth_max: rules.bounds.depth,
+            keys_per_object_max: envelope::Limits::DEFAULT.keys_per_object_max,
             messages_per_envelope_max: rules.bounds.per_envelope,
             bus_message_bytes_max: rules.bounds.bus_bytes,
         },
