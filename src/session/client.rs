@@ -152,25 +152,34 @@ impl Client {
         self.times.ping_since_ms = 0;
         match &mut self.stage {
             Stage::Handshake(header) => {
+                let mut header = std::mem::take(header);
                 // A header is bounded; what a client sends behind an unfinished one is not kept.
-                let room = (cx.limits.policy.header_bytes_max + 1).saturating_sub(header.len());
-                if header.is_empty() {
-                    self.handshake(cx, bytes);
-                } else {
-                    let taken = room.min(bytes.len());
-                    let mut all = std::mem::take(header);
-                    all.extend_from_slice(&bytes[..taken]);
-                    let after = bytes.len() - taken;
-                    // Judged line by line: a header that comes byte by byte would cost its square.
-                    if bytes[..taken].contains(&b'\n') || all.len() > cx.limits.policy.header_bytes_max {
-                        self.handshake(cx, &mut all);
+                let bytes_max = cx.limits.policy.header_bytes_max;
+                let taken = bytes.len().min((bytes_max + 1).saturating_sub(header.len()));
+                let (taken, after) = bytes.split_at_mut(taken);
+                // Judged where a line ends: a header that comes byte by byte would cost its square. Without one, what no
+                // request begins with is refused at once, for it may be TLS, whose client waits for us.
+                let is_due = |all: &[u8]| {
+                    taken.contains(&b'\n')
+                        || all.len() > bytes_max
+                        || all
+                            .first()
+                            .is_some_and(|&first| !first.is_ascii_graphic() && !matches!(first, b'\r' | b'\n'))
+                };
+                if !header.is_empty() {
+                    header.extend_from_slice(taken);
+                    if is_due(&header) {
+                        self.handshake(cx, &mut header);
                     } else {
-                        self.stage = Stage::Handshake(all);
+                        self.stage = Stage::Handshake(header);
                     }
-                    if after > 0 {
-                        let start = bytes.len() - after;
-                        self.frames(cx, &mut bytes[start..]);
-                    }
+                } else if is_due(taken) {
+                    self.handshake(cx, taken);
+                } else {
+                    self.keep_header(taken);
+                }
+                if !after.is_empty() {
+                    self.frames(cx, after);
                 }
             }
             Stage::Open | Stage::Closing(_) => {
@@ -191,13 +200,16 @@ impl Client {
         }
     }
 
+    /// Keeps what has come of a header that has not ended.
+    fn keep_header(&mut self, bytes: &[u8]) {
+        let mut header = Vec::with_capacity(bytes.len() + 64);
+        header.extend_from_slice(bytes);
+        self.stage = Stage::Handshake(header);
+    }
+
     fn handshake(&mut self, cx: &mut Context, bytes: &mut [u8]) {
         match handshake::read(bytes, &cx.limits.policy, self.address) {
-            Progress::Incomplete => {
-                let mut header = Vec::with_capacity(bytes.len() + 64);
-                header.extend_from_slice(bytes);
-                self.stage = Stage::Handshake(header);
-            }
+            Progress::Incomplete => self.keep_header(bytes),
             Progress::Refused(refused) => {
                 if refused.status == 431 {
                     cx.hit(Limit::header_bytes_max);

@@ -201,13 +201,13 @@ fn refused((status, reason): Objection) -> Progress {
     Progress::Refused(Refused { status, response: refuse(status, reason) })
 }
 
-/// What the parser's complaint means to a client.
+/// What the parser's complaint means to a client. It looks at no byte behind the one that the parser stumbled over: how much
+/// of the rest is here depends on where TCP cut it.
 fn parse_objection(error: httparse::Error, window: &[u8]) -> Objection {
-    let request_line = || window.trim_ascii_start().split(|&byte| byte == b'\n').next().unwrap_or_default();
     match error {
         httparse::Error::TooManyHeaders => (431, "The request has more than 256 header lines; send fewer."),
-        // Any other protocol is malformed, not another version.
-        httparse::Error::Version if request_line().windows(6).any(|at| at == b" HTTP/") => {
+        // Another version of HTTP; any other protocol is malformed. A parser that stumbles behind the slash has read the slash.
+        httparse::Error::Version if protocol(window).starts_with(b"HTTP/") => {
             (505, "Only HTTP/1.1 is spoken here; set proxy_http_version 1.1 in the proxy.")
         }
         _ if window.first() == Some(&0x16) => {
@@ -215,6 +215,11 @@ fn parse_objection(error: httparse::Error, window: &[u8]) -> Objection {
         }
         _ => (400, "The request is not well-formed HTTP; send an HTTP/1.1 GET with Upgrade: websocket."),
     }
+}
+
+/// What follows method and target in the request line, as far as it is here.
+fn protocol(window: &[u8]) -> &[u8] {
+    window.trim_ascii_start().splitn(3, |&byte| byte == b' ').nth(2).unwrap_or_default()
 }
 
 /// What is left of a request once it is found good.

@@ -1,5 +1,6 @@
 //! What the module promises. `handshake` and `decoder` have a file each; this one has what they share, and `frame`.
 
+mod cuts;
 mod decoder;
 mod handshake;
 mod header;

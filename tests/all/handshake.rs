@@ -128,3 +128,29 @@ fn a_long_header_may_come_byte_by_byte_with_a_frame_behind_it() {
     assert!(raw.read_header().starts_with("HTTP/1.1 101 "));
     assert_eq!(raw.next(crate::support::raw::PONG).payload, b"here");
 }
+
+#[test]
+fn a_header_gets_the_same_answer_wherever_tcp_cuts_it() {
+    let gateway = Gateway::demo(&["--cores", "0"]);
+    let with_line = |line: &str| HANDSHAKE.replacen("GET /osrf-websocket-translator HTTP/1.1", line, 1);
+    for (line, status) in [
+        ("GET / HTTP/1.1", "101"),
+        ("GET / HTTP/2.0", "505"),
+        ("GET / HTTX/1.1 HTTP/1.1", "400"),
+        ("GET / RTSP/1.0", "400"),
+        ("GET / HTTP/1.0", "400"),
+        ("GET x HTTP/1.1", "400"),
+        ("POST / HTTP/1.1", "405"),
+    ] {
+        let header = with_line(line);
+        for cut in 0..line.len() + 3 {
+            let (begin, rest) = header.split_at(cut);
+            let mut raw = Raw::connect(gateway.address());
+            raw.send(begin.as_bytes());
+            // Whoever comes later on the one core is served later: the beginning has been read.
+            assert_eq!(ask(&gateway, "GET / HTTP/1.1\r\n\r\n").0, 426);
+            let answer = raw.exchange(rest);
+            assert_eq!(answer.split(' ').nth(1), Some(status), "{line:?} cut at {cut}: {answer}");
+        }
+    }
+}

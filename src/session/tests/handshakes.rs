@@ -82,3 +82,41 @@ fn a_header_beyond_the_limit_is_counted_and_one_within_it_may_come_byte_by_byte(
     }
     assert!(world.is_open(slot));
 }
+
+/// What a new connection is answered whose bytes come in pieces of so many.
+fn answered(world: &mut World, bytes: &[u8], pieces: &[usize]) -> Vec<u8> {
+    let slot = world.connection();
+    let mut rest = bytes;
+    for &piece in pieces {
+        let (piece, behind) = rest.split_at(piece.min(rest.len()));
+        world.input(slot, piece);
+        rest = behind;
+    }
+    world.input(slot, rest);
+    world.received.get(&slot).cloned().unwrap_or_default()
+}
+
+#[test]
+fn a_connection_gets_the_same_answer_wherever_its_header_is_cut() {
+    let mut world = World::with(|limits| limits.policy.header_bytes_max = 400);
+    let after = |line: &[u8]| [line, &HANDSHAKE[HANDSHAKE.iter().position(|&b| b == b'\n').unwrap() - 1..]].concat();
+    for bytes in [
+        HANDSHAKE.to_vec(),
+        after(b"GET / HTTP/2.0"),
+        after(b"GET / HTTX/1.1"),
+        after(b"GET / HTTX/1.1 HTTP/1.1"),
+        after(b"GET / HTTP/1.0"),
+        after(b"POST / HTTP/1.1"),
+        b"GET /\x01 HTTP/1.1".to_vec(),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+        [b"GET /", &[b'x'; 500][..]].concat(),
+    ] {
+        let whole = answered(&mut world, &bytes, &[]);
+        for cut in 1..bytes.len() {
+            let pieces = answered(&mut world, &bytes, &[cut]);
+            assert_eq!(pieces, whole, "cut at {cut}: {:?}", String::from_utf8_lossy(&bytes));
+        }
+        let single = answered(&mut world, &bytes, &vec![1; bytes.len()]);
+        assert_eq!(single, whole, "byte by byte: {:?}", String::from_utf8_lossy(&bytes));
+    }
+}
