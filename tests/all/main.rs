@@ -9,6 +9,7 @@ mod bus_kinds;
 mod bus_loss;
 mod bytes;
 mod cli;
+mod closing;
 mod cores;
 mod demo;
 mod drain;
