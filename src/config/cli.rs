@@ -112,6 +112,8 @@ pub fn command() -> Command {
         Command::new("demo")
             .about("Serve browsers on a bus and services of its own, for a first look; no Redis needed")
             .arg(keepalive())
+            // Not for operators: tests/conformance and measurements of the WebSocket side alone.
+            .arg(switch("echo", "Send every message back as it came, and relay none").hide(true))
             .after_help(format!(
                 "Example:\n  evergate demo --listen 127.0.0.1:7682\n\nThe admin page is at 127.0.0.1:7683.\n\n{METHODS}"
             )),
@@ -283,7 +285,9 @@ pub fn action(
         "serve" => Action::Serve(loaded(Purpose::Serve)?),
         "demo" => {
             let keepalive_seconds = given.get_one("keepalive-seconds").copied().unwrap_or(3);
-            Action::Demo { loaded: loaded(Purpose::Demo)?, keepalive_seconds }
+            let mut loaded = loaded(Purpose::Demo)?;
+            loaded.echo = given.get_flag("echo");
+            Action::Demo { loaded, keepalive_seconds }
         }
         "check" => Action::Check(loaded(Purpose::Check)?),
         "demo-services" => Action::DemoServices(Box::new(services(given)?)),

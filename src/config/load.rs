@@ -81,6 +81,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// What it was made from.
     pub inputs: Inputs,
+    /// Every message is sent back as it came, and none is relayed: `demo --echo`, which no file can set.
+    pub echo: bool,
 }
 
 /// What SIGHUP changes in a running process.
@@ -150,7 +152,7 @@ pub fn load(inputs: Inputs) -> Result<Loaded, Errors> {
         return Err(errors);
     }
     warn(&config, &mut warnings);
-    Ok(Loaded { config, values, warnings, inputs })
+    Ok(Loaded { config, values, warnings, inputs, echo: false })
 }
 
 /// Reads the same sources again. On an error what is in force stays.

@@ -41,7 +41,7 @@ pub fn run(loaded: &Loaded, signals: &Signals, listening: impl FnOnce(SocketAddr
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let exit = match Running::start(config, &logs) {
+    let exit = match Running::start(config, loaded.echo, &logs) {
         Ok(running) => {
             listening(running.listen);
             running.watch(loaded, signals, &logs)
@@ -86,12 +86,14 @@ struct Running {
 }
 
 impl Running {
-    fn start(config: &Config, logs: &Logs) -> Result<Self, String> {
+    fn start(config: &Config, echo: bool, logs: &Logs) -> Result<Self, String> {
         check::host_usable().map_err(|error| format!("host: {error}"))?;
         let listeners = listeners::bind(config.listen, config.cores.len(), config.share_port)
             .map_err(|error| format!("host: {}", check::cannot_bind("listen", config.listen, false, &error)))?;
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let settings = Arc::new(Settings::new(config, started)?);
+        let mut settings = Settings::new(config, started)?;
+        settings.echo = echo;
+        let settings = Arc::new(settings);
         let shared = Arc::new(Shared::new(&config.cores));
         let addresses = addresses::make(config, config.cores.len())?;
         let failed = Arc::new(AtomicBool::new(false));

@@ -51,6 +51,8 @@ pub struct Settings {
     pub close_timeout_ms: u64,
     /// How long a fast stop may take, ms.
     pub stop_max_ms: u64,
+    /// Every message is sent back as it came, and none is relayed.
+    pub echo: bool,
 }
 
 impl Settings {
@@ -80,6 +82,7 @@ impl Settings {
             drain_closes_per_second: config.drain_closes_per_second as f64,
             close_timeout_ms: config.close_timeout_seconds * 1_000,
             stop_max_ms: config.stop_max_seconds * 1_000,
+            echo: false,
             config: config.clone(),
         })
     }
@@ -140,6 +143,7 @@ impl Settings {
                 same_origin: config.same_origin,
                 trusted_proxies: changing.trusted_proxies,
             },
+            echo: self.echo,
         }
     }
 }

@@ -12,9 +12,10 @@ use crate::counters::{self, Limit};
 use crate::opensrf::envelope::Trace;
 use crate::opensrf::error;
 use crate::opensrf::judge::Judge;
+use crate::websocket::CloseCode;
 use crate::websocket::decoder::{Decoder, Event};
+use crate::websocket::frame::{self, OpCode};
 use crate::websocket::handshake::{self, Progress};
-use crate::websocket::{CloseCode, frame};
 
 /// Bytes of an unfinished message from which on it is judged while it comes in.
 const JUDGED_FROM: usize = 16 * 1024;
@@ -278,7 +279,15 @@ impl Client {
         while self.reads_frames() {
             match decoder.next(input, &mut at, cx.limits.message_bytes_max) {
                 Ok(None) => break,
-                Ok(Some(Event::Message(text))) => {
+                Ok(Some(Event::Message(opcode, payload))) if cx.limits.echo => {
+                    self.outbound.message(&mut cx.spare, opcode, payload.len(), |out| out.extend_from_slice(payload));
+                    self.check_slow(cx);
+                }
+                // What is binary is taken as text, and text must be UTF-8.
+                Ok(Some(Event::Message(OpCode::Binary, bytes))) if simdutf8::basic::from_utf8(bytes).is_err() => {
+                    self.close(cx, CloseCode::NOT_UTF8, "a binary message is taken as text, and this one is not UTF-8");
+                }
+                Ok(Some(Event::Message(_, text))) => {
                     self.times.message_since_ms = 0;
                     self.times.activity_ms = cx.now_ms;
                     counters::add(&cx.counts().messages_in, 1);

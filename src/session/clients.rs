@@ -182,8 +182,8 @@ impl Clients {
             client.outbound = super::outbound::Outbound::default();
             client.broke(cx, "connection lost");
             // Half a message may have come after our Close: what is counted for it must be given back, too.
-            client.decoder = Decoder::new();
             client.judge = None;
+            client.decoder = Decoder::new();
         });
         let place = &mut self.slots[slot as usize];
         if place.client.take().is_some() {

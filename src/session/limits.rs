@@ -58,6 +58,8 @@ pub struct Limits {
     pub activity_bytes_max: usize,
     /// Who may shake hands, and how a client's address is read.
     pub policy: Policy,
+    /// Every message is sent back as it came, and none is relayed: `demo --echo`, for Autobahn's cases.
+    pub echo: bool,
 }
 
 impl Limits {
@@ -96,6 +98,7 @@ impl Default for Limits {
             log_protect: Vec::new(),
             activity_bytes_max: 1_536,
             policy: Policy::default(),
+            echo: false,
         }
     }
 }

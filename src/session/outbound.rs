@@ -43,6 +43,17 @@ pub struct Outbound {
 impl Outbound {
     /// Appends one text frame, a reply, around what `write` appends; `bytes_hint` is about how much that is.
     pub fn text(&mut self, spare: &mut Spare, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.message(spare, frame::OpCode::Text, bytes_hint, write);
+    }
+
+    /// As [`Self::text`], of either kind.
+    pub fn message(
+        &mut self,
+        spare: &mut Spare,
+        opcode: frame::OpCode,
+        bytes_hint: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         self.frame(spare, bytes_hint + frame::HEADER_BYTES_MAX, |chunk| {
             // The header's size depends on the payload's, which is known only afterwards: leave room for the
             // longest header and move a small payload down, which costs less than measuring it first.
@@ -50,7 +61,7 @@ impl Outbound {
             chunk.extend_from_slice(&[0; frame::HEADER_BYTES_MAX]);
             write(chunk);
             let payload = chunk.len() - start - frame::HEADER_BYTES_MAX;
-            let (header, used) = frame::header(frame::OpCode::Text, payload);
+            let (header, used) = frame::header(opcode, payload);
             let gap = frame::HEADER_BYTES_MAX - used;
             chunk[start + gap..start + gap + used].copy_from_slice(&header[..used]);
             if gap > 0 {

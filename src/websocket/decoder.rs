@@ -2,7 +2,7 @@
 //!
 //! A message that arrives whole in one read, the usual case, is unmasked where it lies and lent out: no copy and no
 //! heap. The rest is gathered in a box that exists only while something is unfinished, so that an idle client's decoder
-//! is one null pointer.
+//! is one null pointer. Text is judged as it comes: bytes that cannot become UTF-8 are refused in the frame that brings them.
 
 use fastwebsockets::{CloseCode as RegisteredCode, OpCode, unmask};
 
@@ -15,8 +15,9 @@ const HEADER_BYTES_MAX: usize = 14;
 /// What the client said.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A whole text or binary message: unmasked, valid UTF-8. Mutable, for parsers that work in place.
-    Message(&'a mut [u8]),
+    /// A whole message, unmasked; its opcode is [`OpCode::Text`] or [`OpCode::Binary`]. Text is valid UTF-8, of binary nothing
+    /// is known. Mutable, for parsers that work in place.
+    Message(OpCode, &'a mut [u8]),
     /// A Ping, to be answered with a Pong of the same payload (at most 125 bytes).
     Ping(&'a [u8]),
     /// A Pong. Any byte counts as a sign of life, so that its payload does not matter.
@@ -47,6 +48,9 @@ const fn not_utf8(reason: &'static str) -> Violation {
     Violation { code: CloseCode::NOT_UTF8, reason }
 }
 
+/// A text message that is none.
+const NOT_UTF8: Violation = not_utf8("the message is not UTF-8 (RFC 6455 8.1)");
+
 /// The decoder of one connection. After a [`Violation`] or an [`Event::Close`] it must not be fed again.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -59,6 +63,10 @@ pub struct Decoder {
 struct Rest {
     /// The data message so far, unmasked. Its capacity never exceeds `message_bytes_max`.
     message: Vec<u8>,
+    /// The message is text: UTF-8 is judged as its bytes come, so that what cannot become text is refused in its frame.
+    is_text: bool,
+    /// Bytes of `message` found to be whole characters; behind them at most three of one that is not all here.
+    judged: usize,
     /// A data frame without FIN was taken: only continuations and control frames may follow.
     fragmented: bool,
     /// The frame whose payload is coming in.
@@ -77,6 +85,8 @@ impl Default for Rest {
     fn default() -> Self {
         Rest {
             message: Vec::new(),
+            is_text: false,
+            judged: 0,
             fragmented: false,
             frame: None,
             control: [0; CONTROL_BYTES_MAX],
@@ -115,15 +125,20 @@ impl Decoder {
         self.release();
         match self.advance(input, at, message_bytes_max)? {
             None => Ok(None),
+            Some(Found::InPlace(OpCode::Text, start, end)) => {
+                let payload = &mut input[start..end];
+                simdutf8::basic::from_utf8(payload).map_err(|_| NOT_UTF8)?;
+                Ok(Some(Event::Message(OpCode::Text, payload)))
+            }
             Some(Found::InPlace(opcode, start, end)) => event(opcode, &mut input[start..end]).map(Some),
             Some(Found::Held(opcode)) => {
                 let rest = self.rest.as_mut().expect("what is held is held in rest");
-                let payload = if is_control(opcode) {
-                    &mut rest.control[..usize::from(rest.control_len)]
-                } else {
-                    &mut rest.message[..]
-                };
-                event(opcode, payload).map(Some)
+                if is_control(opcode) {
+                    return event(opcode, &mut rest.control[..usize::from(rest.control_len)]).map(Some);
+                }
+                // The opcode of its last frame says nothing about a fragmented message.
+                let opcode = if rest.is_text { OpCode::Text } else { OpCode::Binary };
+                Ok(Some(Event::Message(opcode, &mut rest.message)))
             }
         }
     }
@@ -173,7 +188,7 @@ impl Decoder {
                 rest.control_len = 0;
             }
             let rest = self.rest.as_mut().expect("a frame under way is held in rest");
-            if let Some(opcode) = rest.take_payload(input, at, max) {
+            if let Some(opcode) = rest.take_payload(input, at, max)? {
                 return Ok(Some(Found::Held(opcode)));
             }
         }
@@ -208,8 +223,8 @@ impl Decoder {
 impl Rest {
     /// Moves what `input` has of the payload under way in here. An opcode: that of the message or control frame it
     /// completed.
-    fn take_payload(&mut self, input: &[u8], at: &mut usize, max: usize) -> Option<OpCode> {
-        let frame = self.frame.as_mut()?;
+    fn take_payload(&mut self, input: &[u8], at: &mut usize, max: usize) -> Result<Option<OpCode>, Violation> {
+        let Some(frame) = self.frame.as_mut() else { return Ok(None) };
         let chunk = &input[*at..*at + frame.payload_bytes.min(input.len() - *at)];
         *at += chunk.len();
         if is_control(frame.opcode) {
@@ -228,16 +243,34 @@ impl Rest {
         }
         frame.payload_bytes -= chunk.len();
         frame.mask.rotate_left(chunk.len() % 4);
-        if frame.payload_bytes > 0 {
-            return None;
+        let Header { opcode, fin, payload_bytes, .. } = *frame;
+        let is_whole = payload_bytes == 0;
+        if is_whole {
+            self.frame = None;
         }
-        let (opcode, fin) = (frame.opcode, frame.fin);
-        self.frame = None;
         if is_control(opcode) {
-            return Some(opcode);
+            return Ok(is_whole.then_some(opcode));
         }
-        self.fragmented = !fin;
-        fin.then_some(opcode)
+        if opcode != OpCode::Continuation {
+            self.is_text = opcode == OpCode::Text;
+        }
+        if self.is_text {
+            self.judge(is_whole && fin)?;
+        }
+        if is_whole {
+            self.fragmented = !fin;
+        }
+        Ok((is_whole && fin).then_some(opcode))
+    }
+
+    /// Judges what has come since: whether the message can still become text, and once `is_whole`, whether it is.
+    fn judge(&mut self, is_whole: bool) -> Result<(), Violation> {
+        match simdutf8::compat::from_utf8(&self.message[self.judged..]) {
+            Ok(text) => self.judged += text.len(),
+            Err(error) if error.error_len().is_none() && !is_whole => self.judged += error.valid_up_to(),
+            Err(_) => return Err(NOT_UTF8),
+        }
+        Ok(())
     }
 }
 
@@ -328,16 +361,13 @@ impl Header {
     }
 }
 
-/// What a finished frame or message means. The opcode of a fragmented message is that of its last frame.
+/// What a finished frame means, whose text has been judged.
 fn event(opcode: OpCode, payload: &mut [u8]) -> Result<Event<'_>, Violation> {
     match opcode {
         OpCode::Ping => Ok(Event::Ping(payload)),
         OpCode::Pong => Ok(Event::Pong),
         OpCode::Close => close(payload),
-        OpCode::Continuation | OpCode::Text | OpCode::Binary => match simdutf8::basic::from_utf8(payload) {
-            Ok(_) => Ok(Event::Message(payload)),
-            Err(_) => Err(not_utf8("the message is not UTF-8 (RFC 6455 8.1)")),
-        },
+        OpCode::Continuation | OpCode::Text | OpCode::Binary => Ok(Event::Message(opcode, payload)),
     }
 }
 

@@ -11,7 +11,8 @@
 //! tables of opcodes and close codes. May never: touch a socket, read a clock or the environment, log, or look into a
 //! message. Time-outs, ping intervals and the closing handshake's patience belong to the shell.
 //!
-//! No extension is negotiated, so a reserved bit is always a violation, and a binary message is taken as text.
+//! No extension is negotiated, so a reserved bit is always a violation. That a binary message is taken as text is the
+//! session's habit, not the protocol's.
 #![forbid(unsafe_code)]
 
 pub mod decoder;

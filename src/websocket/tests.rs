@@ -13,6 +13,7 @@ use super::frame::{self, OpCode};
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Owned {
     Message(Vec<u8>),
+    Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong,
     Close(Option<u16>, String),
@@ -42,7 +43,8 @@ fn decode(chunks: &[&[u8]], message_bytes_max: usize) -> (Vec<Owned>, Option<Vio
         let mut at = 0;
         loop {
             let event = match decoder.next(&mut input, &mut at, message_bytes_max) {
-                Ok(Some(Event::Message(bytes))) => Owned::Message(bytes.to_vec()),
+                Ok(Some(Event::Message(OpCode::Text, bytes))) => Owned::Message(bytes.to_vec()),
+                Ok(Some(Event::Message(_, bytes))) => Owned::Binary(bytes.to_vec()),
                 Ok(Some(Event::Ping(payload))) => Owned::Ping(payload.to_vec()),
                 Ok(Some(Event::Pong)) => Owned::Pong,
                 Ok(Some(Event::Close { code, reason })) => {

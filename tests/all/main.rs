@@ -10,6 +10,7 @@ mod bus_loss;
 mod bytes;
 mod cli;
 mod closing;
+mod conformance;
 mod cores;
 mod demo;
 mod drain;

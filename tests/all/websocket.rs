@@ -271,6 +271,11 @@ fn text_that_is_no_utf8_is_closed_with_1007_also_across_fragments() {
         [frame(false, TEXT, b"\"\xc3"), frame(true, CONTINUATION, b"(\"")].concat(),
         frame(true, TEXT, b"\"\xe2\x82"),
         frame(true, CLOSE, &[3, 0xe8, 0xff]),
+        frame(true, BINARY, &[0xff]),
+        // What cannot become text any more is not waited for.
+        frame(false, TEXT, b"\"\xff"),
+        [frame(false, TEXT, b"\"\xf4"), frame(false, CONTINUATION, b"\x90")].concat(),
+        frame(true, TEXT, &[&[0xff], &[b'x'; 200][..]].concat())[..20].to_vec(),
     ] {
         let mut raw = Raw::upgrade(gateway.address());
         raw.send(&bytes);

@@ -1,7 +1,7 @@
 //! The close-code rules, one by one, and what a decoder owns.
 
 use super::super::decoder::{Decoder, Event};
-use super::{FIN, MASK, Owned, client_frame, decode};
+use super::{FIN, MASK, OpCode, Owned, client_frame, decode};
 
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
@@ -27,9 +27,10 @@ fn events(bytes: &[u8]) -> Vec<Owned> {
 
 #[test]
 fn text_and_binary_are_messages() {
-    for opcode in [TEXT, BINARY] {
-        assert_eq!(events(&client_frame(FIN | opcode, "é".as_bytes())), [Owned::Message("é".into())]);
-    }
+    assert_eq!(events(&client_frame(FIN | TEXT, "é".as_bytes())), [Owned::Message("é".into())]);
+    assert_eq!(events(&client_frame(FIN | BINARY, b"\xff")), [Owned::Binary(vec![0xff])]);
+    let fragments = [client_frame(BINARY, b"\xff"), client_frame(FIN | PING, b""), client_frame(FIN, b"\xfe")].concat();
+    assert_eq!(events(&fragments), [Owned::Ping(vec![]), Owned::Binary(vec![0xff, 0xfe])]);
     assert_eq!(events(&client_frame(FIN | TEXT, b"")), [Owned::Message(vec![])]);
 }
 
@@ -47,7 +48,7 @@ fn a_whole_message_is_lent_out_of_the_input() {
     let range = input.as_ptr_range();
     let mut decoder = Decoder::new();
     let mut at = 0;
-    let Ok(Some(Event::Message(message))) = decoder.next(&mut input, &mut at, MAX) else { panic!("a message") };
+    let Ok(Some(Event::Message(_, message))) = decoder.next(&mut input, &mut at, MAX) else { panic!("a message") };
     assert!(range.contains(&message.as_ptr()));
     assert_eq!((decoder.bytes_held(), decoder.is_clean()), (0, true));
 }
@@ -61,7 +62,7 @@ fn a_message_whose_header_was_cut_is_lent_out_of_the_input_too() {
     assert_eq!(decoder.next(&mut begin, &mut 0, MAX), Ok(None));
     assert!(!decoder.is_clean() && decoder.bytes_held() > 0);
     let mut at = 0;
-    let Ok(Some(Event::Message(message))) = decoder.next(&mut rest, &mut at, MAX) else { panic!("a message") };
+    let Ok(Some(Event::Message(_, message))) = decoder.next(&mut rest, &mut at, MAX) else { panic!("a message") };
     assert!(range.contains(&message.as_ptr()));
     assert_eq!((decoder.bytes_held(), decoder.is_clean()), (0, true));
 }
@@ -75,7 +76,7 @@ fn a_decoder_is_small_and_release_frees_the_message_lent_out() {
     assert_eq!(decoder.next(&mut begin, &mut 0, MAX), Ok(None));
     decoder.release();
     assert!(!decoder.is_clean(), "what is unfinished is not released");
-    assert!(matches!(decoder.next(&mut rest, &mut 0, MAX), Ok(Some(Event::Message(_)))));
+    assert!(matches!(decoder.next(&mut rest, &mut 0, MAX), Ok(Some(Event::Message(..)))));
     assert!(decoder.is_clean() && decoder.bytes_held() >= 1000);
     decoder.release();
     assert_eq!(decoder.bytes_held(), 0);
@@ -99,7 +100,7 @@ fn control_frames_come_through_between_fragments() {
         client_frame(FIN | PONG, b"q"),
         client_frame(0, "t€".as_bytes().split_at(2).0),
         client_frame(FIN, "t€".as_bytes().split_at(2).1),
-        client_frame(FIN | BINARY, b"next"),
+        client_frame(FIN | TEXT, b"next"),
     ]
     .concat();
     let message = |text: &str| Owned::Message(text.into());
@@ -170,9 +171,35 @@ fn a_close_may_be_empty_or_carry_a_reason() {
 fn what_is_not_utf8_is_1007() {
     for bad in [&b"\xff"[..], b"\xc3", b"ab\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80"] {
         assert_eq!(violation(&client_frame(FIN | TEXT, bad)), Some(1007));
-        assert_eq!(violation(&client_frame(FIN | BINARY, bad)), Some(1007));
+        assert_eq!(violation(&client_frame(FIN | BINARY, bad)), None, "of binary nothing is asked");
         assert_eq!(violation(&[client_frame(TEXT, b"a"), client_frame(FIN, bad)].concat()), Some(1007));
         assert_eq!(violation(&client_frame(FIN | CLOSE, &[&[3, 0xe8], bad].concat())), Some(1007));
+    }
+}
+
+#[test]
+fn text_is_judged_in_the_frame_that_brings_it_and_byte_by_byte() {
+    let code = |stream: &[u8]| violation(stream);
+    let (ascii, euro) = (b"abc".as_slice(), "€".as_bytes());
+    for bad in [&b"\xff"[..], b"\xc0", b"\xed\xa0", b"\xf4\x90", b"\xe2\x82a", b"\xf0\x9f\x98\xf0"] {
+        let open = |bytes: &[u8]| client_frame(TEXT, bytes);
+        assert_eq!(code(&open(bad)), Some(1007), "the message goes on: {bad:?}");
+        assert_eq!(code(&[open(ascii), client_frame(0, bad)].concat()), Some(1007), "{bad:?}");
+        assert_eq!(code(&[open(&euro[..2]), client_frame(0, bad)].concat()), Some(1007), "inside a character: {bad:?}");
+        let unfinished = client_frame(FIN | TEXT, &[ascii, bad, &[b'x'; 500]].concat());
+        let shown = unfinished.len() - 500;
+        assert_eq!(code(&unfinished[..shown]), Some(1007), "the frame goes on: {bad:?}");
+    }
+    for whole in ["é", "€", "😀", "a€b😀c"] {
+        for cut in 0..=whole.len() {
+            let (a, b) = whole.as_bytes().split_at(cut);
+            let stream = [client_frame(TEXT, a), client_frame(0, b""), client_frame(FIN, b)].concat();
+            assert_eq!(events(&stream), [Owned::Message(whole.into())]);
+            if !whole.is_char_boundary(cut) {
+                let cut_short = [client_frame(TEXT, a), client_frame(FIN, b"")].concat();
+                assert_eq!(code(&cut_short), Some(1007), "it ends inside a character");
+            }
+        }
     }
 }
 
@@ -196,7 +223,10 @@ fn unmasking_is_right_at_every_alignment_and_cut() {
         input.extend_from_slice(&frame);
         let mut at = shift;
         let mut decoder = Decoder::new();
-        assert_eq!(decoder.next(&mut input, &mut at, MAX), Ok(Some(Event::Message(&mut payload.clone()))));
+        assert_eq!(
+            decoder.next(&mut input, &mut at, MAX),
+            Ok(Some(Event::Message(OpCode::Text, &mut payload.clone())))
+        );
         assert_eq!(at, input.len());
     }
     for length in 0..payload.len() {

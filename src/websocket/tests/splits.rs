@@ -26,7 +26,7 @@ fn stream() -> (Vec<u8>, Vec<Owned>) {
     let message = |text: &str| Owned::Message(text.into());
     let events = vec![
         message("{}"),
-        message(&long),
+        Owned::Binary(long.clone().into()),
         Owned::Ping(vec![]),
         Owned::Ping(b"between".to_vec()),
         Owned::Pong,

@@ -138,6 +138,8 @@ planted! {
         "src/session/closing.rs", "closing.peer_ended = true;\n            self.decoder = Decoder::new();" => "closing.peer_ended = true;";
     "look-late": "a drain asks once a second whether a reply has arrived",
         "src/session/timers.rs", "const DRAIN_DELIVERY_LOOK_MS: u64 = 20;" => "const DRAIN_DELIVERY_LOOK_MS: u64 = 1_000;";
+    "utf8-at-the-end": "issue 12: text is judged once its message is whole, not in the frame that breaks it",
+        "src/websocket/decoder.rs", "if self.is_text {\n            self.judge(is_whole && fin)?;" => "if self.is_text && is_whole && fin {\n            self.judge(true)?;";
     "answer-dropped": "found by this simulator: a slow consumer's Close takes the place of the answer to its handshake",
         "src/session/outbound.rs", "self.answer_bytes = response.len();" => "";
 }

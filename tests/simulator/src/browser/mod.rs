@@ -210,8 +210,11 @@ impl Browser {
                 (4, 1009)
             }
             _ => {
-                self.frame(random, 0x81, b"\xff{}");
-                (self.encoded - start, 1007)
+                // Whether more fragments are to come makes no difference.
+                let fin = if start % 2 == 0 { 0x80 } else { 0 };
+                self.frame(random, fin | 1, b"\xff{}");
+                // Behind the header of six bytes.
+                (7, 1007)
             }
         };
         self.events.push_back((start + at, Ev::Violation(code)));
