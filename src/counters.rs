@@ -6,6 +6,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Declares the gauges and counts of a core once: the field, its name for `/metrics`, its help line.
 macro_rules! counters {
@@ -175,6 +176,8 @@ pub struct Core {
     pub given_ms: AtomicU64,
     /// The longest time between two turns of the core's loop, milliseconds.
     pub standstill_ms: AtomicU64,
+    /// The longest time for which the core's loop has worked before it asked the ring again, microseconds.
+    pub turn_longest_us: AtomicU64,
     /// What the core was then for the most part, as [`Was`](crate::process::watchdog::judge::Was) numbers it. Written by the
     /// watchdog.
     pub standstill_was: AtomicU8,
@@ -202,6 +205,14 @@ impl Core {
             set(&self.standstill_ms, still_ms);
         }
         set(&self.counts.heartbeat_ms, now_ms);
+    }
+
+    /// The core's loop has worked for so long without asking its ring.
+    pub fn worked(&self, worked: Duration) {
+        let us = worked.as_micros() as u64;
+        if us > self.turn_longest_us.load(Relaxed) {
+            set(&self.turn_longest_us, us);
+        }
     }
 
     /// Counts a hit of `limit`.

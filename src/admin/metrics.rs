@@ -74,6 +74,7 @@ impl Snapshot {
         ];
         metrics.extend(cores(&shared.cores, now_ms));
         metrics.push(standstills(&shared.cores));
+        metrics.push(turns(&shared.cores));
         metrics.push(links(&shared.cores, &options.domain));
         metrics.push(limits(&shared.cores));
         if let Some(dropped) = &options.log_lines_dropped {
@@ -188,6 +189,21 @@ fn standstills(cores: &[Core]) -> Metric {
         name: "standstill_longest",
         is_gauge: true,
         help: "Longest time between two turns of the core's loop, and what the core was for most of it.",
+        unit: Some(Unit::Seconds),
+        samples: cores.iter().map(sample).collect(),
+    }
+}
+
+/// The longest turn of each core: how long it can have kept somebody waiting who had nothing to do with it.
+fn turns(cores: &[Core]) -> Metric {
+    let sample = |core: &Core| {
+        let labels = vec![("core", core.cpu.to_string())];
+        (labels, Value::Real(core.turn_longest_us.load(Relaxed) as f64 / 1e6))
+    };
+    Metric {
+        name: "turn_longest",
+        is_gauge: true,
+        help: "Longest time for which the core's loop has worked before it asked its ring again.",
         unit: Some(Unit::Seconds),
         samples: cores.iter().map(sample).collect(),
     }

@@ -1,9 +1,12 @@
 //! The connections of the clients: one task reads from all of them, and one sends to each that does not take its bytes at once.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Shutdown};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::EpollEvent;
 
@@ -17,8 +20,20 @@ use crate::session::output::SlotIndex;
 /// Bytes of the receive buffer: what one client may have handled in one turn.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Bytes of a long chunk that are sent at once.
-const SLICE_BYTES: usize = 256 * 1024;
+/// A client of which one read brings more than this is heavy: it is read when the others have been.
+const LIGHT_BYTES: usize = 4 * 1024;
+
+/// Bytes that are read of light clients in one turn; who is left waits with the heavy ones.
+const LIGHT_TURN_BYTES: usize = 256 * 1024;
+
+/// Bytes that are read of heavy clients in one turn, and the time after which no more is. The light ones wait for no more
+/// than that, however many are heavy; one long message that has become whole may go beyond it.
+const HEAVY_TURN_BYTES: usize = 64 * 1024;
+const HEAVY_TURN: Duration = Duration::from_millis(1);
+
+/// Bytes of a long chunk that are sent at once: between these, so that all senders together send [`SENT_TURN_BYTES`].
+const SLICE_BYTES: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
+const SENT_TURN_BYTES: usize = 8 * 1024 * 1024;
 
 /// Chunks that are sent to one client in one turn; the rest waits for the ring, so that the others have theirs.
 const CHUNKS_AT_ONCE: usize = 4;
@@ -32,6 +47,10 @@ pub struct Connection {
     sending: Cell<bool>,
     /// Nothing more is read.
     ended: Cell<bool>,
+    /// The last read brought much.
+    much: Cell<bool>,
+    /// It waits among the heavy ones.
+    queued: Cell<bool>,
 }
 
 // An idle client has one: it grows knowingly.
@@ -40,7 +59,8 @@ const _: () = assert!(size_of::<Connection>() <= 96);
 impl Connection {
     /// A connection that nobody reads or writes yet.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, sending: Cell::new(false), ended: Cell::new(false) }
+        let [sending, ended, much, queued] = [const { Cell::new(false) }; 4];
+        Self { stream, sending, ended, much, queued }
     }
 }
 
@@ -68,9 +88,16 @@ pub async fn read_all(core: Rc<Core>) {
     tracing::error!("host: core {} cannot wait for its clients any more: {error}", core.index);
 }
 
-/// Reads once from each of `ready`.
+/// Reads once from each light one of `ready`, then from those heavy ones whose turn it is.
 fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone) {
     core.turn(ready.clone().count(), |clients| {
+        let mut heavy = core.heavy.borrow_mut();
+        let mut queue = |slot, connection: &Connection| {
+            if !connection.queued.replace(true) {
+                heavy.push_back(slot);
+            }
+        };
+        let mut bytes = 0;
         let connections = core.connections.borrow();
         let connection = |slot: SlotIndex| connections.get(slot as usize).and_then(Option::as_deref);
         for Ready { slot, .. } in ready.clone() {
@@ -78,46 +105,93 @@ fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone) {
             connection(slot).inspect(|connection| near::bring(*connection));
         }
         for Ready { slot, unfinished } in ready {
-            if let Some(connection) = connection(slot) {
-                read(core, clients, slot, connection, unfinished);
+            let Some(connection) = connection(slot) else { continue };
+            if connection.much.get() || bytes >= LIGHT_TURN_BYTES || clients.is_amid_long_message(slot) {
+                queue(slot, connection);
+                continue;
+            }
+            let read = read(core, clients, slot, connection, unfinished);
+            bytes += read.bytes;
+            if read.has_more {
+                queue(slot, connection);
             }
         }
+        read_heavy(core, clients, &mut heavy, connection);
     });
+}
+
+/// Reads from the heavy ones in turn; who has more goes to the end.
+fn read_heavy<'c>(
+    core: &Core,
+    clients: &mut Clients,
+    heavy: &mut VecDeque<SlotIndex>,
+    connection: impl Fn(SlotIndex) -> Option<&'c Connection>,
+) {
+    let began = Instant::now();
+    let mut bytes = 0;
+    for _ in 0..heavy.len() {
+        if bytes >= HEAVY_TURN_BYTES || began.elapsed() >= HEAVY_TURN {
+            break;
+        }
+        let Some(slot) = heavy.pop_front() else { break };
+        let Some(connection) = connection(slot) else { continue };
+        // Its predecessor in the slot may have been meant: then there may be nothing to be read, which does no harm.
+        connection.queued.set(false);
+        let read = read(core, clients, slot, connection, true);
+        bytes += read.bytes;
+        if read.has_more && !connection.queued.replace(true) {
+            heavy.push_back(slot);
+        }
+    }
+    if !heavy.is_empty() {
+        core.readiness.come_back();
+    }
+}
+
+/// What one read brought.
+#[derive(Default)]
+struct Read {
+    bytes: usize,
+    /// There may be more, of which nobody will be told.
+    has_more: bool,
 }
 
 /// Reads once from a client, if it may be read from. `unfinished`: one read may leave something behind however little it
 /// brings.
-fn read(core: &Core, clients: &mut Clients, slot: SlotIndex, connection: &Connection, unfinished: bool) {
+fn read(core: &Core, clients: &mut Clients, slot: SlotIndex, connection: &Connection, unfinished: bool) -> Read {
     if connection.ended.get() || !clients.may_read(slot) {
-        return;
+        return Read::default();
     }
     let mut buffer = core.receive_buffer.borrow_mut();
     buffer.clear();
     buffer.reserve(BUFFER_BYTES);
     match connection.stream.read_now(&mut buffer) {
-        Ok(None) => {}
+        Ok(None) => connection.much.set(false),
         Ok(Some(0)) => {
             connection.ended.set(true);
             clients.ended(slot, "the client ended the connection without a Close frame");
         }
-        Ok(Some(_)) => {
+        Ok(Some(bytes)) => {
+            connection.much.set(bytes > LIGHT_BYTES);
             clients.input(slot, &mut buffer);
             // Asked at once: who is not read from owes no pong, and perhaps nothing more comes that would have it asked.
-            // Of what else a client has sent nothing is told unless it is asked for.
-            if clients.may_read(slot) && (unfinished || buffer.len() == buffer.capacity()) {
-                core.readiness.look_again(&connection.stream, slot);
-            }
+            // Of what else a client has sent nothing is told.
+            let has_more = clients.may_read(slot) && (unfinished || buffer.len() == buffer.capacity());
+            return Read { bytes, has_more };
         }
         Err(_) => {
             connection.ended.set(true);
             clients.broke(slot, "the connection broke");
         }
     }
+    Read::default()
 }
 
 /// A client is to be judged: reads what has come of it, and says how much it has yet to acknowledge.
 pub fn look(core: &Core, clients: &mut Clients, slot: SlotIndex, connection: &Connection) {
-    read(core, clients, slot, connection, false);
+    if read(core, clients, slot, connection, false).has_more {
+        core.readiness.look_again(&connection.stream, slot);
+    }
     clients.looked(slot, connection.stream.unacknowledged());
 }
 
@@ -141,7 +215,9 @@ async fn send(
     mut from: usize,
 ) -> io::Result<()> {
     loop {
-        let slice = &chunk[from..chunk.len().min(from + SLICE_BYTES)];
+        let bytes_max = (SENT_TURN_BYTES / core.senders.get().max(1)).clamp(*SLICE_BYTES.start(), *SLICE_BYTES.end());
+        let slice = &chunk[from..chunk.len().min(from + bytes_max)];
+        core.waits.works();
         let bytes = connection.stream.send_now(slice)?;
         from += bytes;
         if from == chunk.len() {
@@ -181,6 +257,7 @@ pub fn send_outbound(core: &Rc<Core>, clients: &mut Clients, slot: SlotIndex, co
 /// Starts a sender with the rest of a chunk, then for what is queued behind it.
 fn start_sending(core: &Rc<Core>, slot: SlotIndex, connection: &Rc<Connection>, rest: Option<(Vec<u8>, usize)>) {
     connection.sending.set(true);
+    core.senders.set(core.senders.get() + 1);
     let (core, connection) = (Rc::clone(core), Rc::clone(connection));
     monoio::spawn(async move {
         let mut rest = rest;
@@ -197,6 +274,7 @@ fn start_sending(core: &Rc<Core>, slot: SlotIndex, connection: &Rc<Connection>, 
             });
         }
         connection.sending.set(false);
+        core.senders.set(core.senders.get() - 1);
         core.clients(|clients| {
             if clients.is_over(slot) {
                 release(&core, clients, slot, &connection);

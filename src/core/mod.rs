@@ -19,6 +19,7 @@ pub mod ticker;
 pub mod wait;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::net::{Shutdown, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -72,6 +73,10 @@ pub struct Core {
     spare_output: RefCell<Output>,
     /// Which clients have something to be read.
     pub readiness: Readiness,
+    /// Clients that have much to be read: they take turns.
+    heavy: RefCell<VecDeque<SlotIndex>>,
+    /// Senders at work: each sends the less at once the more they are.
+    senders: Cell<usize>,
     /// One entry a bus domain; the first is the primary.
     pub links: Vec<Link>,
     /// How it waits for its next turn.
@@ -132,6 +137,8 @@ impl Core {
             receive_buffer: RefCell::default(),
             spare_output: RefCell::default(),
             readiness: Readiness::new()?,
+            heavy: RefCell::default(),
+            senders: Cell::new(0),
             links: (0..names.domains.len()).map(Link::new).collect(),
             waits: Waits::new(settings.busy_poll),
             link_options: settings.link.clone(),
@@ -148,8 +155,10 @@ impl Core {
 
     /// Lets `decide` decide, with the time of now, and does what it decided.
     pub fn clients<T>(self: &Rc<Self>, decide: impl FnOnce(&mut Clients) -> T) -> T {
+        self.waits.works();
         let mut clients = self.clients.borrow_mut();
         clients.context.now_ms = self.shared.now_ms();
+        self.published().turns(clients.context.now_ms);
         let decided = decide(&mut clients);
         // What is done may lead to more decisions: what was sent may be the last that its client waited for.
         while !clients.context.output.is_empty() {

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use monoio::net::TcpStream;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::stream::Stream;
 use crate::session::output::SlotIndex;
@@ -40,7 +41,12 @@ pub struct Readiness {
     set: Epoll,
     /// The set again, as something that the ring can wait for.
     on_ring: Stream,
+    /// Always readable; in the set, but told of only when asked.
+    more: EventFd,
 }
+
+/// What [`Readiness::more`] is told of as: no slot.
+const MORE: u64 = u64::MAX;
 
 impl AsFd for Readiness {
     /// Readable when somebody has something to be read.
@@ -55,7 +61,9 @@ impl Readiness {
         let set = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         // No TCP stream: monoio has no type for "something to poll" and asks nothing of this one but polls.
         let on_ring = TcpStream::from_std(set.0.try_clone()?.into())?;
-        Ok(Self { set, on_ring: Stream::new(on_ring) })
+        let more = EventFd::from_value_and_flags(1, EfdFlags::EFD_CLOEXEC)?;
+        set.add(&more, EpollEvent::new(EpollFlags::empty(), MORE))?;
+        Ok(Self { set, on_ring: Stream::new(on_ring), more })
     }
 
     /// Watches the connection of the client in `slot` until it is closed.
@@ -71,7 +79,15 @@ impl Readiness {
         }
     }
 
-    /// Waits until somebody has something to be read: who that is.
+    /// Has [`Self::next`] return once more without waiting: there is more to be done.
+    pub fn come_back(&self) {
+        let once = EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT;
+        if let Err(error) = self.set.modify(&self.more, &mut EpollEvent::new(once, MORE)) {
+            tracing::error!("host: a core cannot wake itself: {error}");
+        }
+    }
+
+    /// Waits until somebody has something to be read, or the core has more to do: who that is.
     pub async fn next(&self, events: &mut Events) -> io::Result<impl Iterator<Item = Ready> + Clone> {
         self.on_ring.readable().await?;
         let count = match self.set.wait(events, EpollTimeout::ZERO) {
@@ -80,6 +96,7 @@ impl Readiness {
         };
         Ok(events[..count]
             .iter()
+            .filter(|event| event.data() != MORE)
             .map(|event| Ready { slot: event.data() as SlotIndex, unfinished: event.events() != EpollFlags::EPOLLIN }))
     }
 }

@@ -75,8 +75,12 @@ pub struct Waits {
     next_tick: Cell<Option<Instant>>,
     /// Messages since the last wait.
     messages: Cell<usize>,
-    /// A turn is over, and something may be done before the next.
+    /// When the core began to work, after the ring was asked last.
+    working_since: Cell<Option<Instant>>,
+    /// A turn is over.
     turn: Notify,
+    /// Something may be done before the next.
+    is_wait_special: Cell<bool>,
     /// Where replies come from, while there is such a link.
     pops: RefCell<Option<Rc<Stream>>>,
     /// Where clients come from, while they are taken.
@@ -93,7 +97,9 @@ impl Waits {
             idle: Cell::default(),
             next_tick: Cell::default(),
             messages: Cell::default(),
+            working_since: Cell::default(),
             turn: Notify::default(),
+            is_wait_special: Cell::default(),
             pops: RefCell::default(),
             listener: RefCell::default(),
         }
@@ -114,8 +120,23 @@ impl Waits {
         self.next_tick.set(Instant::now().checked_add(tick));
         if self.idle_since.get().is_none_or(|since| since.elapsed() >= IDLE_WAIT) {
             self.idle.set(true);
+            self.is_wait_special.set(true);
             self.turn.notify();
         }
+    }
+
+    /// The core works: the first time since the ring was asked, its turn begins.
+    #[inline]
+    pub fn works(&self) {
+        if self.working_since.get().is_none() {
+            self.working_since.set(Some(Instant::now()));
+            self.turn.notify();
+        }
+    }
+
+    /// How long the core has worked since the ring was asked last.
+    pub fn worked(&self) -> Duration {
+        self.working_since.get().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// A turn begins, for so many messages.
@@ -133,6 +154,7 @@ impl Waits {
     pub fn end_turn(&self) {
         self.idle_since.set(Some(Instant::now()));
         if self.short_in_a_row.get() >= SHORT_WAITS || self.idle.get() {
+            self.is_wait_special.set(true);
             self.turn.notify();
         }
     }
@@ -183,6 +205,12 @@ pub async fn run(core: Rc<Core>) {
     loop {
         // The tasks that the turn woke were woken before, and have run.
         waits.turn.notified().await;
+        let worked = waits.worked();
+        waits.working_since.set(None);
+        core.published().worked(worked);
+        if !waits.is_wait_special.take() {
+            continue;
+        }
         match waits.before(core.pending()) {
             Before::Nothing => {}
             Before::Rest => rest(&core),

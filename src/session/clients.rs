@@ -171,6 +171,11 @@ impl Clients {
         false
     }
 
+    /// Whether the client is sending a message so long that it is judged while it comes in.
+    pub fn is_amid_long_message(&self, slot: SlotIndex) -> bool {
+        self.client(slot).is_some_and(|client| client.judge.is_some())
+    }
+
     /// Clients that are not read from: the shell looks whether they are still there.
     pub fn paused(&self) -> &[SlotIndex] {
         &self.paused

@@ -12,7 +12,11 @@ fn turns(waits: &Waits, count: u32, ago: Duration, messages: usize, pending: u64
         waits.begin_turn(messages);
         waits.end_turn();
         let notified = pin!(waits.turn.notified()).poll(&mut Context::from_waker(Waker::noop()));
-        before = if notified == Poll::Ready(()) { waits.before(pending) } else { Before::Nothing };
+        before = if notified == Poll::Ready(()) && waits.is_wait_special.take() {
+            waits.before(pending)
+        } else {
+            Before::Nothing
+        };
     }
     before
 }
