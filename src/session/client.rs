@@ -411,7 +411,7 @@ impl Client {
     /// Whether more may be read: the backlog has room, and so has the core.
     pub(super) fn may_read(&self, cx: &Context) -> bool {
         !matches!(self.stage, Stage::Open)
-            || (self.book.backlog().len() < cx.limits.backlog_max
+            || (self.book.backlog() < cx.limits.backlog_max
                 && self.book.backlog_bytes() < cx.limits.backlog_bytes_max
                 && !cx.is_core_full())
     }
@@ -421,7 +421,7 @@ impl Client {
             None
         } else if self.outbound.is_sending() {
             Some(Class::Sending)
-        } else if self.book.pending() > 0 || !self.book.backlog().is_empty() {
+        } else if self.book.pending() > 0 || self.book.backlog() > 0 {
             Some(Class::Waiting)
         } else if self.book.sessions() > 0 {
             Some(Class::Session)

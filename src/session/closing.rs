@@ -236,7 +236,7 @@ impl Client {
     /// Ends the client's conversations: its workers are freed, replies that still come find nobody.
     fn leave(&mut self, cx: &mut Context, reason: &str) {
         let book = std::mem::take(&mut self.book);
-        for conversation in book.conversations().iter().filter(|c| c.connected) {
+        for conversation in book.conversations().filter(|c| c.connected) {
             self.disconnect_worker(cx, conversation);
         }
         // While the peer owes us its Close, what it sends must still be told apart: it may be half a message now.

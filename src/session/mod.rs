@@ -8,7 +8,8 @@
 //! - [`closing`](client): the end of a client, without a reset while it takes what it is sent
 //! - [`relay`](client): from an envelope to the bus, and the backlog
 //! - [`reply`](client): from a bus message to the client
-//! - [`book`]: the conversations of one client
+//! - [`book`]: the conversations of one client: each is a [`conversation`], with its [`pendings`]; what waits stands with its
+//!   thread in [`threads`]
 //! - [`context`]: what all clients of a core share
 //! - [`outbound`]: frames that the kernel has not taken
 //! - [`spare`]: memory for the next request
@@ -19,17 +20,22 @@
 #[path = "../../tests/simulator/src/audit.rs"]
 pub mod audit;
 pub mod book;
+mod by_name;
 pub mod client;
 pub mod clients;
 mod closing;
 pub mod context;
+pub mod conversation;
+mod conversations;
 mod failing;
 pub mod limits;
 pub mod outbound;
 pub mod output;
+pub mod pendings;
 mod relay;
 mod reply;
 pub mod spare;
 #[cfg(test)]
 mod tests;
+pub mod threads;
 mod timers;

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use rustc_hash::FxHashSet;
-
-use super::book::{Conversation, Pending, Waiting};
 use super::client::{Client, Stage};
 use super::context::Context;
+use super::conversation::Conversation;
+use super::pendings::Pending;
+use super::threads::Kept;
 use crate::bus::outbox::Ticket;
 use crate::counters::{self, Limit};
 use crate::opensrf::address::{self, BusThread};
@@ -80,11 +80,9 @@ impl Client {
         let counted = envelope.messages.iter().filter(|message| message.kind != Kind::Disconnect).count();
         if self.must_wait(cx, &envelope.thread, counted) {
             self.garbage = 0;
-            let judged = judged.unwrap_or_default();
-            let waiting = Waiting { text: text.to_vec(), judged, thread: (*envelope.thread).into(), counted };
-            self.book.wait(&mut cx.spare, waiting);
-            if self.book.backlog().len() == cx.limits.backlog_max
-                || self.book.backlog_bytes() >= cx.limits.backlog_bytes_max
+            let kept = Kept { text: text.to_vec(), judged: judged.unwrap_or_default() };
+            self.book.wait(&mut cx.spare, &envelope.thread, kept, counted);
+            if self.book.backlog() == cx.limits.backlog_max || self.book.backlog_bytes() >= cx.limits.backlog_bytes_max
             {
                 cx.hit(Limit::backlog_max);
             }
@@ -94,8 +92,7 @@ impl Client {
     }
 
     fn must_wait(&self, cx: &Context, thread: &str, counted: usize) -> bool {
-        let backlog = self.book.backlog();
-        if self.book.is_occupied(thread) || backlog.iter().any(|waiting| *waiting.thread == *thread) {
+        if self.book.must_wait(thread) {
             return true;
         }
         if counted == 0 {
@@ -105,7 +102,7 @@ impl Client {
         if full {
             cx.hit(Limit::parallel_max);
         }
-        full || backlog.iter().any(|waiting| !self.book.is_occupied(&waiting.thread))
+        full || self.book.is_request_ready()
     }
 
     /// Whether `counted` more would be too many in flight. A lone envelope may always go, whatever it holds.
@@ -115,32 +112,20 @@ impl Client {
 
     /// Relays what waited and need not wait any longer, in order.
     pub(super) fn relay_backlog(&mut self, cx: &mut Context) {
-        // Threads of which an envelope in front still waits.
-        let mut blocked: FxHashSet<Box<str>> = FxHashSet::default();
-        let mut parallel_full = false;
-        let mut at = 0;
-        while let Some(waiting) = self.book.backlog().get(at)
-            && matches!(self.stage, Stage::Open)
+        let mut full = false;
+        while matches!(self.stage, Stage::Open)
+            && let Some(turn) = self.book.next_turn(full)
         {
-            let in_order = !blocked.contains(&waiting.thread) && !self.book.is_occupied(&waiting.thread);
             // What is not counted, a DISCONNECT, passes what waits for others to end, though never its own thread.
-            if in_order && waiting.counted > 0 {
-                parallel_full = parallel_full || self.is_parallel_full(cx, waiting.counted);
-            }
-            if !in_order || (parallel_full && waiting.counted > 0) {
-                if parallel_full && !self.book.is_disconnect_waiting() {
-                    return;
-                }
-                if !blocked.contains(&waiting.thread) {
-                    blocked.insert(waiting.thread.clone());
-                }
-                at += 1;
+            if turn.counted > 0 && self.is_parallel_full(cx, turn.counted) {
+                full = true;
                 continue;
             }
-            let Some(waiting) = self.book.unwait(at) else { return };
-            if let Ok(envelope) = cx.read(&waiting.text, Some(&waiting.judged)) {
+            let Some(kept) = self.book.take_turn(turn) else { return };
+            if let Ok(envelope) = cx.read(&kept.text, Some(&kept.judged)) {
                 self.relay(cx, &envelope);
             }
+            self.book.turn_over(turn);
         }
     }
 
@@ -262,7 +247,6 @@ impl Client {
                 trace: message.trace,
                 kind: message.kind,
                 since_ms: cx.now_ms,
-                heard_ms: cx.now_ms,
                 push,
                 method: cx.spare.methods.get(head(message.method.as_deref().unwrap_or_default()), |name| name.into()),
                 lost_at_ms: 0,

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::book::Pending;
 use super::client::Client;
 use super::context::Context;
 use super::output::Level;
+use super::pendings::Pending;
 use crate::counters;
 use crate::opensrf::address;
 use crate::opensrf::envelope::Trace;
@@ -30,10 +30,8 @@ impl Client {
     pub(super) fn reply(&mut self, cx: &mut Context, n: u64, text: &[u8], reply: &Reply<'_>) -> bool {
         let Some(conversation) = self.book.get_mut(n) else { return false };
         conversation.heard(cx.now_ms);
-        for pending in &mut conversation.pending {
-            if pending.lost_at_ms > 0 && reply.messages.iter().any(|m| m.trace == Some(pending.trace.value)) {
-                pending.lost_at_ms = 0;
-            }
+        for trace in reply.messages.iter().filter_map(|message| message.trace) {
+            conversation.pending.heard_of(trace);
         }
         // Lent by the conversation while its book changes.
         let spelled = std::mem::take(&mut conversation.thread_spelled);
@@ -47,8 +45,10 @@ impl Client {
         let named: Vec<Trace> = if reply.utf8 {
             Vec::new()
         } else {
-            let named = |pending: &&Pending| reply.messages.iter().any(|m| m.trace == Some(pending.trace.value));
-            conversation.pending.iter().filter(named).map(|pending| pending.trace).collect()
+            let mut traces: Vec<i64> = reply.messages.iter().filter_map(|message| message.trace).collect();
+            traces.sort_unstable();
+            let is_named = |pending: &&Pending| traces.binary_search(&pending.trace.value).is_ok();
+            conversation.pending.iter().filter(is_named).map(|pending| pending.trace).collect()
         };
         let before = (self.book.pending(), self.book.sessions());
         let mut done = Consequences::default();

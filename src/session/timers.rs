@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::book::Pending;
 use super::client::{Class, Client, Stage, Times};
 use super::context::Context;
 use super::output::Level;
+use super::pendings::Pending;
 use crate::counters::{self, Limit};
 use crate::opensrf::envelope::Kind;
 use crate::websocket::{CloseCode, frame, handshake};
@@ -315,16 +315,16 @@ impl Client {
     /// The service, method and age of what the client has waited for longest; `CONNECT` and `session` stand for the method
     /// of what has none. Of one that waits for nothing but the rest of its replies: `reply`, how much, and since when.
     pub(super) fn oldest(&self, now_ms: u64) -> Option<(Cow<'_, str>, Cow<'_, str>, u64)> {
-        let conversations = self.book.conversations();
         let method = |pending: &'_ Pending| if pending.kind == Kind::Connect { "CONNECT" } else { "" };
-        let pending = conversations
-            .iter()
+        let pending = self
+            .book
+            .conversations()
             .flat_map(|c| c.pending.iter().map(move |p| (c, p)))
             .min_by_key(|(_, p)| p.since_ms)
             .map(|(c, p)| (c.service(), if p.method.is_empty() { method(p) } else { &*p.method }, now_ms - p.since_ms));
         let session = || {
-            conversations
-                .iter()
+            self.book
+                .conversations()
                 .filter(|c| c.connected)
                 .map(|c| (c.service(), "session", now_ms - c.connected_since_ms))
                 .max_by_key(|(.., age_ms)| *age_ms)

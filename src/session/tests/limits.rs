@@ -91,7 +91,7 @@ fn a_message_that_the_router_would_blow_up_beyond_the_limit_is_refused_with_413(
     world.say(slot, with("é", 460));
     assert_eq!(world.told(slot), (413, vec![json!(1)], false));
     assert_eq!((world.pushed().len(), world.hits(Limit::bus_message_bytes_max)), (0, 2));
-    assert_eq!(world.state(slot).book.conversations().len(), 1, "a refused envelope leaves nothing behind");
+    assert_eq!(world.state(slot).book.conversations().count(), 1, "a refused envelope leaves nothing behind");
     world.check_gauges();
 }
 

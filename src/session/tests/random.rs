@@ -283,8 +283,8 @@ impl Play {
     fn awaits(&self, slot: SlotIndex, trace: i64) -> bool {
         let book = &self.world.state(slot).book;
         let waiting = format!("\"threadTrace\":{trace},");
-        book.conversations().iter().flat_map(|c| &c.pending).any(|pending| pending.trace.value == trace)
-            || book.backlog().iter().any(|w| std::str::from_utf8(&w.text).expect("text").contains(&waiting))
+        book.conversations().flat_map(|c| c.pending.iter()).any(|pending| pending.trace.value == trace)
+            || book.waiting().any(|w| std::str::from_utf8(w.text()).expect("text").contains(&waiting))
     }
 
     /// Every request of a client that is here has ended or is awaited.

@@ -41,10 +41,11 @@ pub fn audit(clients: &Clients, slot: u32) -> Option<Audit> {
         return None;
     }
     let client = clients.client(slot)?;
-    let conversations = client.book.conversations();
-    let pending = conversations.iter().map(|c| c.pending.len()).sum();
-    let sessions = conversations.iter().filter(|c| c.connected).count();
-    let backlog_bytes = client.book.backlog().iter().map(|w| w.text.len()).sum();
+    let conversations = || client.book.conversations();
+    let pending = conversations().map(|c| c.pending.iter().count()).sum();
+    let sessions = conversations().filter(|c| c.connected).count();
+    let backlog = client.book.waiting().count();
+    let backlog_bytes = client.book.waiting().map(|w| w.text().len()).sum();
     Some(Audit {
         stage: match &client.stage {
             Stage::Handshake(_) => 0,
@@ -55,16 +56,17 @@ pub fn audit(clients: &Clients, slot: u32) -> Option<Audit> {
         awaits_close: matches!(&client.stage, Stage::Closing(closing) if closing.awaits_close()),
         generation: client.generation,
         outbound_bytes: client.outbound.bytes(),
-        backlog: client.book.backlog().len(),
+        backlog,
         backlog_bytes,
         decoder_bytes: client.decoder.bytes_held(),
         header_bytes: if let Stage::Handshake(header) = &client.stage { header.len() } else { 0 },
         gathered: client.decoder.gathered(),
         pending,
         sessions,
-        conversations: conversations.len(),
+        conversations: conversations().count(),
         book_agrees: client.book.pending() == pending
             && client.book.sessions() == sessions
+            && client.book.backlog() == backlog
             && client.book.backlog_bytes() == backlog_bytes,
         owns_heap: client.book.owns_heap() || client.outbound.owns_heap(),
     })

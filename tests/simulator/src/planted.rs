@@ -38,20 +38,40 @@ planted! {
         "src/session/reply.rs", "self.book.end(n, trace);" => "self.book.end(n, trace);\n                    self.book.end(n, trace);";
     "404-wrong-conversation": "the router's 404 ends the oldest conversation",
         "src/session/reply.rs", "let ended = self.book.end_where(n, |_| true);\n                if"
-        => "let n = self.book.conversations().first().map_or(n, |c| c.n);\n                let ended = self.book.end_where(n, |_| true);\n                if";
+        => "let n = self.book.conversations().next().map_or(n, |c| c.n);\n                let ended = self.book.end_where(n, |_| true);\n                if";
     "session-lost-on-error": "a method error ends the session",
         "src/session/reply.rs", "if matches!(code, 307 | 417) && of_session(self)" => "if matches!(code, 307 | 400..) && of_session(self)";
     "408-leaves-requests": "requests of a session whose keep-alive ran out stay pending",
         "src/session/reply.rs", "done.unanswered.extend(self.book.end_where(n, |_| true));" => "";
     "backlog-overtakes": "an envelope of the backlog goes before an earlier one of its thread",
-        "src/session/relay.rs", "blocked.insert(waiting.thread.clone());" => "";
+        "src/session/threads.rs", "let first = thread.waiting.pop_front()?;" => "let first = thread.waiting.pop_back()?;";
     "newcomer-overtakes": "an envelope goes past those of its thread that wait",
-        "src/session/relay.rs", "|| backlog.iter().any(|waiting| *waiting.thread == *thread)" => "";
+        "src/session/threads.rs", "thread.is_occupied() || !thread.waiting.is_empty())" => "thread.is_occupied())";
+    "newcomer-takes-the-room": "a small envelope goes past larger ones that wait for room",
+        "src/session/relay.rs", "full || self.book.is_request_ready()" => "full";
+    "turn-by-readiness": "of those that wait for room, the one goes first whose thread was free first, not the one that came first",
+        "src/session/threads.rs", "ready.push(Reverse((first.number, at)));" => "ready.push(Reverse((self.next_number, at)));";
+    "disconnect-waits-for-room": "a DISCONNECT waits behind requests that wait for room",
+        "src/session/relay.rs", "full = true;\n                continue;" => "return;";
+    "freed-not-told": "what waits for its thread is forgotten when that is free",
+        "src/session/threads.rs", "self.freed.push(at);" => "";
+    "freed-too-soon": "found by this simulator: a thread is free between the end of its CONNECT and the beginning of its session",
+        "src/session/threads.rs", "self.freed.push(at);" => "self.turn(at);";
+    "turn-not-passed-on": "what waits behind an envelope that was relayed has no turn",
+        "src/session/threads.rs", "self.table[turn.at].has_turn = false;\n        self.turn(turn.at);" => "self.table[turn.at].has_turn = false;";
+    "forgotten-answers": "a conversation that is over is found again as long as its place is there",
+        "src/session/conversations.rs", ".filter(|(_, conversation)| !conversation.forgotten)" => "";
+    "youngest-ends": "of equal threadTraces among many requests the youngest ends",
+        "src/session/pendings.rs", "of_trace.map(|(.., at)| *at).next()" => "of_trace.map(|(.., at)| *at).last()";
+    "ended-is-indexed": "a request that has ended is found again among many",
+        "src/session/pendings.rs", "index.remove(&key(at, &ended));" => "";
+    "pack-loses-names": "a table of names that is packed knows where the names stood before",
+        "src/session/by_name.rs", "*self = Self::default();" => "let index = self.index.take();\n            *self = Self { index, ..Self::default() };";
     "disconnect-not-sent": "a worker is not told that its session's client is gone",
         "src/session/closing.rs", "self.disconnect_worker(cx, conversation);" => "let _ = conversation;";
     "drain-closes-unsent": "the drain closes a client with reply bytes that the kernel has not taken",
         "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean() && !self.paused && self.outbound.is_delivered())"
-        => "(matches!(self.class(), Some(Class::Idle | Class::Sending)) && self.book.conversations().is_empty() && self.decoder.is_clean() && !self.paused)";
+        => "(matches!(self.class(), Some(Class::Idle | Class::Sending)) && self.book.conversations().next().is_none() && self.decoder.is_clean() && !self.paused)";
     "drain-cuts-half-frames": "half a message is no reason to wait",
         "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean()" => "(self.class() == Some(Class::Idle)";
     "drain-closes-unread": "found by an attacker: the drain closes a client whose request lies unread because the core is full",
@@ -87,8 +107,8 @@ planted! {
     "lost-reply-not-told": "a request in doubt after the loss of a link is looked at only when it is old",
         "src/session/failing.rs", "due_ms = due_ms.min(give_up_ms);" => "";
     "emptied-spares-sessions": "a Redis that came back empty ends only what has no worker",
-        "src/session/failing.rs", ".filter(|conversation| domain != 0 && conversation.worker_domain != domain)"
-        => ".filter(|conversation| conversation.worker.is_some() || domain != 0 && conversation.worker_domain != domain)";
+        "src/session/failing.rs", "domain == 0 || conversation.worker_domain == domain"
+        => "conversation.worker.is_none() && (domain == 0 || conversation.worker_domain == domain)";
     "bytes-leak": "half a message that came after our Close is counted for ever",
         "src/session/clients.rs", "            client.decoder = Decoder::new();\n        });\n        let place" => "        });\n        let place";
     "slots-last-first": "the slot that was freed last is used first",
@@ -107,9 +127,9 @@ planted! {
     "upload-cut": "issue 11, 4: a message is cut by its age, though bytes come steadily",
         "src/session/client.rs", "if self.decoder.gathered() != gathered {" => "if false {";
     "session-in-parallel": "issue 11, 5: requests of a session are relayed side by side",
-        "src/session/book.rs", "(self.connected || self.pending" => "(self.pending";
+        "src/session/conversation.rs", "!self.pending.is_empty() && (self.connected || self.pending" => "!self.pending.is_empty() && (self.pending";
     "disconnect-overtakes": "issue 11, 5: a DISCONNECT is relayed while its session has something under way",
-        "src/session/relay.rs", "if self.book.is_occupied(thread) ||" => "if ((counted > 0 || self.book.session_of(thread).is_none()) && self.book.is_occupied(thread)) ||";
+        "src/session/relay.rs", "if self.book.must_wait(thread) {" => "if (counted > 0 || self.book.session_of(thread).is_none()) && self.book.must_wait(thread) {";
     "cut-with-1012": "issue 11, 18: who is cut at the deadline is told 1012, as if nothing of its had been relayed",
         "src/session/timers.rs", "self.close(cx, CloseCode::GOING_AWAY, \"this gateway is being drained, and" => "self.close(cx, CloseCode::RESTART, \"this gateway is being drained, and";
     "judged-unlooked": "issue 11, 1: who is judged is not looked at first: what it sent lies unread, what it was sent is on its way",
