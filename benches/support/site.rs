@@ -12,7 +12,7 @@ use super::role;
 /// `OpenSRF`'s accounts and passwords, as its own installation sets them.
 const ACL: &str = include_str!("../../tests/redis-acl.txt");
 /// The domain of the bus.
-const DOMAIN: &str = "public.localhost";
+pub const DOMAIN: &str = "public.localhost";
 /// Where gateways push their calls.
 pub const ROUTER: &str = "opensrf:router:router:public.localhost";
 /// How long a party may take to be ready.
@@ -35,6 +35,21 @@ impl Bus {
     }
 
     fn redis(folder: &Path) -> io::Result<Self> {
+        Self::with("responder", |address| role::command(&["responder", &address.to_string(), ROUTER]), folder)
+    }
+
+    /// A Redis under the stock ACL, and who answers on it: given its address, `command` says how to start that.
+    pub fn with(
+        name: &str,
+        command: impl FnOnce(SocketAddr) -> io::Result<Command>,
+        folder: &Path,
+    ) -> io::Result<Self> {
+        let (address, server) = Self::server(folder)?;
+        let responder = Process::start(name, OTHER_CPU, &command(address)?, folder)?;
+        Ok(Self { address, server, responder: Some(responder) })
+    }
+
+    fn server(folder: &Path) -> io::Result<(SocketAddr, Process)> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let mut command = Command::new("redis-server");
         command.args([
@@ -63,9 +78,7 @@ impl Bus {
                 return Err(io::Error::other(format!("Redis and its ACL: {}", String::from_utf8_lossy(&answers))));
             }
         }
-        let responder = role::command(&["responder", &address.to_string(), ROUTER])?;
-        let responder = Process::start("responder", OTHER_CPU, &responder, folder)?;
-        Ok(Self { address, server, responder: Some(responder) })
+        Ok((address, server))
     }
 
     fn stub(folder: &Path) -> io::Result<Self> {

@@ -1,0 +1,30 @@
+//! The benchmark's own program as the attackers, a process of its own: `--role attack NAME ATTACKERS GATEWAY ADMIN SECONDS`.
+
+use std::io;
+use std::process::Command;
+use std::time::Duration;
+
+use super::attack::Party;
+use super::list::ATTACKS;
+
+/// Plays the attackers if the command line says so; false where it does not.
+pub fn play() -> io::Result<bool> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ["--role", "attack", name, attackers, gateway, admin, seconds] = words[..] else { return Ok(false) };
+    let attack = ATTACKS.iter().find(|attack| attack.name == name).ok_or(io::ErrorKind::NotFound)?;
+    let party = Party::new(
+        attackers.parse().map_err(io::Error::other)?,
+        [gateway.parse().map_err(io::Error::other)?, admin.parse().map_err(io::Error::other)?],
+        Duration::from_secs_f64(seconds.parse().map_err(io::Error::other)?),
+    );
+    (attack.run)(&party);
+    Ok(true)
+}
+
+/// The command that plays a part.
+pub fn command(words: &[&str]) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("--role").args(words);
+    Ok(command)
+}
