@@ -218,7 +218,7 @@ impl Rounds {
             }
         }
         self.recovery = self.recovery.max(begun.elapsed());
-        let turn = watch::gauge(cast.gateway.admin, "evergate_turn_seconds_max");
+        let turn = watch::gauge(cast.gateway.admin, "evergate_turn_longest_seconds");
         self.turn_seconds = turn.or(self.turn_seconds);
         Ok(())
     }
