@@ -8,10 +8,12 @@
 //!     --rounds N         quiet and attacked windows (3)
 //!     --seconds S        the length of a window (5)
 //!     --quick            one round of 3 s, and no minute's wait
+//!     --shared           the machine has other work, beside which `SCHED_IDLE` leaves nothing: the attackers are 10 nicer than the rest instead
+//!                        (`nice -n -10 cargo bench …` as root keeps the others out of the measurement)
 //!     --flags "…"        more flags for the gateway
 //!
 //! `EVERGATE_BIN` is another gateway's binary; Redis' services are always this commit's. The gateway runs on CPU 0; Redis, services and
-//! neighbours on CPU 1, and there the attackers, too, under SCHED_IDLE: they have what the others leave. The column `bus` is the latency of a
+//! neighbours on CPU 1, and there the attackers, too, under `SCHED_IDLE`: they have what the others leave. The column `bus` is the latency of a
 //! call that goes past the gateway, straight over Redis: what it rises to is the bus' own share. Exit code 1 where a gateway died.
 
 #[path = "attacks/attack.rs"]
@@ -72,6 +74,8 @@ struct Options {
     rounds: usize,
     /// The length of a window.
     window: Duration,
+    /// Whether the attackers would get no CPU under `SCHED_IDLE`.
+    is_shared: bool,
     /// How long the memory of what was attacked by slow readers is given to shrink.
     shrink: Duration,
     /// More flags for the gateway, words between spaces.
@@ -111,9 +115,9 @@ fn main() -> io::Result<ExitCode> {
 }
 
 fn told(options: &Options) -> Value {
-    let Options { attackers, rounds, window, flags, .. } = options;
+    let Options { attackers, rounds, window, is_shared, flags, .. } = options;
     let other = std::env::var_os("EVERGATE_BIN").is_some();
-    json!({ "attackers": attackers, "rounds": rounds, "window_seconds": window.as_secs_f64(), "flags": flags,
+    json!({ "attackers": attackers, "rounds": rounds, "window_seconds": window.as_secs_f64(), "shared": is_shared, "flags": flags,
         "other_gateway": other })
 }
 
@@ -124,6 +128,7 @@ fn options() -> io::Result<Option<Options>> {
         attackers: vec![1, 40],
         rounds: 3,
         window: Duration::from_secs(5),
+        is_shared: false,
         shrink: Duration::from_mins(1),
         flags: String::new(),
     };
@@ -133,9 +138,9 @@ fn options() -> io::Result<Option<Options>> {
         match word.as_str() {
             "--bench" => {}
             "--list" => {
-                ATTACKS
-                    .iter()
-                    .for_each(|attack| println!("{:<16} line {}: {}", attack.name, attack.line, attack.about));
+                for Attack { name, line, about, .. } in &ATTACKS {
+                    println!("{name:<18} line {line}: {about}");
+                }
                 return Ok(None);
             }
             "--only" => options.attacks = value()?.split(',').map(find).collect::<io::Result<_>>()?,
@@ -149,6 +154,7 @@ fn options() -> io::Result<Option<Options>> {
                 (options.rounds, options.window) = (1, Duration::from_secs(3));
                 options.shrink = Duration::from_secs(10);
             }
+            "--shared" => options.is_shared = true,
             "--flags" => options.flags = value()?,
             other => return Err(io::Error::other(format!("{other}? See the head of benches/attacks.rs"))),
         }

@@ -3,8 +3,8 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ const STACK_BYTES: usize = 256 * 1024;
 const SCRATCH_BYTES: usize = 256 * 1024;
 /// The longest wait for the gateway to take or send anything.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The longest wait of an attacker for the others.
+/// The longest wait of an attacker for the others, after the first.
 const TOGETHER: Duration = Duration::from_millis(1_500);
 /// Connections from one address before the next is taken: below the number of its ports.
 const ADDRESS_CONNECTIONS: u64 = 10_000;
@@ -40,6 +40,8 @@ struct Common {
     sent: AtomicU64,
     /// How often an attacker has come to where all wait for one another.
     arrived: AtomicU64,
+    /// Connections on which a message lacks its end.
+    armed: Mutex<Vec<TcpStream>>,
 }
 
 /// One of them.
@@ -70,6 +72,22 @@ impl Party {
     pub fn attack(&self, once: impl Fn(&mut Attacker) -> io::Result<()> + Send + Sync + 'static) {
         println!("{READY}");
         let begun = Instant::now();
+        self.begin(once);
+        self.end(begun);
+    }
+
+    /// The same, and its time begins when all have come for the first time to where they wait for one another.
+    pub fn attack_together(&self, once: impl Fn(&mut Attacker) -> io::Result<()> + Send + Sync + 'static) {
+        let begun = Instant::now();
+        self.begin(once);
+        while self.common.arrived.load(Relaxed) < self.attackers as u64 && begun.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_micros(500));
+        }
+        println!("{READY}");
+        self.end(Instant::now());
+    }
+
+    fn begin(&self, once: impl Fn(&mut Attacker) -> io::Result<()> + Send + Sync + 'static) {
         let once = Arc::new(once);
         for number in 0..self.attackers {
             let mut attacker = Attacker {
@@ -93,6 +111,9 @@ impl Party {
             });
             thread.expect("a thread for an attacker");
         }
+    }
+
+    fn end(&self, begun: Instant) {
         thread::sleep(self.duration.saturating_sub(begun.elapsed()));
         println!("{}", self.common.sent.load(Relaxed));
         std::process::exit(0);
@@ -110,11 +131,28 @@ impl Attacker {
         self.common.sent.fetch_add(count, Relaxed);
     }
 
+    /// Ends a message when all have come so far. The first that wakes up does it for everybody, so that the gateway finds all ends in one turn
+    /// even where the attackers have little CPU.
+    pub fn end_together(&mut self, stream: &TcpStream, last: &[u8]) -> io::Result<()> {
+        let common = Arc::clone(&self.common);
+        let armed = || common.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        armed().push(stream.try_clone()?);
+        self.together();
+        let all = std::mem::take(&mut *armed());
+        let is_late = |stream: &TcpStream| (&mut &*stream).write(last).is_err();
+        let late: Vec<TcpStream> = all.into_iter().filter(is_late).collect();
+        // Where the gateway has not read all yet. What is broken is its own attacker's affair.
+        for stream in &late {
+            let _ = self.write(stream, last);
+        }
+        Ok(())
+    }
+
     /// Waits until all have come here as often as this one, though not for long: the gateway may hold one of them up.
-    pub fn together(&mut self) {
+    fn together(&mut self) {
         self.rounds += 1;
         self.common.arrived.fetch_add(1, Relaxed);
-        let end = Instant::now() + TOGETHER;
+        let end = Instant::now() + if self.rounds == 1 { PATIENCE } else { TOGETHER };
         while self.common.arrived.load(Relaxed) < self.rounds * self.attackers as u64 && Instant::now() < end {
             thread::sleep(Duration::from_micros(500));
         }
@@ -221,12 +259,10 @@ pub fn abort(stream: TcpStream) -> io::Result<()> {
 fn wait(stream: &TcpStream, events: PollFlags) -> io::Result<PollFlags> {
     let mut descriptors = [PollFd::new(stream.as_fd(), events)];
     let timeout = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
-    match poll(&mut descriptors, timeout)? {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => {
-            let ready = descriptors[0].revents().unwrap_or(events);
-            // A broken one says so when it is read.
-            Ok(if ready.intersects(events) { ready } else { PollFlags::POLLIN })
-        }
+    if poll(&mut descriptors, timeout)? == 0 {
+        return Err(io::ErrorKind::TimedOut.into());
     }
+    let ready = descriptors[0].revents().unwrap_or(events);
+    // A broken one says so when it is read.
+    Ok(if ready.intersects(events) { ready } else { PollFlags::POLLIN })
 }

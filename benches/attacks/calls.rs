@@ -16,7 +16,7 @@ const SESSIONS: usize = 64;
 /// Content of a reply that nobody reads.
 const UNREAD_BYTES: usize = 4_900_000;
 /// How long such a client stays.
-const UNREAD_STAY: Duration = Duration::from_secs(3);
+const UNREAD_STAY: Duration = Duration::from_secs(4);
 
 /// DISCONNECTs without a session, as fast as they are read.
 pub fn disconnects(party: &Party) {
@@ -93,24 +93,24 @@ pub fn backlog(party: &Party) {
     });
 }
 
-/// Replies of 5 MB to clients that read nothing, each for some seconds, then another in its place.
+/// Replies of 5 MB to clients that read nothing, ten a second over all attackers: more at a time is more than the service can make, and the
+/// gateway would never hold much. Each stays for some seconds.
 pub fn unread(party: &Party) {
     let request = frame(call("opensrf.demo", "big", "opensrf.demo.big", &UNREAD_BYTES.to_string()).as_bytes());
     party.attack(move |attacker| {
-        // A Redis that holds more than a gigabyte of replies is another matter.
-        let connections = if attacker.is_alone() { 20 } else { 5 };
-        let begun = Instant::now();
+        let turn = Duration::from_millis(100) * attacker.number as u32;
+        thread::sleep(turn.min(UNREAD_STAY));
         let mut open = Vec::new();
-        while open.len() < connections {
+        loop {
             let address = attacker.gateway;
             let stream = attacker.dial_with(address, Some(4 * 1_024))?;
             let head = attacker.handshake("");
             attacker.write(&stream, &[&head[..], &request].concat())?;
             attacker.sent(1);
-            open.push(stream);
+            open.push((Instant::now(), stream));
+            thread::sleep(if attacker.is_alone() { Duration::from_millis(100) } else { UNREAD_STAY });
+            open.retain(|(since, _)| since.elapsed() < UNREAD_STAY);
         }
-        thread::sleep(UNREAD_STAY.saturating_sub(begun.elapsed()));
-        Ok(())
     });
 }
 

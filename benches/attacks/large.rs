@@ -81,13 +81,12 @@ fn keyed(letter: &str) -> String {
 
 fn send(party: &Party, text: &str) {
     let frame = frame(text.as_bytes());
-    party.attack(move |attacker| {
+    party.attack_together(move |attacker| {
         let (body, last) = frame.split_at(frame.len() - 1);
         let stream = attacker.connect()?;
         loop {
             attacker.write(&stream, body)?;
-            attacker.together();
-            attacker.write(&stream, last)?;
+            attacker.end_together(&stream, last)?;
             attacker.sent(1);
         }
     });

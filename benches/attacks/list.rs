@@ -53,12 +53,7 @@ pub const ATTACKS: [Attack; 24] = [
     Attack::new("backlog", 4, "a full backlog of distinct threads, DISCONNECTs behind their own", calls::backlog),
     Attack {
         flags: "--core-bytes-max 64MiB",
-        ..Attack::new(
-            "unread",
-            5,
-            "replies of 4.9 MB to 20 clients that do not read (5 of each of several)",
-            calls::unread,
-        )
+        ..Attack::new("unread", 5, "replies of 4.9 MB, ten a second, to clients that do not read", calls::unread)
     },
     Attack::new("admin", 7, "400 silent connections and half requests (100 of each of several)", connections::admin),
     Attack::new("fragments", 8, "empty continuation frames", connections::fragments),

@@ -100,7 +100,9 @@ fn work(mut clients: Vec<Neighbour>, seen: &Seen) {
             seen.samples.lock().unwrap_or_else(PoisonError::into_inner).append(&mut ended);
         }
     }
-    clients.iter_mut().for_each(|client| client.lose(&mut ended));
+    for client in &mut clients {
+        client.lose(&mut ended);
+    }
     seen.samples.lock().unwrap_or_else(PoisonError::into_inner).append(&mut ended);
 }
 
@@ -187,7 +189,7 @@ fn answer(pending: &mut Vec<(u64, Instant)>, text: &[u8], ended: &mut Vec<Sample
     });
     if let Some(at) = pending.iter().position(|(number, _)| Some(*number) == thread) {
         let (_, due) = pending.swap_remove(at);
-        let is_good = memmem::find(text, br#""statusCode":200"#).is_some();
+        let is_good = memmem::find(text, br#""content":3"#).is_some();
         ended.push(Sample { due, took: now.saturating_duration_since(due), is_good });
     }
 }

@@ -21,12 +21,12 @@ use super::site::{Bus, DOMAIN, Gateway, GatewayOptions};
 use super::watch::{self, Watch};
 
 /// How long services and attackers may take to be ready.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// The last part of an attacked window, in which the attackers are gone already: their leaving is part of the attack.
 const AFTERMATH: Duration = Duration::from_millis(500);
 /// How long the gateway may take to serve as before.
 const RECOVERY_MAX: Duration = Duration::from_secs(30);
-/// Served as before: all answers of a second within this.
+/// Served as before: all answers of a second good, nine of ten within this.
 const CALM: Duration = Duration::from_millis(50);
 /// How long a stop may take.
 const STOP: Duration = Duration::from_secs(20);
@@ -93,13 +93,16 @@ pub fn run(attack: &'static Attack, attackers: usize, options: &Options, folder:
     let version = watch::version(cast.gateway.admin).unwrap_or_default();
     let mut rounds = Rounds::default();
     rounds.settle(&mut cast)?;
+    if rounds.never_recovered {
+        return Err(cast.gateway.process.error("does not serve its neighbours, before any attack"));
+    }
     // The first calls make connections and warm caches.
     rounds.recovery = Duration::ZERO;
     let pid = cast.gateway.process.pid();
     let before = watch::rss(pid).unwrap_or(0);
     for _ in 0..options.rounds {
         if rounds.died.is_none() {
-            rounds.one(attack, attackers, options.window, &mut cast, folder)?;
+            rounds.one(attack, attackers, options, &mut cast, folder)?;
         }
     }
     if attack.is_on_memory() && rounds.died.is_none() {
@@ -158,12 +161,12 @@ impl Cast {
 
     /// Whether all that was due in the last second, but for the moment just past, is answered well.
     fn is_calm(&self) -> bool {
-        let now = Instant::now();
-        let window = (now - Duration::from_millis(1_200), now - Duration::from_millis(200));
+        let window = Duration::from_millis(200)..Duration::from_millis(1_200);
         let samples = self.neighbours.samples();
         let recent: Vec<&Sample> =
-            samples.iter().rev().take(2_000).filter(|it| window.0 <= it.due && it.due < window.1).collect();
-        recent.len() >= 49 && recent.iter().all(|sample| sample.is_good && sample.took < CALM)
+            samples.iter().rev().take(2_000).filter(|it| window.contains(&it.due.elapsed())).collect();
+        let quick = recent.iter().filter(|sample| sample.took < CALM).count();
+        recent.len() >= 49 && recent.iter().all(|sample| sample.is_good) && quick * 10 >= recent.len() * 9
     }
 }
 
@@ -173,15 +176,17 @@ impl Rounds {
         &mut self,
         attack: &Attack,
         attackers: usize,
-        window: Duration,
+        options: &Options,
         cast: &mut Cast,
         folder: &Path,
     ) -> io::Result<()> {
+        let window = options.window;
         let begun = Instant::now();
         self.pass(window, cast)?;
         self.quiet.push((begun, Instant::now()));
         let seconds = window.saturating_sub(AFTERMATH);
-        let mut party = attackers_of(attack, attackers, seconds, &cast.gateway, folder)?;
+        let party = Attackers { attack, count: attackers, seconds, is_shared: options.is_shared };
+        let mut party = party.start(&cast.gateway, folder)?;
         let begun = eventually("the attackers", START, || match party.exited()? {
             Some(code) if !party.output().starts_with(READY) => Err(party.error(&format!("ended with {code}"))),
             _ => Ok(party.output().starts_with(READY).then(Instant::now)),
@@ -236,20 +241,25 @@ fn services(redis: std::net::SocketAddr, folder: &Path) -> io::Result<Command> {
     Ok(command)
 }
 
-/// The attackers' process: it gets what CPU the others leave.
-fn attackers_of(
-    attack: &Attack,
-    attackers: usize,
-    duration: Duration,
-    gateway: &Gateway,
-    folder: &Path,
-) -> io::Result<Process> {
-    let (address, admin) = (gateway.address.to_string(), gateway.admin.to_string());
-    let (count, seconds) = (attackers.to_string(), duration.as_secs_f64().to_string());
-    let role = role::command(&["attack", attack.name, &count, &address, &admin, &seconds])?;
-    let mut idle = Command::new("chrt");
-    idle.args(["--idle", "0"]).arg(role.get_program()).args(role.get_args());
-    Process::start("attackers", OTHER_CPU, &idle, folder)
+/// The attackers' process.
+struct Attackers<'a> {
+    attack: &'a Attack,
+    count: usize,
+    seconds: Duration,
+    is_shared: bool,
+}
+
+impl Attackers<'_> {
+    /// Lets it begin, with what CPU the others leave.
+    fn start(&self, gateway: &Gateway, folder: &Path) -> io::Result<Process> {
+        let (address, admin) = (gateway.address.to_string(), gateway.admin.to_string());
+        let (count, seconds) = (self.count.to_string(), self.seconds.as_secs_f64().to_string());
+        let role = role::command(&["attack", self.attack.name, &count, &address, &admin, &seconds])?;
+        let (program, how) = if self.is_shared { ("nice", ["-n", "10"]) } else { ("chrt", ["--idle", "0"]) };
+        let mut command = Command::new(program);
+        command.args(how).arg(role.get_program()).args(role.get_args());
+        Process::start("attackers", OTHER_CPU, &command, folder)
+    }
 }
 
 /// Stops it as an operator does; its exit code, none where it does not end.
