@@ -4,8 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-/// How soon a client that waits only for its turn is looked at again, ms.
-const TURN_MS: u64 = 10;
+use std::collections::VecDeque;
 
 /// The shortest time over which the clients that are left are spread, ms.
 const SHORTEST_MS: u64 = 100;
@@ -33,6 +32,9 @@ pub struct Drain {
     allowance: f64,
     /// When the allowance was last added to, ms.
     counted_ms: u64,
+    /// The slots of clients that wait for their turn and for nothing else, the one that has waited longest in front. They are
+    /// asked for in their order: to look at all of them at each tick would cost the square of their number.
+    line: VecDeque<u32>,
 }
 
 impl Drain {
@@ -40,7 +42,7 @@ impl Drain {
     pub fn new(options: DrainOptions, open: usize, now_ms: u64) -> Self {
         // The first close comes after the quiet time.
         let half_ms = now_ms + (options.deadline_ms.saturating_sub(now_ms) / 2).saturating_sub(options.quiet_ms);
-        Self { options, half_ms, left: open, allowance: 1.0, counted_ms: now_ms }
+        Self { options, half_ms, left: open, allowance: 1.0, counted_ms: now_ms, line: VecDeque::new() }
     }
 
     /// When every client must be gone, ms since the process began.
@@ -86,9 +88,29 @@ impl Drain {
         }
     }
 
-    /// When a client whose gap began at `gap_since_ms` may have its turn.
-    pub fn next_look_ms(&self, gap_since_ms: u64, now_ms: u64) -> u64 {
-        (gap_since_ms + self.options.quiet_ms).max(now_ms + TURN_MS)
+    /// When a gap that began at `gap_since_ms` will have been quiet for long enough, ms.
+    pub fn quiet_at_ms(&self, gap_since_ms: u64) -> u64 {
+        gap_since_ms + self.options.quiet_ms
+    }
+
+    /// Whether clients wait for their turn.
+    pub fn has_line(&self) -> bool {
+        !self.line.is_empty()
+    }
+
+    /// The client in `slot` waits for its turn behind all others.
+    pub fn line_up(&mut self, slot: u32) {
+        self.line.push_back(slot);
+    }
+
+    /// Who has waited longest, and leaves the line.
+    pub fn first_in_line(&mut self) -> Option<u32> {
+        self.line.pop_front()
+    }
+
+    /// It was not its turn yet.
+    pub fn back_to_front(&mut self, slot: u32) {
+        self.line.push_front(slot);
     }
 }
 

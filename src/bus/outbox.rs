@@ -80,6 +80,8 @@ pub struct Outbox {
 
 /// Empty vectors kept of one kind.
 const SPARE_MAX: usize = 16;
+/// Lists of one batch for which room is kept: to clear a table costs its room, however few it holds.
+const KEYS_MAX: usize = 1024;
 /// Tickets that a kept vector has room for at most.
 const SPARE_TICKETS_MAX: usize = 4096;
 
@@ -129,7 +131,6 @@ impl Outbox {
     pub fn write(&mut self, out: &mut Vec<u8>) -> usize {
         let mut batches = std::mem::take(&mut self.batches);
         let (mut count, mut last) = (0, 0);
-        self.keys.clear();
         for (index, push) in self.waiting.iter().enumerate() {
             // Nearly all go to the router, whose name is held once.
             if index == 0 || !Rc::ptr_eq(&push.key, &self.waiting[index - 1].key) {
@@ -163,6 +164,9 @@ impl Outbox {
             self.sent.push_back(Sent::Delete);
         }
         self.keys.clear();
+        if self.keys.capacity() > KEYS_MAX {
+            self.keys = FxHashMap::default();
+        }
         self.used.extend(self.waiting.drain(..).map(|push| push.message));
         self.writing_bytes = std::mem::take(&mut self.waiting_bytes);
         commands

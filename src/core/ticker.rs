@@ -126,7 +126,7 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
 
 /// A client that is not read from cannot tell that it is gone: asks the kernel.
 fn hang_up_broken(core: &Rc<Core>) {
-    let paused = core.clients.borrow().paused().to_vec();
+    let paused = core.clients.borrow().paused().clone();
     for slot in paused {
         if core.connection(slot).is_some_and(|connection| connection.stream.is_broken()) {
             core.clients(|clients| clients.ended(slot, "the connection ended while it was not read from"));

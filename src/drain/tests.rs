@@ -28,7 +28,7 @@ fn a_gap_shorter_than_the_quiet_time_is_not_closed_and_uses_no_turn() {
     for now_ms in START_MS..START_MS + 250 {
         assert!(!drain.take_turn(START_MS, now_ms));
     }
-    assert_eq!(drain.next_look_ms(START_MS, START_MS + 20), START_MS + 250);
+    assert_eq!(drain.quiet_at_ms(START_MS), START_MS + 250);
     assert!(drain.take_turn(START_MS, START_MS + 250));
 }
 
@@ -79,10 +79,13 @@ fn a_drain_without_time_is_no_division_by_zero() {
 }
 
 #[test]
-fn who_waits_for_its_turn_is_looked_at_again_soon() {
-    let drain = drain(1, 120, 2_000.0);
-    let next_ms = drain.next_look_ms(0, START_MS);
-    assert!((START_MS + 1..=START_MS + 20).contains(&next_ms), "{next_ms}");
+fn who_has_waited_longest_for_its_turn_is_first_in_line() {
+    let mut drain = drain(3, 120, 2_000.0);
+    (1..=3).for_each(|slot| drain.line_up(slot));
+    assert_eq!(drain.first_in_line(), Some(1));
+    drain.back_to_front(1);
+    assert_eq!([(); 4].map(|()| drain.first_in_line()), [Some(1), Some(2), Some(3), None]);
+    assert!(!drain.has_line());
 }
 
 #[test]

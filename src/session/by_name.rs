@@ -9,7 +9,7 @@ use super::conversation::Text;
 
 /// Names up to here are compared one by one: most clients have one or two. The simulator's never have many.
 const COMPARED_MAX: usize = if cfg!(simulator) { 2 } else { 8 };
-/// A table that has had more places at once is packed when it may be.
+/// A table of more places is packed, when it may be, if most of them are empty.
 const UNPACKED_MAX: usize = if cfg!(simulator) { 2 } else { 64 };
 
 /// Where something stands in the table.
@@ -87,7 +87,8 @@ impl<T: Default> ByName<T> {
 
     /// Gives memory back that only a crowd needs. What is in the table may stand elsewhere then.
     pub(super) fn pack(&mut self) {
-        if self.is_empty() || self.places.len() > UNPACKED_MAX {
+        // Not before as many were removed as are left: each removal pays for a constant part of it.
+        if self.is_empty() || (self.places.len() > UNPACKED_MAX && self.free.len() > self.len()) {
             let places = std::mem::take(&mut self.places);
             *self = Self::default();
             for (name, what) in places.into_iter().flatten() {

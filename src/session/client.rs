@@ -96,6 +96,8 @@ pub struct Client {
     pub(super) asked: bool,
     /// It has its turn in the pace of the drain, if it is at a gap when it has been looked at.
     pub(super) has_turn: bool,
+    /// It stands in line for its turn.
+    pub(super) in_line: bool,
     /// Bad messages in a row.
     pub(super) garbage: u32,
     /// REQUESTs relayed.
@@ -136,6 +138,7 @@ impl Client {
             acknowledged_at_ping: 0,
             asked: false,
             has_turn: false,
+            in_line: false,
             garbage: 0,
             requests: 0,
             surplus: false,

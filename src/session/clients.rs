@@ -1,6 +1,6 @@
 //! The clients of one core: the way in for bytes from either side, for time, and for what befalls the bus.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -42,7 +42,9 @@ pub struct Clients {
     /// For each slot, when its client must be looked at; apart from the slots so that a tick reads little memory.
     due_ms: Vec<u64>,
     /// Clients that are not read from.
-    paused: Vec<SlotIndex>,
+    paused: BTreeSet<SlotIndex>,
+    /// Some of them may wait for nothing but the core's bytes, or for limits that were changed.
+    looks_at_paused: bool,
     /// When the last tick was, ms; 0 = none yet.
     ticked_ms: u64,
     /// Finds where a bus message names its thread.
@@ -60,7 +62,8 @@ impl Clients {
             slots: Vec::new(),
             free: VecDeque::new(),
             due_ms: Vec::new(),
-            paused: Vec::new(),
+            paused: BTreeSet::new(),
+            looks_at_paused: false,
             ticked_ms: 0,
             thread_key: memmem::Finder::new(br#""thread":""#),
             reply_messages: Vec::new(),
@@ -165,7 +168,7 @@ impl Clients {
             if self.context.is_core_full() {
                 self.context.hit(Limit::core_bytes_max);
             }
-            self.paused.push(slot);
+            self.paused.insert(slot);
             self.settle(slot);
         }
         false
@@ -177,7 +180,7 @@ impl Clients {
     }
 
     /// Clients that are not read from: the shell looks whether they are still there.
-    pub fn paused(&self) -> &[SlotIndex] {
+    pub fn paused(&self) -> &BTreeSet<SlotIndex> {
         &self.paused
     }
 
@@ -196,7 +199,7 @@ impl Clients {
             self.due_ms[slot as usize] = u64::MAX;
             self.free.push_back(slot);
             self.count_connections();
-            self.paused.retain(|paused| *paused != slot);
+            self.paused.remove(&slot);
         }
     }
 
@@ -288,6 +291,7 @@ impl Clients {
             self.for_each(|client, _| client.forgive(late_ms, now_ms));
         }
         self.ticked_ms = now_ms;
+        self.give_turns();
         for index in 0..self.due_ms.len() {
             if self.due_ms[index] <= now_ms {
                 self.with(index as SlotIndex, |client, cx| client.tick(cx));
@@ -296,8 +300,23 @@ impl Clients {
         if self.context.is_core_full() {
             self.cut_largest();
         }
-        for slot in self.paused.clone() {
-            self.settle(slot);
+        if self.looks_at_paused && !self.context.is_core_full() {
+            self.looks_at_paused = false;
+            for slot in self.paused.clone() {
+                self.settle(slot);
+            }
+        }
+    }
+
+    /// Lets those who stand in line in a drain have their turns, as far as the pace allows.
+    fn give_turns(&mut self) {
+        while let Some(slot) = self.context.drain.as_mut().and_then(Drain::first_in_line) {
+            if self.with(slot, |client, cx| client.take_turn(cx)) == Some(false) {
+                if let Some(drain) = &mut self.context.drain {
+                    drain.back_to_front(slot);
+                }
+                return;
+            }
         }
     }
 
@@ -324,6 +343,7 @@ impl Clients {
     /// The limits were read again.
     pub fn set_limits(&mut self, limits: Rc<Limits>) {
         self.context.limits = limits;
+        self.looks_at_paused = true;
     }
 
     /// The listener share is closed: from now on each client is closed at its gap.
@@ -421,9 +441,11 @@ impl Clients {
                 client.times.message_since_ms = cx.now_ms;
                 client.times.message_heard_ms = cx.now_ms;
             }
-            self.paused.retain(|paused| *paused != slot);
+            self.paused.remove(&slot);
             cx.output.resume.push(slot);
         }
+        // Of one that goes on waiting, nothing but the core's bytes can be missing without an event of its own.
+        self.looks_at_paused |= client.paused && cx.is_core_full();
         client.book.rest(&mut cx.spare);
         count(client, cx);
         self.due_ms[slot as usize] = client.due_ms(cx);

@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::limits::{Limits, Names};
 use super::output::Output;
 use super::spare::Spare;
@@ -35,6 +37,8 @@ pub struct Context {
     pub core_bytes: u64,
     /// Bytes of bus messages that wait for their link; set by the shell.
     pub bus_bytes: u64,
+    /// The index of each bus domain. The operator names them, so that no secret is needed against names that fall together.
+    domains: FxHashMap<String, usize>,
     /// The number of the next made-up `log_xid`.
     next_xid: u64,
     /// What all cores publish.
@@ -46,6 +50,7 @@ pub struct Context {
 impl Context {
     /// A context at the beginning of the core's life.
     pub fn new(limits: Rc<Limits>, names: Rc<Names>, cores: Arc<[counters::Core]>, core: usize) -> Self {
+        let domains = names.domains.iter().rev().cloned().zip((0..names.domains.len()).rev()).collect();
         Self {
             now_ms: 0,
             limits,
@@ -57,6 +62,7 @@ impl Context {
             drain: None,
             core_bytes: 0,
             bus_bytes: 0,
+            domains,
             next_xid: 0,
             cores,
             core,
@@ -99,7 +105,7 @@ impl Context {
 
     /// The index of a bus domain that may be dialled.
     pub fn domain(&self, name: &str) -> Option<usize> {
-        self.names.domains.iter().position(|domain| domain == name)
+        self.domains.get(name).copied()
     }
 
     /// Queues a message for a list on the bus.

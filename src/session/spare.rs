@@ -1,9 +1,8 @@
 //! What a core keeps for reuse, so that a request in a steady flow allocates nothing: buffers, books, and the strings that
 //! recur. Every kind is bounded; what is beyond its bound goes back to the allocator.
 
+use std::collections::HashMap;
 use std::rc::Rc;
-
-use rustc_hash::FxHashMap;
 
 use super::book::Open;
 
@@ -70,9 +69,10 @@ impl Spare {
     }
 }
 
-/// Strings that recur, each held once.
+/// Strings that recur, each held once. Clients choose them, so that the hash has a secret: with one that is known they could
+/// make all of them fall together.
 #[derive(Debug, Default)]
-pub struct Names(FxHashMap<Box<str>, Rc<str>>);
+pub struct Names(HashMap<Box<str>, Rc<str>>);
 
 impl Names {
     /// What `make` once made of `name`.

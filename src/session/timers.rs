@@ -41,7 +41,10 @@ impl Client {
                 }
                 if let Some(since_ms) = self.gap_since_ms() {
                     if let Some(drain) = &cx.drain {
-                        due = due.min(drain.next_look_ms(since_ms, cx.now_ms));
+                        // In line, or with its turn, it is not forgotten.
+                        if !self.in_line && !self.has_turn {
+                            due = due.min(drain.quiet_at_ms(since_ms));
+                        }
                     } else if limits.idle_timeout_ms > 0 {
                         due = due.min(since_ms + limits.idle_timeout_ms);
                     }
@@ -137,14 +140,39 @@ impl Client {
     /// Whether an open client is to be judged. During a drain it takes its turn for that.
     fn is_judgement_due(&mut self, cx: &mut Context) -> bool {
         let now_ms = cx.now_ms;
-        if let Some(since_ms) = self.gap_since_ms() {
-            self.has_turn = self.has_turn || cx.drain.as_mut().is_some_and(|drain| drain.take_turn(since_ms, now_ms));
+        if let (Some(since_ms), Some(drain)) = (self.gap_since_ms(), &mut cx.drain)
+            && !self.in_line
+            && !self.has_turn
+            && drain.is_quiet(since_ms, now_ms)
+        {
+            self.has_turn = !drain.has_line() && drain.take_turn(since_ms, now_ms);
+            if !self.has_turn {
+                self.in_line = true;
+                drain.line_up(self.slot);
+            }
         }
         self.has_turn
             || self.is_idle_for_too_long(cx)
             || now_ms >= self.delivery_due_ms(cx)
             || self.pong_due_ms(cx).is_some_and(|due_ms| now_ms >= due_ms)
             || self.message_due_ms(cx).is_some_and(|due_ms| now_ms >= due_ms)
+    }
+
+    /// It is first in line: takes its turn, if it is still at a gap. False where the pace does not allow it yet.
+    pub(super) fn take_turn(&mut self, cx: &mut Context) -> bool {
+        let was_in_line = std::mem::take(&mut self.in_line);
+        if let (Some(since_ms), Some(drain)) = (self.gap_since_ms(), &mut cx.drain)
+            && was_in_line
+            && drain.is_quiet(since_ms, cx.now_ms)
+        {
+            if !drain.take_turn(since_ms, cx.now_ms) {
+                self.in_line = true;
+                return false;
+            }
+            self.has_turn = true;
+            self.ask(cx);
+        }
+        true
     }
 
     fn is_idle_for_too_long(&self, cx: &Context) -> bool {

@@ -12,6 +12,7 @@ mod edges;
 mod handshakes;
 mod limits;
 mod losses;
+mod pendings;
 mod random;
 mod spare;
 mod transcripts;

@@ -61,8 +61,8 @@ planted! {
         "src/session/threads.rs", "self.table[turn.at].has_turn = false;\n        self.turn(turn.at);" => "self.table[turn.at].has_turn = false;";
     "forgotten-answers": "a conversation that is over is found again as long as its place is there",
         "src/session/conversations.rs", ".filter(|(_, conversation)| !conversation.forgotten)" => "";
-    "youngest-ends": "of equal threadTraces among many requests the youngest ends",
-        "src/session/pendings.rs", "of_trace.map(|(.., at)| *at).next()" => "of_trace.map(|(.., at)| *at).last()";
+    "youngest-ends": "of a CONNECT and a request of one threadTrace, among many, the younger ends",
+        "src/session/pendings.rs", "chain(connects).min()" => "chain(connects).max()";
     "ended-is-indexed": "a request that has ended is found again among many",
         "src/session/pendings.rs", "index.remove(&key(at, &ended));" => "";
     "pack-loses-names": "a table of names that is packed knows where the names stood before",
@@ -96,6 +96,12 @@ planted! {
         "src/session/clients.rs", "cx.output.half_close.push(slot);" => "";
     "resumed-late": "who waits for the core's bytes is not looked at again by the tick",
         "src/session/clients.rs", "for slot in self.paused.clone() {" => "for slot in self.paused.clone().into_iter().skip(1) {";
+    "paused-forgotten": "who waits for the core's bytes alone is not looked at when there is room again",
+        "src/session/clients.rs", "self.looks_at_paused |= client.paused && cx.is_core_full();" => "";
+    "line-forgotten": "who was first in a drain's line when the pace did not allow its turn has lost its place",
+        "src/session/clients.rs", "drain.back_to_front(slot);" => "let _ = drain;";
+    "line-lets-nobody-back": "who left its gap while it stood in a drain's line is not let in again",
+        "src/session/timers.rs", "let was_in_line = std::mem::take(&mut self.in_line);" => "let was_in_line = self.in_line;";
     "push-sent-twice": "messages written while others are unconfirmed are written again",
         "src/bus/outbox.rs", "        self.used.extend(self.waiting.drain(..).map(|push| push.message));"
         => "        if self.sent.len() < 4 {\n            self.waiting.clear();\n        }";

@@ -119,7 +119,7 @@ impl World {
 
     pub(super) fn tick(&mut self) {
         checks::tell_halves(&mut self.oracle, &self.clients);
-        let paused: Vec<u32> = self.clients.paused().to_vec();
+        let paused: Vec<u32> = self.clients.paused().iter().copied().collect();
         self.call(Clients::tick);
         let core_full = self.clients.context.is_core_full();
         self.oracle.tick(&self.clients.context.output.look);
