@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::client::{Class, Client, Stage};
 use super::context::Context;
+use super::holders::Holding;
 use super::limits::Limits;
 use super::output::{Level, Output, SlotIndex};
 use crate::bus::outbox::Ticket;
@@ -325,12 +326,14 @@ impl Clients {
     fn cut_largest(&mut self) {
         let (cx, bytes_max) = (&self.context, self.context.limits.core_bytes_max);
         let clients = || self.slots.iter().filter_map(|slot| slot.client.as_deref());
-        let closing: usize = clients().filter(|c| !matches!(c.stage, Stage::Open)).map(|c| c.bytes()).sum();
-        let is_over = |bytes: u64| bytes > bytes_max;
-        let largest = if is_over(cx.core_bytes.saturating_sub(closing as u64)) {
-            clients().filter(|c| matches!(c.stage, Stage::Open)).max_by_key(|c| c.bytes())
-        } else if is_over(cx.core_bytes) {
-            clients().filter(|c| c.has_had_its_time(cx)).max_by_key(|c| c.bytes())
+        let has_had_its_time = |c: &&Client| c.has_had_its_time(cx);
+        let largest = if cx.core_bytes.saturating_sub(cx.holders.others_bytes()) > bytes_max {
+            // Where nobody holds much, everybody is asked.
+            let smaller = || clients().filter(|c| matches!(c.stage, Stage::Open)).max_by_key(|c| c.bytes());
+            cx.holders.largest_open().and_then(|slot| self.client(slot)).or_else(smaller)
+        } else if cx.core_bytes > bytes_max {
+            let smaller = || clients().filter(has_had_its_time).max_by_key(|c| c.bytes());
+            cx.holders.others().filter_map(|slot| self.client(slot)).find(has_had_its_time).or_else(smaller)
         } else {
             None
         };
@@ -463,8 +466,10 @@ pub(super) fn slot_of(thread: &memmem::Finder<'_>, text: &[u8]) -> Option<SlotIn
 fn count(client: &mut Client, cx: &mut Context) {
     let bytes = client.bytes();
     cx.core_bytes = cx.core_bytes + bytes as u64 - client.counted_bytes as u64;
-    client.counted_bytes = bytes;
     let class = client.class();
+    let was = Holding { open: client.class.is_some(), bytes: client.counted_bytes };
+    cx.holders.changed(client.slot, was, Holding { open: class.is_some(), bytes });
+    client.counted_bytes = bytes;
     let handshaking = matches!(client.stage, Stage::Handshake(_));
     let books = (client.book.pending() as u32, client.book.sessions() as u32);
     let counts = cx.counts();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::holders::Holders;
 use super::limits::{Limits, Names};
 use super::output::Output;
 use super::spare::Spare;
@@ -35,6 +36,8 @@ pub struct Context {
     pub drain: Option<Drain>,
     /// Bytes held for all clients.
     pub core_bytes: u64,
+    /// Who holds most of them.
+    pub(super) holders: Holders,
     /// Bytes of bus messages that wait for their link; set by the shell.
     pub bus_bytes: u64,
     /// The index of each bus domain. The operator names them, so that no secret is needed against names that fall together.
@@ -61,6 +64,7 @@ impl Context {
             spare: Spare::default(),
             drain: None,
             core_bytes: 0,
+            holders: Holders::default(),
             bus_bytes: 0,
             domains,
             next_xid: 0,

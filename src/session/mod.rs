@@ -11,6 +11,7 @@
 //! - [`book`]: the conversations of one client: each is a [`conversation`], with its [`pendings`]; what waits stands with its
 //!   thread in [`threads`]
 //! - [`context`]: what all clients of a core share
+//! - `holders`: who holds most of the core's bytes
 //! - [`outbound`]: frames that the kernel has not taken
 //! - [`spare`]: memory for the next request
 
@@ -28,6 +29,7 @@ pub mod context;
 pub mod conversation;
 mod conversations;
 mod failing;
+mod holders;
 pub mod limits;
 pub mod outbound;
 pub mod output;

@@ -89,6 +89,12 @@ planted! {
         "src/session/closing.rs", "counters::add(&cx.counts().crossed_close, 1);" => "counters::add(&cx.counts().crossed_close, 2);";
     "cuts-smallest": "over core_bytes_max the smallest holder is closed",
         "src/session/clients.rs", "Stage::Open)).max_by_key(|c| c.bytes())" => "Stage::Open)).min_by_key(|c| c.bytes())";
+    "cuts-smallest-listed": "over core_bytes_max the smallest of those who hold much is closed",
+        "src/session/holders.rs", "self.open.last()" => "self.open.first()";
+    "holders-left-behind": "who held much once stays on the list of those who do",
+        "src/session/holders.rs", "list.remove(&(bytes, slot));" => "";
+    "closing-counts-as-open": "the bytes of who begins to close are still counted as an open client's",
+        "src/session/holders.rs", "if !open {\n                let others_bytes" => "if !open && !here {\n                let others_bytes";
     "slow-too-late": "a slow consumer may have ten bytes more unsent",
         "src/session/client.rs", "let slow = self.outbound.bytes() > cx.limits.outbound_bytes_max;"
         => "let slow = self.outbound.bytes() > cx.limits.outbound_bytes_max + 10;";
