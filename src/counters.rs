@@ -133,12 +133,19 @@ pub enum LinkState {
     Up = 1,
     /// It was up, or was tried, and is being tried again.
     Away = 2,
+    /// Both directions work, and Redis refuses every push.
+    Refusing = 3,
 }
 
 impl LinkState {
+    /// Whether there are connections, whatever Redis says on them.
+    pub fn is_linked(self) -> bool {
+        matches!(self, Self::Up | Self::Refusing)
+    }
+
     /// The word for `/status`.
     pub fn name(self) -> &'static str {
-        ["connecting", "up", "away"][self as usize]
+        ["connecting", "up", "away", "refusing"][self as usize]
     }
 }
 
@@ -170,6 +177,11 @@ pub struct Core {
     pub bus_away_since_ms: AtomicU64,
     /// Milliseconds since the process began from which on the primary domain's Redis has refused every push; 0 while it takes them.
     pub bus_refused_since_ms: AtomicU64,
+    /// How long the primary domain's Redis had confirmed nothing of what it was given, as of the last tick, ms; 0 where nothing
+    /// waits. A duration, so that a standstill of our own is not taken for one of Redis'.
+    pub bus_silent_ms: AtomicU64,
+    /// Why the primary domain's links are of no use, in the words of Redis or the host, and the remedy; empty while they are of use.
+    pub bus_trouble: Mutex<String>,
     /// The kernel's number of the core's thread; 0 until it runs.
     pub thread: AtomicI32,
     /// How much time the core was given since its loop last turned, milliseconds. Written by the watchdog.
@@ -230,6 +242,7 @@ impl Core {
         match self.bus.load(Relaxed) {
             0 => LinkState::Connecting,
             1 => LinkState::Up,
+            3 => LinkState::Refusing,
             _ => LinkState::Away,
         }
     }

@@ -34,8 +34,8 @@ pub(super) fn answer(view: &View, method: &Method, path: &str) -> Response<Full<
     let now_ms = view.shared.now_ms();
     let (code, body) = match path {
         "/" => (StatusCode::OK, Body { kind: "text/html; charset=utf-8", text: page::render(view, now_ms) }),
-        "/healthz" => judge(health::health(&view.shared)),
-        "/readyz" => judge(health::readiness(&view.shared, now_ms, view.options.ready_bus_grace_seconds)),
+        "/healthz" => judge(view, &health::health(&view.shared)),
+        "/readyz" => judge(view, &health::readiness(&view.shared, now_ms, view.options.ready_bus_grace_seconds)),
         "/status" => match serde_json::to_string(&status::Status::of(view, now_ms)) {
             Ok(text) => (StatusCode::OK, Body { kind: "application/json", text }),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Body::line(error.to_string())),
@@ -49,9 +49,9 @@ pub(super) fn answer(view: &View, method: &Method, path: &str) -> Response<Full<
     respond(code, body)
 }
 
-fn judge(verdict: Verdict) -> (StatusCode, Body) {
+fn judge(view: &View, verdict: &Verdict) -> (StatusCode, Body) {
     let code = if verdict.good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Body::line(verdict.why))
+    (code, Body::line(verdict.told(&view.shared)))
 }
 
 fn respond(code: StatusCode, body: Body) -> Response<Full<Bytes>> {

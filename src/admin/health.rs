@@ -3,25 +3,42 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::counters::{Core, LinkState};
+use super::status::held;
+use crate::counters::Core;
 use crate::process::phase::{Phase, Shared};
 
 /// A core whose loop has not turned for so much of the time that it was given is not healthy. Half of the 10 s after which the
 /// process gives such a core up: the balancer should know first. A starved core is healthy: to restart it would help nobody.
 pub(super) const GIVEN_MAX_MS: u64 = 5_000;
 
+/// A Redis that has not answered for so long hangs: an answer takes less than a millisecond.
+const SILENT_SAID_MS: u64 = 1_000;
+
 /// A yes or no and its reason.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Whether the answer is 200; else 503.
     pub good: bool,
-    /// One line.
+    /// One line, fit for anybody: a core gives it to whoever asks for `health_path`.
     pub why: String,
+    /// The place among the cores of the one whose bus is in trouble.
+    pub core: Option<usize>,
 }
 
 impl Verdict {
     fn no(why: String) -> Self {
-        Self { good: false, why }
+        Self { good: false, why, core: None }
+    }
+
+    /// The same, about the bus of the core at place `core`.
+    fn of(self, core: usize) -> Self {
+        Self { core: Some(core), ..self }
+    }
+
+    /// The line for the operator: with what Redis or the host says, and the remedy. Takes a lock: not for a core.
+    pub(super) fn told(&self, shared: &Shared) -> String {
+        let trouble = self.core.map(|core| held(&shared.cores[core].bus_trouble).clone()).unwrap_or_default();
+        if trouble.is_empty() { self.why.clone() } else { format!("{}: {trouble}", self.why) }
     }
 }
 
@@ -39,10 +56,11 @@ pub fn health(shared: &Shared) -> Verdict {
             return Verdict::no(format!("core {} has not turned for {} s", core.cpu, given_ms / 1000));
         }
     }
-    Verdict { good: true, why: format!("every core turns ({})", shared.cores.len()) }
+    Verdict { good: true, why: format!("every core turns ({})", shared.cores.len()), core: None }
 }
 
-/// Good only when Serving, with every core turning, its links up and its pushes taken, or that not so for less than the grace.
+/// Good only when Serving, with every core turning, its links up, its pushes taken and answered, or that not so for less than the
+/// grace.
 pub fn readiness(shared: &Shared, now_ms: u64, ready_bus_grace_seconds: u64) -> Verdict {
     let phase = shared.phase();
     if phase != Phase::Serving {
@@ -53,22 +71,25 @@ pub fn readiness(shared: &Shared, now_ms: u64, ready_bus_grace_seconds: u64) -> 
         return health;
     }
     let mut forgiven = None;
-    for core in shared.cores.iter() {
+    for (index, core) in shared.cores.iter().enumerate() {
         let refused_since_ms = Some(core.bus_refused_since_ms.load(Relaxed)).filter(|&since_ms| since_ms > 0);
-        let (what, since_ms) = if core.bus_state() != LinkState::Up {
+        let silent_ms = core.bus_silent_ms.load(Relaxed);
+        let (what, since_ms) = if !core.bus_state().is_linked() {
             if !core.bus_ever_up.load(Relaxed) {
-                return Verdict::no(format!("core {} has not reached the bus yet", core.cpu));
+                return Verdict::no(format!("core {} has not reached the bus yet", core.cpu)).of(index);
             }
             // The state and its time are two stores: 0 here means that the links went away, or came back, just now.
             let away_since_ms = match core.bus_away_since_ms.load(Relaxed) {
                 0 => now_ms,
                 since_ms => since_ms,
             };
-            // Who refused every push before it went away has been of no use for longer.
+            // Who refused every push, or was silent, before it went away has been of no use for longer.
             let since_ms = refused_since_ms.map_or(away_since_ms, |since_ms| since_ms.min(away_since_ms));
-            ("the bus links have been away", since_ms)
+            ("the bus links have been away", since_ms.min(now_ms.saturating_sub(silent_ms)))
         } else if let Some(since_ms) = refused_since_ms {
             ("the bus has refused every push", since_ms)
+        } else if silent_ms >= SILENT_SAID_MS {
+            ("the bus hangs: Redis has answered nothing of what it was given", now_ms.saturating_sub(silent_ms))
         } else {
             continue;
         };
@@ -79,9 +100,12 @@ pub fn readiness(shared: &Shared, now_ms: u64, ready_bus_grace_seconds: u64) -> 
             lost_ms / 1000,
         );
         if lost_ms >= ready_bus_grace_seconds.saturating_mul(1000) {
-            return Verdict::no(line);
+            return Verdict::no(line).of(index);
         }
-        forgiven.get_or_insert(line);
+        forgiven.get_or_insert((line, index));
     }
-    Verdict { good: true, why: forgiven.map_or_else(|| "serving".into(), |line| format!("serving, but {line}")) }
+    match forgiven {
+        None => Verdict { good: true, why: "serving".into(), core: None },
+        Some((line, index)) => Verdict { good: true, why: format!("serving, but {line}"), core: Some(index) },
+    }
 }

@@ -219,7 +219,13 @@ fn links(cores: &[Core], domain: &str) -> Metric {
         samples.push(sample(core, domain, core.bus_state()));
         samples.extend(held(&core.other_domains).iter().map(|(domain, state)| sample(core, domain, *state)));
     }
-    Metric { name: "bus_up", is_gauge: true, help: "1 while the links to the domain are up.", unit: None, samples }
+    Metric {
+        name: "bus_up",
+        is_gauge: true,
+        help: "1 while the links to the domain are up and Redis takes pushes.",
+        unit: None,
+        samples,
+    }
 }
 
 fn limits(cores: &[Core]) -> Metric {

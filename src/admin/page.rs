@@ -52,7 +52,8 @@ pub(super) fn render(view: &View, now_ms: u64) -> String {
     );
     for (name, verdict) in [("Ready", ready), ("Healthy", health)] {
         let (class, word) = if verdict.good { ("good", "yes") } else { ("bad", "no") };
-        let _ = write!(out, "<p>{name}: <b class=\"{class}\">{word}</b> ({})</p>", Escaped(&verdict.why));
+        let _ =
+            write!(out, "<p>{name}: <b class=\"{class}\">{word}</b> ({})</p>", Escaped(&verdict.told(&view.shared)));
     }
     drain(&mut out, &status);
     cores(&mut out, &status);

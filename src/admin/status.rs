@@ -83,7 +83,7 @@ pub(super) struct CoreStatus<'a> {
 pub(super) struct Bus<'a> {
     /// The domain's name.
     pub domain: std::borrow::Cow<'a, str>,
-    /// connecting, up or away.
+    /// connecting, up, away, or refusing: connected, and Redis refuses every push.
     pub state: &'static str,
 }
 

@@ -127,6 +127,40 @@ fn readyz_forgives_a_lost_bus_for_the_grace_and_one_never_reached_not_at_all() {
 }
 
 #[test]
+fn readyz_says_no_to_a_bus_that_has_been_silent_for_the_grace_and_counts_on_from_there_when_it_is_lost() {
+    let shared = serving();
+    let now_ms = 1_000_000;
+    let core = &shared.cores[1];
+    set(&core.bus_silent_ms, 999);
+    assert_eq!(readiness(&shared, now_ms, 10).why, "serving", "an answer may take its time");
+    set(&core.bus_silent_ms, 9_999);
+    let verdict = readiness(&shared, now_ms, 10);
+    assert!(verdict.good && verdict.why.starts_with("serving, but core 2: the bus hangs"), "{verdict:?}");
+    set(&core.bus_silent_ms, 10_000);
+    assert!(!readiness(&shared, now_ms, 10).good);
+    core.bus.store(LinkState::Away as u8, Relaxed);
+    core.bus_away_since_ms.store(now_ms, Relaxed);
+    assert!(!readiness(&shared, now_ms, 10).good, "it has been of no use for longer than it has been away");
+}
+
+#[test]
+fn readyz_and_the_page_say_what_redis_says_and_what_a_core_gives_to_anybody_does_not() {
+    let shared = Arc::new(serving());
+    let second = &shared.cores[1];
+    second.bus.store(LinkState::Refusing as u8, Relaxed);
+    second.bus_refused_since_ms.store(shared.now_ms(), Relaxed);
+    "OOM no memory; raise maxmemory".clone_into(&mut second.bus_trouble.lock().unwrap());
+    let public = readiness(&shared, shared.now_ms(), 10);
+    assert!(public.good && !public.why.contains("OOM"), "{public:?}");
+    let admin = listen(&shared);
+    let (code, told) = get(&admin, "/readyz");
+    assert!(code == 200 && told.contains("refused every push") && told.contains(": OOM no memory; raise"), "{told}");
+    assert!(get(&admin, "/").1.contains("OOM no memory"));
+    let status: Value = serde_json::from_str(&get(&admin, "/status").1).unwrap();
+    assert_eq!(status["cores"][1]["bus"][0]["state"], "refusing");
+}
+
+#[test]
 fn status_has_exactly_the_keys_of_the_contract() {
     let shared = Arc::new(serving());
     let admin = listen(&shared);

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use super::connection::{Greeted, Input};
 use super::outbox::Answer;
+use super::refusals;
 use crate::core::Core;
 use crate::core::notify::Notify;
 use crate::core::stream::Stream;
@@ -67,6 +68,8 @@ pub(super) async fn push(core: &Rc<Core>, domain: usize, greeted: Greeted) -> io
     link.acks.stream.replace(Some(Rc::clone(&stream)));
     link.acks.wrote_ms.set(core.now_ms());
     link.acks.listening.set(false);
+    // Redis has answered a greeting.
+    link.silence.borrow_mut().answered(core.now_ms(), true);
     let broken: Rc<RefCell<Option<io::Error>>> = Rc::default();
     let listener = monoio::spawn({
         let (core, stream, broken) = (Rc::clone(core), Rc::clone(&stream), Rc::clone(&broken));
@@ -91,6 +94,8 @@ pub(super) async fn push(core: &Rc<Core>, domain: usize, greeted: Greeted) -> io
             let mut outbox = link.outbox.borrow_mut();
             (outbox.len(), outbox.write(&mut batch))
         };
+        // Before the kernel has taken it: where Redis reads nothing any more, that may never be.
+        link.silence.borrow_mut().wrote(core.now_ms());
         core.clients(|clients| link.outbox.borrow_mut().take_used().for_each(|buffer| clients.recycle(buffer)));
         counters::add(&core.counts().bus_pushes, messages as u64);
         counters::add(&core.counts().bus_commands, commands as u64);
@@ -134,7 +139,11 @@ fn catch_up(core: &Rc<Core>, domain: usize, stream: &Stream) -> io::Result<()> {
     if link.outbox.borrow().unconfirmed() < UNCONFIRMED_FEW && !paused {
         return Ok(());
     }
-    let Some(mut input) = link.acks.input.take() else { return Ok(()) };
+    let Some(mut input) = link.acks.input.take() else {
+        // The listener has it, and has not had its turn: it may be about to hear of the end.
+        let ended = paused && stream.is_broken();
+        return if ended { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) };
+    };
     let read = loop {
         match input.try_fill(stream).and_then(|more| confirm(core, domain, &mut input).map(|()| more)) {
             Ok(more) if more && paused => {}
@@ -149,12 +158,14 @@ fn catch_up(core: &Rc<Core>, domain: usize, stream: &Stream) -> io::Result<()> {
 /// Takes the confirmations that are complete; tells the clients of refused pushes.
 fn confirm(core: &Rc<Core>, domain: usize, input: &mut Input) -> io::Result<()> {
     let mut refused = Vec::new();
+    let mut answered = false;
     while let Some(token) = input.next()? {
+        answered = true;
         match core.links[domain].outbox.borrow_mut().answer(&token) {
             Some(Answer::Done) => {
                 if core.links[domain].refusals.borrow_mut().taken() {
                     tracing::info!("bus: {} takes pushes again", core.domain_name(domain));
-                    publish(core, domain);
+                    core.publish_link(domain);
                 }
             }
             Some(Answer::Deleted) => {}
@@ -163,11 +174,15 @@ fn confirm(core: &Rc<Core>, domain: usize, input: &mut Input) -> io::Result<()> 
             None => return Err(io::Error::new(io::ErrorKind::InvalidData, "Redis answered what was not asked")),
         }
     }
+    if answered {
+        let is_confirmed = core.links[domain].outbox.borrow().is_confirmed();
+        core.links[domain].silence.borrow_mut().answered(core.now_ms(), is_confirmed);
+    }
     for (tickets, text) in refused {
         counters::add(&core.counts().bus_pushes_refused, 1);
-        if core.links[domain].refusals.borrow_mut().refused(core.now_ms()) {
-            tracing::warn!("bus: {} refused a push: {text}", core.domain_name(domain));
-            publish(core, domain);
+        if core.links[domain].refusals.borrow_mut().refused(core.now_ms(), &text) {
+            tracing::warn!("bus: {} refused a push: {}", core.domain_name(domain), refusals::explain(&text));
+            core.publish_link(domain);
         } else {
             tracing::debug!("bus: {} refused a push: {text}", core.domain_name(domain));
         }
@@ -176,11 +191,4 @@ fn confirm(core: &Rc<Core>, domain: usize, input: &mut Input) -> io::Result<()> 
         core.clients(|clients| tickets.into_iter().for_each(|ticket| clients.push_failed(ticket, &text)));
     }
     Ok(())
-}
-
-/// Shows `/readyz` since when the primary domain's Redis has refused every push.
-fn publish(core: &Core, domain: usize) {
-    if domain == 0 {
-        counters::set(&core.published().bus_refused_since_ms, core.links[0].refusals.borrow().since_ms());
-    }
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use monoio::buf::IoBufMut;
 
 use super::link::LinkOptions;
+use super::refusals;
 use super::resp::{self, Token};
 use super::stranger;
 use crate::core::stream::Stream;
@@ -167,7 +168,10 @@ async fn reply(input: &mut Input, stream: &Stream, what: &str, mut visit: impl F
         left -= 1;
         match token {
             Token::Error(text) => {
-                let text = format!("Redis refused {what}: {}", String::from_utf8_lossy(text));
+                let word = String::from_utf8_lossy(text);
+                // What it does not know or cannot parse is a matter of its version, and the caller's.
+                let why = if word.starts_with("ERR ") { word.into_owned() } else { refusals::explain(&word) };
+                let text = format!("Redis refused {what}: {why}");
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
             }
             Token::Array(n) => left += n,

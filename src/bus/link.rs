@@ -15,7 +15,8 @@ use super::acks::{self, Acks};
 use super::connection::{self, Greeted, Input};
 use super::inbox::{Inbox, Unexpected};
 use super::outbox::{Outbox, Push};
-use super::refusals::Refusals;
+use super::refusals::{self, Refusals};
+use super::silence::Silence;
 use crate::core::Core;
 use crate::core::notify::Notify;
 use crate::core::stream::Stream;
@@ -57,6 +58,10 @@ pub struct Link {
     pub(super) acks: Acks,
     /// Whether Redis takes pushes.
     pub(super) refusals: RefCell<Refusals>,
+    /// How long Redis has confirmed nothing.
+    pub(super) silence: RefCell<Silence>,
+    /// Why a link could not be opened last, or was given up by Redis.
+    trouble: RefCell<String>,
     /// The link that pushes.
     push: Cell<LinkState>,
     /// The link that pops; `Up` where there is none.
@@ -80,6 +85,8 @@ impl Link {
             wake: Notify::default(),
             acks: Acks::default(),
             refusals: RefCell::default(),
+            silence: RefCell::default(),
+            trouble: RefCell::default(),
             push: Cell::new(LinkState::Connecting),
             pop: Cell::new(if domain == 0 { LinkState::Connecting } else { LinkState::Up }),
             started: Cell::new(false),
@@ -119,6 +126,10 @@ impl Link {
 
     /// Time has passed: a link that has been quiet is listened to, and probed after a while.
     pub fn tick(&self, core: &Core) {
+        let silent_ms = self.silence.borrow_mut().tick(core.now_ms());
+        if self.domain == 0 {
+            counters::set(&core.published().bus_silent_ms, silent_ms);
+        }
         if !self.started.get() || self.push.get() != LinkState::Up {
             return;
         }
@@ -164,6 +175,27 @@ impl Link {
             (LinkState::Up, LinkState::Up) => LinkState::Up,
             (LinkState::Away, _) | (_, LinkState::Away) => LinkState::Away,
             _ => LinkState::Connecting,
+        }
+    }
+
+    /// The same, and whether Redis takes pushes.
+    pub fn shown_state(&self) -> LinkState {
+        match self.state() {
+            LinkState::Up if self.refused_since_ms() > 0 => LinkState::Refusing,
+            state => state,
+        }
+    }
+
+    /// Since when Redis has refused every push, ms; 0 = it takes them, as far as is known.
+    pub fn refused_since_ms(&self) -> u64 {
+        self.refusals.borrow().since_ms()
+    }
+
+    /// Why the links are of no use, with the remedy; empty while they are of use.
+    pub fn trouble(&self) -> String {
+        match self.state() {
+            LinkState::Up => self.refusals.borrow().why().unwrap_or_default(),
+            _ => self.trouble.borrow().clone(),
         }
     }
 }
@@ -245,6 +277,7 @@ async fn connect(core: &Rc<Core>, domain: usize, half: Half, is_up: bool) -> Opt
             }
         }
         failures = failures.saturating_add(1);
+        text.clone_into(&mut link.trouble.borrow_mut());
         core.resolver.resolve_again();
         set_state(core, domain, half, LinkState::Away);
         if half == Half::Push {
@@ -272,6 +305,7 @@ fn is_refusal(error: &io::Error) -> bool {
 /// A link ended. One that did so at once, or by a refusal, is given a pause, and the bus counts as away meanwhile.
 async fn ended(core: &Rc<Core>, domain: usize, half: Half, began_ms: u64, error: &io::Error) {
     if is_refusal(error) {
+        *core.links[domain].trouble.borrow_mut() = error.to_string();
         set_state(core, domain, half, LinkState::Away);
         sleep(Duration::from_millis(core.link_options.backoff_max_ms)).await;
     } else {
@@ -375,9 +409,10 @@ async fn pop(core: &Rc<Core>, greeted: Greeted, refused: &mut bool) -> io::Error
 /// Hands on the messages that are complete.
 fn deliver(core: &Rc<Core>, inbox: &mut Inbox, input: &mut Input) -> io::Result<()> {
     let unexpected = |error| match error {
-        Unexpected::Refused(text) => {
-            io::Error::new(io::ErrorKind::PermissionDenied, format!("Redis refused a pop: {text}"))
-        }
+        Unexpected::Refused(text) => io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("Redis refused a pop: {}", refusals::explain(&text)),
+        ),
         Unexpected::Shape => io::Error::new(io::ErrorKind::InvalidData, "Redis answered what was not asked"),
     };
     loop {

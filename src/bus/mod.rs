@@ -1,6 +1,6 @@
 //! The OpenSRF bus: Redis lists. A core has one address, a link that pops it, and a link that pushes.
 //!
-//! `resp`, `inbox`, `outbox`, `refusals` and `stranger` are pure: bytes go in, bytes and decisions come out. `link`, `acks` and `connection` are their
+//! `resp`, `inbox`, `outbox`, `refusals`, `silence` and `stranger` are pure: bytes go in, bytes and decisions come out. `link`, `acks` and `connection` are their
 //! shell on the core's ring. `address_file` and `embedded` never run on a core.
 //! Never: a second connection for a client, a push sent twice, a wait on Redis that blocks the core.
 
@@ -13,6 +13,7 @@ pub mod link;
 pub mod outbox;
 pub mod refusals;
 pub mod resp;
+pub mod silence;
 pub mod stranger;
 #[cfg(test)]
 mod tests;

@@ -5,11 +5,43 @@
 /// How often Redis is asked whether it takes pushes again, ms.
 const PROBE_MS: u64 = 1_000;
 
+/// What Redis' errors begin with, and what an operator can do about each.
+const REMEDIES: [(&str, &str); 10] = [
+    ("OOM", "raise Redis' maxmemory, or find what fills it (`redis-cli --bigkeys`)"),
+    ("MISCONF", "free or mend the disk that Redis saves to, or set its stop-writes-on-bgsave-error to no"),
+    (
+        "READONLY",
+        "this Redis is a replica: promote it, or let domain or bus_domain_address name the one that takes writes",
+    ),
+    ("NOPERM", "give the account the rights of OpenSRF's own ACL; `evergate check` shows which it lacks"),
+    ("NOAUTH", "compare username and passwd with Redis' ACL; `evergate check` tests them"),
+    ("WRONGPASS", "compare username and passwd with Redis' ACL; `evergate check` tests them"),
+    ("WRONGTYPE", "the key is no list: see who else writes to it, and delete it"),
+    ("LOADING", "Redis is reading its data from disk: wait, or look into its log"),
+    ("BUSY", "a script keeps Redis busy: `SCRIPT KILL`"),
+    ("NOREPLICAS", "bring its replicas back, or lower Redis' min-replicas-to-write"),
+];
+/// Where Redis says something else.
+const REMEDY: &str = "see Redis' log; `evergate check` shows what the account may do";
+
+/// What is likely to mend what Redis refuses with `error`.
+pub fn remedy(error: &str) -> &'static str {
+    let code = error.split(' ').next().unwrap_or_default();
+    REMEDIES.iter().find(|(begins, _)| *begins == code).map_or(REMEDY, |(_, remedy)| remedy)
+}
+
+/// `error`, in Redis' own words, and what is likely to mend it.
+pub fn explain(error: &str) -> String {
+    format!("{}; {}", error.trim_end_matches('.'), remedy(error))
+}
+
 /// What is known of the pushes on one link. It outlasts the connection: a new one that takes no pushes is no better.
 #[derive(Debug, Default)]
 pub struct Refusals {
     /// When a push was refused first, with none taken since, ms.
     since_ms: Option<u64>,
+    /// What Redis said to the last that it refused.
+    error: String,
     /// Something was refused that is no push.
     doubted: bool,
     /// When Redis was asked last, ms.
@@ -20,15 +52,19 @@ impl Refusals {
     /// Redis took a push. Says whether it had refused them before.
     pub fn taken(&mut self) -> bool {
         self.doubted = false;
+        self.error.clear();
         self.since_ms.take().is_some()
     }
 
-    /// Redis refused a push. Says whether it had taken the last one.
-    pub fn refused(&mut self, now_ms: u64) -> bool {
+    /// Redis refused a push with `error`. Says whether that is news: it had taken the last one, or refused it with another word.
+    pub fn refused(&mut self, now_ms: u64, error: &str) -> bool {
         self.doubted = false;
-        let is_first = self.since_ms.is_none();
+        let is_news = self.since_ms.is_none() || remedy(&self.error) != remedy(error);
         self.since_ms.get_or_insert(now_ms);
-        is_first
+        if is_news {
+            error.clone_into(&mut self.error);
+        }
+        is_news
     }
 
     /// Redis refused what a link that is idle is probed with. If the account may do so otherwise, as no error of the ACL says, it is
@@ -49,5 +85,10 @@ impl Refusals {
     /// Since when Redis has refused every push, ms; 0 = it takes them, as far as is known.
     pub fn since_ms(&self) -> u64 {
         self.since_ms.map_or(0, |since_ms| since_ms.max(1))
+    }
+
+    /// Why it refuses them, in its own words, and what is likely to mend it; `None` while it takes them.
+    pub fn why(&self) -> Option<String> {
+        self.since_ms.map(|_| explain(&self.error))
     }
 }

@@ -245,7 +245,8 @@ options! {
         bus_dead_seconds: u64 = SECONDS, "20", unit "seconds";
         /// Time after a reconnection at which requests pending when the link broke end with 503.
         bus_lost_reply_seconds: u64 = SECONDS, "30", unit "seconds";
-        /// Time without the bus after which `/readyz` says 503.
+        /// Time without the bus after which `/readyz` says 503: it is away, refuses every push, or answers nothing of what it
+        /// was given.
         ready_bus_grace_seconds: u64 = SECONDS_OR_OFF, "10", unit "seconds";
     }
     "Stopping" {

@@ -95,6 +95,8 @@ pub struct Core {
     shared: Arc<Shared>,
     /// A connection ended: one that could not be accepted may be now.
     freed: Notify,
+    /// The links are not shown as they are.
+    unpublished: Cell<bool>,
     /// The state of a small random generator, for jitter.
     random: Cell<u64>,
 }
@@ -149,6 +151,7 @@ impl Core {
             settings,
             shared: Arc::clone(&options.shared),
             freed: Notify::default(),
+            unpublished: Cell::new(false),
             random: Cell::new(seed | 1),
         })
     }
@@ -301,21 +304,45 @@ impl Core {
             clients.context.accepting[domain] = state != LinkState::Away;
             clients.context.bus_ever_up |= domain == 0 && state == LinkState::Up;
         });
-        let published = self.published();
         if domain == 0 {
-            published.bus.store(state as u8, Relaxed);
+            let published = self.published();
             if state == LinkState::Up {
                 published.bus_ever_up.store(true, Relaxed);
                 published.bus_away_since_ms.store(0, Relaxed);
             } else if published.bus_away_since_ms.load(Relaxed) == 0 {
                 published.bus_away_since_ms.store(self.shared.now_ms().max(1), Relaxed);
             }
-        } else if let Ok(mut others) = published.other_domains.try_lock() {
-            *others = self.links[1..]
-                .iter()
-                .filter(|link| link.is_started())
-                .map(|link| (self.domain_name(link.domain).to_owned(), link.state()))
-                .collect();
         }
+        self.publish_link(domain);
+    }
+
+    /// Shows the admin page how the links of `domain` are.
+    pub fn publish_link(&self, domain: usize) {
+        let (link, published) = (&self.links[domain], self.published());
+        if domain == 0 {
+            published.bus.store(link.shown_state() as u8, Relaxed);
+            counters::set(&published.bus_refused_since_ms, link.refused_since_ms());
+        }
+        self.unpublished.set(true);
+        self.publish_words();
+    }
+
+    /// Shows what takes a lock, unless it has been shown. Where the admin page is just reading, the next tick tries again.
+    pub fn publish_words(&self) {
+        if !self.unpublished.get() {
+            return;
+        }
+        let published = self.published();
+        let (Ok(mut trouble), Ok(mut others)) = (published.bus_trouble.try_lock(), published.other_domains.try_lock())
+        else {
+            return;
+        };
+        *trouble = self.links[0].trouble();
+        *others = self.links[1..]
+            .iter()
+            .filter(|link| link.is_started())
+            .map(|link| (self.domain_name(link.domain).to_owned(), link.shown_state()))
+            .collect();
+        self.unpublished.set(false);
     }
 }

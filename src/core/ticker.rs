@@ -57,6 +57,7 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
             log.flush();
         }
         core.links.iter().for_each(|link| link.tick(core));
+        core.publish_words();
         if core.settings.version() != settings_seen {
             settings_seen = core.settings.version();
             let limits = Rc::new(core.settings.limits());

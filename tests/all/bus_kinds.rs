@@ -50,10 +50,18 @@ fn a_node_whose_pushes_are_all_refused_is_not_ready_after_its_grace_and_ready_ag
     }
 }
 
-#[test]
-fn without_any_client_a_redis_that_cannot_write_to_its_disk_is_found_by_the_idle_probe() {
-    let redis = Redis::start();
-    let gateway = Gateway::serve(&redis, &["--ready-bus-grace-seconds", "1", "--bus-probe-seconds", "1"]);
+/// Has a Redis refuse every push in one way.
+type Refuse = fn(&Redis);
+
+fn no_memory(redis: &Redis) {
+    redis.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+}
+
+fn no_right(redis: &Redis) {
+    redis.command::<()>(&["ACL", "SETUSER", "gateway", "-rpush"]);
+}
+
+fn no_disk(redis: &Redis) {
     redis.command::<()>(&["CONFIG", "SET", "save", "3600 1"]);
     redis.lose_disk();
     until("it refuses to write", PATIENCE, || {
@@ -61,6 +69,63 @@ fn without_any_client_a_redis_that_cannot_write_to_its_disk_is_found_by_the_idle
         let _ = redis::cmd("BGSAVE").query::<String>(&mut redis.client("default"));
         redis.command::<String>(&["INFO", "persistence"]).contains("rdb_last_bgsave_status:err")
     });
+}
+
+fn no_master(redis: &Redis) {
+    redis.command::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
+}
+
+#[test]
+fn a_bus_that_refuses_pushes_is_shown_as_refusing_with_redis_own_word_and_the_remedy() {
+    for (refuse, word, remedy, state) in [
+        (no_memory as Refuse, "OOM", "maxmemory", "refusing"),
+        (no_right, "NOPERM", "evergate check", "refusing"),
+        (no_disk, "MISCONF", "disk", "refusing"),
+        // It closes the connections that wait for a pop, and lets none wait again.
+        (no_master, "READONLY", "replica", "away"),
+    ] {
+        let redis = Redis::start();
+        let gateway = Gateway::serve(&redis, &["--ready-bus-grace-seconds", "1", "--cores", "0"]);
+        let mut client = Client::connect(&gateway);
+        refuse(&redis);
+        client.request("opensrf.math", "t", 4, "add", "[1,2]");
+        client.until_status(503);
+        let bus = || gateway.status()["cores"][0]["bus"][0]["state"].clone();
+        until("it is shown", PATIENCE, || bus() == state);
+        until("not ready", PATIENCE, || gateway.http("GET", "/readyz").status == 503);
+        let told = gateway.http("GET", "/readyz").body;
+        let logged = gateway.until_logged("refused a push");
+        for line in [&told, &logged, &gateway.http("GET", "/").body] {
+            assert!(line.contains(word) && line.contains(remedy), "{word}, {remedy}: {line}");
+        }
+        assert!(gateway.metric("evergate_bus_up") < 0.5, "no use is made of it");
+    }
+}
+
+#[test]
+fn a_bus_that_refuses_the_account_says_so_on_the_page_and_to_the_probe_of_readiness() {
+    let redis = Redis::start();
+    redis.command::<()>(&["ACL", "SETUSER", "gateway", "resetpass", ">other"]);
+    let mut gateway = Setup::serve(&redis).flags(&["--cores", "0"]).start_unready();
+    until("why is told", PATIENCE, || {
+        gateway.try_http("GET", "/readyz").is_some_and(|answer| answer.body.contains("WRONGPASS"))
+    });
+    let told = gateway.http("GET", "/readyz");
+    assert!(
+        told.status == 503 && told.body.contains("evergate check") && !told.body.contains("-test"),
+        "{}",
+        told.body
+    );
+    redis.command::<()>(&["ACL", "SETUSER", "gateway", ">gateway-test"]);
+    gateway.until_ready();
+    assert_eq!(gateway.http("GET", "/readyz").body, "serving\n");
+}
+
+#[test]
+fn without_any_client_a_redis_that_cannot_write_to_its_disk_is_found_by_the_idle_probe() {
+    let redis = Redis::start();
+    let gateway = Gateway::serve(&redis, &["--ready-bus-grace-seconds", "1", "--bus-probe-seconds", "1"]);
+    no_disk(&redis);
     until("not ready", PATIENCE, || gateway.http("GET", "/readyz").status == 503);
     redis.command::<()>(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]);
     until("ready again", PATIENCE, || gateway.http("GET", "/readyz").status == 200);

@@ -156,6 +156,54 @@ fn a_frozen_redis_loses_nothing_and_answers_nothing_twice() {
     });
 }
 
+#[test]
+fn a_redis_that_hangs_takes_the_node_out_after_its_grace_and_nothing_else_changes() {
+    let redis = Redis::start();
+    let _services = Services::start(&redis, &[]);
+    let gateway = Gateway::serve(&redis, &["--ready-bus-grace-seconds", "2"]);
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(&gateway)).collect();
+    let numbers = |redis: &Redis| -> std::collections::BTreeSet<String> {
+        redis.connections_of("gateway").iter().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+    };
+    let before = numbers(&redis);
+    redis.freeze();
+    for (trace, client) in clients.iter_mut().enumerate() {
+        client.request("opensrf.math", "t", trace as u32, "add", "[1,2]");
+    }
+    until("it is forgiven for its grace, and said", PATIENCE, || {
+        let told = gateway.http("GET", "/readyz");
+        told.status == 200 && told.body.contains("hangs")
+    });
+    until("not ready", PATIENCE, || gateway.http("GET", "/readyz").status == 503);
+    let told = gateway.http("GET", "/readyz").body;
+    assert!(told.contains("the bus hangs") && told.contains("ready_bus_grace_seconds is 2"), "{told}");
+    assert_eq!(gateway.http("GET", "/healthz").status, 200);
+    clients.push(Client::connect(&gateway));
+    gateway.until_count("open", 21);
+    for core in gateway.status()["cores"].as_array().expect("cores") {
+        assert_eq!(core["bus"][0]["state"], "up", "the links stay");
+    }
+    clients[20].request("opensrf.math", "t", 20, "add", "[1,2]");
+    redis.thaw();
+    until("ready again", PATIENCE, || gateway.http("GET", "/readyz").body == "serving\n");
+    for mut client in clients {
+        let envelopes = client.until_status(205);
+        assert_eq!(crate::support::client::contents(&envelopes), [serde_json::json!(3)]);
+    }
+    assert_eq!(numbers(&redis), before, "they are the same links");
+}
+
+#[test]
+fn a_redis_that_hangs_without_a_client_is_found_by_the_idle_probe() {
+    let redis = Redis::start();
+    let gateway = Gateway::serve(&redis, &["--ready-bus-grace-seconds", "1", "--bus-probe-seconds", "1"]);
+    redis.freeze();
+    until("not ready", PATIENCE, || gateway.http("GET", "/readyz").status == 503);
+    redis.thaw();
+    until("ready again", PATIENCE, || gateway.http("GET", "/readyz").status == 200);
+    assert!(!gateway.log().contains("broke"), "{}", gateway.log());
+}
+
 /// Takes envelopes up to the end of one request, which must be answered with its own content and for the first time.
 fn take(client: &mut Client, ended: &mut std::collections::HashSet<String>) {
     loop {

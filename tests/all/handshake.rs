@@ -35,8 +35,15 @@ fn health_path_answers_as_readyz_does_whatever_state_the_process_is_in() {
     let flags = ["--health-path", "/health", "--loglevel", "debug", "--drain-grace-seconds", "60", "--cores", "0"];
     let away = Setup::serve_at(&format!("127.0.0.1:{}", free_port())).flags(&flags).start_unready();
     away.until_logged("serves ws://");
-    let readyz = away.http("GET", "/readyz");
-    assert_eq!(ask(&away, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"), (503, readyz.body));
+    away.until_logged("cannot be reached");
+    assert_eq!(away.http("GET", "/readyz").status, 503);
+    // Why the bus cannot be reached is for the operator, not for anybody.
+    let (status, body) = ask(&away, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!((status, &*body), (503, "core 0 has not reached the bus yet\n"));
+    until("the operator hears more", PATIENCE, || {
+        let told = away.http("GET", "/readyz").body;
+        told.starts_with(body.trim_end()) && told.contains("refused")
+    });
 
     let gateway = Gateway::serve(&redis, &flags);
     let mut client = Client::connect(&gateway);

@@ -4,6 +4,7 @@ mod inbox;
 mod outbox;
 mod refusals;
 mod resp;
+mod silence;
 mod stranger;
 
 use super::resp::{Malformed, Token, next};
