@@ -2,24 +2,25 @@
 //!
 //! A process that dies leaves lists in Redis that nobody reads and, under the stock ACL, nobody can find. Each process
 //! keeps `PID-START.addresses` in the state directory, a line `domain TAB key` for each address, under a flock that
-//! ends with the process, however it ends: a file whose lock can be taken belongs to nobody alive. May never: delete
-//! anything but `opensrf:client:` keys, touch a living process's file, or run on a core's thread (it writes and waits).
+//! ends with the process, however it ends: a file whose lock can be taken belongs to nobody alive. What a file names is no list
+//! of what may be dialled. May never: delete anything but `opensrf:client:` keys, touch a living process's file, use what
+//! others may have written ([`state_dir`]), or run on a core's thread (it writes and waits).
 
 #![forbid(unsafe_code)]
 
+mod state_dir;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
 use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
+use state_dir::StateDir;
 
 /// The end of a file's name.
 const SUFFIX: &str = ".addresses";
@@ -44,28 +45,29 @@ const REDIS_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct AddressFile {
     /// Holds the lock.
     file: File,
+    dir: StateDir,
+    name: String,
     path: PathBuf,
 }
 
 impl AddressFile {
     /// Makes our own file in `dir`, locked; makes the directory where it is absent.
     pub fn create(dir: &Path) -> io::Result<Self> {
-        // Whoever may write here decides what is deleted in Redis.
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let dir = StateDir::open(dir)?;
         let start = process_start(&fs::read_to_string("/proc/self/stat")?)
             .ok_or_else(|| io::Error::other("field 22 of /proc/self/stat cannot be read"))?;
         let name = format!("{}-{start}", std::process::id());
         for n in 0..NAMES_MAX {
             let again = if n == 0 { String::new() } else { format!("-{n}") };
-            let (unnamed, path) = (dir.join(format!(".{name}{again}.new")), dir.join(format!("{name}{again}{SUFFIX}")));
+            let (unnamed, name) = (format!(".{name}{again}.new"), format!("{name}{again}{SUFFIX}"));
             // It gets its name when it is locked: whoever finds it finds it ours.
-            let made = open_options().create_new(true).mode(0o600).open(&unnamed).and_then(|file| {
-                let named = lock(&file, &unnamed).and_then(|_| fs::hard_link(&unnamed, &path));
-                fs::remove_file(&unnamed)?;
+            let made = dir.create(&unnamed).and_then(|file| {
+                let named = lock(&dir, &unnamed, &file).and_then(|_| dir.link(&unnamed, &name));
+                dir.remove(&unnamed)?;
                 named.map(|()| file)
             });
             match made {
-                Ok(file) => return Ok(Self { file, path }),
+                Ok(file) => return Ok(Self { file, path: dir.path(&name), dir, name }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -94,7 +96,7 @@ impl AddressFile {
 
     /// Deletes the file, once the queues that it names are deleted: the end of a process that ends well.
     pub fn remove(self) -> io::Result<()> {
-        fs::remove_file(&self.path)
+        self.dir.remove(&self.name)
     }
 }
 
@@ -115,6 +117,8 @@ pub struct Address {
 pub struct Orphan {
     /// Holds the lock.
     _file: File,
+    dir: Arc<StateDir>,
+    name: String,
     path: PathBuf,
     addresses: Vec<Address>,
 }
@@ -142,48 +146,48 @@ impl Orphan {
     /// Deletes the file: its queues were deleted twice.
     pub fn remove(self) -> io::Result<()> {
         // Under the lock: nobody else has the right to this name.
-        fs::remove_file(&self.path)
+        self.dir.remove(&self.name)
     }
 }
 
 /// The files in `dir` whose process is gone, each locked. Files without an address are removed on the way; what
-/// cannot be read is logged and left.
+/// cannot be read, or may be others' work, is logged and left.
 pub fn orphans(dir: &Path) -> Vec<Orphan> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
+    let listed = StateDir::open(dir).and_then(|dir| Ok((dir.list(SUFFIX)?, Arc::new(dir))));
+    let (names, dir) = match listed {
+        Ok(listed) => listed,
         Err(error) => {
             tracing::warn!("the address files in {} cannot be listed: {error}", dir.display());
             return Vec::new();
         }
     };
     let mut orphans = Vec::new();
-    for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
-        if !path.as_os_str().as_bytes().ends_with(SUFFIX.as_bytes()) {
-            continue;
-        }
-        match adopt(&path) {
+    for name in names {
+        match adopt(&dir, &name) {
             Ok(Some(orphan)) => orphans.push(orphan),
             Ok(None) => {}
-            Err(error) => tracing::warn!("the address file {} cannot be taken over: {error}", path.display()),
+            Err(error) => {
+                tracing::warn!("an address file cannot be taken over: {error}; the lists that it names stay in Redis");
+            }
         }
     }
     orphans
 }
 
-/// The file at `path`, if its process is gone and it names an address.
-fn adopt(path: &Path) -> io::Result<Option<Orphan>> {
-    let mut file = match open_options().read(true).open(path) {
+/// The file of that name, if its process is gone and it names an address.
+fn adopt(dir: &Arc<StateDir>, name: &str) -> io::Result<Option<Orphan>> {
+    let mut file = match dir.open_file(name) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    if !file.metadata()?.is_file() || !lock(&file, path)? {
+    if !lock(dir, name, &file)? {
         return Ok(None);
     }
     let mut bytes = Vec::new();
     Read::by_ref(&mut file).take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
     let addresses = addresses(&String::from_utf8_lossy(&bytes));
-    let orphan = Orphan { _file: file, path: path.to_owned(), addresses };
+    let orphan = Orphan { _file: file, path: dir.path(name), dir: Arc::clone(dir), name: name.to_owned(), addresses };
     if orphan.addresses.is_empty() {
         orphan.remove()?;
         return Ok(None);
@@ -191,26 +195,13 @@ fn adopt(path: &Path) -> io::Result<Option<Orphan>> {
     Ok(Some(orphan))
 }
 
-/// How every address file is opened: for appending, and never through a symbolic link or into a FIFO's wait.
-fn open_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.append(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
-    options
-}
-
-/// Locks `file` without waiting and says whether it is ours now, and still what `path` names: between the opening and
+/// Locks `file` without waiting and says whether it is ours now, and still what `name` names: between the opening and
 /// the locking another process may have held the lock and removed the file.
-fn lock(file: &File, path: &Path) -> io::Result<bool> {
+fn lock(dir: &StateDir, name: &str, file: &File) -> io::Result<bool> {
     match file.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => return Ok(false),
-        Err(fs::TryLockError::Error(error)) => return Err(error),
-    }
-    let ours = file.metadata()?;
-    match fs::symlink_metadata(path) {
-        Ok(named) => Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+        Ok(()) => dir.names(name, file),
+        Err(fs::TryLockError::WouldBlock) => Ok(false),
+        Err(fs::TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -13,6 +13,7 @@ use super::error::{Error, Errors};
 use super::host::Host;
 use super::kind::{Kind, text};
 use super::load::{Inputs, Loaded, Purpose, load};
+use super::permissions;
 use super::print::description;
 use super::table::{Opt, TABLE};
 use super::typed::Secret;
@@ -85,6 +86,8 @@ pub struct DemoServices {
     pub keepalive_seconds: u64,
     /// Workers of each service.
     pub workers: usize,
+    /// What is probably not meant, though it can be used: a line each, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// What can be called on the demo's services.
@@ -345,7 +348,12 @@ fn services(given: &ArgMatches) -> Result<DemoServices, Errors> {
         let path = given.get_one::<String>(name).map_or("", String::as_str);
         errors.keep(password(name, path)).unwrap_or_default()
     };
-    let (router_passwd, service_passwd) = (passwd("router-password-file"), passwd("service-password-file"));
+    let files = ["router-password-file", "service-password-file"];
+    let [router_passwd, service_passwd] = files.map(&mut passwd);
+    let path = |name: &str| given.get_one::<String>(name).map(Path::new);
+    let mut warnings: Vec<String> =
+        files.iter().filter_map(|name| path(name).and_then(|path| permissions::warning(path, true))).collect();
+    warnings.dedup();
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -362,6 +370,7 @@ fn services(given: &ArgMatches) -> Result<DemoServices, Errors> {
         service_passwd,
         keepalive_seconds: given.get_one("keepalive-seconds").copied().unwrap_or(3),
         workers: given.get_one::<u64>("workers").map_or(512, |n| *n as usize),
+        warnings,
     })
 }
 

@@ -11,6 +11,7 @@ use super::host::{self, Descriptors, Host};
 use super::kind::{Kind, text};
 use super::layers;
 use super::opensrf_core::{self, OpensrfCore};
+use super::permissions;
 use super::table::Config;
 use super::typed::{Level, Origins};
 use super::values::{Source, Value, Values};
@@ -112,7 +113,9 @@ pub fn load(inputs: Inputs) -> Result<Loaded, Errors> {
     if let Some((path, named_by)) = &inputs.toml
         && let Some(text) = errors.keep(read(path, named_by))
     {
-        over.push(layers::toml(path, &text, &mut errors));
+        let layer = layers::toml(path, &text, &mut errors);
+        warnings.extend(permissions::warning(path, layer.iter().any(|setting| setting.name == "passwd")));
+        over.push(layer);
     }
     over.push(layers::environment(&inputs.env, &mut errors, &mut warnings));
     over.push(layers::flags(&inputs.flags, &mut errors));
@@ -122,6 +125,7 @@ pub fn load(inputs: Inputs) -> Result<Loaded, Errors> {
         Some((Value::Text(path), source)) if !path.is_empty() => {
             let path = Path::new(path);
             let text = errors.keep(read(path, &source.to_string()));
+            warnings.extend(text.as_ref().and_then(|_| permissions::warning(path, true)));
             text.map(|text| opensrf_core::parse(path, &text, &mut errors, &mut warnings))
         }
         _ => None,

@@ -13,6 +13,7 @@ mod kind;
 mod layers;
 mod load;
 mod opensrf_core;
+mod permissions;
 mod print;
 mod table;
 mod typed;

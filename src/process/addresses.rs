@@ -47,12 +47,22 @@ pub fn clean_up(config: &Config, file: &AddressFile) -> std::io::Result<()> {
     if orphans.is_empty() {
         return Ok(());
     }
+    // The password of the account goes to whatever is dialled, so that a file cannot say what is.
+    for orphan in &orphans {
+        for domain in foreign(config, orphan) {
+            tracing::warn!(
+                "bus: {} names lists on {domain:?}, which is not dialled, since neither opensrf_core.xml nor bus_domains lists \
+                 it; list it in bus_domains, or delete the file",
+                orphan.path().display()
+            );
+        }
+    }
     let config = Arc::new(config.clone());
     thread::Builder::new().name("clean-up".into()).spawn(move || {
         delete(&config, &orphans);
         thread::sleep(Duration::from_secs(config.request_max_seconds));
         if delete(&config, &orphans) {
-            for orphan in orphans {
+            for orphan in orphans.into_iter().filter(|orphan| foreign(&config, orphan).is_empty()) {
                 if let Err(error) = orphan.remove() {
                     tracing::warn!("an address file cannot be removed: {error}");
                 }
@@ -62,10 +72,20 @@ pub fn clean_up(config: &Config, file: &AddressFile) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The domains that an orphan names and the configuration does not.
+fn foreign(config: &Config, orphan: &Orphan) -> Vec<String> {
+    orphan.keys_by_domain().into_keys().filter(|domain| !is_configured(config, domain)).map(str::to_owned).collect()
+}
+
+fn is_configured(config: &Config, domain: &str) -> bool {
+    config.domains.iter().any(|configured| configured == domain)
+}
+
 fn delete(config: &Config, orphans: &[Orphan]) -> bool {
     let mut all = true;
     for orphan in orphans {
-        for (domain, keys) in orphan.keys_by_domain() {
+        let keys_by_domain = orphan.keys_by_domain();
+        for (domain, keys) in keys_by_domain.into_iter().filter(|(domain, _)| is_configured(config, domain)) {
             let place = config.bus_domain_address.get(domain);
             let place = place.cloned().unwrap_or_else(|| format!("{domain}:{}", config.port));
             let Some((host, port)) = place.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)))

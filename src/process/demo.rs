@@ -65,6 +65,7 @@ pub fn run_services(options: DemoServices) -> Result<(), String> {
         activity: Activity::SameAsDestination,
         tag: String::new(),
     })?;
+    options.warnings.iter().for_each(|warning| tracing::warn!("config: {warning}"));
     embedded::serve_services(services(options))
 }
 

@@ -1,6 +1,8 @@
 //! The addresses of every process are on record, so that the queues of one that crashed are deleted and those of the living are not.
 
-use std::path::PathBuf;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use crate::support::Folder;
 use crate::support::PATIENCE;
@@ -100,6 +102,102 @@ fn a_living_predecessor_keeps_its_queues() {
     first.signal(nix::sys::signal::Signal::SIGCONT);
     until("the first reads on", PATIENCE, || redis.length(&old) == 0);
     drop(second);
+}
+
+/// Writes an address file as a process that is gone left it.
+fn leave(state: &Path, addresses: &[(&str, &str)]) -> PathBuf {
+    let path = state.join("1-1.addresses");
+    let lines: Vec<String> = addresses.iter().map(|(domain, key)| format!("{domain}\t{key}\n")).collect();
+    std::fs::write(&path, lines.concat()).expect("an address file");
+    chmod(&path, 0o600);
+    path
+}
+
+fn chmod(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("its mode");
+}
+
+const LEFT: &str = "opensrf:client:gateway:public.localhost:host:1:left";
+
+#[test]
+fn a_domain_that_only_an_address_file_names_is_never_dialled() {
+    // Its name is its address, and the port is the one that every domain has.
+    let foreign = TcpListener::bind("127.0.0.7:0").expect("a port");
+    foreign.set_nonblocking(true).expect("not to be waited for");
+    let port = foreign.local_addr().expect("its address").port().to_string();
+    let redis = Redis::start();
+    let state = Folder::new();
+    let path = leave(state.path(), &[("public.localhost", LEFT), ("127.0.0.7", LEFT)]);
+    redis.command::<i64>(&["RPUSH", LEFT, "a reply that nobody will read"]);
+    let directory = state.path().display().to_string();
+    let flags = ["--cores", "0", "--port", &port, "--request-max-seconds", "1", "--state-dir", &directory];
+    let gateway = Setup::serve(&redis).flags(&flags).start();
+    until("what is our own domain's is deleted", PATIENCE, || redis.length(LEFT) == 0);
+    redis.command::<i64>(&["RPUSH", LEFT, "late"]);
+    until("and once more", PATIENCE, || redis.length(LEFT) == 0);
+    let line = gateway.until_logged("is not dialled");
+    assert!(line.contains("127.0.0.7") && line.contains("bus_domains"), "{line}");
+    let dialled = foreign.accept().expect_err("nobody was to come");
+    assert_eq!(dialled.kind(), std::io::ErrorKind::WouldBlock);
+    assert!(path.exists(), "what it names has not been looked after");
+    assert_eq!(gateway.log().matches("is not dialled").count(), 1, "{}", gateway.log());
+}
+
+#[test]
+fn what_others_may_write_is_not_used_and_the_log_and_check_name_the_remedy() {
+    let redis = Redis::start();
+    redis.command::<i64>(&["RPUSH", LEFT, "kept"]);
+    for (directory_mode, file_mode, remedy) in [(0o777, 0o600, "chmod go-w"), (0o700, 0o666, "chmod go-w")] {
+        let state = Folder::new();
+        let path = leave(state.path(), &[("public.localhost", LEFT)]);
+        chmod(&path, file_mode);
+        chmod(state.path(), directory_mode);
+        let directory = state.path().display().to_string();
+        let flags = ["--cores", "0", "--state-dir", &directory];
+        let gateway = Setup::serve(&redis).flags(&flags).start();
+        let what = if file_mode == 0o666 { path.display().to_string() } else { directory.clone() };
+        let line = gateway.until_logged(remedy);
+        assert!(line.contains("WARN") && line.contains(&what) && line.contains("others may write"), "{line}");
+        let files = std::fs::read_dir(state.path()).expect("the directory").count();
+        assert_eq!(files, if file_mode == 0o666 { 2 } else { 1 }, "nothing is written where others may write");
+        if directory_mode == 0o777 {
+            let domain = format!("public.localhost={}", redis.address());
+            let account = ["--domain", "public.localhost", "--username", "gateway", "--bus-domain-address", &domain];
+            let check = [&["check", "--listen", "127.0.0.1:0", "--state-dir", &directory][..], &account].concat();
+            let ended = evergate(&check, &[("EVERGATE_PASSWD", "gateway-test")]);
+            assert!(ended.stdout.contains("chmod go-w"), "{}", ended.text());
+        }
+        // It serves as before: only its crash would leave something behind.
+        address(&redis, &gateway);
+    }
+    assert_eq!(redis.length(LEFT), 1);
+}
+
+#[test]
+fn a_state_directory_that_is_a_link_is_not_used() {
+    let redis = Redis::start();
+    let (state, folder) = (Folder::new(), Folder::new());
+    leave(state.path(), &[("public.localhost", LEFT)]);
+    redis.command::<i64>(&["RPUSH", LEFT, "kept"]);
+    let link = folder.path().join("state");
+    std::os::unix::fs::symlink(state.path(), &link).expect("a link");
+    for directory in [link.display().to_string(), format!("{}/", link.display())] {
+        let gateway = Setup::serve(&redis).flags(&["--cores", "0", "--state-dir", &directory]).start();
+        let logged = gateway.until_logged("symbolic link");
+        assert!(logged.contains("let state_dir name the directory itself"), "{logged}");
+    }
+    assert_eq!((redis.length(LEFT), std::fs::read_dir(state.path()).expect("it").count()), (1, 1));
+}
+
+#[test]
+fn a_configuration_that_every_user_may_read_or_write_is_warned_of() {
+    let redis = Redis::start();
+    let setup = Setup::serve(&redis);
+    let xml = setup.file("opensrf_core.xml", include_str!("../opensrf_core.xml"));
+    chmod(Path::new(&xml), 0o646);
+    let gateway = setup.flags(&["--opensrf-core", &xml, "--logfile", "stderr"]).start();
+    let line = gateway.until_logged("chmod o-rw");
+    assert!(line.contains("WARN") && line.contains(&xml) && line.contains("password"), "{line}");
 }
 
 #[test]

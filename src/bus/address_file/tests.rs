@@ -1,3 +1,4 @@
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Instant;
@@ -13,9 +14,21 @@ impl Dir {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, SeqCst);
         let path = env::temp_dir().join(format!("evergate-addresses-{}-{n}", std::process::id()));
-        fs::create_dir(&path).unwrap();
+        fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
         Self(path)
     }
+
+    /// Writes a file that is ours alone, whatever the umask.
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, bytes).unwrap();
+        chmod(&path, 0o600);
+        path
+    }
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 impl Drop for Dir {
@@ -76,10 +89,9 @@ fn a_living_process_keeps_its_addresses_and_a_dead_ones_are_found() {
 #[test]
 fn only_whole_lines_with_client_addresses_are_believed() {
     let dir = Dir::new();
-    let path = dir.0.join("1-2.addresses");
     let text = format!("d\t{KEY}\nd\topensrf:router:router:d\n\t{KEY}\nnonsense\n\u{0}\nd\t{KEY}-cut");
-    fs::write(&path, text).unwrap();
-    fs::write(dir.0.join("other"), format!("d\t{KEY}\n")).unwrap();
+    dir.write("1-2.addresses", text);
+    dir.write("other", format!("d\t{KEY}\n"));
     let found = orphans(&dir.0);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].addresses(), [Address { domain: "d".into(), key: KEY.into() }]);
@@ -88,15 +100,49 @@ fn only_whole_lines_with_client_addresses_are_believed() {
 #[test]
 fn a_file_of_strange_bytes_or_a_link_or_a_directory_does_no_harm() {
     let dir = Dir::new();
-    fs::write(dir.0.join("1-1.addresses"), [0xff, 0xfe, b'\n', b'\t']).unwrap();
+    dir.write("1-1.addresses", [0xff, 0xfe, b'\n', b'\t']);
     fs::create_dir(dir.0.join("2-2.addresses")).unwrap();
-    let target = dir.0.join("target");
-    fs::write(&target, format!("d\t{KEY}\n")).unwrap();
+    let target = dir.write("target", format!("d\t{KEY}\n"));
     std::os::unix::fs::symlink(&target, dir.0.join("3-3.addresses")).unwrap();
     nix::unistd::mkfifo(&dir.0.join("4-4.addresses"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert!(orphans(&dir.0).is_empty());
     assert!(target.exists());
     assert!(!dir.0.join("1-1.addresses").exists(), "a file without an address is removed");
+}
+
+#[test]
+fn what_others_may_have_written_is_not_used_and_the_remedy_is_named() {
+    let dir = Dir::new();
+    let refused = |path: &Path| AddressFile::create(path).unwrap_err().to_string();
+    for mode in [0o777, 0o770, 0o707, 0o1777] {
+        chmod(&dir.0, mode);
+        let why = refused(&dir.0);
+        assert!(why.contains("others may write") && why.contains(&format!("chmod go-w {}", dir.0.display())), "{why}");
+        assert!(orphans(&dir.0).is_empty());
+    }
+    chmod(&dir.0, 0o755);
+    assert!(AddressFile::create(&dir.0).unwrap().remove().is_ok(), "others may look");
+    let link = dir.0.join("link");
+    std::os::unix::fs::symlink(&dir.0, &link).unwrap();
+    for path in [link.clone(), link.join(""), link.join(".")] {
+        let why = refused(&path);
+        assert!(why.contains("symbolic link"), "{}: {why}", path.display());
+    }
+    let path = dir.write("1-1.addresses", format!("d\t{KEY}\n"));
+    for mode in [0o666, 0o620, 0o602] {
+        chmod(&path, mode);
+        assert!(orphans(&dir.0).is_empty(), "{mode:o}");
+        assert!(path.exists(), "it is left for whoever looks into it");
+    }
+    chmod(&path, 0o644);
+    assert_eq!(orphans(&dir.0).len(), 1);
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+        assert!(orphans(&dir.0).is_empty(), "it belongs to somebody else");
+        std::os::unix::fs::chown(&dir.0, Some(65_534), None).unwrap();
+        let why = refused(&dir.0);
+        assert!(why.contains("belongs to user 65534") && why.contains("chown"), "{why}");
+    }
 }
 
 #[test]
@@ -112,16 +158,17 @@ fn what_would_spoil_the_file_is_not_recorded() {
 #[test]
 fn a_lock_on_a_file_that_was_removed_meanwhile_counts_for_nothing() {
     let dir = Dir::new();
-    let path = dir.0.join("1-1.addresses");
-    fs::write(&path, format!("d\t{KEY}\n")).unwrap();
+    let name = "1-1.addresses";
+    dir.write(name, format!("d\t{KEY}\n"));
+    let state = StateDir::open(&dir.0).unwrap();
     // Two processes open the file before either has locked it.
-    let slow = open_options().open(&path).unwrap();
+    let slow = state.open_file(name).unwrap();
     let [orphan] = <[Orphan; 1]>::try_from(orphans(&dir.0)).unwrap();
-    assert!(!lock(&slow, &path).unwrap(), "the other one has it");
+    assert!(!lock(&state, name, &slow).unwrap(), "the other one has it");
     orphan.remove().unwrap();
-    assert!(!lock(&slow, &path).unwrap(), "locked, but it is nobody's file any more");
-    fs::write(&path, "").unwrap();
-    assert!(!lock(&slow, &path).unwrap(), "nor is it the new one of that name");
+    assert!(!lock(&state, name, &slow).unwrap(), "locked, but it is nobody's file any more");
+    dir.write(name, "");
+    assert!(!lock(&state, name, &slow).unwrap(), "nor is it the new one of that name");
 }
 
 #[test]

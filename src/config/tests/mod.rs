@@ -9,6 +9,7 @@ mod sources;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -30,6 +31,8 @@ impl Dir {
     fn file(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
         fs::write(&path, text).expect("a temporary file");
+        // Whatever the umask: what others may read is warned of.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode");
         path.to_str().expect("UTF-8").to_owned()
     }
 }
@@ -337,6 +340,33 @@ fn demo_services_reads_its_passwords_from_files() {
     assert_eq!(found.workers, 3);
     fs::write(&router, "").expect("the file");
     assert!(matches!(run_with(&arguments, &[]), Err(Failure::Config(_))));
+}
+
+#[test]
+fn files_that_every_user_may_read_or_write_are_warned_of_with_the_remedy() {
+    let dir = Dir::new();
+    let with = dir.file("with.toml", "domain = \"d\"\nusername = \"u\"\npasswd = \"p\"\n");
+    let without = dir.file("without.toml", "domain = \"d\"\n");
+    let xml = dir.file("core.xml", "<config><gateway><passwd>p</passwd></gateway></config>");
+    let warned = |arguments: &[&str], path: &str, mode: u32| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
+        let warnings = loaded(&[&["config"][..], arguments].concat(), &[]).warnings;
+        let about = warnings.into_iter().find(|warning| warning.contains(path));
+        about.and_then(|warning| Some(warning.split_once("chmod ")?.1.split_once(' ')?.0.to_owned()))
+    };
+    for (mode, remedy) in
+        [(0o600, None), (0o640, None), (0o644, Some("o-r")), (0o602, Some("o-w")), (0o666, Some("o-rw"))]
+    {
+        assert_eq!(warned(&["--config", &with], &with, mode).as_deref(), remedy, "{mode:o}");
+        assert_eq!(warned(&["--opensrf-core", &xml], &xml, mode).as_deref(), remedy, "{mode:o}");
+    }
+    assert_eq!(warned(&["--config", &without], &without, 0o644), None, "it holds no password");
+    assert_eq!(warned(&["--config", &without], &without, 0o646).as_deref(), Some("o-w"));
+    let given =
+        ["demo-services", "--redis", "127.0.0.1:1", "--domain", "d", "--router-user", "r", "--service-user", "s"];
+    let files = ["--router-password-file", &with, "--service-password-file", &without];
+    let Ok(Action::DemoServices(found)) = run_with(&[&given[..], &files].concat(), &[]) else { panic!("refused") };
+    assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -299,7 +300,8 @@ impl Gateway {
 fn spawn(setup: &Setup, listen: u16, admin: u16) -> Process {
     let mut toml = setup.lines.clone();
     let state = setup.folder.path().join("state");
-    std::fs::create_dir_all(&state).expect("a folder for address files");
+    // Whatever the umask of whoever runs the tests: one that others may write to is not used.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&state).expect("a folder for address files");
     writeln!(toml, "state_dir = \"{}\"", state.display()).expect("a String takes all");
     if !setup.domains.is_empty() {
         let pairs: Vec<String> =

@@ -14,6 +14,7 @@ pub mod site;
 pub mod slow;
 
 use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -70,7 +71,7 @@ impl Folder {
     /// Makes it under the system's temporary folder.
     pub fn new() -> Self {
         let path = std::env::temp_dir().join(format!("evergate-test-{}-{}", std::process::id(), unique()));
-        std::fs::create_dir_all(&path).expect("a temporary folder");
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).expect("a temporary folder");
         Self(path)
     }
 

@@ -1,0 +1,25 @@
+//! Who else may read the files that hold passwords, and write those that say where the passwords are sent.
+//!
+//! Only warnings: a site may have its reasons, and a gateway that does not start serves nobody.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+/// Others may write, or read.
+const WRITE: u32 = 0o002;
+const READ: u32 = 0o004;
+
+/// What is wrong with the mode of the file at `path`, which may hold a password; with the remedy. What is no file (a pipe that a
+/// shell makes, say) has no mode worth judging.
+pub(super) fn warning(path: &Path, holds_password: bool) -> Option<String> {
+    let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    let mode = found.mode() & 0o7777;
+    let (writable, readable) = (mode & WRITE != 0, holds_password && mode & READ != 0);
+    let (why, remedy) = match (writable, readable) {
+        (false, false) => return None,
+        (true, false) => ("every user of this host may write to it, and so decide where passwords are sent", "o-w"),
+        (false, true) => ("it holds a password, and every user of this host may read it", "o-r"),
+        (true, true) => ("it holds a password, and every user of this host may read it and write to it", "o-rw"),
+    };
+    Some(format!("{}: {why} (mode {mode:04o}): chmod {remedy} {}", path.display(), path.display()))
+}
