@@ -6,6 +6,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 
 use super::health::Verdict;
+use super::hosts::Refusal;
 use super::{View, health, metrics, page, status};
 
 /// A body and what it is.
@@ -47,6 +48,11 @@ pub(super) fn answer(view: &View, method: &Method, path: &str) -> Response<Full<
         _ => (StatusCode::NOT_FOUND, Body::line("not found: there are /, /healthz, /readyz, /status and /metrics")),
     };
     respond(code, body)
+}
+
+/// The answer to who asks for another host.
+pub(super) fn refuse((code, why): Refusal) -> Response<Full<Bytes>> {
+    respond(code, Body::line(why))
 }
 
 fn judge(view: &View, verdict: &Verdict) -> (StatusCode, Body) {

@@ -60,7 +60,7 @@ struct Snapshot {
 
 impl Snapshot {
     fn of(view: &View, now_ms: u64) -> Self {
-        let View { shared, options } = view;
+        let View { shared, options, .. } = view;
         let mut metrics = vec![
             Metric {
                 name: "uptime",
@@ -77,6 +77,25 @@ impl Snapshot {
         metrics.push(turns(&shared.cores));
         metrics.push(links(&shared.cores, &options.domain));
         metrics.push(limits(&shared.cores));
+        let admin = [
+            (
+                "admin_connections_dropped",
+                "Connections to the admin page that had to make room.",
+                view.places.dropped(),
+            ),
+            (
+                "admin_hosts_refused",
+                "Requests to the admin page for a host that is none of its own.",
+                view.hosts.refused(),
+            ),
+        ];
+        metrics.extend(admin.map(|(name, help, value)| Metric {
+            name,
+            is_gauge: false,
+            help,
+            unit: None,
+            samples: vec![(vec![], Value::Whole(value))],
+        }));
         if let Some(dropped) = &options.log_lines_dropped {
             metrics.push(Metric {
                 name: "log_lines_dropped",

@@ -1,14 +1,15 @@
 //! What an operator, a balancer and Prometheus ask over HTTP: health, readiness, status, metrics, a page.
 //!
 //! May use: tokio and hyper, in a thread of its own, and what the cores publish ([`Shared`]). May never: change
-//! anything, answer anything but GET and HEAD, hold a lock that a core could wait for longer than a copy takes, or
-//! grow without bound: so many connections (`places`), one request each, each of them gone after `SILENCE_MAX` and
-//! `REQUEST_MAX`.
+//! anything, answer anything but GET and HEAD or anybody who asks for another host (`hosts`), hold a lock that a core could
+//! wait for longer than a copy takes, or grow without bound: so many connections (`places`), one request each, each of them
+//! gone after `SILENCE_MAX` and `REQUEST_MAX`.
 
 #![forbid(unsafe_code)]
 
 mod answer;
 pub mod health;
+mod hosts;
 mod metrics;
 mod page;
 mod places;
@@ -30,6 +31,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::process::phase::Shared;
+use hosts::Hosts;
 use places::{Place, Places, Stage};
 
 /// From the accept to the first byte of the request.
@@ -55,6 +57,8 @@ pub struct AdminOptions {
     pub ready_bus_grace_seconds: u64,
     /// Connections at a time.
     pub connections_max: usize,
+    /// Names that a request may be for, besides loopback's and the address: in lower case, without port or brackets.
+    pub hosts: Vec<String>,
     /// Of this program.
     pub version: String,
     /// The commit it was built from; empty where unknown.
@@ -86,7 +90,7 @@ pub fn start(addr: SocketAddr, shared: Arc<Shared>, options: AdminOptions) -> io
     let mask = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
     let thread = std::thread::Builder::new()
         .name("admin".into())
-        .spawn(move || runtime.block_on(serve(listener, Arc::new(View { shared, options }))));
+        .spawn(move || runtime.block_on(serve(listener, Arc::new(View::new(shared, options, addr)))));
     mask.thread_set_mask()?;
     thread.map(|_| Admin { addr })
 }
@@ -97,6 +101,18 @@ struct View {
     shared: Arc<Shared>,
     /// What the process was started with.
     options: AdminOptions,
+    /// Whom a request may be for.
+    hosts: Hosts,
+    /// Who is connected.
+    places: Arc<Places>,
+}
+
+impl View {
+    fn new(shared: Arc<Shared>, mut options: AdminOptions, addr: SocketAddr) -> Self {
+        let hosts = Hosts::new(std::mem::take(&mut options.hosts), addr.ip().to_canonical());
+        let places = Arc::new(Places::new(options.connections_max));
+        Self { shared, options, hosts, places }
+    }
 }
 
 /// Accepts for ever.
@@ -108,15 +124,14 @@ async fn serve(listener: TcpListener, view: Arc<View>) {
             return;
         }
     };
-    let places = Arc::new(Places::new(view.options.connections_max));
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             // ECONNABORTED passes at once; EMFILE and ENFILE do not, and would spin.
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let view = Arc::clone(&view);
-        places.give(|place| tokio::spawn(attend(stream, view, place)).abort_handle());
+        let places = Arc::clone(&view.places);
+        places.give(peer.ip(), |place| tokio::spawn(attend(stream, Arc::clone(&view), place)).abort_handle());
         // Who has asked already must be seen to have, before so many have come behind that its place is wanted.
         tokio::task::yield_now().await;
     }
@@ -128,9 +143,13 @@ async fn attend(stream: TcpStream, view: Arc<View>, place: Place) {
         return;
     }
     place.reached(Stage::Asking);
+    let local = stream.local_addr().ok().map(|local| local.ip());
     let service = service_fn(|request| {
         place.reached(Stage::Answering);
-        let answer = answer::answer(&view, request.method(), request.uri().path());
+        let answer = match view.hosts.judge(request.version(), request.uri(), request.headers(), local) {
+            Ok(()) => answer::answer(&view, request.method(), request.uri().path()),
+            Err(refusal) => answer::refuse(refusal),
+        };
         async move { Ok::<_, Infallible>(answer) }
     });
     // One request a connection: an idle keep-alive connection would hold a place.

@@ -90,7 +90,7 @@ pub(super) struct Bus<'a> {
 impl<'a> Status<'a> {
     /// The document as of now.
     pub(super) fn of(view: &'a View, now_ms: u64) -> Self {
-        let View { shared, options } = view;
+        let View { shared, options, .. } = view;
         Self {
             version: &options.version,
             commit: &options.commit,

@@ -16,6 +16,7 @@ fn options() -> AdminOptions {
         domain: "private.localhost".into(),
         ready_bus_grace_seconds: 10,
         connections_max: 64,
+        hosts: vec!["admin.example".into(), "2001:db8::1".into()],
         version: "1.2.3".into(),
         commit: "abc<def>".into(),
         log_lines_dropped: Some(Box::new(|| 7)),
@@ -320,6 +321,74 @@ fn every_answer_forbids_caching_and_sniffing() {
             assert!(header.contains(line), "{path}: {line} is missing in {header}");
         }
     }
+}
+
+/// The code and the body of an answer to these bytes.
+fn say(admin: &Admin, bytes: &str) -> (u16, String) {
+    let mut stream = connect(admin);
+    stream.write_all(bytes.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let code = text.split(' ').nth(1).unwrap().parse().unwrap();
+    (code, text.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+#[test]
+fn a_request_for_another_host_gets_421_and_is_told_of_admin_hosts() {
+    let admin = listen(&Arc::new(serving()));
+    let port = admin.addr().port();
+    let of = |host: &str| say(&admin, &format!("GET /status HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    for own in [
+        "localhost",
+        "LOCALHOST:1",
+        "localhost.",
+        "demo.localhost",
+        "127.0.0.1",
+        "127.8.8.8:80",
+        "[::1]:7683",
+        "[::ffff:127.0.0.1]",
+        "admin.example",
+        "Admin.Example:443",
+        "[2001:db8::1]",
+        &format!("127.0.0.1:{port}"),
+    ] {
+        assert_eq!(of(own).0, 200, "{own}");
+    }
+    let foreign = [
+        "evil.example",
+        "localhost.evil.example",
+        "evillocalhost",
+        "127.0.0.1.evil.example",
+        "192.0.2.1",
+        "admin.example.org",
+        "",
+        "user@localhost",
+        "localhost@evil.example",
+        "local\thost",
+        "127.0.0.1:x:y",
+        "[::1",
+        "0.0.0.0",
+    ];
+    for host in foreign {
+        let (code, body) = of(host);
+        assert!(code == 421 && body.contains("admin_hosts") && !body.contains("cores"), "{host}: {code} {body}");
+    }
+    assert!(of("<script>").1.len() < 400);
+    let (_, metrics) = get(&admin, "/metrics");
+    assert!(metrics.contains(&format!("evergate_admin_hosts_refused_total {}\n", foreign.len() + 1)), "{metrics}");
+}
+
+#[test]
+fn one_host_is_needed_and_a_target_that_names_another_counts() {
+    let admin = listen(&Arc::new(serving()));
+    let ask = |bytes: &str| say(&admin, bytes).0;
+    assert_eq!(ask("GET /healthz HTTP/1.1\r\n\r\n"), 400);
+    assert_eq!(ask("GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n"), 400);
+    assert_eq!(ask("GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"), 421);
+    assert_eq!(ask("GET http://localhost/healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n"), 421);
+    assert_eq!(ask("GET http://localhost/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200);
+    assert_eq!(ask("GET /healthz HTTP/1.0\r\n\r\n"), 200, "as HAProxy asks");
+    assert_eq!(ask("GET /healthz HTTP/1.0\r\nHost: evil.example\r\n\r\n"), 421);
 }
 
 /// How long it takes until the connection is closed from the other side.

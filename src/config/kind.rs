@@ -275,6 +275,14 @@ pub mod text {
         accept(is_host(name) && host != "null" && port_fits, host, EXPECTED)
     }
 
+    /// A host name or an address, without a port; in lower case, an IPv6 address without its brackets.
+    pub fn host(text: &str) -> Checked {
+        let lower = text.to_ascii_lowercase();
+        let bare = lower.strip_prefix('[').and_then(|lower| lower.strip_suffix(']')).unwrap_or(&lower);
+        let good = is_name(bare) || bare.parse::<IpAddr>().is_ok();
+        accept(good, bare, "host names and addresses without a port, such as admin.example.org or 10.0.0.5")
+    }
+
     /// A domain of the bus, which is also a host name.
     pub fn domain(text: &str) -> Checked {
         accept(is_name(text), text, "a host name such as private.localhost")

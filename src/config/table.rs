@@ -125,6 +125,9 @@ options! {
         admin: Option<SocketAddr> = Kind::Text(text::address_or_off), "off", demo "127.0.0.1:7683";
         /// Let the admin page listen on an address that is not loopback. It has no password.
         admin_allow_remote: bool = Kind::Bool, "false";
+        /// Names by which the admin page may be asked for (`Host`), besides `localhost`, loopback addresses and the address that it
+        /// listens on: a name of somebody else's that resolves here (DNS rebinding) gets 421.
+        admin_hosts: Vec<String> = Kind::List(text::host), "";
         /// Share the port with other processes that do the same (`SO_REUSEPORT`): several gateways side by side.
         share_port: bool = Kind::Bool, "false";
         /// The only path that is served (others get 404), such as `/osrf-websocket-translator`. Empty: any path.

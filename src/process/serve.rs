@@ -107,6 +107,7 @@ impl Running {
                     domain: config.domain.clone(),
                     ready_bus_grace_seconds: config.ready_bus_grace_seconds,
                     connections_max: config::admin_connections_max(config::Host::ask().nofile),
+                    hosts: config.admin_hosts.clone(),
                     version: config::cli::VERSION.to_owned(),
                     commit: config::cli::COMMIT.to_owned(),
                     log_lines_dropped: Some(Box::new(logs.drops())),

@@ -1,7 +1,10 @@
 //! The admin endpoints, and the port that belongs to one process.
 
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::process::evergate;
@@ -125,8 +128,77 @@ fn silent_connections_delay_no_probe_and_each_has_2_s_of_its_own() {
     }
     // Where the host gives descriptors enough, nobody had to make room.
     let last = silent.last_mut().expect("400");
-    std::io::Write::write_all(last, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is still open");
+    last.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is still open");
     let mut answer = String::new();
-    std::io::Read::read_to_string(last, &mut answer).expect("an answer");
+    last.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// A connection to the admin page from an address of one's own, that takes as little as can be at a time.
+fn connect_from(address: &str, gateway: &Gateway) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(1).expect("the smallest");
+    let own: SocketAddr = format!("{address}:0").parse().expect("an address");
+    socket.bind(&own.into()).expect("an address of loopback");
+    socket.connect_timeout(&gateway.admin().into(), PATIENCE).expect("a connection");
+    socket.into()
+}
+
+/// Asks for `/healthz` from an address and says how long the answer took.
+fn probe(address: &str, gateway: &Gateway) -> Duration {
+    let began = Instant::now();
+    let mut stream = connect_from(address, gateway);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+    began.elapsed()
+}
+
+#[test]
+fn four_hundred_each_that_say_nothing_half_a_request_or_take_no_answer_delay_no_probe() {
+    let gateway = Gateway::demo(&[]);
+    let metrics = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let (mut kept, mut took) = (vec![], vec![]);
+    for said in [&b""[..], b"GET /status HT", metrics] {
+        for n in 0..400 {
+            let mut attacker = connect_from("127.0.0.2", &gateway);
+            // Its place may have been given to another already.
+            let _ = attacker.write_all(said);
+            kept.push(attacker);
+            if n % 40 == 39 {
+                // From elsewhere, and from the very address that all of them have.
+                took.extend([probe("127.0.0.1", &gateway), probe("127.0.0.2", &gateway)]);
+            }
+        }
+    }
+    took.sort();
+    println!("probes: median {:?}, longest {:?}", took[took.len() / 2], took[took.len() - 1]);
+    // Sooner than the shortest time that any of them has.
+    assert!(took.iter().all(|took| *took < Duration::from_secs(2)), "{took:?}");
+    assert!(gateway.metric("evergate_admin_connections_dropped_total") > 0.0, "somebody had to make room");
+}
+
+#[test]
+fn a_page_is_for_its_own_names_and_those_of_admin_hosts() {
+    let ask = |gateway: &Gateway, host: &str| {
+        let mut stream = TcpStream::connect(gateway.admin()).expect("a connection");
+        write!(stream, "GET /status HTTP/1.1\r\nHost: {host}\r\n\r\n").expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    let gateway = Gateway::demo(&["--admin-hosts", "Admin.example, 192.0.2.7"]);
+    let address = gateway.admin().to_string();
+    for own in [&address, "localhost", "admin.example:443", "192.0.2.7"] {
+        assert!(ask(&gateway, own).starts_with("HTTP/1.1 200 "), "{own}");
+    }
+    for foreign in ["evil.example", "admin.example.evil.example", "192.0.2.8"] {
+        let answer = ask(&gateway, foreign);
+        assert!(answer.starts_with("HTTP/1.1 421 ") && answer.contains("admin_hosts"), "{foreign}: {answer}");
+        assert!(!answer.contains("uptime_seconds"), "{answer}");
+    }
+    let wrong = evergate(&["demo", "--admin-hosts", "admin.example:443"], &[]);
+    assert!(wrong.code == 2 && wrong.text().contains("without a port"), "{}", wrong.text());
 }
