@@ -100,7 +100,7 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
                     links_ms = LINKS_LATE_MAX_MS;
                     break;
                 }
-                if core.clients.borrow().is_empty() {
+                if core.clients.borrow().is_empty() && share.is_closed() {
                     break;
                 }
                 let deadline_passes = !deadline_passed && now_ms >= deadline_ms;

@@ -13,6 +13,7 @@ mod closing;
 mod conformance;
 mod cores;
 mod demo;
+mod descriptors;
 mod drain;
 mod handshake;
 mod hosts;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::process::{Process, binary};
+use super::process::{Process, binary, binary_with_descriptors};
 use super::redis::Redis;
 use super::{Folder, eventually, free_port, until};
 
@@ -26,6 +26,8 @@ pub struct Setup {
     lines: String,
     domains: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    /// The most descriptors that it may open, where that is not what these tests may.
+    descriptors: Option<u32>,
     folder: Folder,
 }
 
@@ -51,7 +53,14 @@ impl Setup {
 
     fn new(command: &'static str) -> Self {
         let folder = Folder::new();
-        Self { command, flags: vec![], lines: String::new(), domains: vec![], environment: vec![], folder }
+        let (lines, descriptors) = (String::new(), None);
+        Self { command, flags: vec![], lines, domains: vec![], environment: vec![], descriptors, folder }
+    }
+
+    /// Under a limit of open descriptors.
+    pub fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
+        self
     }
 
     /// One more line of the TOML file.
@@ -179,6 +188,11 @@ impl Gateway {
     /// Its exit code, where it has ended.
     pub fn exited(&mut self) -> Option<i32> {
         self.process.exited()
+    }
+
+    /// How many descriptors it has open.
+    pub fn open_descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the process").count()
     }
 
     /// Lowers the most descriptors that it may open (`RLIMIT_NOFILE`), though it has looked.
@@ -309,7 +323,7 @@ fn spawn(setup: &Setup, listen: u16, admin: u16) -> Process {
         writeln!(toml, "bus_domain_address = {{ {} }}", pairs.join(", ")).expect("a String takes all");
     }
     let path = setup.folder.write("evergate.toml", &toml);
-    let mut command = binary();
+    let mut command = setup.descriptors.map_or_else(binary, binary_with_descriptors);
     command.arg(setup.command).arg("--config").arg(path);
     command.args(["--listen", &format!("127.0.0.1:{listen}"), "--admin", &format!("127.0.0.1:{admin}")]);
     command.args(&setup.flags).current_dir(setup.folder.path());

@@ -9,6 +9,7 @@ pub mod other_bus;
 pub mod process;
 pub mod raw;
 pub mod redis;
+pub mod rush;
 pub mod services;
 pub mod site;
 pub mod slow;

@@ -14,6 +14,14 @@ pub fn binary() -> Command {
     unconfigured(Command::new(path))
 }
 
+/// The same, under a limit of open descriptors (`RLIMIT_NOFILE`, soft and hard).
+pub fn binary_with_descriptors(most: u32) -> Command {
+    // It becomes the binary, so that the process is the same.
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--nofile={most}:{most}")).arg(binary().get_program());
+    unconfigured(command)
+}
+
 /// A command that inherits none of the variables that would configure a gateway, these tests' own among them.
 fn unconfigured(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"EVERGATE_")) {
