@@ -8,6 +8,7 @@ use hyper::{Method, Response, StatusCode};
 use super::health::Verdict;
 use super::hosts::Refusal;
 use super::{View, health, metrics, page, status};
+use crate::opensrf::printable::Shown;
 
 /// A body and what it is.
 struct Body {
@@ -38,7 +39,8 @@ pub(super) fn answer(view: &View, method: &Method, path: &str) -> Response<Full<
         "/healthz" => judge(view, &health::health(&view.shared)),
         "/readyz" => judge(view, &health::readiness(&view.shared, now_ms, view.options.ready_bus_grace_seconds)),
         "/status" => match serde_json::to_string(&status::Status::of(view, now_ms)) {
-            Ok(text) => (StatusCode::OK, Body { kind: "application/json", text }),
+            // What does not show stands within strings, where its escape means the same.
+            Ok(text) => (StatusCode::OK, Body { kind: "application/json", text: Shown(&text).to_string() }),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Body::line(error.to_string())),
         },
         "/metrics" => match metrics::render(view, now_ms) {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::View;
 use super::health;
 use super::status::{CoreStatus, Status};
+use crate::opensrf::printable::{Name, escape, shows};
 
 /// The page's only style.
 const STYLE: &str = "body{font:15px/1.4 system-ui,sans-serif;margin:2em;color:#222;background:#fff}\
@@ -74,8 +75,8 @@ fn drain(out: &mut String, status: &Status) {
             let _ = write!(
                 out,
                 "; waiting longest for {} {} of {}, {:.1} s.</p>",
-                Escaped(&oldest.service),
-                Escaped(&oldest.method),
+                Escaped(&Name(&oldest.service).to_string()),
+                Escaped(&Name(&oldest.method).to_string()),
                 Escaped(&oldest.client),
                 super::status::seconds(oldest.age_ms),
             );
@@ -133,7 +134,8 @@ impl std::fmt::Display for Escaped<'_> {
                 '>' => out.write_str("&gt;")?,
                 '"' => out.write_str("&quot;")?,
                 '\'' => out.write_str("&#39;")?,
-                _ => out.write_char(c)?,
+                c if shows(c) => out.write_char(c)?,
+                c => escape(out, c)?,
             }
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! What answers and is no Redis: which is it, and how did the gateway come to ask it?
 
+use crate::opensrf::printable::shows;
+
 /// Bytes of an answer that are shown.
 const SHOWN_BYTES: usize = 60;
 /// ejabberd's port, which Evergreen's files named before Redis came.
@@ -19,7 +21,7 @@ pub fn describe(received: &[u8], port: u16) -> String {
     let line = received.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let shown: String = String::from_utf8_lossy(&line[..line.len().min(SHOWN_BYTES)])
         .chars()
-        .map(|c| if c.is_control() { '·' } else { c })
+        .map(|c| if shows(c) { c } else { '·' })
         .collect();
     let shown = shown.trim_end_matches('·');
     let is_xmpp = received.starts_with(b"<?xml") || received.starts_with(b"<stream") || port == EJABBERD_PORT;

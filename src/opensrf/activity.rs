@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use super::printable::{Name, escape, is_of_names, shows};
+
 /// Stands for the params of a method that `log_protect` names.
 const REDACTED: &str = " **PARAMS REDACTED**";
 
@@ -12,7 +14,8 @@ const CUT: char = '…';
 /// Appends the line of one REQUEST, at most `bytes_max` bytes, the `…` of a cut included.
 ///
 /// `params` is JSON text: white space outside strings is left out, and the elements of an array are joined by `, `.
-/// Control characters, U+007F to U+009F and U+2028/9 among them, are escaped: what a client wrote never starts a line.
+/// Service and method are quoted unless they are plain ([`Name`]), and what does not show is escaped ([`shows`]): what a
+/// client wrote never starts a line, nor looks like another call.
 /// A method that begins with an entry of `protect` (empty entries aside) is logged without its params.
 pub fn line(
     out: &mut String,
@@ -28,9 +31,9 @@ pub fn line(
     out.push('[');
     push_address(out, client);
     out.push_str("] [] ");
-    push(out, service, end);
+    push_name(out, service, end);
     out.push(' ');
-    push(out, method, end);
+    push_name(out, method, end);
     if protect.iter().any(|prefix| !prefix.is_empty() && method.starts_with(prefix.as_str())) {
         out.push_str(REDACTED);
     } else if let Some(params) = params {
@@ -56,15 +59,15 @@ fn push_address(out: &mut String, address: IpAddr) {
     }
 }
 
-/// Appends text until it is longer than the line may be; the rest would be cut anyway.
-fn push(out: &mut String, text: &str, end: usize) {
-    let mut rest = text;
-    while out.len() <= end {
-        rest = push_run(out, rest, end, |_| false);
-        let mut chars = rest.chars();
-        let Some(c) = chars.next() else { return };
-        push_char(out, c);
-        rest = chars.as_str();
+/// Appends as much of a name as the line has room for, and a little more: that is cut anyway.
+fn push_name(out: &mut String, name: &str, end: usize) {
+    let room = (end + 1).saturating_sub(out.len());
+    let name = &name[..name.floor_char_boundary(room)];
+    if !name.is_empty() && name.bytes().fold(true, |plain, byte| plain & is_of_names(byte)) {
+        out.push_str(name);
+    } else {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{}", Name(name));
     }
 }
 
@@ -79,11 +82,11 @@ fn push_run<'a>(out: &mut String, text: &'a str, end: usize, stops: impl Fn(u8) 
 }
 
 fn push_char(out: &mut String, c: char) {
-    if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "\\u{:04x}", u32::from(c));
-    } else {
+    if shows(c) {
         out.push(c);
+    } else {
+        // Writing to a String cannot fail.
+        let _ = escape(out, c);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! `envelope` reads a client's message and splices it into a bus message; `reply` reads what the bus delivers;
 //! `transport` writes for the bus and wraps replies for the client; `error` writes the gateway's own errors;
-//! `address` knows the names of queues and threads; `activity` formats the activity log's lines.
+//! `address` knows the names of queues and threads; `activity` formats the activity log's lines; `printable` shows what
+//! others wrote.
 //!
 //! It may use: byte searching, vectors, and its arguments.
 //! It may never do I/O, read a clock or the environment, log, recurse on input, or rebuild a message: bytes are
@@ -18,7 +19,7 @@ mod escape;
 pub mod judge;
 mod payload;
 mod precheck;
-mod printable;
+pub mod printable;
 mod read;
 pub mod reply;
 mod rules;

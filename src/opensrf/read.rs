@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::envelope::{ESCAPED_MOST, Envelope, Kind, Limit, Limits, Message, Refusal, Splice};
 use super::judge::Judged;
 use super::payload::Payload;
-use super::printable::{is_plain, is_printable};
+use super::printable::{Shown, is_plain, is_printable};
 use super::rules::{Lenient, Rules, Strict, Trusting};
 use super::scan::{Broken, Cursor, Key, Scalar};
 use super::seen::Seen;
@@ -189,7 +189,8 @@ impl<'a, R: Rules> Draft<'a, R> {
         if self.fault.is_none() {
             let key = String::from_utf8_lossy(key.get(..64).unwrap_or(key)).into_owned();
             let reason = format!(
-                "the key \"{key}\" is repeated in {place}; OpenSRF's router drops such a message, write it once"
+                "the key \"{}\" is repeated in {place}; OpenSRF's router drops such a message, write it once",
+                Shown(&key)
             );
             self.fault = Some((reason, None));
         }

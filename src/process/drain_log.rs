@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::phase::Shared;
 use super::systemd;
+use crate::opensrf::printable::Name;
 
 /// One line for each core that is not done, and one word for systemd.
 pub fn write(shared: &Shared) {
@@ -19,8 +20,8 @@ pub fn write(shared: &Shared) {
         let oldest = oldest.map_or_else(String::new, |oldest| {
             format!(
                 "; oldest: {} {} for {} ms from {}",
-                oldest.service.escape_debug(),
-                oldest.method.escape_debug(),
+                Name(&oldest.service),
+                Name(&oldest.method),
                 oldest.age_ms,
                 oldest.client
             )

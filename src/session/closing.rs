@@ -15,6 +15,7 @@ use super::output::Level;
 use crate::counters::{self, Limit};
 use crate::opensrf::envelope::Kind;
 use crate::opensrf::judge::Judged;
+use crate::opensrf::printable::Name;
 use crate::websocket::decoder::Decoder;
 use crate::websocket::{CloseCode, frame};
 
@@ -130,8 +131,8 @@ impl Client {
                 let line = format!(
                     "client {}: a request crossed our Close frame and was not relayed: {} {}",
                     self.address,
-                    envelope.service.as_deref().unwrap_or("-").escape_debug(),
-                    message.method.as_deref().unwrap_or("-").escape_debug(),
+                    Name(envelope.service.as_deref().unwrap_or("-")),
+                    Name(message.method.as_deref().unwrap_or("-")),
                 );
                 cx.output.log(Level::Warn, line);
             }

@@ -9,6 +9,7 @@ use super::pendings::Pending;
 use crate::counters;
 use crate::opensrf::address;
 use crate::opensrf::envelope::Trace;
+use crate::opensrf::printable::Name;
 use crate::opensrf::reply::{Reply, ReplyKind, ReplyMessage};
 use crate::opensrf::transport;
 
@@ -76,7 +77,7 @@ impl Client {
         }
         if !done.foreign.is_empty() {
             counters::add(&cx.counts().foreign_sessions_refused, 1);
-            let domain = address::domain_of(&reply.from).unwrap_or("?").escape_debug().to_string();
+            let domain = Name(address::domain_of(&reply.from).unwrap_or("?")).to_string();
             cx.output.log(
                 Level::Warn,
                 format!(

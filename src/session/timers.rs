@@ -8,6 +8,7 @@ use super::output::Level;
 use super::pendings::Pending;
 use crate::counters::{self, Limit};
 use crate::opensrf::envelope::Kind;
+use crate::opensrf::printable::Name;
 use crate::websocket::{CloseCode, frame, handshake};
 
 /// How soon a client whose last reply may not have arrived is looked at, and again, ms: a busy one never is.
@@ -327,8 +328,11 @@ impl Client {
     /// What the client still holds, for the log: its oldest request or session, replies on their way.
     fn holds(&self, now_ms: u64) -> String {
         match self.oldest(now_ms) {
+            Some((service, _, age_ms)) if self.book.pending() == 0 && self.book.sessions() == 0 => {
+                format!("{service} {} for {age_ms} ms", self.undelivered())
+            }
             Some((service, method, age_ms)) => {
-                format!("{} {} for {age_ms} ms", service.escape_debug(), method.escape_debug())
+                format!("{} {} for {age_ms} ms", Name(&service), Name(&method))
             }
             None if self.is_busy() => self.undelivered(),
             None if self.decoder.is_clean() => "what it sent last may not have been read".to_owned(),

@@ -1,10 +1,10 @@
 //! The activity log, and whose address stands in it.
 
 use crate::support::bus::Responder;
-use crate::support::client::{Client, envelope, request};
+use crate::support::client::{Client, envelope, quoted, request};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::redis::Redis;
-use crate::support::trio;
+use crate::support::{PATIENCE, trio};
 
 /// Sends one request and gives the line that it left.
 fn logged(
@@ -69,6 +69,53 @@ fn nothing_that_a_client_writes_can_forge_a_line() {
         line.contains("[127.0.0.1] []") && line.contains("colour") && !line.contains(['\u{1b}', '\u{2028}']),
         "{line:?}"
     );
+}
+
+/// What turns text around, or is there without being seen.
+const SLY: &str = "\u{202e}\u{2066}\u{200b}\u{ad}\u{feff}\u{e0041}\u{3164}\u{9b}\u{2028}\n\u{1b}[2K";
+
+fn has_sly(text: &str) -> bool {
+    text.contains(|c| c != '\n' && c != '[' && c != '2' && c != 'K' && SLY.contains(c))
+}
+
+#[test]
+fn a_name_that_is_not_plain_is_quoted_and_looks_like_no_other_call() {
+    let (_redis, gateway, mut client, mut bus) = trio(&[]);
+    client.request("opensrf.math add 1, 2 opensrf.demo", "t", 0, "first.method", "[]");
+    bus.next();
+    let line = gateway.until_logged("first.method");
+    assert!(line.ends_with("[] \"opensrf.math add 1, 2 opensrf.demo\" first.method"), "{line}");
+    client.request("opensrf.math\u{202e}", "t", 1, "second.method 1, \"2\\", "[3]");
+    bus.next();
+    let line = gateway.until_logged("second.method");
+    assert!(line.ends_with(r#"[] "opensrf.math\u202e" "second.method 1, \"2\\" 3"#), "{line}");
+    client.request("open_ils.a-b", "t", 2, "third.method.É", "[\"Émile 日本 e\u{301}\"]");
+    bus.next();
+    let line = gateway.until_logged("third.method");
+    assert!(line.ends_with("[] open_ils.a-b \"third.method.É\" \"Émile 日本 e\u{301}\""), "{line}");
+}
+
+#[test]
+fn nothing_unseen_that_a_client_wrote_gets_into_the_log_the_status_or_the_page() {
+    let redis = Redis::start();
+    let mut gateway = Gateway::serve(&redis, &["--drain-max-seconds", "3", "--cores", "0"]);
+    let (mut client, mut bus) = (Client::connect(&gateway), Responder::new(&redis));
+    let (service, method) = (format!("s{}", SLY.replace(|c: char| c.is_control(), "")), format!("a.method{SLY}z"));
+    client.request(&service, "t\u{202e}", 0, "a.placeholder", &format!("[{}]", quoted(SLY)));
+    bus.next();
+    client.send(&envelope(&service, "t\u{202e}", &[request(1, &method, "[]")]));
+    bus.next();
+    gateway.signal(nix::sys::signal::Signal::SIGUSR1);
+    gateway.until_logged("; oldest: \"s");
+    let (status, page) = (gateway.http("GET", "/status").body, gateway.http("GET", "/").body);
+    assert!(status.contains("\\u202e") && !has_sly(&status), "{status:?}");
+    let status: serde_json::Value = serde_json::from_str(&status).expect("it is JSON still");
+    assert_eq!(status["drain"]["oldest"]["service"], *service, "and means the same");
+    assert!(page.contains("\\u202e") && !has_sly(&page), "{page:?}");
+    assert_eq!(gateway.wait_exit(PATIENCE), 3);
+    let log = gateway.log();
+    assert!(log.contains("was cut off at the deadline: \"s\\u202e"), "{log:?}");
+    assert!(!has_sly(&log), "{log:?}");
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Router {
     async fn answer(&self, envelope: &Envelope<'_>) {
         // A name left empty is dropped without an answer, as recorded from the real router.
         let Some(name) = service_name(&envelope.to).filter(|name| !name.is_empty()) else {
-            tracing::warn!(to = %envelope.to, "router: not a service's address");
+            tracing::warn!(to = ?envelope.to, "router: not a service's address");
             return;
         };
         let answers =
@@ -66,7 +66,7 @@ impl Router {
             let addresses = (envelope.from.as_ref(), self.address.as_str());
             let text = wrap(Dialect::C, 0, addresses, (envelope.thread.get(), None), &message);
             if let Err(error) = self.domains.send(&envelope.from, text.as_bytes()).await {
-                tracing::warn!(%error, to = %envelope.from, "router: answer lost");
+                tracing::warn!(%error, to = ?envelope.from, "router: answer lost");
             }
         }
     }

@@ -39,7 +39,7 @@ fn a_protected_method_is_logged_without_its_params_and_an_empty_prefix_protects_
 #[test]
 fn what_a_client_wrote_never_begins_a_line() {
     let line = logged("a\nb\u{7f}\u{85}", Some("[\"\u{2028}\u{9b}\u{7f}é\"]"), &[], 1536);
-    assert_eq!(line, "[10.0.0.1] [] opensrf.math a\\u000ab\\u007f\\u0085 \"\\u2028\\u009b\\u007fé\"");
+    assert_eq!(line, "[10.0.0.1] [] opensrf.math \"a\\nb\\u007f\\u0085\" \"\\u2028\\u009b\\u007fé\"");
 }
 
 #[test]
