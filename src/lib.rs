@@ -12,10 +12,12 @@
 //! - [`websocket`]: RFC 6455 without I/O; [`opensrf`]: the messages of either side
 //! - [`bus`]: Redis; `embedded` is the demo's
 //! - [`admin`]: health, readiness, metrics, status; [`counters`]: what the threads share
+//! - [`bounded`]: calls that may hang; [`stdio`]: what commands print
 //!
 //! ARCHITECTURE.md follows a message through the files and lists the invariants.
 
 pub mod admin;
+pub mod bounded;
 pub mod bus;
 pub mod check;
 pub mod config;
@@ -26,4 +28,5 @@ pub mod near;
 pub mod opensrf;
 pub mod process;
 pub mod session;
+pub mod stdio;
 pub mod websocket;

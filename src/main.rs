@@ -1,12 +1,12 @@
 //! Command line -> configuration -> run -> exit code; nothing else.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use evergate::config::cli::{self, Action, Failure, Show};
 use evergate::process::signals::Signals;
 use evergate::process::{Exit, demo, serve};
-use evergate::{check, config};
+use evergate::{check, config, stdio};
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -22,11 +22,8 @@ fn main() -> ExitCode {
     config::raise_nofile();
     let action = match cli::from_process() {
         Ok(action) => action,
-        Err(Failure::Usage(error)) => error.exit(),
-        Err(Failure::Config(errors)) => {
-            errors.iter().for_each(|error| eprintln!("evergate: {error}"));
-            return Exit::Usage.into();
-        }
+        Err(Failure::Usage(error)) => return explain(error),
+        Err(Failure::Config(errors)) => return fail(Exit::Usage, &errors.to_string()),
     };
     match (action, signals) {
         (Action::Serve(loaded), Some(signals)) => serve::run(&loaded, &signals, |_| ()).into(),
@@ -38,10 +35,10 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(Exit::Host, &error),
         },
-        (Action::Check(loaded), _) => {
-            let fine = check::run(&loaded.config, &loaded.warnings, &mut std::io::stdout());
-            if fine { Exit::Done } else { Exit::Host }.into()
-        }
+        (Action::Check(loaded), _) => match check::run(&loaded.config, &loaded.warnings, &mut std::io::stdout()) {
+            Ok(fine) => if fine { Exit::Done } else { Exit::Host }.into(),
+            Err(error) => fail(Exit::Host, &error),
+        },
         (Action::Config(show, loaded), _) => print(&match (show, loaded) {
             (Show::Sample, _) | (Show::Effective, None) => config::sample(),
             (Show::Markdown, _) => config::markdown(),
@@ -51,12 +48,20 @@ fn main() -> ExitCode {
 }
 
 fn print(text: &str) -> ExitCode {
-    // A reader that has seen enough (`| head`) is no failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    stdio::print(text).map_or_else(|error| fail(Exit::Host, &error), |()| ExitCode::SUCCESS)
+}
+
+/// What clap has to say: an error on stderr, help or version on stdout.
+fn explain(error: clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        stdio::on_stderr(move || drop(error.print()));
+        return Exit::Usage.into();
+    }
+    let printed = stdio::judge(error.print().and_then(|()| std::io::stdout().flush()));
+    printed.map_or_else(|error| fail(Exit::Host, &error), |()| ExitCode::SUCCESS)
 }
 
 fn fail(exit: Exit, error: &str) -> ExitCode {
-    eprintln!("evergate: {error}");
+    stdio::say(error);
     exit.into()
 }

@@ -13,8 +13,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::View;
 use super::health::heartbeat_age_ms;
-use super::status::{held, seconds};
+use super::status::{LOG_QUEUE, held, seconds};
 use crate::counters::{Core, Limit, LinkState};
+use crate::process::logs::Figures;
 use crate::process::phase::{Phase, Shared};
 use crate::process::watchdog::judge::Was;
 
@@ -76,7 +77,7 @@ impl Snapshot {
         metrics.push(standstills(&shared.cores));
         metrics.push(turns(&shared.cores));
         metrics.push(links(&shared.cores, &options.domain));
-        metrics.push(limits(&shared.cores));
+        metrics.push(limits(view));
         let admin = [
             (
                 "admin_connections_dropped",
@@ -96,14 +97,8 @@ impl Snapshot {
             unit: None,
             samples: vec![(vec![], Value::Whole(value))],
         }));
-        if let Some(dropped) = &options.log_lines_dropped {
-            metrics.push(Metric {
-                name: "log_lines_dropped",
-                is_gauge: false,
-                help: "Log lines lost because the queue was full or could not be written.",
-                unit: None,
-                samples: vec![(vec![], Value::Whole(dropped()))],
-            });
+        if let Some(log) = &options.log {
+            metrics.extend(log_figures(log()));
         }
         Self { metrics, build: vec![("version", options.version.clone()), ("commit", options.commit.clone())] }
     }
@@ -247,13 +242,38 @@ fn links(cores: &[Core], domain: &str) -> Metric {
     }
 }
 
-fn limits(cores: &[Core]) -> Metric {
-    let mut samples = Vec::with_capacity(cores.len() * Limit::ALL.len());
-    for core in cores {
+fn log_figures(log: Figures) -> [Metric; 3] {
+    let metric = |name, is_gauge, help, unit, value| Metric {
+        name,
+        is_gauge,
+        help,
+        unit,
+        samples: vec![(vec![], Value::Whole(value))],
+    };
+    [
+        metric(
+            "log_lines_dropped",
+            false,
+            "Log lines lost: the queue was full, or they could not be written.",
+            None,
+            log.lines_lost,
+        ),
+        metric("log_dropped", false, "Bytes of those lines.", Some(Unit::Bytes), log.bytes_lost),
+        metric("log_queue", true, "Bytes of log lines that wait to be written.", Some(Unit::Bytes), log.queued_bytes),
+    ]
+}
+
+fn limits(view: &View) -> Metric {
+    let View { shared, options, .. } = view;
+    let mut samples = Vec::with_capacity(shared.cores.len() * Limit::ALL.len() + 1);
+    for core in shared.cores.iter() {
         for &(limit, name) in Limit::ALL {
             let labels = vec![("core", core.cpu.to_string()), ("limit", name.to_owned())];
             samples.push((labels, Value::Whole(core.limit_hits(limit))));
         }
+    }
+    if let Some(log) = &options.log {
+        samples.push((vec![("limit", LOG_QUEUE.to_owned())], Value::Whole(log().full)));
     }
     let help = "Times that a limit of the configuration was reached.";
     Metric { name: "limit_hits", is_gauge: false, help, unit: None, samples }

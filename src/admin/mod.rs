@@ -30,6 +30,7 @@ use nix::sys::signal::SigSet;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::process::logs::Figures;
 use crate::process::phase::Shared;
 use hosts::Hosts;
 use places::{Place, Places, Stage};
@@ -46,8 +47,8 @@ const HEADER_BYTES_MAX: usize = 8 * 1024;
 /// How long accepting pauses when the host has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Reads how many log lines were dropped so far.
-pub type DroppedLines = Box<dyn Fn() -> u64 + Send + Sync>;
+/// Reads how the log fares.
+pub type LogFigures = Box<dyn Fn() -> Figures + Send + Sync>;
 
 /// What the answers need besides the counters.
 pub struct AdminOptions {
@@ -63,8 +64,8 @@ pub struct AdminOptions {
     pub version: String,
     /// The commit it was built from; empty where unknown.
     pub commit: String,
-    /// Of the log queue, for `/metrics`; none where there is no log.
-    pub log_lines_dropped: Option<DroppedLines>,
+    /// Of the log, for `/metrics` and `/status`; none where there is no log.
+    pub log: Option<LogFigures>,
 }
 
 /// The admin listener. It serves until the process exits, through a drain and a stop.

@@ -10,6 +10,9 @@ use super::View;
 use crate::counters::{self, Core, Limit};
 use crate::process::phase::Shared;
 
+/// The limit of the log, which no core hits.
+pub(super) const LOG_QUEUE: &str = "log_queue_bytes_max";
+
 /// The whole document.
 #[derive(Debug, Serialize)]
 pub(super) struct Status<'a> {
@@ -102,6 +105,7 @@ impl<'a> Status<'a> {
             limits: Limit::ALL
                 .iter()
                 .map(|&(limit, name)| (name, shared.cores.iter().map(|core| core.limit_hits(limit)).sum()))
+                .chain(options.log.iter().map(|log| (LOG_QUEUE, log().full)))
                 .collect(),
         }
     }

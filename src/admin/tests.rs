@@ -1,3 +1,4 @@
+use crate::process::logs::Figures;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ fn options() -> AdminOptions {
         hosts: vec!["admin.example".into(), "2001:db8::1".into()],
         version: "1.2.3".into(),
         commit: "abc<def>".into(),
-        log_lines_dropped: Some(Box::new(|| 7)),
+        log: Some(Box::new(|| Figures { queued_bytes: 3, full: 2, lines_lost: 7, bytes_lost: 700 })),
     }
 }
 
@@ -193,7 +194,8 @@ fn status_has_exactly_the_keys_of_the_contract() {
         ]
     );
     assert_eq!(status["cores"][1]["core"], 2);
-    assert_eq!(status["limits"].as_object().unwrap().len(), Limit::ALL.len());
+    assert_eq!(status["limits"].as_object().unwrap().len(), Limit::ALL.len() + 1);
+    assert_eq!(status["limits"]["log_queue_bytes_max"], 2);
 }
 
 #[test]
@@ -281,6 +283,9 @@ fn metrics_are_open_metrics_with_units_and_labels() {
         "evergate_limit_hits_total{core=\"2\",limit=\"clients_max\"} 1",
         "evergate_limit_hits_total{core=\"0\",limit=\"clients_max\"} 0",
         "evergate_log_lines_dropped_total 7",
+        "evergate_log_dropped_bytes_total 700",
+        "evergate_log_queue_bytes 3",
+        "evergate_limit_hits_total{limit=\"log_queue_bytes_max\"} 2",
         "evergate_build_info{version=\"1.2.3\",commit=\"abc<def>\"} 1",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");

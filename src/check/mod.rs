@@ -16,6 +16,8 @@ mod tests;
 use std::io::Write;
 
 use crate::config::{Config, Origins};
+use crate::opensrf::printable::Shown;
+use crate::stdio;
 
 pub use host::{cannot_bind, host_usable};
 
@@ -65,15 +67,15 @@ impl Finding {
 }
 
 /// Looks at everything and writes a line for each, also for each of the `warnings` that the configuration came with; true if
-/// nothing failed. A report that cannot be written is no failure of the host: the answer stands.
-pub fn run(config: &Config, warnings: &[String], out: &mut impl Write) -> bool {
-    let mut good = true;
+/// nothing failed. A reader that has seen enough changes nothing about the answer; a report that cannot be written is an error.
+pub fn run(config: &Config, warnings: &[String], out: &mut impl Write) -> Result<bool, String> {
+    let (mut good, mut written) = (true, Ok(()));
     let mut report = |findings: Vec<Finding>| {
         for finding in findings {
             good &= !matches!(finding.outcome, Outcome::Fail { .. });
-            let _ = write_finding(out, &finding);
+            let outcome = stdio::judge(write_finding(out, &finding).and_then(|()| out.flush()));
+            written = written.clone().and(outcome);
         }
-        let _ = out.flush();
     };
     report(warnings.iter().map(|warning| Finding::note(format!("configuration: {warning}"))).collect());
     report(host::kernel_and_ring());
@@ -85,7 +87,7 @@ pub fn run(config: &Config, warnings: &[String], out: &mut impl Write) -> bool {
         report(bus::domain(config, domain));
     }
     report(vec![proxy(config)]);
-    good
+    written.map(|()| good)
 }
 
 fn write_finding(out: &mut impl Write, finding: &Finding) -> std::io::Result<()> {
@@ -95,7 +97,7 @@ fn write_finding(out: &mut impl Write, finding: &Finding) -> std::io::Result<()>
         Outcome::Fail { remedy } => ("FAIL", Some(remedy)),
         Outcome::Note => ("note", None),
     };
-    writeln!(out, "{word}  {}", finding.text)?;
+    writeln!(out, "{word}  {}", Shown(&finding.text))?;
     remedy.map_or(Ok(()), |remedy| writeln!(out, "      {remedy}"))
 }
 

@@ -129,7 +129,7 @@ fn the_report_says_false_when_one_line_fails_and_every_failure_has_a_remedy() {
     let address = listener.local_addr().expect("its address");
     let config = Config { listen: address, domains: Vec::new(), admin: None, ..config("127.0.0.1:1") };
     let mut out = Vec::new();
-    assert!(!run(&config, &["something is odd".to_owned()], &mut out));
+    assert_eq!(run(&config, &["something is odd".to_owned()], &mut out), Ok(false));
     let report = String::from_utf8(out).expect("UTF-8");
     let lines: Vec<&str> = report.lines().collect();
     let failed = lines.iter().position(|line| line.starts_with("FAIL  listen")).expect("the port is taken");

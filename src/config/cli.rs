@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::error::{Error, Errors};
+use super::file;
 use super::host::Host;
 use super::kind::{Kind, text};
 use super::load::{Inputs, Loaded, Purpose, load};
@@ -377,9 +377,9 @@ fn services(given: &ArgMatches) -> Result<DemoServices, Errors> {
 /// The first line of the file.
 fn password(flag: &str, path: &str) -> Result<Secret, Error> {
     let path = Path::new(path);
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(PASSWORD_FILE_BYTES_MAX).read_to_string(&mut text));
-    read.map_err(|why| Error::unreadable(path, &format!("flag --{flag}"), &why))?;
+    let read = file::read(path, PASSWORD_FILE_BYTES_MAX)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why)));
+    let text = read.map_err(|why| Error::unreadable(path, &format!("flag --{flag}"), &why))?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(Secret::new(line)),
         _ => Err(Error::new(path.display(), "its first line is empty", "write the password there")),

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::error::{About, Error, Errors};
+use super::file;
 use super::host::{self, Descriptors, Host};
 use super::kind::{Kind, text};
 use super::layers;
@@ -170,9 +170,7 @@ pub fn reload(loaded: &Loaded) -> Result<Reloaded, Errors> {
 }
 
 fn read(path: &Path, named_by: &str) -> Result<String, Error> {
-    let file = std::fs::File::open(path).map_err(|why| Error::unreadable(path, named_by, &why))?;
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|why| Error::unreadable(path, named_by, &why))?;
+    let bytes = file::read(path, FILE_BYTES_MAX + 1).map_err(|why| Error::unreadable(path, named_by, &why))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         let problem = format!("it is larger than {FILE_BYTES_MAX} bytes");
         let remedy = format!("it is named by {named_by}: correct the path");

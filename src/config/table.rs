@@ -282,6 +282,8 @@ options! {
         log_protect: Vec<String> = Kind::List(text::any), "", xml "shared/log_protect/match_string";
         /// Length at which a line of the activity log is cut.
         activity_bytes_max: usize = Kind::Bytes { min: 128, max: 1 << 20 }, "1536", unit "bytes";
+        /// Lines of the log that wait to be written; what comes beyond is dropped and counted.
+        log_queue_bytes_max: usize = Kind::Bytes { min: 65_536, max: 1 << 30 }, "16 MiB", unit "bytes";
     }
 }
 

@@ -1,9 +1,9 @@
 //! The bus addresses of this process, and the lists that processes before it left behind.
 
-use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
+use std::{io, thread};
 
+use crate::bounded::{self, FILE_MAX};
 use crate::bus::address_file::{self, AddressFile, Orphan};
 use crate::config::Config;
 use crate::opensrf::address;
@@ -24,12 +24,17 @@ pub fn make(config: &Config, cores: usize) -> Result<Vec<String>, String> {
 /// Records the addresses, so that a later start can delete their lists if this process does not. Where that cannot be
 /// done, it is off, with a warning.
 pub fn record(config: &Config, addresses: &[String]) -> Option<AddressFile> {
-    let directory = config.state_dir.as_ref()?;
-    let recorded = AddressFile::create(directory).and_then(|mut file| {
-        addresses.iter().try_for_each(|address| file.record(&config.domain, address))?;
+    let directory = config.state_dir.clone()?;
+    let (dir, domain, addresses) = (directory.clone(), config.domain.clone(), addresses.to_vec());
+    let create = move || {
+        let mut file = AddressFile::create(&dir)?;
+        addresses.iter().try_for_each(|address| file.record(&domain, address))?;
         Ok(file)
-    });
-    match recorded {
+    };
+    // A file that comes too late goes again: without its lock the lists that it names would look like a dead process's.
+    let undo = |recorded: io::Result<AddressFile>| drop(recorded.map(AddressFile::remove));
+    let recorded = bounded::within_or(FILE_MAX, create, undo);
+    match recorded.unwrap_or_else(|failed| Err(failed.into())) {
         Ok(file) => Some(file),
         Err(error) => {
             tracing::warn!(
@@ -42,23 +47,23 @@ pub fn record(config: &Config, addresses: &[String]) -> Option<AddressFile> {
 }
 
 /// Deletes the lists that dead processes left, now and again when no reply can come any more, on a thread of its own.
-pub fn clean_up(config: &Config, file: &AddressFile) -> std::io::Result<()> {
-    let orphans = address_file::orphans(file.dir());
-    if orphans.is_empty() {
-        return Ok(());
-    }
-    // The password of the account goes to whatever is dialled, so that a file cannot say what is.
-    for orphan in &orphans {
-        for domain in foreign(config, orphan) {
-            tracing::warn!(
-                "bus: {} names lists on {domain:?}, which is not dialled, since neither opensrf_core.xml nor bus_domains lists \
-                 it; list it in bus_domains, or delete the file",
-                orphan.path().display()
-            );
+pub fn clean_up(config: &Config, file: &AddressFile) -> io::Result<()> {
+    let (dir, config) = (file.dir().to_owned(), config.clone());
+    bounded::spawn("clean-up", move || {
+        let orphans = address_file::orphans(&dir);
+        if orphans.is_empty() {
+            return;
         }
-    }
-    let config = Arc::new(config.clone());
-    thread::Builder::new().name("clean-up".into()).spawn(move || {
+        // The password of the account goes to whatever is dialled, so that a file cannot say what is.
+        for orphan in &orphans {
+            for domain in foreign(&config, orphan) {
+                tracing::warn!(
+                    "bus: {} names lists on {domain:?}, which is not dialled, since neither opensrf_core.xml nor bus_domains \
+                     lists it; list it in bus_domains, or delete the file",
+                    orphan.path().display()
+                );
+            }
+        }
         delete(&config, &orphans);
         thread::sleep(Duration::from_secs(config.request_max_seconds));
         if delete(&config, &orphans) {
@@ -68,8 +73,7 @@ pub fn clean_up(config: &Config, file: &AddressFile) -> std::io::Result<()> {
                 }
             }
         }
-    })?;
-    Ok(())
+    })
 }
 
 /// The domains that an orphan names and the configuration does not.

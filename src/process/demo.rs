@@ -1,14 +1,18 @@
 //! `demo`: the gateway with a bus, a router and services of its own, to which it connects as to any other.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::Exit;
 use super::logs::{self, Activity, Destination, LogOptions};
 use super::serve;
 use super::signals::{self, Signals};
+use crate::bounded;
 use crate::bus::embedded::{self, Demo, ServiceOptions};
 use crate::config::cli::DemoServices;
 use crate::config::{Loaded, Secret};
+use crate::stdio;
 
 /// Serves until a signal ends it.
 pub fn run(mut loaded: Loaded, keepalive_seconds: u64, signals: &Signals) -> Exit {
@@ -16,7 +20,7 @@ pub fn run(mut loaded: Loaded, keepalive_seconds: u64, signals: &Signals) -> Exi
     let demo = match signals::blocked(|| Demo::start(&config.domain, keepalive_seconds)) {
         Ok(demo) => demo,
         Err(error) => {
-            eprintln!("evergate: host: the demo's own bus cannot be started: {error}");
+            stdio::say(&format!("host: the demo's own bus cannot be started: {error}"));
             return Exit::Host;
         }
     };
@@ -26,9 +30,26 @@ pub fn run(mut loaded: Loaded, keepalive_seconds: u64, signals: &Signals) -> Exi
     config.bus_domain_address.insert(config.domain.clone(), demo.address().to_string());
     // Its bus ends with the process, and the lists with it.
     config.state_dir = None;
-    let exit = serve::run(&loaded, signals, |listen| println!("{}", greeting(&loaded, listen)));
+    let failed = Arc::new(AtomicBool::new(false));
+    let exit = serve::run(&loaded, signals, |listen| greet(greeting(&loaded, listen), &failed, signals.stopper()));
     drop(demo);
-    exit
+    if failed.load(SeqCst) { Exit::Host } else { exit }
+}
+
+/// Prints the greeting, on a thread of its own since stdout may be a pipe that nobody reads. A demo that cannot tell where it
+/// is ends.
+fn greet(greeting: String, failed: &Arc<AtomicBool>, stop: Arc<AtomicBool>) {
+    let failed = Arc::clone(failed);
+    let greet = move || {
+        if let Err(error) = stdio::print(&greeting) {
+            tracing::error!("host: {error}");
+            failed.store(true, SeqCst);
+            stop.store(true, SeqCst);
+        }
+    };
+    if let Err(error) = bounded::spawn("greeting", greet) {
+        tracing::error!("host: no thread can be started: {error}");
+    }
 }
 
 /// A client's line that calls a method, as it can be pasted into any WebSocket client.
@@ -49,7 +70,7 @@ fn greeting(loaded: &Loaded, listen: SocketAddr) -> String {
          python3 -m websockets {url}\n\
          and enter\n  {}\n\
          or, to see a drain wait for a reply, this, which takes 4 s\n  {}\n\
-         Drain it with: kill -USR1 {}",
+         Drain it with: kill -USR1 {}\n",
         call(1, "opensrf.math", "add", "[1,2]"),
         call(2, "opensrf.demo", "opensrf.demo.sleep", "[4]"),
         std::process::id()
@@ -64,7 +85,9 @@ pub fn run_services(options: DemoServices) -> Result<(), String> {
         destination: Destination::Stderr,
         activity: Activity::SameAsDestination,
         tag: String::new(),
-    })?;
+        queue_bytes_max: logs::QUEUE_BYTES_MAX,
+    })
+    .map_err(|error| error.to_string())?;
     options.warnings.iter().for_each(|warning| tracing::warn!("config: {warning}"));
     embedded::serve_services(services(options))
 }

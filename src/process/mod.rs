@@ -1,12 +1,14 @@
 //! The life of the process: its phases, its cores, its signals, systemd, the logs.
 //!
-//! May use: threads, files, the environment, blocking calls. Never: the message path.
+//! May use: threads, files, the environment, blocking calls. Never: the message path. The main thread, which hears the
+//! signals, waits for nothing that may hang but through [`bounded`](crate::bounded).
 //!
 //! - [`phase`]: where the process stands, and what all threads can see
 //! - [`serve`]: from the options to the exit code
 //! - [`demo`]: the same with a bus of its own
 //! - [`signals`]: what was asked for from outside
 //! - [`settings`]: the options as the cores need them; what SIGHUP changes
+//! - [`reload`]: the thread that SIGHUP asks
 //! - [`resolver`]: the names of the bus domains
 //! - [`listeners`]: the shares of the port
 //! - [`addresses`]: the bus addresses of this process, and of those that left theirs behind
@@ -21,6 +23,7 @@ pub mod drain_log;
 pub mod listeners;
 pub mod logs;
 pub mod phase;
+pub mod reload;
 pub mod resolver;
 pub mod serve;
 pub mod settings;

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
 /// The shortest time between two rounds of resolving.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long the start waits for the first.
+const FIRST_ROUND_MAX: Duration = Duration::from_secs(2);
 
 /// Where the Redis of each bus domain is.
 #[derive(Debug)]
@@ -23,7 +27,8 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Resolves once, then on request on a thread of its own. A name that cannot be resolved yet is no error.
+    /// Resolves once, then on request, on a thread of its own. A name that cannot be resolved yet is no error; for those
+    /// that take long nobody waits.
     pub fn start(domains: &[String], port: u16, overrides: &BTreeMap<String, String>) -> io::Result<Arc<Self>> {
         let place = |domain: &String| overrides.get(domain).cloned().unwrap_or_else(|| format!("{domain}:{port}"));
         let resolver = Arc::new(Self {
@@ -32,9 +37,11 @@ impl Resolver {
             asked: AtomicBool::new(false),
             thread: Mutex::default(),
         });
-        resolver.resolve();
         let own = Arc::clone(&resolver);
+        let (done, first_round) = channel();
         let thread = thread::Builder::new().name("resolver".into()).spawn(move || {
+            own.resolve();
+            let _ = done.send(());
             loop {
                 thread::park();
                 if own.asked.swap(false, SeqCst) {
@@ -44,6 +51,11 @@ impl Resolver {
             }
         })?;
         *resolver.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread.thread().clone());
+        if first_round.recv_timeout(FIRST_ROUND_MAX).is_err() {
+            tracing::warn!(
+                "bus: the names of the domains take longer to be resolved than {FIRST_ROUND_MAX:?}; the start goes on"
+            );
+        }
         Ok(resolver)
     }
 

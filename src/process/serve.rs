@@ -10,17 +10,21 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
-use super::logs::{self, Activity, Destination, LogOptions, Logs};
+use super::logs::{self, Activity, Destination, LogOptions, Logs, StartError};
 use super::phase::{Phase, Shared};
+use super::reload::Reloader;
 use super::resolver::Resolver;
 use super::settings::Settings;
 use super::signals::{self, Signals};
 use super::watchdog::Watchdog;
 use super::{Exit, addresses, drain_log, listeners, systemd};
 use crate::admin::{self, AdminOptions};
+use crate::bounded;
+use crate::bus::address_file::AddressFile;
 use crate::check;
 use crate::config::{self, Config, Loaded, Logfile};
 use crate::core::{self, CoreOptions};
+use crate::stdio;
 use crate::websocket::CloseCode;
 
 /// How often the main thread looks around when no signal comes.
@@ -28,23 +32,26 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long the other cores may take to close their clients after one has failed.
 const FAILED_MAX: Duration = Duration::from_secs(3);
 
+/// How long the removal of the address file may take at the end.
+const REMOVE_MAX: Duration = Duration::from_secs(1);
+
 /// Serves until a signal ends it; tells `listening` the address once clients can connect.
 pub fn run(loaded: &Loaded, signals: &Signals, listening: impl FnOnce(SocketAddr)) -> Exit {
     let config = &loaded.config;
-    let logs = match signals::blocked(|| start_logs(config)) {
+    let logs = match start_logs(config) {
         Ok(logs) => logs,
         Err(error) => {
-            eprintln!("evergate: host: {error}");
-            return Exit::Host;
+            stdio::say(&format!("host: {error}"));
+            return if matches!(error, StartError::Late(_)) { Exit::Usage } else { Exit::Host };
         }
     };
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let exit = match Running::start(config, loaded.echo, &logs) {
+    let exit = match Running::start(loaded, &logs) {
         Ok(running) => {
             listening(running.listen);
-            running.watch(loaded, signals, &logs)
+            running.watch(config, signals)
         }
         Err(error) => {
             tracing::error!("{error}");
@@ -55,9 +62,10 @@ pub fn run(loaded: &Loaded, signals: &Signals, listening: impl FnOnce(SocketAddr
     exit
 }
 
-fn start_logs(config: &Config) -> Result<Logs, String> {
+fn start_logs(config: &Config) -> Result<Logs, StartError> {
     let facility = |facility: &config::Facility| {
-        facility.name.parse::<logs::Facility>().map_err(|()| format!("syslog has no facility {}", facility.name))
+        let unknown = |()| StartError::Failed(format!("syslog has no facility {}", facility.name));
+        facility.name.parse::<logs::Facility>().map_err(unknown)
     };
     let (destination, activity) = match &config.logfile {
         Logfile::Stderr => (Destination::Stderr, Activity::SameAsDestination),
@@ -68,38 +76,38 @@ fn start_logs(config: &Config) -> Result<Logs, String> {
         ),
     };
     let tag = config.logtag.clone().unwrap_or_else(|| "evergate".to_owned());
-    logs::start(&LogOptions { level: level(config.loglevel), destination, activity, tag })
-}
-
-fn level(level: config::Level) -> logs::Level {
-    logs::Level::ALL[level as usize]
+    let queue_bytes_max = config.log_queue_bytes_max;
+    logs::start(&LogOptions { level: logs::level(config.loglevel), destination, activity, tag, queue_bytes_max })
 }
 
 /// A process whose cores have been started.
 struct Running {
     listen: SocketAddr,
     shared: Arc<Shared>,
-    settings: Arc<Settings>,
+    reloader: Reloader,
     threads: Vec<thread::JoinHandle<()>>,
     failed: Arc<AtomicBool>,
-    address_file: Option<crate::bus::address_file::AddressFile>,
+    address_file: Option<AddressFile>,
 }
 
 impl Running {
-    fn start(config: &Config, echo: bool, logs: &Logs) -> Result<Self, String> {
+    fn start(loaded: &Loaded, logs: &Logs) -> Result<Self, String> {
+        let config = &loaded.config;
         check::host_usable().map_err(|error| format!("host: {error}"))?;
         let listeners = listeners::bind(config.listen, config.cores.len(), config.share_port)
             .map_err(|error| format!("host: {}", check::cannot_bind("listen", config.listen, false, &error)))?;
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut settings = Settings::new(config, started)?;
-        settings.echo = echo;
+        settings.echo = loaded.echo;
         let settings = Arc::new(settings);
         let shared = Arc::new(Shared::new(&config.cores));
         let addresses = addresses::make(config, config.cores.len())?;
         let failed = Arc::new(AtomicBool::new(false));
         let listen = listeners[0].local_addr().map_or(config.listen, |address| address);
+        let host = |what: &str, error: std::io::Error| format!("host: {what}: {error}");
+        let reloader = Reloader::start(loaded.clone(), logs.control(), Arc::clone(&settings))
+            .map_err(|error| host("no thread can be started", error))?;
         let (threads, address_file) = signals::blocked(|| -> Result<_, String> {
-            let host = |what: &str, error: std::io::Error| format!("host: {what}: {error}");
             let resolver = Resolver::start(&config.domains, config.port, &config.bus_domain_address)
                 .map_err(|error| host("no thread can be started", error))?;
             if let Some(address) = config.admin {
@@ -110,7 +118,7 @@ impl Running {
                     hosts: config.admin_hosts.clone(),
                     version: config::cli::VERSION.to_owned(),
                     commit: config::cli::COMMIT.to_owned(),
-                    log_lines_dropped: Some(Box::new(logs.drops())),
+                    log: Some(Box::new(logs.figures())),
                 };
                 let admin = admin::start(address, Arc::clone(&shared), options)
                     .map_err(|error| format!("host: {}", check::cannot_bind("admin", address, false, &error)))?;
@@ -151,22 +159,21 @@ impl Running {
             config.cores.len(),
             config.domain
         );
-        Ok(Self { listen, shared, settings, threads, failed, address_file })
+        Ok(Self { listen, shared, reloader, threads, failed, address_file })
     }
 
     /// Follows the signals and the cores until all cores have ended.
-    fn watch(self, loaded: &Loaded, signals: &Signals, logs: &Logs) -> Exit {
+    fn watch(self, config: &Config, signals: &Signals) -> Exit {
         let mut next_drain_line = Instant::now();
-        let mut dropped = 0;
         let mut failed_at: Option<Instant> = None;
         let mut watchdog = Watchdog::new(&self.shared);
         while !self.threads.iter().all(thread::JoinHandle::is_finished) {
             signals.wait(LOOK);
             if signals.take_reload() {
-                self.reload(loaded, logs);
+                self.reloader.ask();
             }
             if signals.take_drain() {
-                self.drain(&loaded.config);
+                self.drain(config);
             }
             if signals.take_stop() {
                 self.stop("a signal asks to stop", CloseCode::GOING_AWAY);
@@ -182,14 +189,6 @@ impl Running {
             }
             if failed_at.is_some_and(|at| at.elapsed() > FAILED_MAX) {
                 break;
-            }
-            let now_dropped = logs.dropped();
-            if now_dropped > dropped {
-                tracing::warn!(
-                    "log: {} lines were dropped, the log cannot be written fast enough",
-                    now_dropped - dropped
-                );
-                dropped = now_dropped;
             }
         }
         self.end()
@@ -220,32 +219,6 @@ impl Running {
         }
     }
 
-    fn reload(&self, loaded: &Loaded, logs: &Logs) {
-        if let Err(error) = logs.reopen() {
-            tracing::error!("log: {error}");
-        }
-        match config::reload(loaded) {
-            Ok(reloaded) => {
-                logs.set_level(level(reloaded.loglevel));
-                for warning in &reloaded.warnings {
-                    tracing::warn!("{warning}");
-                }
-                for name in &reloaded.needs_restart {
-                    tracing::warn!("config: {name} has changed; that needs a restart");
-                }
-                match self.settings.reload(&reloaded.origins, &reloaded.log_protect, &reloaded.trusted_proxies) {
-                    Ok(()) => {
-                        tracing::info!("config: log level, origins, log_protect and trusted_proxies were read again");
-                    }
-                    Err(error) => tracing::error!("config: nothing was changed: {error}"),
-                }
-            }
-            Err(errors) => {
-                errors.iter().for_each(|error| tracing::error!("config: nothing was changed: {error}"));
-            }
-        }
-    }
-
     fn end(self) -> Exit {
         if self.failed.load(SeqCst) {
             return Exit::CoreFailed;
@@ -266,9 +239,11 @@ impl Running {
         let quiet = self.shared.cores.iter().all(|core| core.counts.pending.load(SeqCst) == 0) && cut == 0;
         if let Some(file) = self.address_file
             && quiet
-            && let Err(error) = file.remove()
         {
-            tracing::warn!("the address file cannot be removed: {error}");
+            let removed = bounded::within(REMOVE_MAX, || file.remove());
+            if let Err(error) = removed.unwrap_or_else(|failed| Err(failed.into())) {
+                tracing::warn!("the address file cannot be removed: {error}");
+            }
         }
         if cut > 0 { Exit::Cut } else { Exit::Done }
     }

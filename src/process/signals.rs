@@ -40,6 +40,11 @@ impl Signals {
         let _ = (&self.wake).read(&mut bytes);
     }
 
+    /// Asks for a stop as SIGTERM does, from any thread, once it is set.
+    pub fn stopper(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
     /// SIGUSR1 came since the last call.
     pub fn take_drain(&self) -> bool {
         self.drain.swap(false, SeqCst)

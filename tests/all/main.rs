@@ -21,6 +21,7 @@ mod isolation;
 mod limits;
 #[cfg(feature = "load")]
 mod load;
+mod logs;
 mod other_domains;
 mod reading;
 mod relaying;
@@ -28,5 +29,6 @@ mod session_order;
 mod sessions;
 mod signals;
 mod slow_readers;
+mod streams;
 mod support;
 mod websocket;

@@ -12,6 +12,7 @@ use super::connect::{Connected, connect};
 use super::connection::{self, Peer};
 use super::dispatch;
 use super::host::{self, Memory};
+use super::output;
 use super::plan::Plan;
 use super::progress::Progress;
 use super::round::{Pace, Phase, Round, in_flight};
@@ -330,7 +331,7 @@ impl Conductor<'_> {
         }
         self.until(END_TIMEOUT, |round| round.tasks.get() == 0).await;
         if self.round.tasks.get() > 0 {
-            eprintln!("evergate-load: {} tasks have not ended", self.round.tasks.get());
+            output::say(&format!("{} tasks have not ended", self.round.tasks.get()));
         }
     }
 
@@ -348,7 +349,7 @@ impl Conductor<'_> {
         round.is_timed.set(true);
         self.round.spawn(async move {
             if let Err(error) = task.await {
-                eprintln!("evergate-load: no timer: {error}");
+                output::say(&format!("no timer: {error}"));
             }
             round.is_timed.set(false);
         });

@@ -43,7 +43,7 @@ mod timer;
 mod versus;
 mod watchdog;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -96,7 +96,10 @@ struct Report<'a> {
 }
 
 fn main() -> ExitCode {
-    let matches = options::command().get_matches();
+    let matches = match options::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return explain(&error),
+    };
     let about = About::now();
     let options = match Options::new(&matches) {
         Ok(options) => options,
@@ -132,8 +135,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// What clap has to say: an error on stderr, help or version on stdout.
+fn explain(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    if error.use_stderr() {
+        return EXIT_USAGE.into();
+    }
+    output::judge("stdout", printed).map_or_else(|error| fail(EXIT_USAGE, &error), |()| ExitCode::SUCCESS)
+}
+
 fn fail(code: u8, error: &str) -> ExitCode {
-    eprintln!("evergate-load: {error}");
+    output::say(error);
     code.into()
 }
 

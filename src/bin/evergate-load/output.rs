@@ -57,8 +57,18 @@ impl Output {
 
 /// Writes to stdout or stderr. A reader that has seen enough (`| head`) is no failure.
 pub fn print(stream: &mut impl Write, name: &str, text: &str) -> Result<(), String> {
-    match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
+    judge(name, stream.write_all(text.as_bytes()).and_then(|()| stream.flush()))
+}
+
+/// What an attempt to write to one of them means.
+pub fn judge(name: &str, written: io::Result<()>) -> Result<(), String> {
+    match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("{name}: {error}")),
         _ => Ok(()),
     }
+}
+
+/// Says a line on stderr. Where that is closed or full it is lost, and the exit code says the rest: `eprintln!` would panic.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "evergate-load: {text}");
 }

@@ -36,6 +36,8 @@ use link::{Account, Domains, Listener, Pusher};
 use router::Router;
 use services::{Pool, PoolOptions, Service};
 
+use crate::stdio;
+
 /// Workers of each service, unless [`ServiceOptions`] say otherwise.
 pub const WORKERS: usize = 512;
 /// Longest time in which the demo's own router and services must have connected to the demo's own server.
@@ -100,7 +102,7 @@ pub fn serve_services(options: ServiceOptions) -> Result<(), String> {
             ready.recv().await;
         }
         let ServiceOptions { domain, redis, .. } = options;
-        println!("demo services ready on {domain} ({redis})");
+        stdio::print(&format!("demo services ready on {domain} ({redis})\n"))?;
         // The tasks run for ever; one that ended would be a defect worth an exit code.
         match running.join_next().await {
             Some(Err(error)) => Err(format!("a demo service failed: {error}")),

@@ -4,7 +4,8 @@
 //! behind a time that is printed anew when the core's clock has moved, and the writer is woken a few times a second, or
 //! once a bufferful.
 
-use super::line::{ACTIVITY_LINES, LINE_BYTES_MAX, Queue, print_time};
+use super::line::{LINE_BYTES_MAX, print_time};
+use super::queue::Queue;
 
 /// Lines that are gathered before they are queued, bytes. Each queueing wakes the writer, which costs more than it writes.
 const GATHERED_BYTES_MAX: usize = 32 * 1024;
@@ -13,10 +14,9 @@ const GATHERED_BYTES_MAX: usize = 32 * 1024;
 #[derive(Debug)]
 pub struct ActivityLog {
     queue: Queue,
-    /// Two bytes that tell the writer what it is, and the lines.
-    gathered: Vec<u8>,
-    /// How many.
-    count: usize,
+    gathered: String,
+    /// How many lines.
+    count: u64,
     /// What a line begins with: `2026-01-31T23:59:59.999Z INFO  activity: `.
     head: String,
     /// When `head` was printed, ms by the caller's clock.
@@ -27,10 +27,10 @@ pub struct ActivityLog {
 
 impl ActivityLog {
     pub(super) fn new(queue: Queue, colour: bool) -> Self {
-        Self { queue, gathered: Vec::new(), count: 0, head: String::new(), head_ms: None, colour }
+        Self { queue, gathered: String::new(), count: 0, head: String::new(), head_ms: None, colour }
     }
 
-    /// Logs lines, each with its end and without control characters in it. `now_ms` is any clock that goes on.
+    /// Logs lines, each with its end and without characters in it that do not show. `now_ms` is any clock that goes on.
     pub fn log(&mut self, now_ms: u64, lines: &str) {
         if self.head_ms != Some(now_ms) {
             self.head_ms = Some(now_ms);
@@ -42,13 +42,10 @@ impl ActivityLog {
             if self.gathered.len() + self.head.len() + line.len() > GATHERED_BYTES_MAX {
                 self.flush();
             }
-            if self.gathered.is_empty() {
-                self.gathered.extend_from_slice(&[ACTIVITY_LINES, b'6']);
-            }
-            self.gathered.extend_from_slice(self.head.as_bytes());
+            self.gathered.push_str(&self.head);
             let fits = line.floor_char_boundary(LINE_BYTES_MAX);
-            self.gathered.extend_from_slice(&line.as_bytes()[..fits]);
-            self.gathered.extend_from_slice(if fits < line.len() { "…\n".as_bytes() } else { b"\n" });
+            self.gathered.push_str(&line[..fits]);
+            self.gathered.push_str(if fits < line.len() { "…\n" } else { "\n" });
             self.count += 1;
         }
     }
@@ -56,7 +53,7 @@ impl ActivityLog {
     /// Queues what has been gathered. Its owner calls it a few times a second.
     pub fn flush(&mut self) {
         if self.count > 0 {
-            self.queue.send(&self.gathered, self.count);
+            self.queue.activity(&self.gathered, self.count);
             self.gathered.clear();
             self.count = 0;
         }

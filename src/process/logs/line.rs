@@ -1,62 +1,31 @@
 //! From an event to a queued line, on the thread that logs: no lock, no wait, no system call but the clock's.
 //!
-//! `2026-01-31T23:59:59.999Z INFO  core: message name=value`, behind one byte that tells the writer what it is.
+//! `2026-01-31T23:59:59.999Z INFO  core: message name=value`
 
 use std::cell::Cell;
 use std::fmt::{self, Debug, Write as _};
-use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_appender::non_blocking::NonBlocking;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::filter;
+use super::queue::Queue;
+use crate::opensrf::printable::{escape, split};
 
 /// A line's greatest length, bytes; the rest is cut. An activity line has 1,536 bytes of message by default, and a
 /// syslog datagram should hold it.
 pub(super) const LINE_BYTES_MAX: usize = 4096;
 
-/// The first byte of what is queued: `@` for a message, `A` for lines of activity, then the severity's number in the second.
-pub(super) const MESSAGE: u8 = b'@';
-/// See [`MESSAGE`].
-pub(super) const ACTIVITY_LINES: u8 = b'A';
-
 thread_local! {
     /// The line under construction, kept for its capacity. Taken while in use: a field's `Debug` may log as well.
     static LINE: Cell<String> = const { Cell::new(String::new()) };
-}
-
-/// The way to the writer thread.
-#[derive(Clone, Debug)]
-pub(super) struct Queue {
-    /// Full: what comes is dropped, and counted as one.
-    writer: NonBlocking,
-    /// Lines dropped besides those that `writer` counts.
-    lost: Arc<AtomicU64>,
-}
-
-impl Queue {
-    pub(super) fn new(writer: NonBlocking, lost: Arc<AtomicU64>) -> Self {
-        Self { writer, lost }
-    }
-
-    pub(super) fn send(&self, lines: &[u8], count: usize) {
-        let dropped = || self.writer.error_counter().dropped_lines();
-        let before = dropped();
-        // It cannot fail: a full queue counts one and says Ok.
-        let _ = self.writer.make_writer().write_all(lines);
-        if count > 1 && dropped() > before {
-            self.lost.fetch_add(count as u64 - 1, Relaxed);
-        }
-    }
 }
 
 /// The layer that prints.
@@ -95,35 +64,38 @@ impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut line = LINE.try_with(Cell::take).unwrap_or_default();
         line.clear();
-        self.print(event, &mut line);
-        self.queue.send(line.as_bytes(), 1);
+        let (severity, said) = self.print(event, &mut line);
+        self.queue.line(severity, said, &line);
         let _ = LINE.try_with(|kept| kept.set(line));
     }
 }
 
 impl Lines {
-    fn print(&self, event: &Event<'_>, line: &mut String) {
+    /// Prints the line; its severity's number, and from where to where it says what is the case.
+    fn print(&self, event: &Event<'_>, line: &mut String) -> (u8, (usize, usize)) {
         let metadata = event.metadata();
         let (severity, name, colour) = match *metadata.level() {
-            Level::ERROR => ('3', "ERROR", "\x1b[31m"),
-            Level::WARN => ('4', "WARN ", "\x1b[33m"),
-            Level::INFO => ('6', "INFO ", "\x1b[32m"),
-            Level::DEBUG => ('7', "DEBUG", "\x1b[34m"),
-            Level::TRACE => ('7', "TRACE", "\x1b[35m"),
+            Level::ERROR => (b'3', "ERROR", "\x1b[31m"),
+            Level::WARN => (b'4', "WARN ", "\x1b[33m"),
+            Level::INFO => (b'6', "INFO ", "\x1b[32m"),
+            Level::DEBUG => (b'7', "DEBUG", "\x1b[34m"),
+            Level::TRACE => (b'7', "TRACE", "\x1b[35m"),
         };
-        line.push(char::from(MESSAGE));
-        line.push(severity);
         print_time(line);
+        let from = line.len() + 1;
         let (colour, plain) = if self.colour { (colour, "\x1b[0m") } else { ("", "") };
         let target = metadata.target();
         let target = target.strip_prefix("evergate::").unwrap_or(target);
         let _ = write!(line, " {colour}{name}{plain} {target}: ");
-        let mut text = Text { line, cut: false, begun: false };
+        let mut text = Text { line, cut: false, said: None };
         event.record(&mut text);
-        if text.cut {
+        let Text { cut, said, .. } = text;
+        let to = said.unwrap_or(line.len());
+        if cut {
             line.push('…');
         }
         line.push('\n');
+        (severity, (from, to))
     }
 }
 
@@ -136,13 +108,13 @@ pub(super) fn print_time(line: &mut String) {
     }
 }
 
-/// The part of the line that others wrote: no control character gets through, and no more than fits.
+/// The part of the line that others wrote: only what shows gets through, and no more than fits.
 struct Text<'a> {
     line: &'a mut String,
     /// Something did not fit.
     cut: bool,
-    /// A field was printed.
-    begun: bool,
+    /// Where the first field ends, once it is printed: as a rule the message.
+    said: Option<usize>,
 }
 
 impl Text<'_> {
@@ -158,22 +130,15 @@ impl Text<'_> {
 impl fmt::Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        while let Some(at) = rest.find(|c: char| c.is_control() || c == '\u{2028}' || c == '\u{2029}') {
-            if self.cut {
-                return Ok(());
-            }
-            self.push(&rest[..at]);
-            let mut after = rest[at..].chars();
-            match after.next() {
-                Some('\n') => self.push("\\n"),
-                Some('\r') => self.push("\\r"),
-                Some('\t') => self.push("\\t"),
-                Some(c) => self.push(&format!("\\u{:04x}", u32::from(c))),
-                None => {}
-            }
-            rest = after.as_str();
+        while !self.cut {
+            let (shown, hidden) = split(rest);
+            self.push(shown);
+            let Some((c, after)) = hidden else { break };
+            let mut escaped = String::new();
+            escape(&mut escaped, c)?;
+            self.push(&escaped);
+            rest = after;
         }
-        self.push(rest);
         // Never an error: some `Display` would panic on one.
         Ok(())
     }
@@ -182,7 +147,7 @@ impl fmt::Write for Text<'_> {
 impl Visit for Text<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         // `message` comes first, as the macros have it; its Debug is its text.
-        if std::mem::replace(&mut self.begun, true) {
+        if self.said.is_some() {
             self.push(" ");
         }
         if field.name() != "message" {
@@ -190,6 +155,7 @@ impl Visit for Text<'_> {
             self.push("=");
         }
         let _ = write!(self, "{value:?}");
+        self.said.get_or_insert(self.line.len());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {

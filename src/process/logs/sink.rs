@@ -4,15 +4,17 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::mem;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use syslog::{Facility, Formatter3164, LogFormat, Logger, LoggerBackend, Severity};
 
-use super::line::ACTIVITY_LINES;
+use super::queue::Account;
+use crate::stdio;
 
 /// Bytes gathered before they are written; a batch of the queue ends with a write in any case.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -30,8 +32,8 @@ const FILE_MODE: u32 = 0o640;
 pub(super) enum Output {
     /// Stderr, or a test's.
     Stream(BufWriter<Box<dyn Write + Send>>),
-    /// A file that can be reopened.
-    File(LogFile),
+    /// A file that another may take the place of.
+    File(BufWriter<File>),
     /// The host's syslog.
     Syslog(Syslog),
 }
@@ -42,15 +44,29 @@ impl Output {
         Self::Stream(BufWriter::with_capacity(BUFFER_BYTES, stream))
     }
 
-    /// Writes whole lines; the error, and how many lines it cost.
-    fn write(&mut self, severity: u8, lines: &str) -> Result<(), (io::Error, u64)> {
-        let cost = |error| (error, lines.lines().count() as u64);
+    /// Stderr, by a descriptor of its own: while a write to it hangs, the lock of the standard library's would be held, and
+    /// whoever panics wants that.
+    pub(super) fn stderr() -> io::Result<Self> {
+        Ok(Self::stream(Box::new(File::from(io::stderr().as_fd().try_clone_to_owned()?))))
+    }
+
+    /// Buffers `file`.
+    pub(super) fn file(file: File) -> Self {
+        Self::File(BufWriter::with_capacity(BUFFER_BYTES, file))
+    }
+
+    /// Writes whole lines; the error, and how many lines and bytes it cost.
+    fn write(&mut self, severity: u8, lines: &str) -> Result<(), (io::Error, u64, u64)> {
+        let cost = |error| (error, lines.lines().count() as u64, lines.len() as u64);
         match self {
             Self::Stream(stream) => stream.write_all(lines.as_bytes()).map_err(cost),
-            Self::File(file) => file.held().write_all(lines.as_bytes()).map_err(cost),
+            Self::File(file) => file.write_all(lines.as_bytes()).map_err(cost),
             Self::Syslog(syslog) => {
-                let failed = lines.lines().filter_map(|line| syslog.send(severity, line).err()).map(|error| (error, 1));
-                failed.reduce(|(_, lost), (error, more)| (error, lost + more)).map_or(Ok(()), Err)
+                let lost = lines.lines().filter_map(|line| {
+                    syslog.send(severity, line).err().map(|error| (error, 1, line.len() as u64 + 1))
+                });
+                lost.reduce(|(_, lines, bytes), (error, line, more)| (error, lines + line, bytes + more))
+                    .map_or(Ok(()), Err)
             }
         }
     }
@@ -58,103 +74,77 @@ impl Output {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Stream(stream) => stream.flush(),
-            Self::File(file) => file.held().flush(),
+            Self::File(file) => file.flush(),
             Self::Syslog(_) => Ok(()),
         }
     }
 }
 
-/// What the writer thread writes to: a message or some lines of activity a call, as [`super::line`] made them.
+/// Opens the log file at `path` for appending. That may hang.
+pub(super) fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)
+}
+
+/// What the writer thread writes to. Nothing fails: what cannot be written is counted.
 pub(super) struct Sink {
     main: Output,
     /// Where it is not `main`.
     activity: Option<Output>,
-    /// Lines that could not be written.
-    lost: Arc<AtomicU64>,
+    /// Where losses are counted.
+    account: Arc<Account>,
     /// When stderr may hear of it again.
     complain_at: Option<Instant>,
 }
 
 impl Sink {
-    pub(super) fn new(main: Output, activity: Option<Output>, lost: Arc<AtomicU64>) -> Self {
-        Self { main, activity, lost, complain_at: None }
+    pub(super) fn new(main: Output, activity: Option<Output>, account: Arc<Account>) -> Self {
+        Self { main, activity, account, complain_at: None }
+    }
+
+    /// Writes a line.
+    pub(super) fn message(&mut self, severity: u8, line: &str) {
+        let written = self.main.write(severity, line);
+        self.count(written);
+    }
+
+    /// Writes lines of activity.
+    pub(super) fn activity(&mut self, lines: &str) {
+        let written = self.activity.as_mut().unwrap_or(&mut self.main).write(b'6', lines);
+        self.count(written);
+    }
+
+    /// Writes what is buffered; whether that went well. What could not be written stays, and is tried again.
+    pub(super) fn flush(&mut self) -> bool {
+        let outcome = self.main.flush().and(self.activity.as_mut().map_or(Ok(()), Output::flush));
+        outcome.map_err(|error| self.complain(&error)).is_ok()
+    }
+
+    /// Writes to `fresh` from now on.
+    pub(super) fn take_file(&mut self, fresh: File) {
+        let Output::File(old) = &mut self.main else { return };
+        let flushed = old.flush();
+        let Output::File(old) = mem::replace(&mut self.main, Output::file(fresh)) else { return };
+        if flushed.is_err() {
+            // A full disk, say: its lines go where there may be room. into_parts, because a drop would try the old.
+            let (_, Ok(unwritten)) = old.into_parts() else { return };
+            let written = self.main.write(b'6', &String::from_utf8_lossy(&unwritten));
+            self.count(written);
+        }
+    }
+
+    fn count(&mut self, written: Result<(), (io::Error, u64, u64)>) {
+        if let Err((error, lines, bytes)) = written {
+            self.account.lose(lines, bytes);
+            self.complain(&error);
+        }
     }
 
     fn complain(&mut self, error: &io::Error) {
         let now = Instant::now();
         if self.complain_at.is_none_or(|at| at <= now) {
             self.complain_at = Some(now + COMPLAINT_EVERY);
-            complain(&format!("log lines cannot be written: {error}"));
+            stdio::say(&format!("log lines cannot be written: {error}"));
         }
-    }
-}
-
-impl Write for Sink {
-    fn write(&mut self, queued: &[u8]) -> io::Result<usize> {
-        if let [kind, severity, lines @ ..] = queued
-            && let Ok(lines) = str::from_utf8(lines)
-        {
-            let output = match &mut self.activity {
-                Some(activity) if *kind == ACTIVITY_LINES => activity,
-                _ => &mut self.main,
-            };
-            if let Err((error, lost)) = output.write(*severity, lines) {
-                self.lost.fetch_add(lost, Relaxed);
-                self.complain(&error);
-            }
-        }
-        Ok(queued.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let outcome = self.main.flush().and(self.activity.as_mut().map_or(Ok(()), Output::flush));
-        // What a buffer could not write stays in it and is tried again with the next batch.
-        if let Err(error) = outcome {
-            self.complain(&error);
-        }
-        Ok(())
-    }
-}
-
-/// The log file, shared by the writer thread and the main thread, which reopens it.
-#[derive(Clone, Debug)]
-pub(super) struct LogFile {
-    path: PathBuf,
-    writer: Arc<Mutex<BufWriter<File>>>,
-}
-
-impl LogFile {
-    /// Opens `path` for appending.
-    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
-        let writer = BufWriter::with_capacity(BUFFER_BYTES, Self::append_to(&path)?);
-        Ok(Self { path, writer: Arc::new(Mutex::new(writer)) })
-    }
-
-    /// Its name.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Puts a newly opened file in the place of the present one.
-    pub(super) fn reopen(&self) -> io::Result<()> {
-        let fresh = BufWriter::with_capacity(BUFFER_BYTES, Self::append_to(&self.path)?);
-        let mut writer = self.held();
-        let flushed = writer.flush();
-        let old = mem::replace(&mut *writer, fresh);
-        if flushed.is_err() {
-            // A full disk, say: its lines go where there may be room. into_parts, because a drop would try the old.
-            let (_, Ok(unwritten)) = old.into_parts() else { return Ok(()) };
-            writer.write_all(&unwritten)?;
-        }
-        Ok(())
-    }
-
-    fn append_to(path: &Path) -> io::Result<File> {
-        OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)
-    }
-
-    fn held(&self) -> MutexGuard<'_, BufWriter<File>> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -200,7 +190,7 @@ impl Syslog {
             Err(error) => {
                 self.retry_at = Instant::now() + SYSLOG_RETRY;
                 if !self.told.swap(true, Relaxed) {
-                    complain(&format!(
+                    stdio::say(&format!(
                         "syslog cannot be reached ({error}); logging to stderr until it can. Is a syslog daemon \
                          listening on /dev/log? Else set `logfile` to a path or to stderr"
                     ));
@@ -234,9 +224,4 @@ fn rfc3164(severity: u8) -> Severity {
         b'6' => Severity::LOG_INFO,
         _ => Severity::LOG_DEBUG,
     }
-}
-
-/// What the log cannot say of itself. Not `eprintln!`, which panics where stderr is closed.
-fn complain(what: &str) {
-    let _ = writeln!(io::stderr(), "evergate: {what}");
 }

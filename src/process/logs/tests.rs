@@ -32,6 +32,7 @@ fn to_file(path: &Path, level: Level) -> (Logs, Dispatch) {
         destination: Destination::File(path.to_owned()),
         activity: Activity::SameAsDestination,
         tag: String::new(),
+        queue_bytes_max: QUEUE_BYTES_MAX,
     };
     build(&options).unwrap()
 }
@@ -90,9 +91,9 @@ fn the_level_can_change_while_running_and_activity_ignores_it() {
             logs.activity().log(1, &format!("activity {round}\n"));
         };
         log(1);
-        logs.set_level(Level::Debug);
+        logs.control.set_level(Level::Debug);
         log(2);
-        logs.set_level(Level::Off);
+        logs.control.set_level(Level::Off);
         log(3);
     });
     let messages: Vec<&str> = text.lines().map(|line| line.split_once(": ").unwrap().1).collect();
@@ -112,11 +113,11 @@ fn reopening_follows_logrotate_and_loses_no_line() {
                 fs::rename(&path, &moved).unwrap();
             }
             if n == 2000 {
-                logs.reopen().unwrap();
+                logs.control.reopen().unwrap();
             }
         }
     });
-    assert_eq!(logs.dropped(), 0);
+    assert_eq!(lost(&logs), 0);
     drop(logs);
     let (old, new) = (fs::read_to_string(&moved).unwrap(), fs::read_to_string(&path).unwrap());
     assert!(new.contains("line 2999"), "the last line is in the new file");
@@ -131,7 +132,7 @@ fn a_file_that_cannot_be_reopened_leaves_the_old_one_in_use() {
     let (logs, dispatch) = to_file(&path, Level::Info);
     fs::rename(&path, &moved).unwrap();
     fs::create_dir(&path).unwrap();
-    assert!(logs.reopen().unwrap_err().contains(path.to_str().unwrap()));
+    assert!(logs.control.reopen().unwrap_err().contains(path.to_str().unwrap()));
     tracing::dispatcher::with_default(&dispatch, || tracing::info!("still here"));
     drop(logs);
     assert!(fs::read_to_string(&moved).unwrap().ends_with("still here\n"));
@@ -144,9 +145,19 @@ fn a_file_that_cannot_be_opened_is_named() {
         destination: Destination::File("/nowhere/at/all".into()),
         activity: Activity::SameAsDestination,
         tag: String::new(),
+        queue_bytes_max: QUEUE_BYTES_MAX,
     };
-    let error = build(&options).unwrap_err();
+    let error = build(&options).unwrap_err().to_string();
     assert!(error.contains("/nowhere/at/all") && error.contains("; make its directory"), "{error}");
+}
+
+/// A log that writes to `main`, and activity to another place if there is one.
+fn to(main: Output, activity: Option<Output>, queue_bytes_max: usize) -> (Logs, Dispatch) {
+    assemble(Level::Info, move || Ok((main, activity)), None, false, queue_bytes_max).unwrap()
+}
+
+fn lost(logs: &Logs) -> u64 {
+    logs.figures()().lines_lost
 }
 
 /// A place that takes a line only when told to.
@@ -167,21 +178,68 @@ impl io::Write for Gate {
     }
 }
 
+/// The gate, and what opens it: all at once when it is dropped.
+fn gate() -> (Output, Receiver<()>, Sender<()>) {
+    let ((reached, at_gate), (opener, open)) = (channel(), channel());
+    (Output::stream(Box::new(Gate { reached, open })), at_gate, opener)
+}
+
 #[test]
 fn a_full_queue_drops_and_counts_and_never_blocks() {
-    let ((reached, at_gate), (opener, open)) = (channel(), channel());
-    let main = Output::stream(Box::new(Gate { reached, open }));
-    let (logs, dispatch) = assemble(Level::Info, main, None, None, false, 8).unwrap();
+    let (main, at_gate, opener) = gate();
+    let (logs, dispatch) = to(main, None, 64 * 1024);
     tracing::dispatcher::with_default(&dispatch, || {
         tracing::info!("held by the writer");
         at_gate.recv_timeout(Duration::from_secs(10)).unwrap();
-        for n in 0..20 {
-            tracing::info!("line {n}");
+        for n in 0..1_000 {
+            tracing::info!("line {n} {}", "x".repeat(100));
         }
     });
-    assert_eq!(logs.dropped(), 12, "8 of 20 wait in the queue");
-    assert_eq!(logs.drops()(), 12);
+    let Figures { queued_bytes, full, lines_lost, bytes_lost } = logs.figures()();
+    assert!((60_000..=64 * 1024).contains(&queued_bytes), "{queued_bytes}");
+    // With its time, its level and what an entry takes, a line is some 210 bytes.
+    assert!(lines_lost == full && (650..750).contains(&lines_lost), "{lines_lost}");
+    assert!((130..200).contains(&(bytes_lost / lines_lost)), "{bytes_lost}");
     drop(opener);
+}
+
+/// A place that keeps what is written.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Kept {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_repeated_is_written_once_and_counted_and_fields_make_no_difference() {
+    let kept = Kept::default();
+    let (logs, dispatch) = to(Output::stream(Box::new(kept.clone())), None, QUEUE_BYTES_MAX);
+    tracing::dispatcher::with_default(&dispatch, || {
+        for n in 0..168 {
+            tracing::warn!(target: "t", n, "refused: {}", "no room");
+            tracing::warn!(target: "t", "client {n}");
+        }
+    });
+    drop(logs);
+    let text = kept.text();
+    assert_eq!(text.matches("refused").count(), 2, "{text}");
+    assert!(text.contains(" WARN  t: refused: no room n=0\n"), "{text}");
+    assert!(text.contains(" WARN  t: refused: no room [167 times more within 10 s]\n"), "{text}");
+    assert_eq!(text.matches("client ").count(), 168);
 }
 
 /// A place that is full.
@@ -199,15 +257,15 @@ impl io::Write for Full {
 
 #[test]
 fn lines_that_cannot_be_written_are_counted() {
-    let (logs, dispatch) = assemble(Level::Info, Output::stream(Box::new(Full)), None, None, false, QUEUE_MAX).unwrap();
+    let (logs, dispatch) = to(Output::stream(Box::new(Full)), None, QUEUE_BYTES_MAX);
     tracing::dispatcher::with_default(&dispatch, || {
-        for _ in 0..100 {
-            tracing::info!("{}", "x".repeat(4000));
+        for n in 0..100 {
+            tracing::info!("{n} {}", "x".repeat(4000));
         }
     });
-    let drops = logs.drops();
+    let figures = logs.figures();
     drop(logs);
-    assert!(drops() >= 80, "a buffer of 64 KiB may hold the first few: {}", drops());
+    assert!(figures().lines_lost >= 80, "a buffer of 64 KiB may hold the first few: {:?}", figures());
 }
 
 #[test]
@@ -227,7 +285,7 @@ fn syslog_gets_each_line_under_its_facility_and_survives_a_restart_of_the_daemon
     let mut socket = listen();
     let output = |facility| Output::Syslog(Syslog::new(facility, "ever gate:", Some(path.clone()), &Arc::default()));
     let (main, activity) = (output(Facility::LOG_LOCAL0), output(Facility::LOG_LOCAL1));
-    let (logs, dispatch) = assemble(Level::Info, main, Some(activity), None, false, QUEUE_MAX).unwrap();
+    let (logs, dispatch) = to(main, Some(activity), QUEUE_BYTES_MAX);
     tracing::dispatcher::with_default(&dispatch, || {
         let tag = format!(" evergate[{}]: ", std::process::id());
         tracing::error!(target: "evergate::bus", "one\ntwo");
@@ -251,11 +309,11 @@ fn syslog_gets_each_line_under_its_facility_and_survives_a_restart_of_the_daemon
 fn an_absent_syslog_counts_nothing_as_lost() {
     let dir = Dir::new();
     let main = Output::Syslog(Syslog::new(Facility::LOG_LOCAL0, "", Some(dir.0.join("absent")), &Arc::default()));
-    let (logs, dispatch) = assemble(Level::Info, main, None, None, false, QUEUE_MAX).unwrap();
+    let (logs, dispatch) = to(main, None, QUEUE_BYTES_MAX);
     tracing::dispatcher::with_default(&dispatch, || tracing::info!("to stderr instead"));
-    let drops = logs.drops();
+    let figures = logs.figures();
     drop(logs);
-    assert_eq!(drops(), 0);
+    assert_eq!(figures().lines_lost, 0);
 }
 
 #[test]
@@ -301,9 +359,8 @@ fn lines_of_activity_are_gathered_and_none_is_lost() {
 
 #[test]
 fn lines_of_activity_that_find_the_queue_full_are_counted_one_by_one() {
-    let ((reached, at_gate), (opener, open)) = (channel(), channel());
-    let main = Output::stream(Box::new(Gate { reached, open }));
-    let (logs, dispatch) = assemble(Level::Info, main, None, None, false, 1).unwrap();
+    let (main, at_gate, opener) = gate();
+    let (logs, dispatch) = to(main, None, 48 * 1024);
     tracing::dispatcher::with_default(&dispatch, || tracing::info!("held by the writer"));
     at_gate.recv_timeout(Duration::from_secs(10)).unwrap();
     let mut log = logs.activity();
@@ -311,7 +368,7 @@ fn lines_of_activity_that_find_the_queue_full_are_counted_one_by_one() {
         log.log(n, &format!("line {n} {}\n", "x".repeat(100)));
     }
     log.flush();
-    // One bufferful of some three hundred lines waits in the queue.
-    assert!((9_600..9_800).contains(&logs.dropped()), "{}", logs.dropped());
+    // One bufferful of some two hundred lines waits in the queue, and what the last one held.
+    assert!((9_600..9_800).contains(&lost(&logs)), "{}", lost(&logs));
     drop(opener);
 }

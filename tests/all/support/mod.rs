@@ -4,6 +4,7 @@
 
 pub mod bus;
 pub mod client;
+pub mod fifo;
 pub mod gateway;
 pub mod other_bus;
 pub mod process;
