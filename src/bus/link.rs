@@ -332,10 +332,7 @@ async fn push_loop(core: Rc<Core>, domain: usize) {
         } else {
             counters::add(&core.counts().bus_links_lost, 1);
             let name = core.domain_name(domain);
-            tracing::warn!(
-                "bus: the link that pushes to {name} broke with {} pushes unconfirmed: {error}",
-                unconfirmed.len()
-            );
+            tracing::warn!(unconfirmed = unconfirmed.len(), "bus: the link that pushes to {name} broke: {error}");
             let text = format!("the link to the bus broke ({error}); this may or may not have been carried out");
             core.clients(|clients| unconfirmed.into_iter().for_each(|ticket| clients.push_failed(ticket, &text)));
         }

@@ -236,7 +236,8 @@ impl Clients {
             Ok(reply) => reply,
             Err(bad) => {
                 counters::add(&self.context.counts().bus_garbage, 1);
-                let line = format!("bus: a message of {} bytes could not be read: {}", text.len(), bad.reason);
+                // The same words each time: the log gathers what is repeated.
+                let line = format!("bus: a message could not be read: {}", bad.reason);
                 self.context.output.log(Level::Warn, line);
                 return;
             }

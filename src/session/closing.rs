@@ -40,6 +40,8 @@ pub(super) struct Closing {
     half_closed: bool,
     /// The peer has ended its side: nothing more comes of it.
     peer_ended: bool,
+    /// Requests that crossed our Close.
+    crossed: usize,
 }
 
 impl Closing {
@@ -54,6 +56,7 @@ impl Closing {
             awaits_close,
             half_closed: false,
             peer_ended: false,
+            crossed: 0,
         }
     }
 
@@ -123,11 +126,26 @@ impl Client {
         }
     }
 
-    /// A message that arrived after our Close: discarded, counted, named in the log.
+    /// A message that arrived after our Close: discarded, counted, named in the log. No client has more than `parallel_max`
+    /// requests under way; who sends more does so on purpose, and gets no line for each.
     pub(super) fn crossed(&mut self, cx: &mut Context, text: &[u8], judged: Option<&Judged>) {
+        let Stage::Closing(closing) = &mut self.stage else { return };
         if let Ok(envelope) = cx.read(text, judged) {
+            let named_max = cx.limits.parallel_max;
             for message in envelope.messages.iter().filter(|m| m.kind == Kind::Request) {
                 counters::add(&cx.counts().crossed_close, 1);
+                closing.crossed += 1;
+                if closing.crossed > named_max {
+                    if closing.crossed == named_max + 1 {
+                        let line = format!(
+                            "client {}: more than {named_max} requests crossed our Close frame (parallel_max); the others \
+                             are only counted",
+                            self.address
+                        );
+                        cx.output.log(Level::Warn, line);
+                    }
+                    continue;
+                }
                 let line = format!(
                     "client {}: a request crossed our Close frame and was not relayed: {} {}",
                     self.address,

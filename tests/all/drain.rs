@@ -339,6 +339,12 @@ fn a_request_after_our_close_is_discarded_counted_and_logged() {
     raw.text(&envelope("crossing.service", "t", &[request(1, "crossing.method", "[]")]));
     gateway.until_count("crossed_close", 1);
     assert!(gateway.until_logged("crossing.method").contains("crossing.service"));
+    // Who goes on is counted, and gets no line for each.
+    let many: Vec<String> = (0..150).map(|n| request(n, &format!("method.{n}"), "[]")).collect();
+    raw.text(&envelope("crossing.service", "t", &many));
+    gateway.until_count("crossed_close", 151);
+    gateway.until_logged("more than 100 requests crossed our Close");
+    assert_eq!(gateway.log().matches("crossed our Close frame and was not relayed").count(), 100);
     raw.close(1012);
     assert!(bus.next_within(Duration::from_millis(200)).is_none(), "it never reaches the bus");
     bus.complete(&arrived, "1");
