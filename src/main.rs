@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use evergate::config::cli::{self, Action, Failure, Show};
 use evergate::process::signals::Signals;
-use evergate::process::{Exit, demo, serve};
+use evergate::process::{Exit, demo, memory, serve};
 use evergate::{check, config, stdio};
 
 #[cfg(feature = "mimalloc")]
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(Exit::Host, &format!("host: no signal handler can be installed: {error}")),
     };
     config::raise_nofile();
+    memory::give_back_large_buffers();
     let action = match cli::from_process() {
         Ok(action) => action,
         Err(Failure::Usage(error)) => return explain(error),

@@ -27,6 +27,8 @@ use crate::session::clients::{Clients, TOGETHER};
 const BACKOFF_MS: u64 = 50;
 /// How long a link whose pops were refused before must go without another refusal to count as up.
 const REFUSAL_WAIT: Duration = Duration::from_millis(500);
+/// How long nothing is popped by a core that is out of buffers, at a time.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// What every link must know.
 #[derive(Clone, Debug)]
@@ -396,6 +398,10 @@ async fn pop(core: &Rc<Core>, greeted: Greeted, refused: &mut bool) -> io::Error
             *refused = false;
             set_state(core, 0, Half::Pop, LinkState::Up);
             tracing::info!("bus: {} lets the gateway pop again", core.domain_name(0));
+        }
+        // Redis has the room that this core has not. Those who hold too much are cut at once, so that it is not for long.
+        while core.is_full() && !core.links[0].ending.get() {
+            sleep(FULL_PAUSE).await;
         }
         if let Err(error) = input.fill(&stream).await {
             return error;

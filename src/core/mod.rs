@@ -241,6 +241,11 @@ impl Core {
         self.links.iter().map(|link| link.outbox.borrow().bytes() as u64).sum()
     }
 
+    /// Whether the core holds more than it may.
+    pub fn is_full(&self) -> bool {
+        self.clients.borrow().context.is_core_full()
+    }
+
     /// Remembers the connection of `slot`.
     pub fn connect(&self, slot: SlotIndex, connection: Rc<Connection>) {
         let mut connections = self.connections.borrow_mut();

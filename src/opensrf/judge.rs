@@ -9,7 +9,7 @@ use super::rules::DEPTH_MOST;
 use super::scan::low_surrogate_unit;
 
 /// Bytes from which a value's end is remembered: shorter ones are passed over as fast.
-const LARGE_BYTES: usize = 32 * 1024;
+const LARGE_BYTES: usize = if cfg!(simulator) { 16 } else { 32 * 1024 };
 /// Levels of brackets that hold what an envelope's fields are read from, `params` included; a bare value below one more.
 const LEVELS: usize = 8;
 

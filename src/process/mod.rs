@@ -22,6 +22,7 @@ pub mod demo;
 pub mod drain_log;
 pub mod listeners;
 pub mod logs;
+pub mod memory;
 pub mod phase;
 pub mod reload;
 pub mod resolver;

@@ -18,7 +18,6 @@ use crate::drain::{Drain, DrainOptions};
 use crate::near;
 use crate::opensrf::address::{self, BusThread};
 use crate::opensrf::reply::{ReplyKind, ReplyMessage, parse_reply};
-use crate::websocket::decoder::Decoder;
 
 /// Popped messages that are best handed on together: their memory is fetched side by side, and their replies are sent
 /// before the next.
@@ -191,8 +190,7 @@ impl Clients {
             client.outbound = super::outbound::Outbound::default();
             client.broke(cx, "connection lost");
             // Half a message may have come after our Close: what is counted for it must be given back, too.
-            client.judge = None;
-            client.decoder = Decoder::new();
+            client.forget_unfinished();
         });
         let place = &mut self.slots[slot as usize];
         if place.client.take().is_some() {
@@ -220,6 +218,7 @@ impl Clients {
         }
         for text in texts {
             self.deliver(text);
+            self.cut_holders();
         }
     }
 
@@ -299,9 +298,7 @@ impl Clients {
                 self.with(index as SlotIndex, |client, cx| client.tick(cx));
             }
         }
-        if self.context.is_core_full() {
-            self.cut_largest();
-        }
+        self.cut_holders();
         if self.looks_at_paused && !self.context.is_core_full() {
             self.looks_at_paused = false;
             for slot in self.paused.clone() {
@@ -322,26 +319,31 @@ impl Clients {
         }
     }
 
-    /// The core holds more than it may: the open client that holds most is closed. Where those that are closing already hold
-    /// too much by themselves, the largest of them is given up once it has had its time.
-    fn cut_largest(&mut self) {
-        let (cx, bytes_max) = (&self.context, self.context.limits.core_bytes_max);
-        let clients = || self.slots.iter().filter_map(|slot| slot.client.as_deref());
-        let has_had_its_time = |c: &&Client| c.has_had_its_time(cx);
-        let largest = if cx.core_bytes.saturating_sub(cx.holders.others_bytes()) > bytes_max {
-            // Where nobody holds much, everybody is asked.
-            let smaller = || clients().filter(|c| matches!(c.stage, Stage::Open)).max_by_key(|c| c.bytes());
-            cx.holders.largest_open().and_then(|slot| self.client(slot)).or_else(smaller)
-        } else if cx.core_bytes > bytes_max {
-            let smaller = || clients().filter(has_had_its_time).max_by_key(|c| c.bytes());
-            cx.holders.others().filter_map(|slot| self.client(slot)).find(has_had_its_time).or_else(smaller)
-        } else {
-            None
-        };
-        if let Some(slot) = largest.map(|c| c.slot) {
+    /// While the core holds more than it may: the open client that holds most is closed. Where those that are closing hold
+    /// too much by themselves, the largest of them is given up. It is done at once, so that no more than one message is
+    /// ever held too many.
+    fn cut_holders(&mut self) {
+        while let Some(slot) = self.holder_to_cut() {
             self.context.hit(Limit::core_bytes_max);
             self.with(slot, |client, cx| client.cut(cx));
         }
+    }
+
+    fn holder_to_cut(&self) -> Option<SlotIndex> {
+        let (cx, bytes_max) = (&self.context, self.context.limits.core_bytes_max);
+        let clients = || self.slots.iter().filter_map(|slot| slot.client.as_deref());
+        let is_closing = |c: &&Client| matches!(c.stage, Stage::Closing(_));
+        // Where nobody holds much, everybody is asked.
+        let largest = if cx.core_bytes.saturating_sub(cx.holders.others_bytes()) > bytes_max {
+            let smaller = || clients().filter(|c| matches!(c.stage, Stage::Open)).max_by_key(|c| c.bytes());
+            cx.holders.largest_open().and_then(|slot| self.client(slot)).or_else(smaller)
+        } else if cx.core_bytes > bytes_max {
+            let smaller = || clients().filter(is_closing).max_by_key(|c| c.bytes());
+            cx.holders.others().filter_map(|slot| self.client(slot)).find(is_closing).or_else(smaller)
+        } else {
+            None
+        };
+        largest.map(|c| c.slot)
     }
 
     /// The limits were read again.

@@ -181,26 +181,27 @@ impl Client {
         }
         if let Stage::Closing(closing) = &mut self.stage {
             closing.peer_ended = true;
-            self.decoder = Decoder::new();
+            self.forget_unfinished();
             self.ask(cx);
         }
     }
 
-    /// Whether it is closing for so long that a core which is out of buffers need not wait for it.
-    pub(super) fn has_had_its_time(&self, cx: &Context) -> bool {
-        matches!(&self.stage, Stage::Closing(closing) if cx.now_ms >= closing.began_ms + cx.limits.close_timeout_ms)
-    }
-
     /// It holds most of a core that is out of buffers. What it had of half a message is given back at once, at the price of
-    /// not recognising its Close; one that closes already has had its chance.
+    /// not recognising its Close; one that closes already has had its chance, however short it was.
     pub(super) fn cut(&mut self, cx: &mut Context) {
         if matches!(self.stage, Stage::Open) {
             self.outbound.drop_queued();
             self.close(cx, CloseCode::POLICY, "the gateway is out of buffers (core_bytes_max)");
-            self.decoder = Decoder::new();
+            self.forget_unfinished();
         } else {
             self.give_up_closing(cx);
         }
+    }
+
+    /// Gives back what has come of an unfinished message.
+    pub(super) fn forget_unfinished(&mut self) {
+        self.judge = None;
+        self.decoder = Decoder::new();
     }
 
     /// The connection broke, or is given up: nothing more can be sent or received.
@@ -232,7 +233,7 @@ impl Client {
             if std::mem::take(&mut closing.awaits_close) {
                 cx.hit(Limit::close_timeout_seconds);
                 closing.since_ms = cx.now_ms;
-                self.decoder = Decoder::new();
+                self.forget_unfinished();
                 return;
             }
             self.give_up_closing(cx);
@@ -260,7 +261,7 @@ impl Client {
         }
         // While the peer owes us its Close, what it sends must still be told apart: it may be half a message now.
         if !self.reads_frames() {
-            self.decoder = Decoder::new();
+            self.forget_unfinished();
         }
         self.times.message_since_ms = 0;
         // Writing to a String cannot fail.

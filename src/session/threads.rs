@@ -15,7 +15,7 @@ use crate::opensrf::judge::Judged;
 pub(super) struct Kept {
     /// It as it came.
     pub(super) text: Vec<u8>,
-    /// It has been read before.
+    /// It has been read before; a few bytes for each 32 KiB.
     pub(super) judged: Judged,
 }
 
@@ -27,12 +27,6 @@ pub struct Waiting {
     pub counted: usize,
     /// The how manieth of the client's that had to wait.
     number: u64,
-}
-
-impl Kept {
-    fn bytes(&self) -> usize {
-        self.text.len() + self.judged.bytes_held()
-    }
 }
 
 #[cfg(any(test, simulator))]
@@ -153,7 +147,7 @@ impl Threads {
     /// An envelope of `thread` waits behind all others.
     pub(super) fn wait(&mut self, thread: &str, kept: Kept, counted: usize) {
         self.waiting += 1;
-        self.waiting_bytes += kept.bytes();
+        self.waiting_bytes += kept.text.len();
         let number = self.next_number;
         self.next_number += 1;
         let at = self.table.find_or_add(thread.as_bytes());
@@ -183,7 +177,7 @@ impl Threads {
             thread.waiting = VecDeque::new();
         }
         self.waiting -= 1;
-        self.waiting_bytes -= first.kept.bytes();
+        self.waiting_bytes -= first.kept.text.len();
         Some(first.kept)
     }
 

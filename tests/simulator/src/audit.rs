@@ -29,8 +29,11 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// All bytes.
+    /// All bytes; those of one that is over are given back.
     pub fn bytes(&self) -> usize {
+        if self.stage == 3 {
+            return 0;
+        }
         self.outbound_bytes + self.backlog_bytes + self.decoder_bytes + self.header_bytes
     }
 }
@@ -58,7 +61,7 @@ pub fn audit(clients: &Clients, slot: u32) -> Option<Audit> {
         outbound_bytes: client.outbound.bytes(),
         backlog,
         backlog_bytes,
-        decoder_bytes: client.decoder.bytes_held(),
+        decoder_bytes: client.decoder.bytes_held() + client.judge.as_ref().map_or(0, |judge| judge.bytes_held()),
         header_bytes: if let Stage::Handshake(header) = &client.stage { header.len() } else { 0 },
         gathered: client.decoder.gathered(),
         pending,

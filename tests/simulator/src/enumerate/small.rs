@@ -229,6 +229,7 @@ impl Small {
             utf8: true,
             readable: true,
         };
+        checks::tell_halves(&mut self.oracle, &self.clients);
         self.call(|clients| clients.from_bus(&[text.as_bytes()]));
         self.oracle.reply(&reply);
         self.settle();

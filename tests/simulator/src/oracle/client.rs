@@ -172,6 +172,9 @@ impl Client {
     }
     /// Bytes held for a client.
     pub(super) fn held(&self) -> usize {
+        if self.stage == Stage::Gone {
+            return 0;
+        }
         self.unsent() + self.books().4 + self.half_bytes
     }
 

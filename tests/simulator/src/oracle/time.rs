@@ -33,7 +33,7 @@ impl Oracle {
                 o.tick_open(c);
             }
         });
-        self.cut_largest();
+        self.cut_holders();
     }
 
     /// A client has been looked at, and its TCP has yet to acknowledge `unacknowledged` bytes of what the kernel has taken.
@@ -225,22 +225,24 @@ impl Oracle {
         }
     }
 
-    /// Over `core_bytes_max`, not counting what those hold that are closing: the largest holder is closed.
-    fn cut_largest(&mut self) {
+    /// While more than `core_bytes_max` is held: the largest open holder is closed; where those hold no more than that by
+    /// themselves, the largest that is closing is given up.
+    pub(super) fn cut_holders(&mut self) {
+        while self.cut_one() {}
+    }
+
+    fn cut_one(&mut self) -> bool {
         let clients = || self.clients.iter().flatten();
         let open = || clients().filter(|c| c.stage == Stage::Open);
         let is_over = |bytes: usize| bytes as u64 > self.rules.core_bytes;
         let largest = if is_over(open().map(Client::held).sum()) {
             open().max_by_key(|c| c.held())
         } else if is_over(clients().map(Client::held).sum()) {
-            let old = |c: &&Client| {
-                matches!(c.stage, Stage::Closing { .. }) && self.now >= c.closing_since + self.rules.close_ms
-            };
-            clients().filter(old).max_by_key(|c| c.held())
+            clients().filter(|c| matches!(c.stage, Stage::Closing { .. })).max_by_key(|c| c.held())
         } else {
             None
         };
-        let Some(slot) = largest.map(|c| c.slot) else { return };
+        let Some(slot) = largest.map(|c| c.slot) else { return false };
         self.tally.one(What::core_bytes_hit);
         self.with(slot, |o, c| {
             if c.stage != Stage::Open {
@@ -251,12 +253,14 @@ impl Oracle {
             }
             o.drop_queued(c);
             o.close(c, 1008);
+            c.half_bytes = 0;
             if !c.clean {
                 // Its half message is given back at once.
                 o.tally.one(What::desynced);
                 (c.desynced, c.clean) = (true, true);
             }
         });
+        true
     }
 }
 

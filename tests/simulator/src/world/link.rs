@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::World;
+use super::{World, checks};
 use crate::bus::inbox::Inbox;
 use crate::bus::outbox::{Answer, Outbox, Ticket};
 use crate::bus::resp;
@@ -277,6 +277,7 @@ impl World {
                             violated!("popped is what nobody sent: {}", String::from_utf8_lossy(message));
                         };
                         note!(self, "popped {}", String::from_utf8_lossy(message));
+                        checks::tell_halves(&mut self.oracle, &self.clients);
                         self.call(|clients| clients.from_bus(&[message]));
                         self.oracle.reply(&reply);
                         self.settle();
