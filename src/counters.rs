@@ -75,6 +75,14 @@ counters! {
     pending: gauge,
     /// Sessions connected, over all clients.
     sessions: gauge,
+    /// Messages that the bus was given and about which nothing has come.
+    bus_unanswered: gauge,
+    /// Their bytes.
+    bus_unanswered_bytes: gauge,
+    /// Those of them that no client waits for any more: it left, or was told that they were given up.
+    bus_orphans: gauge,
+    /// Addresses of clients that are remembered.
+    addresses: gauge,
     /// Error replies that the gateway made.
     errors_made: count,
     /// Requests that ended with a 503 because their reply may have been lost with a bus link.
@@ -121,6 +129,8 @@ limits! {
     idle_timeout_seconds, request_max_seconds, connect_max_seconds, close_timeout_seconds,
     message_bytes_max, bus_message_bytes_max, json_depth_max, keys_per_object_max, messages_per_envelope_max, parallel_max,
     backlog_max, sessions_max, outbound_bytes_max, core_bytes_max, garbage_max, bus_lost_reply_seconds,
+    client_messages_per_second_max, address_messages_per_second_max, address_connects_per_second_max, addresses_max,
+    address_orphans_max, bus_unanswered_max, bus_unanswered_bytes_max,
 }
 
 /// The state of one bus link pair, as `/status` prints it.

@@ -48,7 +48,8 @@ type Rounds = [Vec<Round>; BESIDE.len()];
 /// Measures both settings and prints their tables.
 pub fn run(bench: &Bench) -> io::Result<Value> {
     let bus = bench.bus()?;
-    let gateway = bench.gateway(&bus, &[])?;
+    // One client that asks as fast as it can is what is measured here.
+    let gateway = bench.gateway(&bus, &["--client-messages-per-second-max", "0"])?;
     let mut part = Map::from_iter([("part".to_owned(), json!("flood"))]);
     for setting in &SETTINGS {
         let mut all = Rounds::default();

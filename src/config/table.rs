@@ -115,6 +115,7 @@ macro_rules! options {
 const SECONDS: Kind = Kind::Integer { min: 1, max: 86_400 };
 const SECONDS_OR_OFF: Kind = Kind::Integer { min: 0, max: 86_400 };
 const BYTES: Kind = Kind::Bytes { min: 1_024, max: 1 << 40 };
+const RATE: Kind = Kind::Integer { min: 0, max: 1_000_000 };
 const COUNT: Kind = Kind::Integer { min: 1, max: 16_777_216 };
 
 options! {
@@ -190,6 +191,16 @@ options! {
         core_bytes_max: usize = BYTES, "1 GiB", unit "bytes per core";
         /// Messages answered with 400 or 413 in a row before Close 1008.
         garbage_max: usize = COUNT, "10", unit "messages in a row";
+        /// Messages of one client, over time; it may send two seconds' worth at once. Beyond it: 429. 0: no limit.
+        client_messages_per_second_max: u64 = RATE, "20000", unit "messages a second";
+        /// The same for all clients of one address (IPv6: of one /64). An address that is itself among `trusted_proxies` is no
+        /// client's own, and is not limited: let the proxy send `X-Forwarded-For`.
+        address_messages_per_second_max: u64 = RATE, "50000", unit "messages a second per core";
+        /// Handshakes of one address, likewise. Beyond it: 429 with `Retry-After`. 0: no limit.
+        address_connects_per_second_max: u64 = RATE, "1000", unit "handshakes a second per core";
+        /// Addresses remembered for a moment after their last client has left, so that they get no fresh allowance by coming
+        /// again; of more the oldest are forgotten.
+        addresses_max: usize = COUNT, "65536", unit "addresses per core";
     }
     "OpenSRF" {
         /// What every message says of where it came in. Evergreen records logins by it, and its seed data knows
@@ -217,6 +228,15 @@ options! {
         request_max_seconds: u64 = SECONDS, "600", unit "seconds";
         /// Time for the answer to a CONNECT; then it is given up and its client told (504).
         connect_max_seconds: u64 = SECONDS, "30", unit "seconds";
+        /// Messages on the bus from one address about which nothing has come and for which no client waits any more: it left, or
+        /// was told 504. At that, further requests of this address get 429, until such are answered or, after
+        /// `request_max_seconds`, not thought of any more. Addresses of proxies are not excepted.
+        address_orphans_max: usize = COUNT, "10000", unit "messages per address and core";
+        /// Messages on the bus about which nothing has come. From that on nothing more is read from clients whose address has one
+        /// there (behind a proxy that names nobody: which have one themselves); from twice that on, from none.
+        bus_unanswered_max: usize = COUNT, "50000", unit "messages per core";
+        /// The same for their bytes.
+        bus_unanswered_bytes_max: usize = BYTES, "256 MiB", unit "bytes per core";
     }
     "Bus" {
         /// Path of Evergreen's own file, usually `/openils/conf/opensrf_core.xml`. Empty: none is read, and `domain`,

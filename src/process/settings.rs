@@ -9,6 +9,7 @@ use crate::bus::link::LinkOptions;
 use crate::config::{Config, Origins, refusals_max};
 use crate::opensrf::{address, envelope};
 use crate::session::limits::Limits;
+use crate::session::rate::Rate;
 use crate::websocket::handshake::{self, Net, Policy};
 
 /// What SIGHUP reads again.
@@ -130,6 +131,13 @@ impl Settings {
             outbound_bytes_max: config.outbound_bytes_max,
             core_bytes_max: config.core_bytes_max as u64,
             garbage_max: config.garbage_max as u32,
+            client_messages: Rate::per_second(config.client_messages_per_second_max),
+            address_messages: Rate::per_second(config.address_messages_per_second_max),
+            address_connects: Rate::per_second(config.address_connects_per_second_max),
+            addresses_max: config.addresses_max,
+            address_orphans_max: config.address_orphans_max,
+            bus_unanswered_max: config.bus_unanswered_max,
+            bus_unanswered_bytes_max: config.bus_unanswered_bytes_max as u64,
             ingress: serde_json::to_vec(&config.ingress).unwrap_or_default(),
             allow_router_calls: config.allow_router_calls,
             log_protect: changing.log_protect,

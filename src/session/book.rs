@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::conversation::Conversation;
 use super::conversations::Conversations;
+use super::outstanding::Unanswered;
 use super::pendings::Pending;
 use super::spare::Spare;
 #[cfg(any(test, simulator))]
@@ -38,6 +39,8 @@ pub(super) struct Open {
     connecting: usize,
     /// Conversations that are connected.
     sessions: usize,
+    /// Envelopes about which nothing has come, over all conversations.
+    unanswered: u32,
 }
 
 impl Book {
@@ -72,6 +75,11 @@ impl Book {
     /// Sessions connected.
     pub fn sessions(&self) -> usize {
         self.sum(|open| open.sessions)
+    }
+
+    /// Envelopes relayed about which nothing has come.
+    pub fn unanswered(&self) -> u32 {
+        self.open.as_deref().map_or(0, |open| open.unanswered)
     }
 
     /// Envelopes that wait.
@@ -237,8 +245,28 @@ impl Book {
             && let Some((at, conversation)) = open.conversations.find(n)
             && conversation.is_over()
         {
+            debug_assert_eq!(conversation.unanswered, Unanswered::default(), "it is pending, or an orphan");
             open.conversations.forget(at);
         }
+    }
+
+    /// The bus was given an envelope of conversation `n`.
+    pub fn gave(&mut self, n: u64, given: Unanswered) {
+        if let Some(open) = self.open.as_deref_mut()
+            && let Some((at, _)) = open.conversations.find(n)
+        {
+            open.conversations.at(at).unanswered += given;
+            open.unanswered += given.messages;
+        }
+    }
+
+    /// Something has come about conversation `n`, or nobody waits for that any more: what of it was unanswered until now.
+    pub fn answered(&mut self, n: u64) -> Unanswered {
+        let Some(open) = self.open.as_deref_mut() else { return Unanswered::default() };
+        let Some((at, _)) = open.conversations.find(n) else { return Unanswered::default() };
+        let answered = std::mem::take(&mut open.conversations.at(at).unanswered);
+        open.unanswered -= answered.messages;
+        answered
     }
 
     /// Puts an envelope at the end of the backlog.

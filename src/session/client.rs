@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use super::addresses::Place;
 use super::book::Book;
 use super::closing::Closing;
 use super::context::Context;
 use super::outbound::Outbound;
 use super::output::{Level, SlotIndex};
+use super::rate::Bucket;
 use crate::counters::{self, Limit};
 use crate::opensrf::envelope::Trace;
 use crate::opensrf::error;
@@ -19,6 +21,10 @@ use crate::websocket::handshake::{self, Progress};
 
 /// Bytes of an unfinished message from which on it is judged while it comes in.
 const JUDGED_FROM: usize = if cfg!(simulator) { 48 } else { 16 * 1024 };
+
+/// Why a handshake is refused with 429.
+const TOO_MANY_CONNECTS: &str =
+    "This address opens more connections a second than it may (address_connects_per_second_max); try again shortly.";
 
 /// Where a connection stands.
 #[derive(Debug)]
@@ -65,8 +71,6 @@ pub(super) struct Times {
     pub(super) ping_since_ms: u64,
     /// It was last seen to acknowledge more while something was on its way to it; 0 = nothing is.
     pub(super) acknowledged_ms: u64,
-    /// The longest time between two such sights, ms.
-    pub(super) acknowledged_every_ms: u64,
     /// Its replies have been on their way since then; 0 = they are not.
     pub(super) sending_since_ms: u64,
     /// When the first pending request may have to be given up; `u64::MAX` = none.
@@ -92,6 +96,14 @@ pub struct Client {
     pub(super) times: Times,
     /// How far the peer had acknowledged what it was sent when it began to owe a pong.
     pub(super) acknowledged_at_ping: u64,
+    /// The longest time between two sights of it acknowledging more while something was on its way to it, ms.
+    pub(super) acknowledged_every_ms: u32,
+    /// Where its address stands, while it is open.
+    pub(super) place: Place,
+    /// What it may send.
+    pub(super) messages: Bucket,
+    /// Something of its backlog was kept back because the bus has too much: each tick looks whether it has room again.
+    pub(super) waits_for_bus: bool,
     /// The shell was asked to look at it.
     pub(super) asked: bool,
     /// It has its turn in the pace of the drain, if it is at a gap when it has been looked at.
@@ -136,6 +148,10 @@ impl Client {
                 ..Times::default()
             },
             acknowledged_at_ping: 0,
+            acknowledged_every_ms: 0,
+            place: Place::NONE,
+            messages: Bucket::default(),
+            waits_for_bus: false,
             asked: false,
             has_turn: false,
             in_line: false,
@@ -232,6 +248,14 @@ impl Client {
             }
             Progress::Accepted(accepted) => {
                 self.address = accepted.client;
+                let is_proxy = cx.limits.policy.trusts(self.address);
+                let (connects, now_ms) = (cx.limits.address_connects, cx.now_ms);
+                let Some(place) = cx.outstanding.addresses.enter(self.address, is_proxy, connects, now_ms) else {
+                    cx.hit(Limit::address_connects_per_second_max);
+                    let response = handshake::refuse(429, TOO_MANY_CONNECTS);
+                    return self.refuse(cx, 429, &response);
+                };
+                self.place = place;
                 self.outbound.answer(&mut cx.spare, &accepted.response);
                 self.stage = Stage::Open;
                 self.times.activity_ms = cx.now_ms;
@@ -419,6 +443,7 @@ impl Client {
         !matches!(self.stage, Stage::Open)
             || (self.book.backlog() < cx.limits.backlog_max
                 && self.book.backlog_bytes() < cx.limits.backlog_bytes_max
+                && self.may_give(cx)
                 && !cx.is_core_full())
     }
 

@@ -45,6 +45,8 @@ pub struct Clients {
     paused: BTreeSet<SlotIndex>,
     /// Some of them may wait for nothing but the core's bytes, or for limits that were changed.
     looks_at_paused: bool,
+    /// Some of them wait for room on the bus: they are looked at when that has less.
+    looks_at_paused_for_bus: bool,
     /// When the last tick was, ms; 0 = none yet.
     ticked_ms: u64,
     /// Finds where a bus message names its thread.
@@ -64,6 +66,7 @@ impl Clients {
             due_ms: Vec::new(),
             paused: BTreeSet::new(),
             looks_at_paused: false,
+            looks_at_paused_for_bus: false,
             ticked_ms: 0,
             thread_key: memmem::Finder::new(br#""thread":""#),
             reply_messages: Vec::new(),
@@ -168,6 +171,9 @@ impl Clients {
             if self.context.is_core_full() {
                 self.context.hit(Limit::core_bytes_max);
             }
+            if !client.may_give(&self.context) {
+                self.context.hit(self.context.outstanding.limit(&self.context.limits));
+            }
             self.paused.insert(slot);
             self.settle(slot);
         }
@@ -241,7 +247,8 @@ impl Clients {
                 return;
             }
         };
-        let delivered = BusThread::parse(&reply.thread).is_some_and(|(to, _)| {
+        let to = BusThread::parse(&reply.thread).map(|(to, _)| to);
+        let delivered = to.is_some_and(|to| {
             let current = self.slots.get(to.slot as usize).is_some_and(|slot| {
                 slot.generation == to.generation
                     && slot.client.as_ref().is_some_and(|client| matches!(client.stage, Stage::Open))
@@ -250,6 +257,9 @@ impl Clients {
         });
         if !delivered {
             counters::add(&self.context.counts().undeliverable, 1);
+            if let Some(to) = to {
+                self.end_orphan(to);
+            }
             // A worker that waits for a client that is gone would wait until its keep-alive runs out.
             let accepted = reply.messages.iter().any(|m| m.kind == ReplyKind::Status && m.status_code == Some(200));
             if accepted && let Some(domain) = address::domain_of(&reply.from).and_then(|name| self.context.domain(name))
@@ -263,6 +273,8 @@ impl Clients {
 
     /// A push was not confirmed, or was refused: its client is told.
     pub fn push_failed(&mut self, ticket: Ticket, text: &str) {
+        let Ticket { slot, generation, n, .. } = ticket;
+        self.end_orphan(BusThread { slot, generation, n });
         if self.slots.get(ticket.slot as usize).is_some_and(|slot| slot.generation == ticket.generation) {
             self.with(ticket.slot, |client, cx| client.push_failed(cx, ticket.n, ticket.push, text));
         }
@@ -282,6 +294,10 @@ impl Clients {
     /// Redis came back empty.
     pub fn bus_emptied(&mut self, domain: usize) {
         self.for_each(|client, cx| client.bus_emptied(cx, domain));
+        if domain == 0 {
+            self.context.outstanding.end_all_orphans(self.context.now_ms);
+            self.context.publish_outstanding();
+        }
     }
 
     /// Time has passed: does what is due.
@@ -292,6 +308,7 @@ impl Clients {
             self.for_each(|client, _| client.forgive(late_ms, now_ms));
         }
         self.ticked_ms = now_ms;
+        self.forget_old();
         self.give_turns();
         for index in 0..self.due_ms.len() {
             if self.due_ms[index] <= now_ms {
@@ -299,8 +316,9 @@ impl Clients {
             }
         }
         self.cut_holders();
-        if self.looks_at_paused && !self.context.is_core_full() {
-            self.looks_at_paused = false;
+        let is_room = self.looks_at_paused_for_bus && self.context.outstanding.take_freed();
+        if (self.looks_at_paused || is_room) && !self.context.is_core_full() {
+            (self.looks_at_paused, self.looks_at_paused_for_bus) = (false, false);
             for slot in self.paused.clone() {
                 self.settle(slot);
             }
@@ -317,6 +335,22 @@ impl Clients {
                 return;
             }
         }
+    }
+
+    /// Something has come about a conversation that its client does not know any more.
+    fn end_orphan(&mut self, thread: BusThread) {
+        self.context.outstanding.end_orphan(thread, self.context.now_ms);
+        self.context.publish_outstanding();
+    }
+
+    /// Forgets orphans and addresses that are not needed any more.
+    fn forget_old(&mut self) {
+        let Context { now_ms, outstanding, limits, .. } = &mut self.context;
+        outstanding.tick(*now_ms);
+        for _ in 0..outstanding.addresses.tick(limits.addresses_max, *now_ms) {
+            self.context.hit(Limit::addresses_max);
+        }
+        self.context.publish_outstanding();
     }
 
     /// While the core holds more than it may: the open client that holds most is closed. Where those that are closing hold
@@ -452,6 +486,7 @@ impl Clients {
         }
         // Of one that goes on waiting, nothing but the core's bytes can be missing without an event of its own.
         self.looks_at_paused |= client.paused && cx.is_core_full();
+        self.looks_at_paused_for_bus |= client.paused && !client.may_give(cx);
         client.book.rest(&mut cx.spare);
         count(client, cx);
         self.due_ms[slot as usize] = client.due_ms(cx);
@@ -477,6 +512,7 @@ fn count(client: &mut Client, cx: &mut Context) {
     let books = (client.book.pending() as u32, client.book.sessions() as u32);
     let counts = cx.counts();
     counters::set(&counts.core_bytes, cx.core_bytes);
+    cx.publish_outstanding();
     if class != client.class {
         client.times.sending_since_ms = match class {
             Some(Class::Sending) => cx.now_ms,

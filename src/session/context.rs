@@ -1,13 +1,15 @@
 //! What all clients of a core share: the limits, the names, the state of the bus, the output, the counters.
 
+use std::hash::BuildHasher as _;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::holders::Holders;
 use super::limits::{Limits, Names};
 use super::output::Output;
+use super::outstanding::Outstanding;
 use super::spare::Spare;
 use crate::bus::outbox::{Push, Ticket};
 use crate::counters::{self, Counts, Limit};
@@ -34,6 +36,8 @@ pub struct Context {
     pub spare: Spare,
     /// The drain, once it has begun.
     pub drain: Option<Drain>,
+    /// What the bus has and nobody has answered.
+    pub outstanding: Outstanding,
     /// Bytes held for all clients.
     pub core_bytes: u64,
     /// Who holds most of them.
@@ -58,6 +62,7 @@ impl Context {
             now_ms: 0,
             limits,
             accepting: vec![true; names.domains.len()],
+            outstanding: Outstanding::new(FxBuildHasher.hash_one(&names.address)),
             names,
             bus_ever_up: false,
             output: Output::default(),
@@ -99,6 +104,15 @@ impl Context {
     /// Whether all clients together hold more than they may.
     pub fn is_core_full(&self) -> bool {
         self.core_bytes + self.bus_bytes > self.limits.core_bytes_max
+    }
+
+    /// Publishes what is outstanding.
+    pub fn publish_outstanding(&self) {
+        let (counts, total) = (self.counts(), self.outstanding.total());
+        counters::set(&counts.bus_unanswered, total.messages.into());
+        counters::set(&counts.bus_unanswered_bytes, total.bytes);
+        counters::set(&counts.bus_orphans, self.outstanding.orphans());
+        counters::set(&counts.addresses, self.outstanding.addresses.len() as u64);
     }
 
     /// A `log_xid` for a client that gave none, quoted JSON.

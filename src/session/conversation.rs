@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use super::outstanding::Unanswered;
 use super::pendings::{Pending, Pendings};
 use crate::opensrf::address;
 use crate::opensrf::envelope::Kind;
@@ -41,6 +42,8 @@ pub struct Conversation {
     pub leaving: bool,
     /// Envelopes relayed in this conversation.
     pub pushes: u32,
+    /// Those of them about which nothing has come.
+    pub unanswered: Unanswered,
     /// Its thread is held by it.
     pub(super) holds: bool,
     /// It is over; only its place is left.
@@ -64,6 +67,7 @@ impl Conversation {
             connected_since_ms: 0,
             leaving: false,
             pushes: 0,
+            unanswered: Unanswered::default(),
             holds: false,
             forgotten: false,
         }

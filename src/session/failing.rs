@@ -35,6 +35,12 @@ impl Client {
         if ended.is_empty() {
             return 0;
         }
+        // Of what is given up the bus may have it all still; of the rest it has nothing any more, as far as is known.
+        if status == 504 {
+            self.gave_up(cx, n);
+        } else {
+            self.bus_lost(cx, n);
+        }
         let traces: Vec<Trace> = ended.iter().map(|pending| pending.trace).collect();
         if let Some(conversation) = self.book.get(n) {
             let (spelled, xid) = (conversation.thread_spelled.clone(), conversation.xid.clone());
@@ -46,6 +52,7 @@ impl Client {
 
     /// The push of one envelope was not confirmed, or was refused.
     pub(super) fn push_failed(&mut self, cx: &mut Context, n: u64, push: u32, text: &str) {
+        self.bus_lost(cx, n);
         if self.fail_in(cx, n, (503, text), |_, pending| pending.push == push) > 0 {
             self.relay_backlog(cx);
         }
@@ -53,8 +60,13 @@ impl Client {
 
     /// Redis came back empty: nothing that is pending will be answered.
     pub(super) fn bus_emptied(&mut self, cx: &mut Context, domain: usize) {
+        let is_there = |conversation: &Conversation| domain == 0 || conversation.worker_domain == domain;
+        let there: Vec<u64> = self.book.conversations().filter(|c| is_there(c)).map(|c| c.n).collect();
+        for n in there {
+            self.bus_lost(cx, n);
+        }
         let text = "the bus (Redis) was restarted and came back empty; this may or may not have been carried out";
-        self.fail(cx, (503, text), |conversation, _| domain == 0 || conversation.worker_domain == domain);
+        self.fail(cx, (503, text), |conversation, _| is_there(conversation));
     }
 
     /// The link that pops broke: what Redis had popped for it is lost.

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::rate::Rate;
 use crate::opensrf::envelope;
 use crate::websocket::handshake::Policy;
 
@@ -48,6 +49,20 @@ pub struct Limits {
     pub core_bytes_max: u64,
     /// Bad messages in a row.
     pub garbage_max: u32,
+    /// Messages of a client.
+    pub client_messages: Rate,
+    /// Messages of the clients of one address.
+    pub address_messages: Rate,
+    /// Handshakes of one address.
+    pub address_connects: Rate,
+    /// Addresses remembered that have neither clients nor orphans.
+    pub addresses_max: usize,
+    /// Messages on the bus from one address for whose answer no client waits.
+    pub address_orphans_max: usize,
+    /// Messages on the bus that nobody has answered, from which on only those may send who have none there.
+    pub bus_unanswered_max: usize,
+    /// Their bytes.
+    pub bus_unanswered_bytes_max: u64,
     /// `ingress`, as quoted JSON.
     pub ingress: Vec<u8>,
     /// Whether the service `router` may be called.
@@ -93,6 +108,13 @@ impl Default for Limits {
             outbound_bytes_max: 16 << 20,
             core_bytes_max: 1 << 30,
             garbage_max: 10,
+            client_messages: Rate::per_second(20_000),
+            address_messages: Rate::per_second(50_000),
+            address_connects: Rate::per_second(1_000),
+            addresses_max: 65_536,
+            address_orphans_max: 10_000,
+            bus_unanswered_max: 50_000,
+            bus_unanswered_bytes_max: 256 << 20,
             ingress: b"\"ws-translator-v2\"".to_vec(),
             allow_router_calls: false,
             log_protect: Vec::new(),

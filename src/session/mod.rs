@@ -5,6 +5,7 @@
 //!
 //! - [`clients`]: the table of a core's clients; the way in for bytes from either side, ticks and failures
 //! - [`client`]: one WebSocket client: its stage, timers, unsent frames, and its [`book`]
+//! - [`admission`](client): what a client may give to the bus
 //! - [`closing`](client): the end of a client, without a reset while it takes what it is sent
 //! - [`relay`](client): from an envelope to the bus, and the backlog
 //! - [`reply`](client): from a bus message to the client
@@ -12,11 +13,15 @@
 //!   thread in [`threads`]
 //! - [`context`]: what all clients of a core share
 //! - `holders`: who holds most of the core's bytes
+//! - [`outstanding`]: what the bus has and nobody has answered; `orphans`: that of it for which no client waits
+//! - [`addresses`]: where clients come from; [`rate`]: token buckets
 //! - [`outbound`]: frames that the kernel has not taken
 //! - [`spare`]: memory for the next request
 
 #![forbid(unsafe_code)]
 
+pub mod addresses;
+mod admission;
 #[cfg(simulator)]
 #[path = "../../tests/simulator/src/audit.rs"]
 pub mod audit;
@@ -31,9 +36,12 @@ mod conversations;
 mod failing;
 mod holders;
 pub mod limits;
+mod orphans;
 pub mod outbound;
 pub mod output;
+pub mod outstanding;
 pub mod pendings;
+pub mod rate;
 mod relay;
 mod reply;
 pub mod spare;

@@ -77,6 +77,9 @@ impl Client {
 
     /// Relays an envelope now, or lets it wait for its turn.
     fn admit(&mut self, cx: &mut Context, envelope: &Envelope<'_>, text: &[u8], judged: Option<Judged>) {
+        if self.is_too_fast(cx, envelope) {
+            return;
+        }
         let counted = envelope.messages.iter().filter(|message| message.kind != Kind::Disconnect).count();
         if self.must_wait(cx, &envelope.thread, counted) {
             self.garbage = 0;
@@ -91,7 +94,7 @@ impl Client {
         }
     }
 
-    fn must_wait(&self, cx: &Context, thread: &str, counted: usize) -> bool {
+    fn must_wait(&mut self, cx: &Context, thread: &str, counted: usize) -> bool {
         if self.book.must_wait(thread) {
             return true;
         }
@@ -102,7 +105,9 @@ impl Client {
         if full {
             cx.hit(Limit::parallel_max);
         }
-        full || self.book.is_request_ready()
+        let may_give = self.may_give(cx);
+        self.waits_for_bus |= !may_give;
+        full || !may_give || self.book.is_request_ready()
     }
 
     /// Whether `counted` more would be too many in flight. A lone envelope may always go, whatever it holds.
@@ -112,12 +117,15 @@ impl Client {
 
     /// Relays what waited and need not wait any longer, in order.
     pub(super) fn relay_backlog(&mut self, cx: &mut Context) {
+        self.waits_for_bus = false;
         let mut full = false;
         while matches!(self.stage, Stage::Open)
             && let Some(turn) = self.book.next_turn(full)
         {
             // What is not counted, a DISCONNECT, passes what waits for others to end, though never its own thread.
-            if turn.counted > 0 && self.is_parallel_full(cx, turn.counted) {
+            let may_give = turn.counted == 0 || self.may_give(cx);
+            self.waits_for_bus |= !may_give;
+            if !may_give || (turn.counted > 0 && self.is_parallel_full(cx, turn.counted)) {
                 full = true;
                 continue;
             }
@@ -163,6 +171,12 @@ impl Client {
     fn route(&self, cx: &mut Context, envelope: &Envelope<'_>) -> Result<Route, Refused> {
         let refuse = |status, text: &str| Err(Refused { status, transport_error: false, text: text.to_owned() });
         let session = self.book.session_of(&envelope.thread);
+        if self.has_too_many_orphans(cx) && envelope.messages.iter().any(|message| message.kind != Kind::Disconnect) {
+            cx.hit(Limit::address_orphans_max);
+            let text = "clients of this address have left too many requests behind that are still unanswered; \
+                        try again shortly (address_orphans_max)";
+            return refuse(429, text);
+        }
         let connects = envelope.messages.iter().filter(|message| message.kind == Kind::Connect).count();
         if connects > 0
             && session.is_none()
@@ -215,6 +229,10 @@ impl Client {
             return Err(Refused { status: 413, transport_error: false, text });
         }
         let push = self.enter(cx, envelope, n, xid);
+        // Nothing ever comes about a DISCONNECT, and its worker takes it all the same.
+        if envelope.messages.iter().any(|message| message.kind != Kind::Disconnect) {
+            self.gave(cx, n, message.len());
+        }
         let ticket = Ticket { slot: self.slot, generation: self.generation, n, push };
         cx.push(route.domain, route.key, message, Some(ticket));
         self.garbage = 0;
@@ -238,7 +256,7 @@ impl Client {
             let max_ms = if message.kind == Kind::Connect {
                 cx.limits.connect_max_ms
             } else {
-                self.requests += 1;
+                self.requests = self.requests.saturating_add(1);
                 counters::add(&cx.counts().requests, 1);
                 cx.limits.request_max_ms
             };

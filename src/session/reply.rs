@@ -29,6 +29,7 @@ struct Consequences {
 impl Client {
     /// A bus message for conversation `n`; says false when that conversation is forgotten.
     pub(super) fn reply(&mut self, cx: &mut Context, n: u64, text: &[u8], reply: &Reply<'_>) -> bool {
+        let is_first = self.answered(cx, n);
         let Some(conversation) = self.book.get_mut(n) else { return false };
         conversation.heard(cx.now_ms);
         for trace in reply.messages.iter().filter_map(|message| message.trace) {
@@ -104,7 +105,8 @@ impl Client {
         }
         self.book.forget_if_over(n);
         // What waited for room, or for the session, has its turn.
-        if self.book.pending() < before.0 || self.book.sessions() < before.1 {
+        let is_room = is_first || self.waits_for_bus;
+        if is_room || self.book.pending() < before.0 || self.book.sessions() < before.1 {
             self.relay_backlog(cx);
         }
         true

@@ -34,6 +34,10 @@ impl Client {
             Stage::Gone => u64::MAX,
             Stage::Open => {
                 let mut due = times.requests_due_ms.min(self.delivery_due_ms(cx));
+                // Whoever makes room on the bus does not know who waits for it.
+                if self.waits_for_bus {
+                    due = cx.now_ms;
+                }
                 if !self.paused {
                     due = due.min(self.pong_due_ms(cx).unwrap_or(times.received_ms + limits.ping_ms));
                 }
@@ -114,6 +118,9 @@ impl Client {
                     if !matches!(self.stage, Stage::Open) {
                         return;
                     }
+                }
+                if self.waits_for_bus {
+                    self.relay_backlog(cx);
                 }
                 self.is_judgement_due(cx)
             }
@@ -200,7 +207,7 @@ impl Client {
         if progressed {
             if self.times.acknowledged_ms > 0 {
                 let since_ms = cx.now_ms - self.times.acknowledged_ms;
-                self.times.acknowledged_every_ms = self.times.acknowledged_every_ms.max(since_ms);
+                self.acknowledged_every_ms = self.acknowledged_every_ms.max(since_ms.try_into().unwrap_or(u32::MAX));
             }
             self.times.acknowledged_ms = if self.outbound.is_all_acknowledged() { 0 } else { cx.now_ms };
         }

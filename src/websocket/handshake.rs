@@ -46,6 +46,13 @@ pub struct Policy {
     pub trusted_proxies: Vec<Net>,
 }
 
+impl Policy {
+    /// Whether `address` is that of a proxy: it is believed about others, and is no client's own.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        is_trusted(&self.trusted_proxies, address)
+    }
+}
+
 impl Default for Policy {
     /// The defaults of the options table.
     fn default() -> Self {
@@ -165,6 +172,7 @@ pub fn response(status: u16, line: &str, head: bool) -> Vec<u8> {
         404 => ("Not Found", ""),
         405 => ("Method Not Allowed", "Allow: GET\r\n"),
         408 => ("Request Timeout", ""),
+        429 => ("Too Many Requests", "Retry-After: 1\r\n"),
         426 => ("Upgrade Required", "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
         431 => ("Request Header Fields Too Large", ""),
         503 => ("Service Unavailable", ""),

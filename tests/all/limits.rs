@@ -126,6 +126,13 @@ fn every_limit_has_its_counter_in_status() {
         "outbound_bytes_max",
         "core_bytes_max",
         "garbage_max",
+        "client_messages_per_second_max",
+        "address_messages_per_second_max",
+        "address_connects_per_second_max",
+        "addresses_max",
+        "address_orphans_max",
+        "bus_unanswered_max",
+        "bus_unanswered_bytes_max",
     ] {
         assert_eq!(limits[name], 0, "{name}");
     }

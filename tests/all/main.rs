@@ -23,6 +23,7 @@ mod limits;
 mod load;
 mod logs;
 mod other_domains;
+mod rates;
 mod reading;
 mod relaying;
 mod session_order;

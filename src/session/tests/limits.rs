@@ -204,6 +204,8 @@ fn when_everything_has_ended_nothing_is_counted_and_an_idle_client_owns_no_buffe
     assert_eq!(world.counts().idle.load(Relaxed), 1);
     world.check_gauges();
     world.hang_up(slot);
+    // Its address is remembered until its buckets are full.
+    world.pass(2_000);
     for (name, gauge, _, value) in world.counts().table() {
         assert!(!gauge || value == 0, "{name} is {value}");
     }
@@ -212,5 +214,6 @@ fn when_everything_has_ended_nothing_is_counted_and_an_idle_client_owns_no_buffe
 #[test]
 fn an_idle_client_costs_no_more_than_it_did() {
     // 15,000 idle clients are the product's daily bread: their state is asserted, so that it grows knowingly.
-    assert!(size_of::<Client>() <= 296, "{}", size_of::<Client>());
+    // Eight bytes of it are what it may send (its token bucket), which outlives every request.
+    assert!(size_of::<Client>() <= 304, "{}", size_of::<Client>());
 }

@@ -12,8 +12,10 @@ mod edges;
 mod handshakes;
 mod limits;
 mod losses;
+mod outstanding;
 mod pendings;
 mod random;
+mod rates;
 mod spare;
 mod transcripts;
 
@@ -141,7 +143,12 @@ impl World {
 
     /// A connection that has said nothing.
     fn connection(&mut self) -> SlotIndex {
-        let slot = self.clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        self.connection_from(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same, from `peer`.
+    fn connection_from(&mut self, peer: IpAddr) -> SlotIndex {
+        let slot = self.clients.accept(peer);
         self.received.remove(&slot);
         self.heard.remove(&slot);
         self.stalled.remove(&slot);
@@ -154,7 +161,12 @@ impl World {
 
     /// A client that has shaken hands.
     fn client(&mut self) -> SlotIndex {
-        let slot = self.connection();
+        self.client_from("127.0.0.1")
+    }
+
+    /// The same, from an address.
+    fn client_from(&mut self, peer: &str) -> SlotIndex {
+        let slot = self.connection_from(peer.parse().expect("an address"));
         self.input(slot, HANDSHAKE);
         let answer = self.received.remove(&slot).expect("an answer");
         assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
@@ -388,7 +400,8 @@ impl World {
             assert_eq!(client.book.backlog(), client.book.waiting().count());
             assert_eq!(client.book.backlog_bytes(), client.book.waiting().map(|w| w.text().len()).sum::<usize>());
             assert!(conversations().all(|c| c.connected || !c.pending.is_empty()), "an ended one is forgotten");
-            assert!(client.book.pending() > 0 || client.book.backlog() == 0, "what waits waits for something");
+            let waits_for_something = client.book.pending() > 0 || client.waits_for_bus;
+            assert!(waits_for_something || client.book.backlog() == 0, "what waits waits for something");
         }
         let is = |class| move |client: &Client| usize::from(client.class() == Some(class));
         assert_eq!(counts.pending.load(Relaxed), sum(&|client| client.book.pending()), "pending");

@@ -329,6 +329,11 @@ proptest! {
                 play.world.hang_up(slot);
             }
         }
+        // What they left behind is forgotten, then their addresses.
+        for _ in 0..2 {
+            play.world.clients.context.now_ms += 602_000;
+            play.world.clients.tick();
+        }
         for (name, gauge, _, value) in play.world.counts().table() {
             prop_assert!(!gauge || value == 0, "{} is {}", name, value);
         }

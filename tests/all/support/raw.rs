@@ -169,6 +169,11 @@ impl Raw {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
+    /// A bound for writes.
+    pub fn patience_to_send(&mut self, bound: Duration) {
+        self.stream.set_write_timeout(Some(bound)).expect("a write time-out");
+    }
+
     /// Another bound for reads.
     pub fn patience(&mut self, bound: Duration) {
         self.stream.set_read_timeout(Some(bound)).expect("a read time-out");

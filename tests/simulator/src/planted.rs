@@ -48,7 +48,7 @@ planted! {
     "newcomer-overtakes": "an envelope goes past those of its thread that wait",
         "src/session/threads.rs", "thread.is_occupied() || !thread.waiting.is_empty())" => "thread.is_occupied())";
     "newcomer-takes-the-room": "a small envelope goes past larger ones that wait for room",
-        "src/session/relay.rs", "full || self.book.is_request_ready()" => "full";
+        "src/session/relay.rs", "!may_give || self.book.is_request_ready()" => "!may_give";
     "turn-by-readiness": "of those that wait for room, the one goes first whose thread was free first, not the one that came first",
         "src/session/threads.rs", "ready.push(Reverse((first.number, at)));" => "ready.push(Reverse((self.next_number, at)));";
     "disconnect-waits-for-room": "a DISCONNECT waits behind requests that wait for room",
@@ -155,7 +155,7 @@ planted! {
     "stop-spares-closing": "found by an attacker: a stop during a drain does not count who closed by itself and still takes its reply",
         "src/session/timers.rs", "Stage::Closing(_) if draining && !self.outbound.is_delivered() => self.count_cut(cx, \"by a stop\")," => "";
     "leaps-forgotten": "behind a proxy: a closing client that acknowledges in leaps is given up between two of them",
-        "src/session/closing.rs", "let leap_ms = if is_done { 0 } else { 2 * self.times.acknowledged_every_ms };" => "let leap_ms = 0;";
+        "src/session/closing.rs", "let leap_ms = if is_done { 0 } else { 2 * u64::from(self.acknowledged_every_ms) };" => "let leap_ms = 0;";
     "closing-for-ever": "a closing client that takes a byte now and then is never given up",
         "src/session/closing.rs", "!limits.is_enough(taken)" => "taken == 0";
     "end-drops-replies": "a client that ends its own side loses what it was sent",
@@ -168,6 +168,47 @@ planted! {
         "src/session/closing.rs", "unacknowledged.saturating_sub(u64::from(self.half_closed))" => "unacknowledged";
     "half-message-kept": "found by this simulator: half a message of a client that ended its side is kept until it is given up",
         "src/session/closing.rs", "closing.peer_ended = true;\n            self.decoder = Decoder::new();" => "closing.peer_ended = true;";
+    "rate-not-counted": "issue 12, 2: a token costs nothing, so that nobody is too fast",
+        "src/session/rate.rs", "self.full_ns = full_ns;" => "";
+    "rate-saves-up": "who has been silent for long may send all of it at once",
+        "src/session/rate.rs", "self.full_ns.max(now) + rate.token_ns" => "self.full_ns + rate.token_ns";
+    "disconnect-too-fast": "a DISCONNECT beyond the rate does not end its session",
+        "src/session/admission.rs", "if traces.is_empty() {\n            return false;" => "if traces.is_empty() {\n            return true;";
+    "proxy-limited": "behind a proxy that names nobody all share one rate",
+        "src/session/addresses.rs", "entry.is_proxy || entry.messages.take(messages, now_ms)" => "entry.messages.take(messages, now_ms)";
+    "v6-each-alone": "each of the 2^64 addresses of an IPv6 site has a rate of its own",
+        "src/session/addresses.rs", "v6.to_bits() & V6_PREFIX" => "v6.to_bits()";
+    "address-anew": "who leaves and comes again has a fresh allowance",
+        "src/session/addresses.rs", "entry.clients -= 1;" => "entry.clients -= 1;\n        entry.messages = Bucket::default();";
+    "orphans-not-counted": "issue 12, 2: what clients that left have on the bus counts against nobody",
+        "src/session/closing.rs", "self.orphan_all(cx, &book);" => "for c in book.conversations() { if c.unanswered.messages > 0 { cx.outstanding.answered(self.place, c.unanswered); } }";
+    "orphans-not-refused": "issue 12, 2: connect, request, abort, and again, without end",
+        "src/session/relay.rs", "if self.has_too_many_orphans(cx) && " => "if false && ";
+    "orphan-for-ever": "the reply to a client that left makes no room for its address",
+        "src/session/clients.rs", "            if let Some(to) = to {\n                self.end_orphan(to);" => "            if let Some(to) = to {\n                let _ = to;";
+    "orphan-too-soon": "an orphan is not thought of any more after half of its time",
+        "src/session/admission.rs", "cx.now_ms + cx.limits.request_max_ms" => "cx.now_ms + cx.limits.request_max_ms / 2";
+    "given-up-is-gone": "what is given up counts as answered, though the bus has it still",
+        "src/session/failing.rs", "self.gave_up(cx, n);" => "self.bus_lost(cx, n);";
+    "given-up-in-session-kept": "found by this simulator: what is given up in a session that lives on is outstanding for ever",
+        "src/session/admission.rs", "if self.book.get(n).is_some_and(|conversation| conversation.pending.is_empty()) {"
+        => "if self.book.get(n).is_some_and(|conversation| conversation.pending.is_empty() && !conversation.connected) {";
+    "emptied-keeps-orphans": "a Redis that came back empty is still thought to hold what clients left there",
+        "src/session/clients.rs", "if domain == 0 {\n            self.context.outstanding.end_all_orphans" => "if domain == 9 {\n            self.context.outstanding.end_all_orphans";
+    "full-bus-relays": "issue 12, 2: with a full bus what has been read is relayed all the same",
+        "src/session/relay.rs", "        full || !may_give ||" => "        full ||";
+    "full-bus-relays-backlog": "with a full bus what waited is relayed as soon as something ends",
+        "src/session/relay.rs", "if !may_give || (turn" => "if (turn";
+    "full-bus-reads": "with a full bus everybody is read from",
+        "src/session/client.rs", "                && self.may_give(cx)\n" => "";
+    "full-bus-silences": "who fills the bus silences its neighbours",
+        "src/session/admission.rs", "outstanding.addresses.unanswered(self.place) == 0," => "false,";
+    "full-bus-overflows": "at twice the bound newcomers still send",
+        "src/session/admission.rs", "Room::Nobody => false," => "Room::Nobody => self.book.unanswered() == 0,";
+    "bus-room-not-seen": "who waits for room on the bus is forgotten when there is some",
+        "src/session/timers.rs", "if self.waits_for_bus {\n                    self.relay_backlog(cx);" => "if false {\n                    self.relay_backlog(cx);";
+    "disconnect-outstanding": "a DISCONNECT is outstanding, though nothing ever comes about it",
+        "src/session/relay.rs", "if envelope.messages.iter().any(|message| message.kind != Kind::Disconnect) {\n            self.gave" => "if true {\n            self.gave";
     "look-late": "a drain asks once a second whether a reply has arrived",
         "src/session/timers.rs", "const DRAIN_DELIVERY_LOOK_MS: u64 = 20;" => "const DRAIN_DELIVERY_LOOK_MS: u64 = 1_000;";
     "utf8-at-the-end": "issue 12: text is judged once its message is whole, not in the frame that breaks it",

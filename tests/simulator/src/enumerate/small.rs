@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::browser::{Bounds, Browser, Kind, unframe_all};
 use crate::counters;
 use crate::drain::DrainOptions;
-use crate::oracle::{Oracle, Reply, ReplyMsg, Rules};
+use crate::oracle::{Oracle, PROXY, Reply, ReplyMsg, Rules};
 use crate::random::Random;
 use crate::session::audit::audit;
 use crate::session::clients::Clients;
@@ -36,6 +36,11 @@ const RULES: Rules = Rules {
     outbound: 1 << 20,
     core_bytes: 1 << 30,
     garbage: 3,
+    client_rate: 0,
+    address_rate: 0,
+    connect_rate: 0,
+    orphans: 10_000,
+    unanswered: 50_000,
     bounds: Bounds { message_bytes: 60_000, bus_bytes: 1 << 16, per_envelope: 4, depth: 20 },
 };
 
@@ -111,7 +116,7 @@ impl Small {
         small.clients.context.now_ms = small.now;
         small.oracle.now = small.now;
         small.clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        small.oracle.accept();
+        small.oracle.accept(PROXY);
         small
     }
 
@@ -342,6 +347,13 @@ impl Small {
         self.call(|clients| clients.release(0));
         self.oracle.release(0);
         self.settle();
+        // Nobody is thought of for ever.
+        for _ in 0..2 {
+            self.now += 2_000 + RULES.request_ms;
+            self.call(Clients::tick);
+            self.oracle.tick(&[]);
+            self.settle();
+        }
         checks::gauges_are_zero(&self.cores[0]);
     }
 

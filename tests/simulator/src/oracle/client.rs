@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::expect::Expect;
+use super::limits::Bucket;
 use crate::browser::Env;
 
 pub struct Pending {
@@ -31,6 +32,8 @@ pub struct Conversation {
     /// The client or the worker has ended its session.
     pub left: bool,
     pub pushes: u32,
+    /// Of its envelopes: about how many nothing has come.
+    pub unanswered: u32,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -52,6 +55,9 @@ pub enum Stage {
 pub struct Client {
     pub(super) slot: u32,
     pub(super) generation: u32,
+    /// Whence it comes.
+    pub(super) address: usize,
+    pub(super) bucket: Bucket,
     pub stage: Stage,
     pub(super) accepted: u64,
     pub(super) received: u64,
@@ -103,9 +109,9 @@ pub struct Client {
 }
 
 impl Client {
-    pub(super) fn new(slot: u32, generation: u32, now: u64) -> Self {
+    pub(super) fn new(slot: u32, generation: u32, address: usize, now: u64) -> Self {
         let (accepted, received, activity) = (now, now, now);
-        Self { slot, generation, accepted, received, activity, clean: true, ..Self::default() }
+        Self { slot, generation, address, accepted, received, activity, clean: true, ..Self::default() }
     }
 
     /// The bytes of all frames that the product ever queued for this client.
@@ -145,6 +151,11 @@ impl Client {
     }
     pub(super) fn forget(&mut self) {
         self.conversations.retain(|c| c.connected || !c.pending.is_empty());
+    }
+
+    /// Its envelopes about which nothing has come.
+    pub(super) fn unanswered(&self) -> u32 {
+        self.conversations.iter().map(|v| v.unanswered).sum()
     }
 
     /// Pending, sessions, conversations, backlog, its bytes.

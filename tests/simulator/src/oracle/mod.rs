@@ -11,16 +11,18 @@
 //! - `replying`: what the bus delivers, and what befalls it
 //! - `time`: timers, the core's bytes
 //! - `drain`: gaps, pace, deadline, stop
+//! - `limits`: what a client, its address and the core may give to the bus
 
 mod client;
 mod drain;
 mod expect;
+mod limits;
 mod replying;
 mod saying;
 mod sending;
 mod time;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use crate::browser::Bounds;
@@ -28,6 +30,8 @@ use crate::tally::{Tally, What};
 pub use client::{Client, Stage};
 use drain::Drain;
 pub use expect::{Push, Reply, ReplyMsg};
+pub use limits::{ADDRESSES, PROXY};
+use limits::{Bucket, Orphan};
 
 pub const ADDRESS: &str = "opensrf:client:gateway:public.localhost:vm:7:00ff";
 pub const ROUTER_KEY: &str = "opensrf:router:router:public.localhost";
@@ -58,6 +62,14 @@ pub struct Rules {
     pub outbound: usize,
     pub core_bytes: u64,
     pub garbage: u32,
+    /// Messages a second, of a client and of an address; handshakes of one; 0 = no limit.
+    pub client_rate: u64,
+    pub address_rate: u64,
+    pub connect_rate: u64,
+    /// Messages of an address on the bus that no client waits for.
+    pub orphans: usize,
+    /// Messages on the bus without an answer.
+    pub unanswered: usize,
     pub bounds: Bounds,
 }
 
@@ -72,6 +84,9 @@ pub struct Oracle {
     pub now: u64,
     ticked: u64,
     drain: Option<Drain>,
+    /// For messages and for handshakes.
+    address_buckets: [(Bucket, Bucket); ADDRESSES],
+    orphans: BTreeMap<(u32, u32, u64), Orphan>,
     /// Closes at a gap that the product made in this call: whose turn it is in the pace is its own choice.
     pub gap_closes: u64,
     /// Whom the product looks at behind this tick.
@@ -99,6 +114,8 @@ impl Oracle {
             now: 0,
             ticked: 0,
             drain: None,
+            address_buckets: Default::default(),
+            orphans: BTreeMap::new(),
             gap_closes: 0,
             asked: Vec::new(),
             tally: Tally::default(),
@@ -128,7 +145,7 @@ impl Oracle {
         }
     }
 
-    pub fn accept(&mut self) -> u32 {
+    pub fn accept(&mut self, address: usize) -> u32 {
         self.tally.one(What::accepted);
         let slot = self.free.pop_front().unwrap_or(self.clients.len() as u32);
         if slot as usize == self.clients.len() {
@@ -137,7 +154,7 @@ impl Oracle {
         } else {
             self.tally.one(What::slot_reused);
         }
-        self.clients[slot as usize] = Some(Client::new(slot, self.generations[slot as usize], self.now));
+        self.clients[slot as usize] = Some(Client::new(slot, self.generations[slot as usize], address, self.now));
         slot
     }
 
@@ -156,6 +173,12 @@ impl Oracle {
     // Whether a client is read from.
 
     pub fn may_read(&self, slot: u32, core_full: bool) -> bool {
+        self.client(slot).is_none_or(|c| c.stage != Stage::Open || self.may_give(c, false))
+            && self.has_room(slot, core_full)
+    }
+
+    /// The same, the bus apart.
+    fn has_room(&self, slot: u32, core_full: bool) -> bool {
         let Some(c) = self.client(slot) else { return true };
         let (.., backlog, bytes) = c.books();
         c.stage != Stage::Open || (backlog < self.rules.backlog && bytes < self.rules.backlog_bytes && !core_full)
@@ -164,13 +187,16 @@ impl Oracle {
     pub fn pause(&mut self, slot: u32, core_full: bool) {
         self.tally.one(What::read_paused);
         self.tally.add(What::core_bytes_hit, usize::from(core_full));
+        let bus_full = self.client(slot).is_some_and(|c| !self.may_give(c, false));
+        self.tally.add(What::bus_full, usize::from(bus_full));
         self.with(slot, |_, c| (c.paused, c.idle_at_drain) = (true, false));
     }
 
     pub fn resume(&mut self, slot: u32) {
         let now = self.now;
         self.tally.one(What::read_resumed);
-        let may = self.may_read(slot, false);
+        // What the bus has may be more again by now.
+        let may = self.has_room(slot, false);
         let was = self.with(slot, |_, c| {
             (c.activity, c.received) = (now, now);
             c.ping_since = None;

@@ -52,6 +52,9 @@ impl Oracle {
             return;
         }
         self.tally.one(What::reply_undeliverable);
+        if let Some(to) = reply.to {
+            self.end_orphan(to);
+        }
         if reply.msgs.iter().any(|m| m.status == Some(200))
             && let Some(domain) = domain_of(&reply.from)
         {
@@ -64,6 +67,9 @@ impl Oracle {
     fn reply_to(&mut self, c: &mut Client, n: u64, reply: &Reply) -> bool {
         let now = self.now;
         let request_ms = self.rules.request_ms;
+        let Some(v) = c.find(n) else { return false };
+        v.unanswered = 0;
+        self.end_orphan((c.slot, c.generation, n));
         let Some(v) = c.find(n) else { return false };
         for pending in v.pending.iter_mut().filter(|p| !p.connect) {
             self.tally.add(What::long_stream, usize::from(now >= pending.since + request_ms));
@@ -165,10 +171,14 @@ impl Oracle {
             let traces: Vec<String> = v.pending.extract_if(.., |p| ends(n, domain, p)).map(|p| p.spelled).collect();
             let (spelled, xid) = (v.spelled.clone(), v.xid.clone());
             failed += traces.len();
+            if !traces.is_empty() && status != 504 {
+                v.unanswered = 0;
+            }
             if !traces.is_empty() {
                 self.errors(c, (&spelled, &xid), &traces, (status, true));
             }
         }
+        self.gave_up(c);
         c.forget();
         if failed > 0 {
             self.relay_backlog(c);
@@ -177,7 +187,9 @@ impl Oracle {
     }
 
     pub fn push_failed(&mut self, (slot, generation, n, push): Ticket) {
+        self.end_orphan((slot, generation, n));
         if self.client(slot).is_some_and(|c| c.generation == generation) {
+            self.with(slot, |_, c| c.find(n).map(|v| v.unanswered = 0));
             self.with(slot, |o, c| o.fail(c, 503, |of, _, p| of == n && p.push == push));
         }
     }
@@ -199,8 +211,15 @@ impl Oracle {
     /// Redis came back empty: what is pending there ends.
     pub fn emptied(&mut self, domain: usize) {
         self.each(|o, c| {
+            let of = |v: &Conversation| v.worker.as_ref().map_or(0, |(_, domain)| *domain);
+            for v in c.conversations.iter_mut().filter(|v| domain == 0 || of(v) == domain) {
+                v.unanswered = 0;
+            }
             let failed = o.fail(c, 503, |_, of, _| domain == 0 || of == domain);
             o.tally.add(What::emptied_503, failed);
         });
+        if domain == 0 {
+            self.orphans.clear();
+        }
     }
 }

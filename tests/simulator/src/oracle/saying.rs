@@ -50,6 +50,10 @@ impl Oracle {
         match event {
             Ev::BadHandshake(status) => self.refuse(c, *status),
             Ev::Handshake if !self.ever_up => self.refuse(c, 503),
+            Ev::Handshake if !self.may_connect(c) => {
+                self.tally.one(What::connects_refused);
+                self.refuse(c, 429);
+            }
             Ev::Handshake => {
                 self.tally.one(What::handshake_done);
                 self.put(c, Expect::Exactly(Frame::Http(101)));
@@ -110,6 +114,7 @@ impl Oracle {
                 self.garbage(c);
             }
             Said::Good(env) if env.is_too_large(&self.rules.bounds) => self.refuse_envelope(c, env, (413, false)),
+            Said::Good(env) if self.is_too_fast(c, env) => {}
             Said::Good(env) if self.must_wait(c, env, c.backlog.len()) => {
                 self.tally.one(What::backlog_wait);
                 c.garbage = 0;
@@ -131,7 +136,8 @@ impl Oracle {
         c.is_occupied(&env.thread)
             || ahead.clone().any(|other| other.thread == env.thread)
             || (env.counted() > 0
-                && ((c.pending() > 0 && c.pending() + env.counted() > self.rules.parallel)
+                && (!self.may_give(c, true)
+                    || (c.pending() > 0 && c.pending() + env.counted() > self.rules.parallel)
                     || ahead.any(waits_for_room)))
     }
 
@@ -160,13 +166,15 @@ impl Oracle {
     }
 
     fn refuse_envelope(&mut self, c: &mut Client, env: &Env, (status, transport): (u16, bool)) {
-        self.tally.one(match status {
-            400 => What::refused_400,
-            403 => What::refused_403,
-            413 => What::refused_413,
-            429 => What::refused_429,
-            _ => What::refused_503_away,
-        });
+        let what = match status {
+            400 => Some(What::refused_400),
+            403 => Some(What::refused_403),
+            413 => Some(What::refused_413),
+            // Which limit it was, is told already.
+            429 => None,
+            _ => Some(What::refused_503_away),
+        };
+        what.into_iter().for_each(|what| self.tally.one(what));
         if env.counted() > 0 {
             self.errors(c, (&env.spelled, &env.xid), &env.asks(), (status, transport));
         }
@@ -183,9 +191,14 @@ impl Oracle {
     }
 
     fn dispatch(&mut self, c: &mut Client, env: &Env) -> Result<(), (u16, bool)> {
+        if env.counted() > 0 && self.has_too_many_orphans(c) {
+            self.tally.one(What::refused_for_orphans);
+            return Err((429, false));
+        }
         let session = c.session(&env.thread).map(|v| (v.n, v.worker.clone()));
         let connects = env.msgs.iter().filter(|m| m.kind == Kind::Connect).count();
         if connects > 0 && session.is_none() && c.sessions() + c.connecting() + connects > self.rules.sessions {
+            self.tally.one(What::refused_429);
             return Err((429, false));
         }
         let (key, to, domain) = match (&session, env.service.as_deref()) {
@@ -215,6 +228,7 @@ impl Oracle {
         let conversation = c.find(n).expect("it is there or was just opened");
         let push = conversation.pushes;
         conversation.pushes += 1;
+        conversation.unanswered += u32::from(env.counted() > 0);
         conversation.xid.clone_from(&env.xid);
         for message in &env.msgs {
             let connect = message.kind == Kind::Connect;

@@ -74,7 +74,8 @@ impl Oracle {
     /// Its conversations are over: workers with a session are told.
     pub(super) fn leave(&mut self, c: &mut Client) {
         self.tally.one(What::client_left);
-        for Conversation { n, thread, xid, worker, connected, .. } in std::mem::take(&mut c.conversations) {
+        for Conversation { n, thread, xid, worker, connected, unanswered, .. } in std::mem::take(&mut c.conversations) {
+            self.orphan(c, n, unanswered);
             if let Some((worker, domain)) = worker.filter(|_| connected) {
                 self.tally.one(What::disconnect_for_client_gone);
                 let thread = format!("{}.{}.{n}:{thread}", c.slot, c.generation);

@@ -28,6 +28,7 @@ impl Oracle {
             self.forgive(late);
         }
         self.ticked = now;
+        self.forget_orphans();
         self.each(|o, c| {
             if c.stage == Stage::Open {
                 o.tick_open(c);
@@ -173,6 +174,11 @@ impl Oracle {
             let given_up = self.fail(c, 504, |_, _, p| p.connect == connect && old(p));
             self.tally.add(What::given_up_504, given_up);
         }
+        if c.stage != Stage::Open {
+            return;
+        }
+        // The bus may have room again for what waited.
+        self.relay_backlog(c);
         if c.stage != Stage::Open {
             return;
         }

@@ -1,12 +1,12 @@
 //! What the actors may do at any time.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::conn::Conn;
 use super::{Phase, World};
 use crate::browser::{Browser, Kind};
 use crate::drain::DrainOptions;
-use crate::oracle::{ADDRESS, ROUTER_KEY};
+use crate::oracle::{ADDRESS, PROXY, ROUTER_KEY};
 use crate::random::Random;
 use crate::tally::{Tally, What};
 use crate::workers::Job;
@@ -47,6 +47,17 @@ pub const ACTIONS: &[(&str, u64)] = &[
 
 /// For so long after the signal connections still come, ms.
 const ACCEPTED_IN_DRAIN_MS: u64 = 40;
+
+/// Where clients come from: a proxy that names nobody, two IPv4 addresses, two of one IPv6 network.
+fn peers() -> [(IpAddr, usize); 5] {
+    [
+        (Ipv4Addr::LOCALHOST.into(), PROXY),
+        (Ipv4Addr::new(192, 0, 2, 1).into(), 1),
+        (Ipv6Addr::new(0x2001, 0xdb8, 0, 7, 1, 2, 3, 4).into(), 3),
+        (Ipv4Addr::new(192, 0, 2, 2).into(), 2),
+        (Ipv6Addr::new(0x2001, 0xdb8, 0, 7, 5, 6, 7, 8).into(), 3),
+    ]
+}
 
 impl World {
     pub(super) fn act(&mut self) {
@@ -225,8 +236,9 @@ impl World {
             return;
         }
         self.tally.add(What::accepted_in_drain, usize::from(self.phase != Phase::Serving));
-        let slot = self.call(|clients| clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST)));
-        let expected = self.oracle.accept();
+        let (peer, address) = peers()[self.next_client % 5];
+        let slot = self.call(|clients| clients.accept(peer));
+        let expected = self.oracle.accept(address);
         if slot != expected {
             violated!("a client gets slot {slot}, must get {expected}: the one freed first");
         }

@@ -115,6 +115,11 @@ pub fn counters(core: &Core, tally: &Tally) {
         (Limit::outbound_bytes_max, What::slow_consumer),
         (Limit::core_bytes_max, What::core_bytes_hit),
         (Limit::garbage_max, What::garbage_close),
+        (Limit::client_messages_per_second_max, What::too_fast_client),
+        (Limit::address_messages_per_second_max, What::too_fast_address),
+        (Limit::address_connects_per_second_max, What::connects_refused),
+        (Limit::address_orphans_max, What::refused_for_orphans),
+        (Limit::bus_unanswered_max, What::bus_full),
     ];
     let counters = counters.map(|(name, counter, what)| (name, counter.load(Relaxed), what));
     let limits = limits.map(|(limit, what)| (Limit::ALL[limit as usize].1, core.limit_hits(limit), what));
@@ -160,7 +165,10 @@ impl World {
                 classes[class] += 1;
             }
         }
+        let (unanswered, orphans) = self.oracle.outstanding();
         for (name, gauge, expected) in [
+            ("bus_unanswered", &counts.bus_unanswered, unanswered),
+            ("bus_orphans", &counts.bus_orphans, orphans),
             ("core_bytes", &counts.core_bytes, bytes),
             ("pending", &counts.pending, pending),
             ("sessions", &counts.sessions, sessions),

@@ -2,6 +2,7 @@
 
 use super::{Phase, World, checks};
 use crate::session::audit::Audit;
+use crate::session::clients::Clients;
 use crate::tally::What;
 
 impl World {
@@ -42,6 +43,13 @@ impl World {
                 self.oracle.release(slot);
                 self.settle();
             }
+        }
+        // Nobody is thought of for ever.
+        for _ in 0..2 {
+            self.now += self.oracle.rules.request_ms + 2_000;
+            self.call(Clients::tick);
+            self.oracle.tick(&[]);
+            self.settle();
         }
         self.check();
         checks::gauges_are_zero(&self.cores[0]);

@@ -93,7 +93,8 @@ impl World {
     pub fn new(seed: u64, without: u32, verbose: bool) -> Self {
         let mut random = Random::new(seed);
         let r = &mut random;
-        let rules = rules::rules(r);
+        let mut rules = rules::rules(r);
+        rules::limit_the_bus(&mut rules, &mut Random::new(seed ^ 0x6275_735f_6c69_6d69));
         let mut weights: Vec<u64> = actions::ACTIONS.iter().map(|(_, weight)| *weight).collect();
         // Each seed has habits of its own: some things it never does, some often.
         for weight in &mut weights {

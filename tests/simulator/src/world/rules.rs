@@ -10,6 +10,7 @@ use crate::oracle::{ADDRESS, DOMAINS, ROUTER_KEY, Rules};
 use crate::random::Random;
 use crate::session::context::Context;
 use crate::session::limits::{Limits, Names};
+use crate::session::rate::Rate;
 
 /// Small limits, so that they are met.
 pub fn rules(r: &mut Random) -> Rules {
@@ -32,7 +33,31 @@ pub fn rules(r: &mut Random) -> Rules {
         outbound: r.between(1200, 6000) as usize,
         core_bytes: if r.percent(40) { r.between(3000, 12000) } else { 1 << 30 },
         garbage: r.between(2, 4) as u32,
+        client_rate: 0,
+        address_rate: 0,
+        connect_rate: 0,
+        orphans: 10_000,
+        unanswered: 50_000,
         bounds: Bounds { message_bytes: 2600, bus_bytes: r.between(1500, 2500) as usize, per_envelope: 4, depth: 14 },
+    }
+}
+
+/// Limits on what goes to the bus, in some runs. From a source of their own, so that all else in a run is as it was without.
+pub fn limit_the_bus(rules: &mut Rules, r: &mut Random) {
+    if r.percent(20) {
+        rules.client_rate = [2, 4, 5, 10][r.below(4)];
+    }
+    if r.percent(20) {
+        rules.address_rate = [2, 5, 10, 20][r.below(4)];
+    }
+    if r.percent(15) {
+        rules.connect_rate = [1, 2, 4][r.below(3)];
+    }
+    if r.percent(20) {
+        rules.orphans = r.between(1, 6) as usize;
+    }
+    if r.percent(25) {
+        rules.unanswered = r.between(1, 8) as usize;
     }
 }
 
@@ -64,6 +89,11 @@ pub fn context(rules: &Rules, cores: &Arc<[counters::Core]>) -> Context {
         outbound_bytes_max: rules.outbound,
         core_bytes_max: rules.core_bytes,
         garbage_max: rules.garbage,
+        client_messages: Rate::per_second(rules.client_rate),
+        address_messages: Rate::per_second(rules.address_rate),
+        address_connects: Rate::per_second(rules.connect_rate),
+        address_orphans_max: rules.orphans,
+        bus_unanswered_max: rules.unanswered,
         ingress: INGRESS.as_bytes().to_vec(),
         activity_bytes_max: 200,
         ..Limits::default()
