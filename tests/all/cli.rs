@@ -58,6 +58,7 @@ const OPTIONS: &[&str] = &[
     "username",
     "bus_domain_address",
     "bus_domains",
+    "log_queue_bytes_max",
     "loglevel",
     "logfile",
 ];
