@@ -4,7 +4,7 @@
 //! keeps `PID-START.addresses` in the state directory, a line `domain TAB key` for each address, under a flock that
 //! ends with the process, however it ends: a file whose lock can be taken belongs to nobody alive. What a file names is no list
 //! of what may be dialled. May never: delete anything but `opensrf:client:` keys, touch a living process's file, use what
-//! others may have written ([`state_dir`]), or run on a core's thread (it writes and waits).
+//! others may have written (`state_dir`), or run on a core's thread (it writes and waits).
 
 #![forbid(unsafe_code)]
 

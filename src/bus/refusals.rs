@@ -7,8 +7,8 @@ const PROBE_MS: u64 = 1_000;
 
 /// What Redis' errors begin with, and what an operator can do about each.
 const REMEDIES: [(&str, &str); 10] = [
-    ("OOM", "raise Redis' maxmemory, or find what fills it (`redis-cli --bigkeys`)"),
-    ("MISCONF", "free or mend the disk that Redis saves to, or set its stop-writes-on-bgsave-error to no"),
+    ("OOM", "raise Redis' maxmemory, and look which list has grown because nobody pops it (`redis-cli --bigkeys`)"),
+    ("MISCONF", "free or mend the disk that Redis saves to, or let it not save (`save \"\"`)"),
     (
         "READONLY",
         "this Redis is a replica: promote it, or let domain or bus_domain_address name the one that takes writes",
@@ -24,10 +24,14 @@ const REMEDIES: [(&str, &str); 10] = [
 /// Where Redis says something else.
 const REMEDY: &str = "see Redis' log; `evergate check` shows what the account may do";
 
+/// What is likely to mend what Redis refuses with an error that begins with `code`, where that is known.
+pub fn known_remedy(code: &str) -> Option<&'static str> {
+    REMEDIES.iter().find(|(begins, _)| *begins == code).map(|(_, remedy)| *remedy)
+}
+
 /// What is likely to mend what Redis refuses with `error`.
 pub fn remedy(error: &str) -> &'static str {
-    let code = error.split(' ').next().unwrap_or_default();
-    REMEDIES.iter().find(|(begins, _)| *begins == code).map_or(REMEDY, |(_, remedy)| remedy)
+    error.split(' ').next().and_then(known_remedy).unwrap_or(REMEDY)
 }
 
 /// `error`, in Redis' own words, and what is likely to mend it.

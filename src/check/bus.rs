@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use redis::{Cmd, Parser, Value, cmd};
 
 use super::{Finding, Outcome};
-use crate::bus::stranger;
+use crate::bus::{refusals, stranger};
 use crate::config::Config;
 
 /// `getaddrinfo` has no time limit of its own; resolv.conf's usual one is 5 seconds for each server.
@@ -139,16 +139,8 @@ fn commands(link: &mut Link, user: &str, domain: &str) -> Vec<Finding> {
 
 /// What to do about a command that Redis refuses, in its own words `why`.
 fn remedy_for(why: &str, user: &str) -> String {
-    let is = |code: &str| why.contains(code);
-    if is("OOM") {
-        "Redis is out of memory: raise its maxmemory, and look which list has grown (nobody pops it)".to_owned()
-    } else if is("READONLY") {
-        "this Redis is a replica: let the domain or bus_domain_address name the master".to_owned()
-    } else if is("MISCONF") {
-        "Redis cannot save to its disk and takes no writes: mend the disk, or let it not save (save \"\")".to_owned()
-    } else {
-        remedy(user)
-    }
+    let mut codes = why.split(|c: char| !c.is_ascii_uppercase()).filter(|code| *code != "NOPERM");
+    codes.find_map(refusals::known_remedy).map_or_else(|| remedy(user), str::to_owned)
 }
 
 fn remedy(user: &str) -> String {

@@ -284,7 +284,8 @@ options! {
         /// Longest fast stop (SIGTERM, SIGINT).
         stop_max_seconds: u64 = SECONDS, "5", unit "seconds";
         /// Directory for the bus addresses of running processes, which a later start cleans up. `auto`:
-        /// `$STATE_DIRECTORY`, else `/run/evergate`; `off`: none, and a crash leaves queues in Redis.
+        /// `$STATE_DIRECTORY`, else `/run/evergate`; `off`: none, and a crash leaves queues in Redis. It and its files must be this
+        /// user's own, writable by nobody else, and no links, or they are not used.
         state_dir: Option<PathBuf> = Kind::Text(text::any), "auto";
     }
     "Logs" {

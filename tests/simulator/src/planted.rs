@@ -167,7 +167,7 @@ planted! {
     "fin-is-a-byte": "found by this simulator: our FIN hides the one byte that the peer has acknowledged since the last look",
         "src/session/closing.rs", "unacknowledged.saturating_sub(u64::from(self.half_closed))" => "unacknowledged";
     "half-message-kept": "found by this simulator: half a message of a client that ended its side is kept until it is given up",
-        "src/session/closing.rs", "closing.peer_ended = true;\n            self.decoder = Decoder::new();" => "closing.peer_ended = true;";
+        "src/session/closing.rs", "closing.peer_ended = true;\n            self.forget_unfinished();" => "closing.peer_ended = true;";
     "rate-not-counted": "issue 12, 2: a token costs nothing, so that nobody is too fast",
         "src/session/rate.rs", "self.full_ns = full_ns;" => "";
     "rate-saves-up": "who has been silent for long may send all of it at once",
