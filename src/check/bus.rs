@@ -202,9 +202,15 @@ impl Link {
     /// What answers, where that is no Redis.
     fn stranger(&self) -> Option<String> {
         let mut first = [0; 256];
-        let count = self.stream.peek(&mut first).ok()?;
+        let count = loop {
+            match self.stream.peek(&mut first) {
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                peeked => break peeked.ok()?,
+            }
+        };
         let received = &first[..count];
-        let port = self.stream.peer_addr().ok()?.port();
+        // It may have broken the connection off behind what it said.
+        let port = self.stream.peer_addr().map_or(0, |peer| peer.port());
         (!stranger::may_be_redis(received)).then(|| stranger::describe(received, port))
     }
 
