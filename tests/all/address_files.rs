@@ -135,10 +135,10 @@ fn a_domain_that_only_an_address_file_names_is_never_dialled() {
     until("what is our own domain's is deleted", PATIENCE, || redis.length(LEFT) == 0);
     redis.command::<i64>(&["RPUSH", LEFT, "late"]);
     until("and once more", PATIENCE, || redis.length(LEFT) == 0);
-    let line = gateway.until_logged("is not dialled");
-    assert!(line.contains("127.0.0.7") && line.contains("bus_domains"), "{line}");
     let dialled = foreign.accept().expect_err("nobody was to come");
     assert_eq!(dialled.kind(), std::io::ErrorKind::WouldBlock);
+    let line = gateway.until_logged("is not dialled");
+    assert!(line.contains("127.0.0.7") && line.contains("bus_domains"), "{line}");
     assert!(path.exists(), "what it names has not been looked after");
     assert_eq!(gateway.log().matches("is not dialled").count(), 1, "{}", gateway.log());
 }
