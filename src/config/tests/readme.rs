@@ -1,4 +1,4 @@
-//! README.md, ARCHITECTURE.md and CONTRIBUTING.md are held to the code that they speak of.
+//! README.md, ARCHITECTURE.md, SECURITY.md and their like are held to the code that they speak of.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -67,28 +67,43 @@ fn architecture_names_functions_that_exist() {
     assert!(checked > 60, "{checked} functions found: has the page changed its form?");
 }
 
-#[test]
-fn every_invariant_names_tests_that_exist() {
-    let text = read("ARCHITECTURE.md");
-    let (_, table) = text.split_once("## Invariants").expect("the invariants");
-    let (table, _) = table.split_once("\n## ").expect("what follows them");
+/// Fails unless every test that the chapter of that title names exists; says how many those are.
+fn names_tests_that_exist(document: &str, chapter: &str) -> usize {
+    let text = read(document);
+    let (_, table) = text.split_once(chapter).expect("the chapter");
+    let (table, _) = table.split_once("\n## ").expect("what follows it");
     let mut files = Vec::new();
     sources(&root().join("src"), &mut files);
     sources(&root().join("tests"), &mut files);
     let texts: Vec<String> = files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect();
     let known: BTreeSet<&str> = texts.iter().flat_map(|text| functions(text)).collect();
+    let mut checked = 0;
     for name in code(table).filter(|word| word.matches('_').count() > 3) {
-        assert!(known.contains(name), "there is no test {name}");
+        assert!(known.contains(name), "{document}: there is no test {name}");
+        checked += 1;
     }
+    checked
+}
+
+#[test]
+fn every_invariant_names_tests_that_exist() {
+    assert!(names_tests_that_exist("ARCHITECTURE.md", "## Invariants") > 15);
+}
+
+#[test]
+fn every_threat_names_tests_that_exist() {
+    assert!(names_tests_that_exist("SECURITY.md", "## Threats and defences") > 60);
 }
 
 #[test]
 fn the_documents_name_files_that_exist() {
-    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "tuning/README.md"] {
+    for document in
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/conformance.md", "tuning/README.md"]
+    {
         let text = read(document);
         let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
         let named = code(&text).filter(|word| {
-            ["src/", "tests/", "tuning/", ".ci/", ".config/"].iter().any(|folder| word.starts_with(folder))
+            ["src/", "tests/", "tuning/", "fuzz/", ".ci/", ".config/"].iter().any(|folder| word.starts_with(folder))
                 && !word.contains([' ', '*'])
         });
         for path in links.filter(|link| !link.is_empty() && !link.contains("://")).chain(named) {
