@@ -6,6 +6,10 @@
 //! once, from the loader to the growth of buffers, is in both counts and not in their difference.
 //!
 //! `cargo bench -p evergate-instructions -- --update` writes the figures anew.
+//!
+//! Besides, each dimension of the bench `doubling` is run with so many, twice and four times as many units: where the third
+//! step costs more than [`STEEPNESS_MAX`] times as much for each unit as the second, something walks over all that there is. No
+//! figure is kept of that.
 
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
@@ -22,10 +26,17 @@ mod core;
 #[path = "../support/messages.rs"]
 #[expect(dead_code, reason = "the bench codec uses the rest")]
 mod messages;
+#[path = "../doubling"]
+mod doubling {
+    //! What the bench `doubling` does.
+    mod core;
+    pub mod dimensions;
+}
 #[path = "../support/provenance.rs"]
 mod provenance;
 
 use cases::{CASES, Case};
+use doubling::dimensions::{DIMENSIONS, Dimension};
 
 /// Where the committed figures are.
 const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../results/instructions.json");
@@ -33,6 +44,8 @@ const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../results/instructi
 const UPDATE: &str = "cargo bench -p evergate-instructions -- --update";
 /// By how much a count may grow.
 const GROWTH_MAX_PERCENT: f64 = 5.0;
+/// By how much a unit may cost more where there are twice as many. A square: 2.
+const STEEPNESS_MAX: f64 = 1.25;
 /// Operations before those that are counted.
 const WARMUP: u64 = 64;
 /// Operations that are counted.
@@ -68,8 +81,9 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         ["--run", name, times] => return run(name, times),
+        ["--double", number, size] => return double(number, size),
         ["--update"] => measure().and_then(|figures| update(&figures)),
-        [] => measure().and_then(|figures| judge(&figures)),
+        [] => measure().and_then(|figures| judge(&figures)).and_then(|()| judge_doubling()),
         _ => Err(format!("usage: {UPDATE}, or without --update")),
     };
     match outcome {
@@ -91,6 +105,37 @@ fn run(name: &str, times: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// What valgrind looks at: a dimension at a size.
+fn double(number: &str, size: &str) -> ExitCode {
+    let (Some(dimension), Ok(size)) =
+        (number.parse().ok().and_then(|number: usize| DIMENSIONS.get(number)), size.parse())
+    else {
+        return ExitCode::FAILURE;
+    };
+    (dimension.make)(size)();
+    ExitCode::SUCCESS
+}
+
+/// Whether a unit of any dimension costs more where there are more.
+fn judge_doubling() -> Result<(), String> {
+    println!("\n{:65} {:>9} {:>9}", "instructions per unit, what led to it included", "doubled", "again");
+    let mut steep = Vec::new();
+    for (number, Dimension { name, unit, first, .. }) in DIMENSIONS.iter().enumerate() {
+        let total = |size: usize| collected(&["--double", &number.to_string(), &size.to_string()]);
+        let totals = [total(*first)?, total(2 * first)?, total(4 * first)?];
+        let [once, again] = [(totals[1] - totals[0]) / *first as u64, (totals[2] - totals[1]) / (2 * first) as u64];
+        let steepness = again as f64 / once as f64;
+        println!("{name:56} {unit:8} {once:9} {again:9}  x {steepness:.2}");
+        if steepness > STEEPNESS_MAX {
+            steep.push(*name);
+        }
+    }
+    if steep.is_empty() {
+        return Ok(());
+    }
+    Err(format!("a unit costs more where there are more, as the square does: {}", steep.join("; ")))
+}
+
 fn measure() -> Result<Figures, String> {
     let instructions =
         CASES.iter().map(|case| Ok((case.name.to_owned(), count(case)?))).collect::<Result<_, String>>()?;
@@ -108,14 +153,17 @@ fn measure() -> Result<Figures, String> {
 
 /// Instructions per message of a case.
 fn count(case: &Case) -> Result<u64, String> {
-    let total = |times: u64| {
-        let (_, said) = under_valgrind(&["--run", case.name, &times.to_string()])?;
-        let said = String::from_utf8_lossy(&said).into_owned();
-        let collected = said.lines().find_map(|line| line.split_once("Collected :"));
-        let collected = collected.and_then(|(_, count)| count.trim().parse::<u64>().ok());
-        collected.ok_or(format!("valgrind's total is missing: {said}"))
-    };
+    let total = |times: u64| collected(&["--run", case.name, &times.to_string()]);
     Ok((total(WARMUP + COUNTED)? - total(WARMUP)?) / COUNTED / case.messages as u64)
+}
+
+/// All instructions of this program with these arguments.
+fn collected(arguments: &[&str]) -> Result<u64, String> {
+    let (_, said) = under_valgrind(arguments)?;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let collected = said.lines().find_map(|line| line.split_once("Collected :"));
+    let collected = collected.and_then(|(_, count)| count.trim().parse::<u64>().ok());
+    collected.ok_or(format!("valgrind's total is missing: {said}"))
 }
 
 /// Runs this program under valgrind. The environment would move its stack about.

@@ -1,8 +1,10 @@
 //! What a core keeps for reuse, so that a request in a steady flow allocates nothing: buffers, books, and the strings that
 //! recur. Every kind is bounded; what is beyond its bound goes back to the allocator.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::rc::Rc;
+
+use rustc_hash::FxBuildHasher;
 
 use super::book::Open;
 
@@ -14,7 +16,7 @@ const BUFFER_BYTES_MAX: usize = 20 * 1024;
 const BUFFER_BYTES_MIN: usize = 1024;
 /// Books kept.
 const BOOKS_MAX: usize = 512;
-/// Names known of one kind; then all are forgotten and learnt again.
+/// Names known of one kind.
 const NAMES_MAX: usize = 1024;
 
 /// One per core.
@@ -69,22 +71,25 @@ impl Spare {
     }
 }
 
-/// Strings that recur, each held once. Clients choose them, so that the hash has a secret: with one that is known they could
-/// make all of them fall together.
+/// Strings that recur, each held once. Each has one place, which the last that fell there has: clients choose the names, and
+/// could make all of them fall together in a table that keeps them all.
 #[derive(Debug, Default)]
-pub struct Names(HashMap<Box<str>, Rc<str>>);
+pub struct Names(Vec<Option<(Box<str>, Rc<str>)>>);
 
 impl Names {
-    /// What `make` once made of `name`.
+    /// What `make` makes of `name`, or once made.
     pub fn get(&mut self, name: &str, make: impl FnOnce(&str) -> Rc<str>) -> Rc<str> {
-        if let Some(known) = self.0.get(name) {
-            return Rc::clone(known);
+        if self.0.is_empty() {
+            self.0.resize(NAMES_MAX, None);
         }
-        if self.0.len() >= NAMES_MAX {
-            self.0.clear();
+        let place = &mut self.0[FxBuildHasher.hash_one(name) as usize % NAMES_MAX];
+        if let Some((known, made)) = place
+            && **known == *name
+        {
+            return Rc::clone(made);
         }
         let new = make(name);
-        self.0.insert(name.into(), Rc::clone(&new));
+        *place = Some((name.into(), Rc::clone(&new)));
         new
     }
 }

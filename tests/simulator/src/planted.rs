@@ -61,8 +61,6 @@ planted! {
         "src/session/threads.rs", "self.table[turn.at].has_turn = false;\n        self.turn(turn.at);" => "self.table[turn.at].has_turn = false;";
     "forgotten-answers": "a conversation that is over is found again as long as its place is there",
         "src/session/conversations.rs", ".filter(|(_, conversation)| !conversation.forgotten)" => "";
-    "youngest-ends": "of a CONNECT and a request of one threadTrace, among many, the younger ends",
-        "src/session/pendings.rs", "chain(connects).min()" => "chain(connects).max()";
     "ended-is-indexed": "a request that has ended is found again among many",
         "src/session/pendings.rs", "index.remove(&key(at, &ended));" => "";
     "pack-loses-names": "a table of names that is packed knows where the names stood before",
