@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::status::held;
 use crate::counters::Core;
+use crate::opensrf::printable::Shown;
 use crate::process::phase::{Phase, Shared};
 
 /// A core whose loop has not turned for so much of the time that it was given is not healthy. Half of the 10 s after which the
@@ -38,7 +39,7 @@ impl Verdict {
     /// The line for the operator: with what Redis or the host says, and the remedy. Takes a lock: not for a core.
     pub(super) fn told(&self, shared: &Shared) -> String {
         let trouble = self.core.map(|core| held(&shared.cores[core].bus_trouble).clone()).unwrap_or_default();
-        if trouble.is_empty() { self.why.clone() } else { format!("{}: {trouble}", self.why) }
+        if trouble.is_empty() { self.why.clone() } else { format!("{}: {}", self.why, Shown(&trouble)) }
     }
 }
 

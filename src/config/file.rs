@@ -1,6 +1,6 @@
-//! A file that the operator names, read within a time limit: it may be a FIFO that nobody writes to, or on a disk that hangs.
+//! A file that the operator names, looked at within a time limit: it may be a FIFO that nobody writes to, or on a disk that hangs.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -15,4 +15,10 @@ pub(super) fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
         Ok(bytes)
     };
     bounded::within(FILE_MAX, read).unwrap_or_else(|failed| Err(failed.into()))
+}
+
+/// Its kind, owner and mode.
+pub(super) fn metadata(path: &Path) -> io::Result<Metadata> {
+    let path = path.to_owned();
+    bounded::within(FILE_MAX, move || fs::metadata(path)).unwrap_or_else(|failed| Err(failed.into()))
 }

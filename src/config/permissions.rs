@@ -5,6 +5,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use super::file;
+
 /// Others may write, or read.
 const WRITE: u32 = 0o002;
 const READ: u32 = 0o004;
@@ -12,7 +14,7 @@ const READ: u32 = 0o004;
 /// What is wrong with the mode of the file at `path`, which may hold a password; with the remedy. What is no file (a pipe that a
 /// shell makes, say) has no mode worth judging.
 pub(super) fn warning(path: &Path, holds_password: bool) -> Option<String> {
-    let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    let found = file::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
     let mode = found.mode() & 0o7777;
     let (writable, readable) = (mode & WRITE != 0, holds_password && mode & READ != 0);
     let (why, remedy) = match (writable, readable) {

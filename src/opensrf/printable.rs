@@ -15,7 +15,7 @@ pub(super) fn is_printable(c: char) -> bool {
     matches!(c, ' '..='~') || (!c.is_ascii() && c.escape_debug().len() == 1)
 }
 
-/// Whether a character of running text shows as itself: [`is_printable`], or a mark that is combined with the letter before
+/// Whether a character of running text shows as itself: printable, or a mark that is combined with the letter before
 /// it, as many scripts need. Controls, formats (category Cf), separators, private and unassigned characters do not.
 pub fn shows(c: char) -> bool {
     if c.is_ascii() {

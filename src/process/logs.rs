@@ -101,7 +101,7 @@ pub enum Activity {
 /// How to log.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
-    /// What is printed at first; [`Logs::set_level`] changes it.
+    /// What is printed at first; [`LogControl::set_level`] changes it.
     pub level: Level,
     /// Where messages go.
     pub destination: Destination,
@@ -139,7 +139,7 @@ pub struct Logs {
 /// What may be done to a running log, from any thread.
 #[derive(Clone, Debug)]
 pub struct LogControl {
-    /// A [`Level`]; shared with [`Lines`].
+    /// A [`Level`]; shared with the layer that prints.
     level: Arc<AtomicU8>,
     /// The file, where there is one.
     file: Option<PathBuf>,
