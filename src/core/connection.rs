@@ -92,6 +92,7 @@ pub async fn read_all(core: Rc<Core>) {
 fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone) {
     core.turn(ready.clone().count(), |clients| {
         let mut heavy = core.heavy.borrow_mut();
+        let queued = heavy.len();
         let mut queue = |slot, connection: &Connection| {
             if !connection.queued.replace(true) {
                 heavy.push_back(slot);
@@ -116,20 +117,21 @@ fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone) {
                 queue(slot, connection);
             }
         }
-        read_heavy(core, clients, &mut heavy, connection);
+        read_heavy(core, clients, (&mut heavy, queued), connection);
     });
 }
 
-/// Reads from the heavy ones in turn; who has more goes to the end.
+/// Reads from the heavy ones in turn, those that were `queued` before this turn of the core's: what others have just sent is
+/// decided and answered first. Who has more goes to the end.
 fn read_heavy<'c>(
     core: &Core,
     clients: &mut Clients,
-    heavy: &mut VecDeque<SlotIndex>,
+    (heavy, queued): (&mut VecDeque<SlotIndex>, usize),
     connection: impl Fn(SlotIndex) -> Option<&'c Connection>,
 ) {
     let began = Instant::now();
     let mut bytes = 0;
-    for _ in 0..heavy.len() {
+    for _ in 0..queued {
         if bytes >= HEAVY_TURN_BYTES || began.elapsed() >= HEAVY_TURN {
             break;
         }

@@ -72,7 +72,9 @@ proptest! {
                 }
                 Step::Doubt => {
                     pendings.doubt();
-                    list.iter_mut().for_each(|of| of.3 = u64::MAX);
+                    for of in &mut list {
+                        of.3 = u64::MAX;
+                    }
                 }
                 Step::DoubtUntil(ms) => {
                     let some = pendings.doubt_until(ms);
