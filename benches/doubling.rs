@@ -38,9 +38,9 @@ fn main() -> ExitCode {
         }
         let times: Vec<f64> = (0..=DOUBLINGS).map(|doubling| ns_per_unit(dimension, doubling)).collect();
         let growth = times[times.len() - 1] / times[0];
-        let columns: String = times.iter().map(|ns| format!(" {ns:8.0}")).collect();
+        let columns: Vec<String> = times.iter().map(|ns| format!("{ns:8.0}")).collect();
         let Dimension { name, unit, first, .. } = dimension;
-        println!("{name:56} {unit:8} {first:4} x{columns}   x {growth:.2}");
+        println!("{name:56} {unit:8} {first:4} x {}   x {growth:.2}", columns.join(" "));
         if growth > GROWTH_MAX {
             grown.push(*name);
         }

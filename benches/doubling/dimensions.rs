@@ -153,7 +153,9 @@ fn conversations(n: usize) -> (Core, Vec<Pushed>) {
 fn in_order(n: usize) -> Run {
     let (mut core, pushed) = conversations(n);
     Box::new(move || {
-        threads_of(pushed).iter().for_each(|thread| core.answer(WORKER, thread, 1, 205));
+        for thread in threads_of(pushed) {
+            core.answer(WORKER, &thread, 1, 205);
+        }
         core
     })
 }
@@ -182,7 +184,9 @@ fn doubted(n: usize) -> Run {
     Box::new(move || {
         core.clients.pops_lost();
         core.clients.pops_back();
-        threads_of(pushed).iter().for_each(|thread| core.answer(WORKER, thread, 1, 205));
+        for thread in threads_of(pushed) {
+            core.answer(WORKER, &thread, 1, 205);
+        }
         core
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::output::SlotIndex;
 
 /// Who holds less is not listed, bytes: what comes and goes with each request must not be sorted.
-const LISTED_BYTES_MIN: usize = if cfg!(simulator) { 256 } else { 64 * 1024 };
+const LISTED_BYTES_MIN: usize = if cfg!(simulator) { 1024 } else { 64 * 1024 };
 
 /// What one client holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 mod activity;
 mod address_files;
 mod admin;
+mod backlog;
 mod bad_input;
 mod bus_kinds;
 mod bus_loss;

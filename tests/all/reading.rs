@@ -7,17 +7,10 @@ use nix::sys::signal::Signal;
 use crate::support::bus::Responder;
 use crate::support::client::{Client, Envelope, envelope, request};
 use crate::support::gateway::Gateway;
+use crate::support::process::cpu_seconds;
 use crate::support::raw::{HANDSHAKE, PING, PONG, Raw, TEXT, frame};
 use crate::support::redis::Redis;
 use crate::support::{PATIENCE, until};
-
-/// User and system time of a process, in seconds.
-fn cpu_seconds(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
-    let ticks: f64 = [11, 12].iter().map(|at| fields[*at].parse::<f64>().expect("ticks")).sum();
-    ticks / 100.0
-}
 
 fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process").count()

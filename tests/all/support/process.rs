@@ -161,3 +161,11 @@ pub fn evergate(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
     let code = process.wait_exit(Duration::from_secs(20));
     Ended { code, stdout: process.output(), stderr: process.log() }
 }
+
+/// User and system time of a process, in seconds.
+pub fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    let ticks: f64 = [11, 12].iter().map(|at| fields[*at].parse::<f64>().expect("ticks")).sum();
+    ticks / 100.0
+}
