@@ -202,13 +202,14 @@ impl<'a, R: Rules> Draft<'a, R> {
         place: &str,
         mut read: impl FnMut(&mut Self, &[u8]) -> Result<(), Broken>,
     ) -> Result<(), Broken> {
+        let start = self.cursor.at();
         self.cursor.open(b'{')?;
         let mut seen = Seen::new();
         let mut room = Vec::new();
         let mut first = true;
         while let Some(key) = self.cursor.next_key(&mut first)? {
             let name = key.name(&mut room);
-            if !self.note_key(&mut seen, key, name, place) && self.cursor.leave() {
+            if !self.note_key(&mut seen, key, name, place) && self.cursor.leave(start) {
                 return Ok(());
             }
             read(self, name)?;
@@ -325,6 +326,7 @@ impl<'a, R: Rules> Draft<'a, R> {
     }
 
     fn read_array(&mut self) -> Result<(), Broken> {
+        let start = self.cursor.at();
         self.cursor.open(b'[')?;
         let mut first = true;
         let mut count = 0_usize;
@@ -342,7 +344,7 @@ impl<'a, R: Rules> Draft<'a, R> {
                 );
                 self.fault = Some((reason, Some(Limit::MessagesPerEnvelopeMax)));
             }
-            if count > ANSWERED_MAX && self.cursor.leave() {
+            if count > ANSWERED_MAX && self.cursor.leave(start) {
                 return Ok(());
             }
         }
@@ -408,6 +410,7 @@ impl<'a, R: Rules> Draft<'a, R> {
     }
 
     fn read_parameters(&mut self) -> Result<Parameters<'a>, Broken> {
+        let start = self.cursor.at();
         self.cursor.open(b'{')?;
         let insert_at = self.cursor.at();
         let payload = Payload::default();
@@ -431,7 +434,7 @@ impl<'a, R: Rules> Draft<'a, R> {
                 parameters.cuts.push(start..end);
                 continue;
             }
-            if !self.note_key(&mut seen, key, name, "a message's __p") && self.cursor.leave() {
+            if !self.note_key(&mut seen, key, name, "a message's __p") && self.cursor.leave(start) {
                 return Ok(parameters);
             }
             if name == b"threadTrace" {

@@ -24,9 +24,9 @@ pub(super) trait Rules {
     /// A container is left.
     fn close(&mut self);
 
-    /// Just past the bracket that closes the container in which a value begins or ends at `at`, where that can be told
-    /// without reading value after value.
-    fn end(&self, _text: &[u8], _at: usize) -> Option<usize> {
+    /// Just past the bracket that closes the container that begins at `start`, and in which a value begins or ends at `at`,
+    /// where that can be told without reading value after value.
+    fn end(&self, _text: &[u8], _start: usize, _at: usize) -> Option<usize> {
         None
     }
 }
@@ -64,13 +64,22 @@ impl Rules for Lenient {
     #[inline]
     fn close(&mut self) {}
 
-    fn end(&self, text: &[u8], at: usize) -> Option<usize> {
+    fn end(&self, text: &[u8], _start: usize, at: usize) -> Option<usize> {
         container_end(text, at.checked_sub(1)?)
     }
 }
 
 /// Passes over text that has been judged: what a value is need not be looked at, and where the large ones end is known.
 pub(super) struct Trusting<'j>(pub &'j Judged);
+
+impl Trusting<'_> {
+    /// Just past the large value that begins at `start`.
+    #[inline]
+    fn large_end(&self, start: usize) -> Option<usize> {
+        let large = &self.0.large;
+        large.binary_search_by_key(&start, |&(start, _)| start).ok().map(|known| large[known].1)
+    }
+}
 
 impl Rules for Trusting<'_> {
     const JUDGES: bool = true;
@@ -82,11 +91,7 @@ impl Rules for Trusting<'_> {
 
     #[inline]
     fn value(&mut self, text: &[u8], at: usize) -> Result<usize, Broken> {
-        let large = &self.0.large;
-        match large.binary_search_by_key(&at, |&(start, _)| start) {
-            Ok(known) => Ok(large[known].1),
-            Err(_) => Lenient.value(text, at),
-        }
+        self.large_end(at).map_or_else(|| Lenient.value(text, at), Ok)
     }
 
     #[inline]
@@ -97,8 +102,8 @@ impl Rules for Trusting<'_> {
     #[inline]
     fn close(&mut self) {}
 
-    fn end(&self, text: &[u8], at: usize) -> Option<usize> {
-        Lenient.end(text, at)
+    fn end(&self, text: &[u8], start: usize, at: usize) -> Option<usize> {
+        self.large_end(start).or_else(|| Lenient.end(text, start, at))
     }
 }
 

@@ -235,11 +235,11 @@ impl<'a, R: Rules> Cursor<'a, R> {
         Ok(true)
     }
 
-    /// Leaves the object or array that was entered without reading on, where its rules can tell its end; the cursor stands on
-    /// a value or behind one.
+    /// Leaves the object or array that was entered at `start` without reading on, where its rules can tell its end; the cursor
+    /// stands on a value or behind one.
     #[inline(never)]
-    pub fn leave(&mut self) -> bool {
-        let Some(end) = self.rules.end(self.text, self.at) else { return false };
+    pub fn leave(&mut self, start: usize) -> bool {
+        let Some(end) = self.rules.end(self.text, start, self.at) else { return false };
         self.at = end;
         self.rules.close();
         true

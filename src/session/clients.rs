@@ -316,8 +316,9 @@ impl Clients {
             }
         }
         self.cut_holders();
-        let is_room = self.looks_at_paused_for_bus && self.context.outstanding.take_freed();
-        if (self.looks_at_paused || is_room) && !self.context.is_core_full() {
+        let has_room = !self.context.is_core_full();
+        let looks_for_bus = has_room && self.looks_at_paused_for_bus && self.context.outstanding.take_freed();
+        if has_room && (self.looks_at_paused || looks_for_bus) {
             (self.looks_at_paused, self.looks_at_paused_for_bus) = (false, false);
             for slot in self.paused.clone() {
                 self.settle(slot);
@@ -484,7 +485,8 @@ impl Clients {
             self.paused.remove(&slot);
             cx.output.resume.push(slot);
         }
-        // Of one that goes on waiting, nothing but the core's bytes can be missing without an event of its own.
+        // Of one that goes on waiting, nothing but the core's bytes or room on the bus can be missing without an event of
+        // its own.
         self.looks_at_paused |= client.paused && cx.is_core_full();
         self.looks_at_paused_for_bus |= client.paused && !client.may_give(cx);
         client.book.rest(&mut cx.spare);

@@ -205,6 +205,8 @@ planted! {
         "src/session/admission.rs", "Room::Nobody => false," => "Room::Nobody => self.book.unanswered() == 0,";
     "bus-room-not-seen": "who waits for room on the bus is forgotten when there is some",
         "src/session/timers.rs", "if self.waits_for_bus {\n                    self.relay_backlog(cx);" => "if false {\n                    self.relay_backlog(cx);";
+    "bus-room-unread": "who was not read from for want of room on the bus is not looked at when there is some",
+        "src/session/clients.rs", "let looks_for_bus = has_room && self.looks_at_paused_for_bus && " => "let looks_for_bus = false && ";
     "disconnect-outstanding": "a DISCONNECT is outstanding, though nothing ever comes about it",
         "src/session/relay.rs", "if envelope.messages.iter().any(|message| message.kind != Kind::Disconnect) {\n            self.gave" => "if true {\n            self.gave";
     "look-late": "a drain asks once a second whether a reply has arrived",
