@@ -12,13 +12,15 @@ use super::payload::Payload;
 use super::printable::{Shown, is_plain, is_printable};
 use super::rules::{Lenient, Rules, Strict, Trusting};
 use super::scan::{Broken, Cursor, Key, Scalar};
-use super::seen::Seen;
+use super::seen::{FEW, Noted, Seen};
 use super::trace::Trace;
 
 /// Bytes of a service's name at most.
 const SERVICE_BYTES_MAX: usize = 256;
 /// Bytes of a thread at most, unescaped: what stdio took.
 const THREAD_BYTES_MAX: usize = 64;
+/// What is said of a longer one.
+const THREAD_TOO_LONG: &str = "thread is longer than 64 bytes; use a shorter one";
 /// Bytes of a `log_xid` at most, unescaped: what stdio took.
 const XID_BYTES_MAX: usize = 64;
 
@@ -60,8 +62,9 @@ pub(super) struct Draft<'a, R> {
     pub(super) text: &'a [u8],
     pub(super) cursor: Cursor<'a, R>,
     messages_max: usize,
+    /// Keys of an object past the first few at most.
     keys_max: usize,
-    /// Keys that may still be looked at in the envelope.
+    /// Such keys that may still be looked at in the envelope.
     keys_left: usize,
     service: Option<Cow<'a, str>>,
     thread: Cow<'a, str>,
@@ -103,7 +106,7 @@ impl<'a, R: Rules> Draft<'a, R> {
             text,
             cursor: Cursor::new(text, utf8, rules),
             messages_max: limits.messages_per_envelope_max,
-            keys_max: limits.keys_per_object_max,
+            keys_max: limits.keys_per_object_max.saturating_sub(FEW),
             keys_left: limits.keys_per_object_max.saturating_mul(OBJECTS_FULL_MAX),
             service: None,
             thread: Cow::Borrowed(""),
@@ -163,20 +166,23 @@ impl<'a, R: Rules> Draft<'a, R> {
     /// Notes a key of an object in `place`; a repeated one is a fault. False: the object has had as many as are looked at.
     #[inline]
     fn note_key(&mut self, seen: &mut Seen<'a>, key: Key<'a>, name: &[u8], place: &str) -> bool {
-        if seen.count() >= self.keys_max.min(self.keys_left) {
-            self.too_many_keys(place);
-            return false;
+        seen.is_clearly_new(key, name) || self.compare_key(seen, key, name, place)
+    }
+
+    #[inline(never)]
+    fn compare_key(&mut self, seen: &mut Seen<'a>, key: Key<'a>, name: &[u8], place: &str) -> bool {
+        match seen.note(key, name, self.keys_max.min(self.keys_left)) {
+            Noted::New => return true,
+            Noted::Repeated => self.repeated(name, place),
+            Noted::TooMany => self.too_many_keys(place),
         }
-        if seen.repeats(key, name) {
-            self.repeated(name, place);
-        }
-        true
+        self.fault.as_ref().is_none_or(|(_, limit)| *limit != Some(Limit::KeysPerObjectMax))
     }
 
     #[cold]
     fn too_many_keys(&mut self, place: &str) {
         if self.fault.is_none() {
-            let (keys_max, objects_max) = (self.keys_max, OBJECTS_FULL_MAX);
+            let (keys_max, objects_max) = (self.keys_max + FEW, OBJECTS_FULL_MAX);
             let reason = format!(
                 "{place} has more keys than an object may have: {keys_max}, and {objects_max} times as many in one \
                  envelope (keys_per_object_max); send an array, or several envelopes"
@@ -214,7 +220,7 @@ impl<'a, R: Rules> Draft<'a, R> {
             }
             read(self, name)?;
         }
-        self.keys_left = self.keys_left.saturating_sub(seen.count());
+        self.keys_left = self.keys_left.saturating_sub(seen.beyond_few());
         Ok(())
     }
 
@@ -253,7 +259,7 @@ impl<'a, R: Rules> Draft<'a, R> {
         }
         let allowed = |name: &Cow<'_, str>| {
             let plain = is_plain(name) || !name.chars().any(|c| c.is_control());
-            !name.is_empty() && plain && !name.contains(':')
+            !name.is_empty() && name.len() <= SERVICE_BYTES_MAX && plain && !name.contains(':')
         };
         match value.text(SERVICE_BYTES_MAX).filter(allowed) {
             Some(name) => self.service = Some(name),
@@ -268,20 +274,18 @@ impl<'a, R: Rules> Draft<'a, R> {
             return Ok(());
         }
         // One that is much too long is not even given back.
-        let spelled_max = THREAD_BYTES_MAX * ESCAPED_MOST;
-        match (value, value.text(spelled_max), value.quoted()) {
-            (_, Some(thread), Some(spelled)) => {
-                if thread.len() > THREAD_BYTES_MAX {
-                    self.fault("thread is longer than 64 bytes; use a shorter one");
-                }
-                (self.thread, self.thread_spelled) = (thread, spelled);
-            }
-            (Scalar::Text(text), ..) if text.quoted.len() > spelled_max => {
-                self.fault("thread is longer than 64 bytes; use a shorter one");
-            }
-            (Scalar::Number(_), ..) => self.fault("thread is longer than 64 bytes; use a shorter one"),
-            _ => self.fault("thread must be a string or a number"),
+        let (Some(thread), Some(quoted)) = (value.text(THREAD_BYTES_MAX * ESCAPED_MOST), value.quoted()) else {
+            self.fault(match value {
+                Scalar::Text(text) if text.quoted.len() > THREAD_BYTES_MAX * ESCAPED_MOST => THREAD_TOO_LONG,
+                _ => "thread must be a string or a number",
+            });
+            return Ok(());
+        };
+        if thread.len() > THREAD_BYTES_MAX {
+            self.fault(THREAD_TOO_LONG);
         }
+        self.thread = thread;
+        self.thread_spelled = quoted;
         Ok(())
     }
 
@@ -290,7 +294,9 @@ impl<'a, R: Rules> Draft<'a, R> {
         if matches!(value, Scalar::Null) {
             return Ok(());
         }
-        match value.text(XID_BYTES_MAX).filter(|xid| is_plain(xid) || xid.chars().all(is_printable)) {
+        let allowed =
+            |xid: &Cow<'_, str>| xid.len() <= XID_BYTES_MAX && (is_plain(xid) || xid.chars().all(is_printable));
+        match value.text(XID_BYTES_MAX).filter(allowed) {
             Some(xid) if xid.is_empty() => {}
             Some(_) => self.xid = value.quoted(),
             None => self.fault(
@@ -424,7 +430,7 @@ impl<'a, R: Rules> Draft<'a, R> {
         loop {
             let is_first = first;
             let Some(key) = self.cursor.next_key(&mut first)? else {
-                self.keys_left = self.keys_left.saturating_sub(seen.count());
+                self.keys_left = self.keys_left.saturating_sub(seen.beyond_few());
                 return Ok(parameters);
             };
             let name = key.name(&mut room);

@@ -72,17 +72,16 @@ pub(super) enum Scalar<'a> {
 }
 
 impl<'a> Scalar<'a> {
-    /// What a string says, or a number's spelling, where that is at most `bytes_max` long. One that is spelled much longer is
-    /// not looked at.
+    /// What a string says, or a number's spelling. A string that is spelled so long that it must say more than `bytes_max`
+    /// bytes is not looked at.
     #[inline]
     pub fn text(&self, bytes_max: usize) -> Option<Cow<'a, str>> {
-        let text = match self {
+        match self {
             Self::Text(text) if text.quoted.len() > bytes_max.saturating_mul(ESCAPED_MOST).saturating_add(2) => None,
             Self::Text(text) => text.unescape(),
-            Self::Number(number) => Some(Cow::Borrowed(*number)),
+            Self::Number(number) => Some(Cow::Borrowed(number)),
             Self::Null | Self::Other => None,
-        };
-        text.filter(|text| text.len() <= bytes_max)
+        }
     }
 
     /// The same as the JSON text of a string, quotes included, as spelled.

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::scan::Key;
 
 /// So many keys are compared one by one; a message of the browser client has ten at most.
-const FEW: usize = 16;
+pub(super) const FEW: usize = 16;
 
 /// Keys met so far in one object, unescaped.
 pub(super) struct Seen<'a> {
@@ -18,7 +18,6 @@ pub(super) struct Seen<'a> {
     marks: u64,
     /// Keys past the first [`FEW`], and those that had to be unescaped.
     many: Option<Box<Many>>,
-    count: usize,
 }
 
 /// Many keys, in two pieces of memory however many they are. Hashed with a secret, since a client chooses them.
@@ -45,21 +44,31 @@ impl Many {
     }
 }
 
+/// What a key is to its object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Noted {
+    /// It is the first of its name.
+    New,
+    /// It was there before.
+    Repeated,
+    /// The object has had as many keys as are looked at: nothing is known of this one.
+    TooMany,
+}
+
 impl<'a> Seen<'a> {
     pub fn new() -> Self {
-        Self { few: SmallVec::new(), marks: 0, many: None, count: 0 }
+        Self { few: SmallVec::new(), marks: 0, many: None }
     }
 
-    /// Keys noted, the repeated ones among them.
+    /// Keys past the first [`FEW`].
     #[inline]
-    pub fn count(&self) -> usize {
-        self.count
+    pub fn beyond_few(&self) -> usize {
+        self.many.as_ref().map_or(0, |many| many.places.len())
     }
 
-    /// Notes a key and its unescaped name; true when it was there before.
+    /// Notes a key, if that is so easily seen to be new as nearly always.
     #[inline]
-    pub fn repeats(&mut self, key: Key<'a>, name: &[u8]) -> bool {
-        self.count += 1;
+    pub fn is_clearly_new(&mut self, key: Key<'a>, name: &[u8]) -> bool {
         let ends = match name {
             [first, .., last] => usize::from(*first) * 5 + usize::from(*last),
             _ => 0,
@@ -68,22 +77,24 @@ impl<'a> Seen<'a> {
         if self.marks & mark == 0 && !key.escaped && self.few.len() < FEW {
             self.few.push(key.raw);
             self.marks |= mark;
-            return false;
+            return true;
         }
         self.marks |= mark;
-        self.compare(key, name)
+        false
     }
 
-    #[inline(never)]
-    fn compare(&mut self, key: Key<'a>, name: &[u8]) -> bool {
+    /// Notes any other key and its unescaped name; past the first [`FEW`] no more than `most`.
+    pub fn note(&mut self, key: Key<'a>, name: &[u8], most: usize) -> Noted {
         if self.few.contains(&name) || self.many.as_ref().is_some_and(|many| many.contains(name)) {
-            return true;
+            return Noted::Repeated;
         }
         if !key.escaped && self.few.len() < FEW {
             self.few.push(key.raw);
-        } else {
+        } else if self.beyond_few() < most {
             self.many.get_or_insert_default().insert(name);
+        } else {
+            return Noted::TooMany;
         }
-        false
+        Noted::New
     }
 }

@@ -111,7 +111,7 @@ fn an_object_may_have_so_many_keys_and_its_envelope_ten_times_as_many() {
         format!("{{\"method\":\"m\",{}}}", members.join(","))
     };
     for (keys, messages, is_taken) in
-        [(99, 1, true), (100, 1, false), (90, 10, true), (90, 12, false), (5_000, 2, false)]
+        [(99, 1, true), (100, 1, false), (90, 13, true), (90, 15, false), (5_000, 2, false)]
     {
         let all: Vec<String> = (0..messages).map(|n| request(&n.to_string(), &object(keys))).collect();
         let text = envelope_of(&format!("[{}]", all.join(",")));
