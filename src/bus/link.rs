@@ -425,7 +425,14 @@ fn deliver(core: &Rc<Core>, inbox: &mut Inbox, input: &mut Input) -> io::Result<
             Ok(messages.len() == TOGETHER)
         });
         if !messages.is_empty() {
-            core.turn(messages.len(), |clients| clients.from_bus(&messages));
+            let mut rest = &messages[..];
+            while !rest.is_empty() {
+                let taken = core.turn(rest.len(), |clients| clients.from_bus(rest));
+                rest = &rest[taken..];
+                if core.is_full() {
+                    core.clients(Clients::cut_holders);
+                }
+            }
         }
         if !more? {
             return Ok(());

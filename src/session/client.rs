@@ -96,8 +96,6 @@ pub struct Client {
     pub(super) times: Times,
     /// How far the peer had acknowledged what it was sent when it began to owe a pong.
     pub(super) acknowledged_at_ping: u64,
-    /// The longest time between two sights of it acknowledging more while something was on its way to it, ms.
-    pub(super) acknowledged_every_ms: u32,
     /// Where its address stands, while it is open.
     pub(super) place: Place,
     /// What it may send.
@@ -148,7 +146,6 @@ impl Client {
                 ..Times::default()
             },
             acknowledged_at_ping: 0,
-            acknowledged_every_ms: 0,
             place: Place::NONE,
             messages: Bucket::default(),
             waits_for_bus: false,

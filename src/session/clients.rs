@@ -208,8 +208,9 @@ impl Clients {
         }
     }
 
-    /// Messages were popped from the core's list. What they need is asked for together.
-    pub fn from_bus(&mut self, texts: &[&[u8]]) {
+    /// Messages were popped from the core's list. What they need is asked for together. How many were taken: fewer where the
+    /// core holds more than it may; then what can be sent is to be sent, and [`Self::cut_holders`] to be called, before the rest.
+    pub fn from_bus(&mut self, texts: &[&[u8]]) -> usize {
         if texts.len() > 1 {
             let slots: SmallVec<[SlotIndex; TOGETHER]> = texts
                 .iter()
@@ -222,10 +223,13 @@ impl Clients {
                 }
             }
         }
-        for text in texts {
+        for (at, text) in texts.iter().enumerate() {
             self.deliver(text);
-            self.cut_holders();
+            if self.context.is_core_full() {
+                return at + 1;
+            }
         }
+        texts.len()
     }
 
     /// The client in `slot` will be asked for soon.
@@ -354,10 +358,10 @@ impl Clients {
         self.context.publish_outstanding();
     }
 
-    /// While the core holds more than it may: the open client that holds most is closed. Where those that are closing hold
+    /// While the core holds more than it may, though what its clients take has been sent: the open client that holds most is closed. Where those that are closing hold
     /// too much by themselves, the largest of them is given up. It is done at once, so that no more than one message is
     /// ever held too many.
-    fn cut_holders(&mut self) {
+    pub fn cut_holders(&mut self) {
         while let Some(slot) = self.holder_to_cut() {
             self.context.hit(Limit::core_bytes_max);
             self.with(slot, |client, cx| client.cut(cx));

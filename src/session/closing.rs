@@ -217,7 +217,7 @@ impl Client {
         let is_done = self.outbound.is_all_acknowledged();
         // A proxy with a large window acknowledges what a slow client takes in leaps: who was seen to do so is given the time for
         // the next one.
-        let leap_ms = if is_done { 0 } else { 2 * u64::from(self.acknowledged_every_ms) };
+        let leap_ms = if is_done { 0 } else { 2 * u64::from(self.outbound.acknowledged_every_ms) };
         let silence_ms = cx.limits.close_timeout_ms.max(leap_ms.min(cx.limits.pong_timeout_ms));
         let Stage::Closing(closing) = &mut self.stage else { return };
         closing.looked_ms = cx.now_ms;

@@ -29,6 +29,8 @@ pub struct Outbound {
     taken: u64,
     /// How far the peer had acknowledged that when it was last looked at.
     acknowledged: u64,
+    /// The longest time between two sights of the peer acknowledging more while something was on its way, ms.
+    pub acknowledged_every_ms: u32,
     /// Where the last reply ends. Behind it are control frames at most.
     reply_end: u64,
     /// The last look found a reply that the kernel had taken and the peer had not acknowledged.

@@ -207,7 +207,8 @@ impl Client {
         if progressed {
             if self.times.acknowledged_ms > 0 {
                 let since_ms = cx.now_ms - self.times.acknowledged_ms;
-                self.acknowledged_every_ms = self.acknowledged_every_ms.max(since_ms.try_into().unwrap_or(u32::MAX));
+                self.outbound.acknowledged_every_ms =
+                    self.outbound.acknowledged_every_ms.max(since_ms.try_into().unwrap_or(u32::MAX));
             }
             self.times.acknowledged_ms = if self.outbound.is_all_acknowledged() { 0 } else { cx.now_ms };
         }

@@ -404,7 +404,7 @@ fn a_reply_that_is_not_utf8_becomes_a_500_and_still_ends_its_request() {
         let mut bytes = reply.to_string().into_bytes();
         let at = bytes.windows(3).position(|window| window == b"BAD").expect("BAD");
         bytes[at] = 0xff;
-        world.clients.from_bus(&[&bytes]);
+        assert_eq!(world.clients.from_bus(&[&bytes]), 1);
         world.settle();
         assert_eq!(world.told(slot), (500, vec![json!(4)], false), "{place}");
     }
@@ -429,7 +429,7 @@ fn replies_that_come_together_each_find_their_client() {
             _ => format!(r#"{{"body":{body},"from":"{WORKER}","thread":"{thread}"}}"#),
         });
     }
-    world.clients.from_bus(&replies.iter().map(String::as_bytes).collect::<Vec<_>>());
+    assert_eq!(world.clients.from_bus(&replies.iter().map(String::as_bytes).collect::<Vec<_>>()), replies.len());
     world.settle();
     for slot in slots {
         assert_eq!(world.heard_one(slot)["osrf_msg"][1]["__p"]["payload"]["__p"]["statusCode"], 205);
@@ -444,7 +444,7 @@ fn what_cannot_be_read_from_the_bus_is_counted_and_harms_nobody() {
     let mut world = World::new();
     let slot = world.client();
     let garbage = ["", "{", "[]", "{}", r#"{"thread":"0.0.0:t","body":5}"#, "\u{1}"];
-    world.clients.from_bus(&garbage.map(str::as_bytes));
+    assert_eq!(world.clients.from_bus(&garbage.map(str::as_bytes)), garbage.len());
     assert_eq!(world.counts().bus_garbage.load(Relaxed), 6);
     for thread in ["", "t", "9.0.0:t", "0.0.7:t", "0.00.0:t", "-1.0.0:t", "0.0.99999999999999999999:t"] {
         world.bus(&json!({"from": WORKER, "thread": thread, "osrf_xid": "x", "body": [result(0)]}));

@@ -273,24 +273,27 @@ fn a_closing_client_that_takes_too_little_is_given_up_as_an_open_one_would_be() 
 
 #[test]
 fn closing_clients_cannot_hold_a_core_out_of_buffers() {
-    let mut world = World::with(|limits| (limits.core_bytes_max, limits.close_timeout_ms) = (50_000, 2_000));
-    let (slow, other) = (world.client(), world.client());
-    world.stalled.insert(slow);
-    world.say(slow, envelope("t", &[request(0)]));
-    let push = world.pushed_one();
-    let mut big = result(0);
-    big["__p"]["payload"]["__p"]["content"] = "z".repeat(60_000).into();
-    world.answer(&push, WORKER, &[big]);
-    assert!(world.take_chunk(slow), "its kernel is full");
-    world.say_close(slow, 1000);
-    assert!(!world.clients.may_read(other), "the core is full");
-    for _ in 0..30 {
-        world.clients.progressed(slow, 100);
-        world.settle();
-        world.pass(100);
-    }
-    assert_eq!((world.hits(Limit::core_bytes_max) > 0, &*world.hung_up), (true, &[slow][..]), "it has had its time");
-    assert!(world.clients.may_read(other) && world.is_open(other));
+    let mut world = World::with(|limits| limits.core_bytes_max = 100_000);
+    let (closing, open) = (world.client(), world.client());
+    world.stalled.extend([closing, open]);
+    let ask = |world: &mut World, slot| {
+        world.say(slot, envelope("t", &[request(0)]));
+        let push = world.pushed_one();
+        let mut big = result(0);
+        big["__p"]["payload"]["__p"]["content"] = "z".repeat(60_000).into();
+        world.answer(&push, WORKER, &[big]);
+    };
+    ask(&mut world, closing);
+    assert!(world.take_chunk(closing), "its kernel is full");
+    world.say_close(closing, 1000);
+    assert_eq!((world.hits(Limit::core_bytes_max), world.hung_up.len()), (0, 0), "there is room");
+    ask(&mut world, open);
+    assert_eq!(
+        (world.hits(Limit::core_bytes_max), &*world.hung_up),
+        (1, &[closing][..]),
+        "with the reply that was too much"
+    );
+    assert!(world.clients.may_read(open) && world.is_open(open));
 }
 
 #[test]

@@ -261,6 +261,8 @@ impl World {
     fn bus(&mut self, message: &Value) {
         self.clients.from_bus(&[message.to_string().as_bytes()]);
         self.settle();
+        self.clients.cut_holders();
+        self.settle();
     }
 
     /// `from` answers `push` with `messages`.

@@ -153,7 +153,7 @@ planted! {
     "stop-spares-closing": "found by an attacker: a stop during a drain does not count who closed by itself and still takes its reply",
         "src/session/timers.rs", "Stage::Closing(_) if draining && !self.outbound.is_delivered() => self.count_cut(cx, \"by a stop\")," => "";
     "leaps-forgotten": "behind a proxy: a closing client that acknowledges in leaps is given up between two of them",
-        "src/session/closing.rs", "let leap_ms = if is_done { 0 } else { 2 * u64::from(self.acknowledged_every_ms) };" => "let leap_ms = 0;";
+        "src/session/closing.rs", "let leap_ms = if is_done { 0 } else { 2 * u64::from(self.outbound.acknowledged_every_ms) };" => "let leap_ms = 0;";
     "closing-for-ever": "a closing client that takes a byte now and then is never given up",
         "src/session/closing.rs", "!limits.is_enough(taken)" => "taken == 0";
     "end-drops-replies": "a client that ends its own side loses what it was sent",

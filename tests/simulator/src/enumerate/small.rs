@@ -234,9 +234,12 @@ impl Small {
             utf8: true,
             readable: true,
         };
-        checks::tell_halves(&mut self.oracle, &self.clients);
-        self.call(|clients| clients.from_bus(&[text.as_bytes()]));
+        self.call(|clients| _ = clients.from_bus(&[text.as_bytes()]));
         self.oracle.reply(&reply);
+        self.settle();
+        checks::tell_halves(&mut self.oracle, &self.clients);
+        self.call(Clients::cut_holders);
+        self.oracle.cut_holders();
         self.settle();
     }
 

@@ -31,11 +31,6 @@ impl Oracle {
     }
 
     pub fn reply(&mut self, reply: &Reply) {
-        self.deliver(reply);
-        self.cut_holders();
-    }
-
-    fn deliver(&mut self, reply: &Reply) {
         self.tally.one(What::popped);
         if !reply.readable {
             self.tally.one(What::reply_bus_garbage);

@@ -233,7 +233,7 @@ impl Oracle {
 
     /// While more than `core_bytes_max` is held: the largest open holder is closed; where those hold no more than that by
     /// themselves, the largest that is closing is given up.
-    pub(super) fn cut_holders(&mut self) {
+    pub fn cut_holders(&mut self) {
         while self.cut_one() {}
     }
 

@@ -277,9 +277,12 @@ impl World {
                             violated!("popped is what nobody sent: {}", String::from_utf8_lossy(message));
                         };
                         note!(self, "popped {}", String::from_utf8_lossy(message));
-                        checks::tell_halves(&mut self.oracle, &self.clients);
-                        self.call(|clients| clients.from_bus(&[message]));
+                        self.call(|clients| _ = clients.from_bus(&[message]));
                         self.oracle.reply(&reply);
+                        self.settle();
+                        checks::tell_halves(&mut self.oracle, &self.clients);
+                        self.call(Clients::cut_holders);
+                        self.oracle.cut_holders();
                         self.settle();
                     }
                 },
