@@ -90,9 +90,12 @@ pub(super) async fn push(core: &Rc<Core>, domain: usize, greeted: Greeted) -> io
             break;
         }
         batch.clear();
+        core.waits.works();
         let (messages, commands) = {
             let mut outbox = link.outbox.borrow_mut();
-            (outbox.len(), outbox.write(&mut batch))
+            let waited = outbox.len();
+            let commands = outbox.write(&mut batch);
+            (waited - outbox.len(), commands)
         };
         // Before the kernel has taken it: where Redis reads nothing any more, that may never be.
         link.silence.borrow_mut().wrote(core.now_ms());

@@ -78,6 +78,8 @@ pub struct Outbox {
     spare: Vec<Vec<Ticket>>,
 }
 
+/// Bytes of messages in one batch, unless one alone has more: what is copied in one turn.
+const BATCH_BYTES: usize = if cfg!(simulator) { 2_000 } else { 1024 * 1024 };
 /// Empty vectors kept of one kind.
 const SPARE_MAX: usize = 16;
 /// Lists of one batch for which room is kept: to clear a table costs its room, however few it holds.
@@ -127,11 +129,13 @@ impl Outbox {
         self.writing_bytes = 0;
     }
 
-    /// Appends the batch to `out`: one RPUSH a list, the messages of a list in their order; returns the commands.
+    /// Appends a batch to `out`, which is no longer than a turn may take: one RPUSH a list, the messages of a list in their
+    /// order; returns the commands. What is left is for the next batch.
     pub fn write(&mut self, out: &mut Vec<u8>) -> usize {
         let mut batches = std::mem::take(&mut self.batches);
         let (mut count, mut last) = (0, 0);
-        for (index, push) in self.waiting.iter().enumerate() {
+        let (taken, bytes) = self.next_batch();
+        for (index, push) in self.waiting[..taken].iter().enumerate() {
             // Nearly all go to the router, whose name is held once.
             if index == 0 || !Rc::ptr_eq(&push.key, &self.waiting[index - 1].key) {
                 last = *self.keys.entry(Rc::clone(&push.key)).or_insert(count);
@@ -144,8 +148,8 @@ impl Outbox {
             }
             batches[last].push(index);
         }
-        out.reserve(self.waiting_bytes + 128 * (count + self.waiting.len()));
-        let commands = count + self.deletes.len();
+        out.reserve(bytes + 128 * (count + taken));
+        let mut commands = count;
         for batch in &mut batches[..count] {
             resp::write_array(out, 2 + batch.len());
             resp::write_bulk(out, b"RPUSH");
@@ -159,17 +163,35 @@ impl Outbox {
         }
         batches.truncate(SPARE_MAX);
         self.batches = batches;
-        for key in self.deletes.drain(..) {
-            resp::write_command(out, &[b"DEL", key.as_bytes()]);
-            self.sent.push_back(Sent::Delete);
+        if taken == self.waiting.len() {
+            commands += self.deletes.len();
+            for key in self.deletes.drain(..) {
+                resp::write_command(out, &[b"DEL", key.as_bytes()]);
+                self.sent.push_back(Sent::Delete);
+            }
         }
         self.keys.clear();
         if self.keys.capacity() > KEYS_MAX {
             self.keys = FxHashMap::default();
         }
-        self.used.extend(self.waiting.drain(..).map(|push| push.message));
-        self.writing_bytes = std::mem::take(&mut self.waiting_bytes);
+        self.used.extend(self.waiting.drain(..taken).map(|push| push.message));
+        self.writing_bytes = bytes;
+        self.waiting_bytes -= bytes;
         commands
+    }
+
+    /// How many messages go with the next batch, at least one, and their bytes.
+    fn next_batch(&self) -> (usize, usize) {
+        if self.waiting_bytes <= BATCH_BYTES {
+            return (self.waiting.len(), self.waiting_bytes);
+        }
+        let mut bytes = 0;
+        let fits = |push: &&Push| {
+            bytes += push.message.len();
+            bytes <= BATCH_BYTES
+        };
+        let taken = self.waiting.iter().take_while(fits).count().max(1);
+        (taken, self.waiting[..taken].iter().map(|push| push.message.len()).sum())
     }
 
     /// The buffers of the messages that were written.

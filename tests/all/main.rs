@@ -17,6 +17,7 @@ mod demo;
 mod descriptors;
 mod drain;
 mod handshake;
+mod heavy;
 mod hosts;
 mod isolation;
 mod limits;

@@ -126,9 +126,12 @@ impl World {
         if link.outbox.is_empty() {
             return;
         }
-        let messages = link.outbox.len();
+        let waited = link.outbox.len();
         let mut batch = Vec::new();
         let commands = link.outbox.write(&mut batch);
+        // What is too much for one batch goes with the next.
+        let messages = waited - link.outbox.len();
+        let left = link.waiting.split_off(messages.min(link.waiting.len()));
         link.outbox.take_used().for_each(|buffer| self.clients.recycle(buffer));
         let mut lists: Vec<&str> = Vec::new();
         let mut written: BTreeMap<usize, Vec<Ticket>> = BTreeMap::new();
@@ -139,13 +142,14 @@ impl World {
             });
             written.entry(at).or_default().extend(ticket);
         }
-        if messages != link.waiting.len() || commands != lists.len() {
+        if messages == 0 || left.len() != link.outbox.len() || commands != lists.len() {
             violated!("{messages} pushes in {commands} commands, must be {} in {}", link.waiting.len(), lists.len());
         }
         self.tally.add(What::batch_of_several, usize::from(messages > commands));
         link.written.extend(written.into_values());
-        link.waiting.clear();
+        link.waiting = left;
         wire.to.extend(batch);
+        self.write_pushes(domain);
     }
 
     /// Bytes reach Redis, and it carries out what it can.
