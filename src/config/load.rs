@@ -345,7 +345,7 @@ fn warn(config: &Config, warnings: &mut Vec<String>) {
         warnings.push("bus_message_bytes_max: a message of 10 MiB ends OpenSRF's C router".to_owned());
     }
     if config.message_bytes_max > config.core_bytes_max {
-        warnings.push("message_bytes_max exceeds core_bytes_max: a message of that size never fits".to_owned());
+        warnings.push("message_bytes_max exceeds core_bytes_max: a message of that size never fits; lower the first or raise the second".to_owned());
     }
     if config.drain_grace_seconds >= config.drain_max_seconds {
         warnings.push(

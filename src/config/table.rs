@@ -127,7 +127,8 @@ options! {
         /// Let the admin page listen on an address that is not loopback. It has no password.
         admin_allow_remote: bool = Kind::Bool, "false";
         /// Names by which the admin page may be asked for (`Host`), besides `localhost`, loopback addresses and the address that it
-        /// listens on: a name of somebody else's that resolves here (DNS rebinding) gets 421.
+        /// listens on: a name of somebody else's that resolves here (DNS rebinding) gets 421. A Prometheus that asks by the host's
+        /// name needs that name here, without port.
         admin_hosts: Vec<String> = Kind::List(text::host), "";
         /// Share the port with other processes that do the same (`SO_REUSEPORT`): several gateways side by side.
         share_port: bool = Kind::Bool, "false";
@@ -186,20 +187,22 @@ options! {
         close_timeout_seconds: u64 = Kind::Integer { min: 1, max: 60 }, "2", unit "seconds";
         /// Bytes that wait to be sent to one client; more: Close 1008, a slow consumer.
         outbound_bytes_max: usize = BYTES, "16 MiB", unit "bytes per client";
-        /// Bytes in all clients' buffers of one core; above it new messages are not read and the largest holder gets
-        /// Close 1008.
+        /// Bytes in all clients' buffers of one core; above it new messages are not read and the largest holders get
+        /// Close 1008. The process holds this for each core.
         core_bytes_max: usize = BYTES, "1 GiB", unit "bytes per core";
         /// Messages answered with 400 or 413 in a row before Close 1008.
         garbage_max: usize = COUNT, "10", unit "messages in a row";
-        /// Messages of one client, over time; it may send two seconds' worth at once. Beyond it: 429. 0: no limit.
-        client_messages_per_second_max: u64 = RATE, "20000", unit "messages a second";
-        /// The same for all clients of one address (IPv6: of one /64). An address that is itself among `trusted_proxies` is no
+        /// WebSocket messages (envelopes) of one client, over time; it may send two seconds' worth at once. Beyond it: 429. 0: no
+        /// limit.
+        client_messages_per_second_max: u64 = RATE, "20000", unit "messages a second per client";
+        /// The same for all clients of one address (IPv6: of one /64) on one core; a building behind NAT is one address. An address that is itself among `trusted_proxies` is no
         /// client's own, and is not limited: let the proxy send `X-Forwarded-For`.
-        address_messages_per_second_max: u64 = RATE, "50000", unit "messages a second per core";
-        /// Handshakes of one address, likewise. Beyond it: 429 with `Retry-After`. 0: no limit.
-        address_connects_per_second_max: u64 = RATE, "1000", unit "handshakes a second per core";
+        address_messages_per_second_max: u64 = RATE, "50000", unit "messages a second per address and core";
+        /// Good handshakes of one address, likewise, two seconds' worth at once. Beyond it: 429 with `Retry-After`. 0: no limit. A
+        /// load test from one host opens its clients slower, or takes the limit out.
+        address_connects_per_second_max: u64 = RATE, "1000", unit "handshakes a second per address and core";
         /// Addresses remembered for a moment after their last client has left, so that they get no fresh allowance by coming
-        /// again; of more the oldest are forgotten.
+        /// again; of more the oldest are forgotten, and begin anew.
         addresses_max: usize = COUNT, "65536", unit "addresses per core";
     }
     "OpenSRF" {
@@ -210,8 +213,8 @@ options! {
         bus_message_bytes_max: usize = Kind::Bytes { min: 1_024, max: 512 << 20 }, "8 MiB", unit "bytes";
         /// Nesting of a client's JSON; deeper: 400. The C router's parser recurses.
         json_depth_max: usize = Kind::Integer { min: 8, max: Limits::JSON_DEPTH_MOST as u64 }, "1000", unit "levels";
-        /// Keys of an object of the envelope in which repeated ones are looked for (a repeated key is refused, since OpenSRF's
-        /// router drops such a message), and ten times as many in one envelope; more: 400.
+        /// Keys of an object in which repeated ones are looked for: the envelope, a message, its `__p`, its payload; not `params`
+        /// (OpenSRF's router drops a message in which a key is repeated there). More, or ten times as many in one envelope: 400.
         keys_per_object_max: usize = Kind::Integer { min: 16, max: 1_000_000 }, "10000", unit "keys";
         /// Messages in one envelope; more: 400. A C worker reads 256.
         messages_per_envelope_max: usize = Kind::Integer { min: 1, max: 256 }, "256", unit "messages";
@@ -233,7 +236,8 @@ options! {
         /// `request_max_seconds`, not thought of any more. Addresses of proxies are not excepted.
         address_orphans_max: usize = COUNT, "10000", unit "messages per address and core";
         /// Messages on the bus about which nothing has come. From that on nothing more is read from clients whose address has one
-        /// there (behind a proxy that names nobody: which have one themselves); from twice that on, from none.
+        /// there (behind a proxy that names nobody: which have one themselves); from twice that on, from none. Who is not read gets
+        /// no error and no pong. Size it as requests a second and core times the seconds that the slowest service takes.
         bus_unanswered_max: usize = COUNT, "50000", unit "messages per core";
         /// The same for their bytes.
         bus_unanswered_bytes_max: usize = BYTES, "256 MiB", unit "bytes per core";
@@ -303,7 +307,7 @@ options! {
         log_protect: Vec<String> = Kind::List(text::any), "", xml "shared/log_protect/match_string";
         /// Length at which a line of the activity log is cut.
         activity_bytes_max: usize = Kind::Bytes { min: 128, max: 1 << 20 }, "1536", unit "bytes";
-        /// Lines of the log that wait to be written; what comes beyond is dropped and counted.
+        /// Bytes of log lines that wait to be written; what comes beyond is dropped and counted.
         log_queue_bytes_max: usize = Kind::Bytes { min: 65_536, max: 1 << 30 }, "16 MiB", unit "bytes";
     }
 }

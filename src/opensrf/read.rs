@@ -185,7 +185,7 @@ impl<'a, R: Rules> Draft<'a, R> {
             let (keys_max, objects_max) = (self.keys_max + FEW, OBJECTS_FULL_MAX);
             let reason = format!(
                 "{place} has more keys than an object may have: {keys_max}, and {objects_max} times as many in one \
-                 envelope (keys_per_object_max); send an array, or several envelopes"
+                 envelope (keys_per_object_max); leave out those that OpenSRF does not know, or send several envelopes"
             );
             self.fault = Some((reason, Some(Limit::KeysPerObjectMax)));
         }

@@ -16,12 +16,12 @@ impl Client {
         let now_ms = cx.now_ms;
         let limits = &cx.limits;
         let (limit, text) = if !self.messages.take(limits.client_messages, now_ms) {
-            let text =
-                "this client sends more messages a second than it may; send fewer (client_messages_per_second_max)";
+            let text = "this client sends more messages a second than it may; this one was not relayed: send it again later, and \
+                 fewer a second (client_messages_per_second_max)";
             (Limit::client_messages_per_second_max, text)
         } else if !cx.outstanding.addresses.take_message(self.place, limits.address_messages, now_ms) {
-            let text = "the clients of this address send more messages a second than they may; send fewer \
-                        (address_messages_per_second_max)";
+            let text = "the clients of this address send more messages a second than they may; this one was not relayed: send it \
+                        again later, and fewer a second (address_messages_per_second_max)";
             (Limit::address_messages_per_second_max, text)
         } else {
             return false;

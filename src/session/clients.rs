@@ -12,6 +12,7 @@ use super::context::Context;
 use super::holders::Holding;
 use super::limits::Limits;
 use super::output::{Level, Output, SlotIndex};
+use super::outstanding::Room;
 use crate::bus::outbox::Ticket;
 use crate::counters::{self, Limit, Oldest};
 use crate::drain::{Drain, DrainOptions};
@@ -49,6 +50,8 @@ pub struct Clients {
     looks_at_paused_for_bus: bool,
     /// When the last tick was, ms; 0 = none yet.
     ticked_ms: u64,
+    /// For whom the bus had room at the last tick.
+    room: Room,
     /// Finds where a bus message names its thread.
     thread_key: memmem::Finder<'static>,
     /// Reused between replies.
@@ -68,6 +71,7 @@ impl Clients {
             looks_at_paused: false,
             looks_at_paused_for_bus: false,
             ticked_ms: 0,
+            room: Room::All,
             thread_key: memmem::Finder::new(br#""thread":""#),
             reply_messages: Vec::new(),
             context,
@@ -356,6 +360,33 @@ impl Clients {
             self.context.hit(Limit::addresses_max);
         }
         self.context.publish_outstanding();
+        self.tell_room();
+    }
+
+    /// Says in the log when what nobody answers begins to keep clients from being read, and when it no longer does.
+    fn tell_room(&mut self) {
+        let cx = &mut self.context;
+        let room = cx.outstanding.room(&cx.limits);
+        let was = std::mem::replace(&mut self.room, room);
+        if room == was {
+            return;
+        }
+        let limit = match cx.outstanding.limit(&cx.limits) {
+            Limit::bus_unanswered_max => "bus_unanswered_max",
+            _ => "bus_unanswered_bytes_max",
+        };
+        let (level, line) = match room {
+            Room::All => (Level::Info, "bus: what is unanswered leaves room for all clients again".to_owned()),
+            Room::Newcomers => {
+                let who = "clients whose address has something there are not read; look for a service that hangs";
+                (Level::Warn, format!("bus: too much is unanswered ({limit}): {who}"))
+            }
+            Room::Nobody => {
+                let who = "no client is read; look for a service that hangs";
+                (Level::Warn, format!("bus: twice too much is unanswered ({limit}): {who}"))
+            }
+        };
+        cx.output.log(level, line);
     }
 
     /// While the core holds more than it may, though what its clients take has been sent: the open client that holds most is closed. Where those that are closing hold

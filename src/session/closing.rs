@@ -191,7 +191,11 @@ impl Client {
     pub(super) fn cut(&mut self, cx: &mut Context) {
         if matches!(self.stage, Stage::Open) {
             self.outbound.drop_queued();
-            self.close(cx, CloseCode::POLICY, "the gateway is out of buffers (core_bytes_max)");
+            self.close(
+                cx,
+                CloseCode::POLICY,
+                "the gateway is out of buffers (core_bytes_max): reconnect, and ask for less at once",
+            );
             self.forget_unfinished();
         } else {
             self.give_up_closing(cx);

@@ -173,8 +173,8 @@ impl Client {
         let session = self.book.session_of(&envelope.thread);
         if self.has_too_many_orphans(cx) && envelope.messages.iter().any(|message| message.kind != Kind::Disconnect) {
             cx.hit(Limit::address_orphans_max);
-            let text = "clients of this address have left too many requests behind that are still unanswered; \
-                        try again shortly (address_orphans_max)";
+            let text = "clients of this address have left too many requests behind that no service has answered \
+                        (address_orphans_max); try again when they are answered, at the latest after request_max_seconds";
             return refuse(429, text);
         }
         let connects = envelope.messages.iter().filter(|message| message.kind == Kind::Connect).count();
