@@ -105,7 +105,7 @@ fn core_bytes_max_holds_within_one_message_and_the_memory_goes_back() {
     drop(lazy);
     until("all is given back", PATIENCE, || core_bytes(&gateway) == 0);
     answered(&mut small, &mut bus);
-    until("the system has it again", Duration::from_secs(60), || resident(gateway.pid()) < before + (16 << 20));
+    until("the system has it again", Duration::from_mins(1), || resident(gateway.pid()) < before + (16 << 20));
 }
 
 fn answered(client: &mut Client, bus: &mut Responder) {
