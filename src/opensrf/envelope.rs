@@ -251,7 +251,8 @@ fn within_bytes_max<'a>(envelope: Envelope<'a>, limits: &Limits) -> Result<Envel
     Ok(envelope)
 }
 
-/// Why the strict walk broke off. Half a surrogate pair and depth are named also where more is wrong, and the fields are
+/// Why the strict walk broke off. Half a surrogate pair and depth are named also where more is wrong (in a long
+/// message, which is judged while it comes in, where they come first), and the fields are
 /// read as far as possible to address the answer.
 #[cold]
 fn broken(text: &str, limits: &Limits) -> Refusal {

@@ -1,6 +1,6 @@
 //! Judging a long message while it comes in, so that no turn of a core has to judge megabytes when its last byte is here.
 //!
-//! The verdict is that of [`Strict`](super::rules::Strict), which a short message is read by; the test `properties` holds
+//! The verdict is that of the strict rules (`rules.rs`), which a short message is read by; the test `properties` holds
 //! the two together. Work is proportional to the bytes that have come, however they were cut.
 
 use super::block::string_stop;
@@ -133,7 +133,7 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Nothing has come. At most `depth_max` levels are taken, and never more than [`DEPTH_MOST`].
+    /// Nothing has come. At most `depth_max` levels are taken, and never more than 1,024.
     pub fn new(depth_max: usize) -> Self {
         Self {
             at: 0,
