@@ -31,7 +31,8 @@ pub fn rules(r: &mut Random) -> Rules {
         backlog_bytes: r.between(800, 3000) as usize,
         sessions: r.between(1, 3) as usize,
         outbound: r.between(1200, 6000) as usize,
-        core_bytes: if r.percent(40) { r.between(3000, 12000) } else { 1 << 30 },
+        // Little enough that a core may be out of them where nobody holds much (`LISTED_BYTES_MIN`).
+        core_bytes: if r.percent(40) { r.between(2000, 12000) } else { 1 << 30 },
         garbage: r.between(2, 4) as u32,
         client_rate: 0,
         address_rate: 0,
