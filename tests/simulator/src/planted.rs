@@ -89,6 +89,8 @@ planted! {
         "src/session/clients.rs", "Stage::Open)).max_by_key(|c| c.bytes())" => "Stage::Open)).min_by_key(|c| c.bytes())";
     "cuts-smallest-listed": "over core_bytes_max the smallest of those who hold much is closed",
         "src/session/holders.rs", "self.open.last()" => "self.open.first()";
+    "taken-when-full": "messages are taken from the bus though the core is full",
+        "src/session/clients.rs", "if self.context.is_core_full() {\n                return at + 1;" => "if false {\n                return at + 1;";
     "holders-left-behind": "who held much once stays on the list of those who do",
         "src/session/holders.rs", "list.remove(&(bytes, slot));" => "";
     "closing-counts-as-open": "the bytes of who begins to close are still counted as an open client's",

@@ -237,6 +237,12 @@ impl Oracle {
         while self.cut_one() {}
     }
 
+    /// More than `core_bytes_max` is held, `bus_bytes` of it for the bus.
+    pub fn is_core_full(&self, bus_bytes: u64) -> bool {
+        let held: usize = self.clients.iter().flatten().map(Client::held).sum();
+        held as u64 + bus_bytes > self.rules.core_bytes
+    }
+
     fn cut_one(&mut self) -> bool {
         let clients = || self.clients.iter().flatten();
         let open = || clients().filter(|c| c.stage == Stage::Open);

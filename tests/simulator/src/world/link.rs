@@ -269,6 +269,7 @@ impl World {
         self.pop.input.extend(wire.back.drain(..n));
         let input = std::mem::take(&mut self.pop.input);
         let mut at = 0;
+        let mut messages = Vec::new();
         loop {
             match resp::next(&input, &mut at) {
                 Err(error) => violated!("what Redis sent is not understood: {error:?}"),
@@ -276,21 +277,36 @@ impl World {
                 Ok(Some(token)) => match self.pop.inbox.token(&token) {
                     Err(error) => violated!("what Redis sent is not taken for a pop: {error:?}"),
                     Ok(None) => {}
-                    Ok(Some(message)) => {
-                        let Some(reply) = self.workers.sent(message) else {
-                            violated!("popped is what nobody sent: {}", String::from_utf8_lossy(message));
-                        };
-                        note!(self, "popped {}", String::from_utf8_lossy(message));
-                        self.call(|clients| _ = clients.from_bus(&[message]));
-                        self.oracle.reply(&reply);
-                        self.settle();
-                        checks::tell_halves(&mut self.oracle, &self.clients);
-                        self.call(Clients::cut_holders);
-                        self.oracle.cut_holders();
-                        self.settle();
-                    }
+                    Ok(Some(message)) => messages.push(message),
                 },
             }
+        }
+        let mut rest = &messages[..];
+        while !rest.is_empty() {
+            checks::tell_halves(&mut self.oracle, &self.clients);
+            let taken = self.call(|clients| clients.from_bus(rest));
+            for (at, message) in rest[..taken].iter().enumerate() {
+                let Some(reply) = self.workers.sent(message) else {
+                    violated!("popped is what nobody sent: {}", String::from_utf8_lossy(message));
+                };
+                note!(self, "popped {}", String::from_utf8_lossy(message));
+                self.oracle.reply(&reply);
+                // More is taken until the core is full, and none beyond.
+                let full = self.oracle.is_core_full(self.clients.context.bus_bytes);
+                if at + 1 < rest.len() && full == (at + 1 < taken) {
+                    violated!(
+                        "of {} messages {taken} were taken: the core is full after {}: {full}",
+                        rest.len(),
+                        at + 1
+                    );
+                }
+            }
+            rest = &rest[taken..];
+            self.settle();
+            checks::tell_halves(&mut self.oracle, &self.clients);
+            self.call(Clients::cut_holders);
+            self.oracle.cut_holders();
+            self.settle();
         }
         if at < input.len() {
             self.tally.one(What::resp_cut);
