@@ -236,7 +236,11 @@ impl Running {
             tracing::info!("drain: over; {at_gap} {clients} closed at a gap{unhurt}, {cut} cut off");
         }
         // A list that a late reply makes again is deleted by the next start: it finds it in the file.
-        let quiet = self.shared.cores.iter().all(|core| core.counts.pending.load(SeqCst) == 0) && cut == 0;
+        // What clients left behind is answered late, too.
+        let is_answered = |core: &crate::counters::Core| {
+            core.counts.pending.load(SeqCst) == 0 && core.counts.bus_unanswered.load(SeqCst) == 0
+        };
+        let quiet = cut == 0 && self.shared.cores.iter().all(is_answered);
         if let Some(file) = self.address_file
             && quiet
         {

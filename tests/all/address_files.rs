@@ -4,9 +4,11 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::Signal;
+
 use crate::support::Folder;
 use crate::support::PATIENCE;
-use crate::support::bus::Responder;
+use crate::support::bus::{Arrived, Responder};
 use crate::support::client::Client;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::process::evergate;
@@ -90,7 +92,7 @@ fn a_living_predecessor_keeps_its_queues() {
     let first = Gateway::serve(&redis, &["--cores", "0"]);
     let old = address(&redis, &first);
     // Frozen, so that a message stays in its queue and a DEL of it would be seen.
-    first.signal(nix::sys::signal::Signal::SIGSTOP);
+    first.signal(Signal::SIGSTOP);
     let stat = format!("/proc/{}/stat", first.pid());
     until("it is frozen", PATIENCE, || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T ")));
     redis.command::<i64>(&["CLIENT", "KILL", "USER", "gateway"]);
@@ -99,7 +101,7 @@ fn a_living_predecessor_keeps_its_queues() {
     let second = Setup::serve(&redis).flags(&["--cores", "0", "--state-dir", &state]).start();
     assert_eq!(files(&first).len(), 2);
     assert_eq!(redis.length(&old), 1);
-    first.signal(nix::sys::signal::Signal::SIGCONT);
+    first.signal(Signal::SIGCONT);
     until("the first reads on", PATIENCE, || redis.length(&old) == 0);
     drop(second);
 }
@@ -217,4 +219,53 @@ fn they_can_be_off_or_where_systemd_says() {
     let gateway = Setup::serve(&redis).flags(&["--state-dir", "off"]).start();
     address(&redis, &gateway);
     assert!(files(&gateway).is_empty());
+}
+
+#[test]
+fn a_list_that_a_late_reply_makes_again_after_a_stop_is_deleted_by_the_next_start() {
+    let redis = Redis::start();
+    let mut gateway = Setup::serve(&redis).flags(&["--cores", "0"]).start();
+    let mut bus = Responder::new(&redis);
+    let late = ["waits for it", "has left"].map(|who| {
+        let mut client = Client::connect(&gateway);
+        client.request("s", who, 0, "m", "[]");
+        (client, bus.next())
+    });
+    let [(waits, asked), (left, orphan)] = late;
+    left.close();
+    gateway.until_count("open", 1);
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(gateway.wait_exit(PATIENCE), 0);
+    drop(waits);
+    for arrived in [&asked, &orphan] {
+        answer_late(&redis, &mut bus, arrived);
+    }
+    gateway.restart();
+    until("the list is deleted", PATIENCE, || redis.length(asked.from()) == 0);
+}
+
+#[test]
+fn what_a_client_left_behind_on_the_bus_is_remembered_by_a_drain_that_ends_well() {
+    let redis = Redis::start();
+    let mut gateway = Setup::serve(&redis).flags(&["--cores", "0"]).start();
+    let mut bus = Responder::new(&redis);
+    let mut client = Client::connect(&gateway);
+    client.request("s", "t", 0, "m", "[]");
+    let orphan = bus.next();
+    client.close();
+    gateway.until_count("open", 0);
+    gateway.signal(Signal::SIGUSR1);
+    assert_eq!(gateway.wait_exit(PATIENCE), 0);
+    answer_late(&redis, &mut bus, &orphan);
+    gateway.restart();
+    until("the list is deleted", PATIENCE, || redis.length(orphan.from()) == 0);
+}
+
+/// Answers until nobody reads it any more: Redis serves a reader that has just gone first.
+fn answer_late(redis: &Redis, bus: &mut Responder, arrived: &Arrived) {
+    let before = redis.length(arrived.from());
+    until("it stays in the list", PATIENCE, || {
+        bus.complete(arrived, "1");
+        redis.length(arrived.from()) > before
+    });
 }

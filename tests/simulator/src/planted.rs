@@ -109,7 +109,7 @@ planted! {
     "line-lets-nobody-back": "who left its gap while it stood in a drain's line is not let in again",
         "src/session/timers.rs", "let was_in_line = std::mem::take(&mut self.in_line);" => "let was_in_line = self.in_line;";
     "push-sent-twice": "messages written while others are unconfirmed are written again",
-        "src/bus/outbox.rs", "        self.used.extend(self.waiting.drain(..).map(|push| push.message));"
+        "src/bus/outbox.rs", "        self.used.extend(self.waiting.drain(..taken).map(|push| push.message));"
         => "        if self.sent.len() < 4 {\n            self.waiting.clear();\n        }";
     "unconfirmed-told-twice": "what was not confirmed when a link broke is told again at its next loss",
         "src/bus/outbox.rs", ".drain(..)\n            .flat_map(|sent| match sent {\n                Sent::Push(tickets) => tickets,"
