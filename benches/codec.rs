@@ -22,6 +22,83 @@ fn main() {
     divan::main();
 }
 
+/// A long message of every kind that is dear: 10 ns a byte (95 MB/s) is what one may cost.
+#[divan::bench_group(sample_size = 1, sample_count = 20)]
+mod envelope_in_long {
+    use super::{Bencher, BytesCount, black_box};
+    use evergate::opensrf::envelope::{Limits, parse_judged};
+    use evergate::opensrf::judge::{Judge, Judged};
+
+    const LIMITS: Limits = Limits::DEFAULT;
+    const BYTES: usize = 7_800_000;
+    /// What a core reads at once.
+    const READ: usize = 16 * 1024;
+    const KINDS: [&str; 10] = [
+        "keys, distinct",
+        "keys, escaped",
+        "keys, 2,300 in each of 256 messages",
+        "newlines, escaped",
+        "characters, escaped",
+        "string",
+        "numbers",
+        "deep",
+        "small objects",
+        "white space",
+    ];
+
+    /// Distinct keys, as members that follow others.
+    fn keys(letter: &str, count: usize) -> String {
+        (0..count).map(|n| format!(",\"{letter}{n:06}\":0")).collect()
+    }
+
+    fn request(extra: &str, params: &str) -> String {
+        format!(
+            r#"{{"__c":"osrfMessage","__p":{{"threadTrace":1,"type":"REQUEST","payload":{{"__c":"osrfMethod","__p":{{"method":"m","params":[{params}]}}{extra}}}}}}}"#
+        )
+    }
+
+    fn text(kind: &str) -> String {
+        let many = |part: &str| part.repeat(BYTES / part.len());
+        let nest = format!("{}0{},", "[{\"a\":".repeat(490), "}]".repeat(490));
+        let messages = match kind {
+            "keys, distinct" => request(&keys("k", BYTES / 12), ""),
+            "keys, escaped" => request(&keys("\\u006b", BYTES / 17), ""),
+            "keys, 2,300 in each of 256 messages" => vec![request(&keys("k", 2_300), ""); 256].join(","),
+            "newlines, escaped" => request("", &format!("\"{}\"", many("\\n"))),
+            "characters, escaped" => request("", &format!("\"{}\"", many("\\u00e9"))),
+            "string" => request("", &format!("\"{}\"", many("x"))),
+            "numbers" => request("", &format!("{}0", many("-12.5e1,"))),
+            "deep" => request("", &format!("{}0", many(&nest))),
+            "small objects" => request("", &format!("{}0", many(r#"{"a":1,"b":"2","c":null},"#))),
+            _ => request("", &many(" ")),
+        };
+        format!("{{\"service\":\"s\",\"thread\":\"t\",\"osrf_msg\":[{messages}]}}")
+    }
+
+    fn judge(text: &[u8]) -> Judged {
+        let mut judge = Judge::new(LIMITS.json_depth_max);
+        (READ..text.len()).step_by(READ).for_each(|end| judge.see(&text[..end]));
+        judge.finish(text)
+    }
+
+    /// All of it, over all the turns in which it comes.
+    #[divan::bench(args = KINDS)]
+    fn judged_and_read(bencher: Bencher<'_, '_>, kind: &str) {
+        let text = text(kind);
+        let read = || parse_judged(text.as_bytes(), &judge(black_box(text.as_bytes())), &LIMITS).is_ok();
+        bencher.counter(BytesCount::new(text.len())).bench_local(read);
+    }
+
+    /// What is left for the turn that brings the last byte.
+    #[divan::bench(args = KINDS)]
+    fn read(bencher: Bencher<'_, '_>, kind: &str) {
+        let text = text(kind);
+        let judged = judge(text.as_bytes());
+        let read = || parse_judged(black_box(text.as_bytes()), &judged, &LIMITS).is_ok();
+        bencher.counter(BytesCount::new(text.len())).bench_local(read);
+    }
+}
+
 /// A client's envelope: all of it is judged, its fields are found.
 #[divan::bench_group(sample_size = 16, min_time = 0.4, max_time = 1)]
 mod envelope_in {
