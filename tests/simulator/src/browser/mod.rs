@@ -211,7 +211,7 @@ impl Browser {
             }
             _ => {
                 // Whether more fragments are to come makes no difference.
-                let fin = if start % 2 == 0 { 0x80 } else { 0 };
+                let fin = if start.is_multiple_of(2) { 0x80 } else { 0 };
                 self.frame(random, fin | 1, b"\xff{}");
                 // Behind the header of six bytes.
                 (7, 1007)
