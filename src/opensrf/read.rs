@@ -181,6 +181,8 @@ impl<'a, R: Rules> Draft<'a, R> {
 
     #[cold]
     fn too_many_keys(&mut self, place: &str) {
+        // It is refused, whatever else is in it.
+        self.keys_left = 0;
         if self.fault.is_none() {
             let (keys_max, objects_max) = (self.keys_max + FEW, OBJECTS_FULL_MAX);
             let reason = format!(
