@@ -18,6 +18,8 @@
 
 #[path = "attacks/attack.rs"]
 mod attack;
+#[path = "attacks/background.rs"]
+mod background;
 #[path = "attacks/calls.rs"]
 mod calls;
 #[path = "attacks/connections.rs"]

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 use std::{fmt, io, thread};
 
-use nix::sys::signal::{SigSet, SigmaskHow};
+use crate::process::signals;
 
 /// How long a file may take to be opened, read or made.
 pub const FILE_MAX: Duration = Duration::from_secs(5);
@@ -106,12 +106,9 @@ pub fn wait<T>(receiver: &Receiver<T>, limit: Duration) -> Result<T, Failed> {
     })
 }
 
-/// A thread that receives no signals: they are the main thread's alone, and a thread inherits its creator's mask.
+/// A thread that receives none of the signals: those are the main thread's alone.
 pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
-    mask.thread_set_mask()?;
-    thread.map(drop)
+    signals::blocked(|| thread::Builder::new().name(name.to_owned()).spawn(run)).map(drop)
 }
 
 #[cfg(test)]

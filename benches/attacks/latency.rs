@@ -1,5 +1,6 @@
 //! Latencies by the time at which a call was due, and what they come to over some windows.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -13,6 +14,22 @@ pub struct Sample {
     pub took: Duration,
     /// Whether the right answer came.
     pub is_good: bool,
+}
+
+/// Calls that are over, in the order of their ends: whoever makes them adds, whoever judges looks.
+#[derive(Clone, Default)]
+pub struct Samples(Arc<Mutex<Vec<Sample>>>);
+
+impl Samples {
+    /// Moves `ended` in.
+    pub fn append(&self, ended: &mut Vec<Sample>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).append(ended);
+    }
+
+    /// All so far.
+    pub fn all(&self) -> Vec<Sample> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A time from, to.

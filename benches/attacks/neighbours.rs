@@ -4,7 +4,6 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,8 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use super::attack::handshake;
-use super::latency::Sample;
+use super::background::Background;
+use super::latency::{Sample, Samples};
 use super::messages::frame;
 
 /// How many they are.
@@ -23,51 +23,31 @@ const PERIOD: Duration = Duration::from_millis(20);
 /// The longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// What they have seen, shared with their thread.
-#[derive(Default)]
-struct Seen {
-    samples: Mutex<Vec<Sample>>,
-    over: AtomicBool,
-}
-
 /// All of them, at work.
 pub struct Neighbours {
-    seen: Arc<Seen>,
-    thread: Option<JoinHandle<()>>,
+    samples: Samples,
+    thread: Background,
 }
 
 impl Neighbours {
     /// Lets them connect and begin.
     pub fn start(gateway: SocketAddr) -> io::Result<Self> {
         let clients = (0..NEIGHBOURS).map(|number| Neighbour::new(gateway, number)).collect::<io::Result<Vec<_>>>()?;
-        let seen = Arc::new(Seen::default());
-        let shared = Arc::clone(&seen);
-        let thread = thread::Builder::new().name("neighbours".to_owned()).spawn(move || work(clients, &shared))?;
-        Ok(Self { seen, thread: Some(thread) })
+        let samples = Samples::default();
+        let seen = samples.clone();
+        let thread = Background::start("neighbours", move |over| work(clients, &seen, over))?;
+        Ok(Self { samples, thread })
     }
 
     /// Calls that are over, in the order of their ends.
     pub fn samples(&self) -> Vec<Sample> {
-        self.seen.samples.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.samples.all()
     }
 
     /// Ends them; what is pending then counts as failed.
     pub fn finish(mut self) -> Vec<Sample> {
-        self.stop();
+        self.thread.stop();
         self.samples()
-    }
-
-    fn stop(&mut self) {
-        self.seen.over.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Neighbours {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 
@@ -83,11 +63,11 @@ struct Neighbour {
 }
 
 /// Asks and listens until it is over.
-fn work(mut clients: Vec<Neighbour>, seen: &Seen) {
+fn work(mut clients: Vec<Neighbour>, seen: &Samples, over: &AtomicBool) {
     let mut ended = Vec::new();
     let mut due = Instant::now();
     let mut number = 0_u64;
-    while !seen.over.load(Relaxed) {
+    while !over.load(Relaxed) {
         if due <= Instant::now() {
             clients[number as usize % NEIGHBOURS].ask(number, due, &mut ended);
             (number, due) = (number + 1, due + PERIOD);
@@ -97,13 +77,13 @@ fn work(mut clients: Vec<Neighbour>, seen: &Seen) {
             clients[client].listen(&mut ended);
         }
         if !ended.is_empty() {
-            seen.samples.lock().unwrap_or_else(PoisonError::into_inner).append(&mut ended);
+            seen.append(&mut ended);
         }
     }
     for client in &mut clients {
         client.lose(&mut ended);
     }
-    seen.samples.lock().unwrap_or_else(PoisonError::into_inner).append(&mut ended);
+    seen.append(&mut ended);
 }
 
 /// Those who have something to read, at `due` at the latest.

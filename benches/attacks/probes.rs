@@ -1,12 +1,13 @@
 //! Calls that are timed beside the neighbours': one straight over the bus, past the gateway, and one to the admin page.
 
+use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::latency::Sample;
+use super::background::Background;
+use super::latency::{Sample, Samples};
 use super::process::http;
 use super::site::{DOMAIN, ROUTER};
 
@@ -17,36 +18,34 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A probe at work.
 pub struct Probe {
-    over: Arc<AtomicBool>,
-    samples: Arc<Mutex<Vec<Sample>>>,
-    thread: Option<JoinHandle<()>>,
+    samples: Samples,
+    thread: Background,
 }
 
 impl Probe {
     /// Calls `ask` on a schedule; it says whether the right answer came. Where it is late, the next one was due all the same.
-    fn start(mut ask: impl FnMut() -> bool + Send + 'static) -> Self {
-        let (over, samples) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
-        let (is_over, list) = (Arc::clone(&over), Arc::clone(&samples));
-        let thread = thread::spawn(move || {
+    fn start(mut ask: impl FnMut() -> bool + Send + 'static) -> io::Result<Self> {
+        let samples = Samples::default();
+        let seen = samples.clone();
+        let thread = Background::start("probe", move |over| {
             let mut due = Instant::now();
-            while !is_over.load(Relaxed) {
+            while !over.load(Relaxed) {
                 thread::sleep(due.saturating_duration_since(Instant::now()));
                 let is_good = ask();
-                let sample = Sample { due, took: due.elapsed(), is_good };
-                list.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+                seen.append(&mut vec![Sample { due, took: due.elapsed(), is_good }]);
                 due += PERIOD;
             }
-        });
-        Self { over, samples, thread: Some(thread) }
+        })?;
+        Ok(Self { samples, thread })
     }
 
     /// GET `/readyz`.
-    pub fn admin(admin: SocketAddr) -> Self {
+    pub fn admin(admin: SocketAddr) -> io::Result<Self> {
         Self::start(move || http(admin, "/readyz").is_some())
     }
 
     /// A sum, over Redis alone, under the gateway's own account.
-    pub fn bus(redis: SocketAddr) -> Self {
+    pub fn bus(redis: SocketAddr) -> io::Result<Self> {
         let mut direct = None;
         Self::start(move || {
             if direct.is_none() {
@@ -62,21 +61,8 @@ impl Probe {
 
     /// Ends it.
     pub fn finish(mut self) -> Vec<Sample> {
-        self.stop();
-        self.samples.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn stop(&mut self) {
-        self.over.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        self.stop();
+        self.thread.stop();
+        self.samples.all()
     }
 }
 

@@ -151,9 +151,9 @@ impl Cast {
         let counters = attack.is_on_memory().then_some(gateway.admin);
         Ok(Self {
             neighbours: Neighbours::start(gateway.address)?,
-            bus_probe: Probe::bus(bus.address),
-            admin_probe: attack.is_on_admin().then(|| Probe::admin(gateway.admin)),
-            watch: Watch::start(gateway.process.pid(), counters),
+            bus_probe: Probe::bus(bus.address)?,
+            admin_probe: attack.is_on_admin().then(|| Probe::admin(gateway.admin)).transpose()?,
+            watch: Watch::start(gateway.process.pid(), counters)?,
             gateway,
             bus,
         })

@@ -1,13 +1,14 @@
 //! What is seen of the gateway and of Redis from outside: memory, counters.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
 use std::time::Duration;
 
+use super::background::Background;
 use super::process::{http, kilobytes};
 
 /// Between two looks at the gateway's memory.
@@ -18,24 +19,24 @@ const COUNTERS: u32 = 10;
 /// Peaks of a gateway.
 pub struct Watch {
     peaks: Arc<Peaks>,
-    thread: Option<JoinHandle<()>>,
+    /// Ends with it.
+    _thread: Background,
 }
 
 #[derive(Default)]
 struct Peaks {
     rss: AtomicU64,
     held: AtomicU64,
-    over: AtomicBool,
 }
 
 impl Watch {
     /// Watches the memory of a process; and, if `counters` says where its admin page is, the bytes that its cores say they hold.
-    pub fn start(pid: u32, counters: Option<SocketAddr>) -> Self {
+    pub fn start(pid: u32, counters: Option<SocketAddr>) -> io::Result<Self> {
         let peaks = Arc::new(Peaks::default());
         let shared = Arc::clone(&peaks);
-        let thread = thread::spawn(move || {
+        let thread = Background::start("watch", move |over| {
             let mut looks = 0;
-            while !shared.over.load(Relaxed) {
+            while !over.load(Relaxed) {
                 shared.rss.fetch_max(rss(pid).unwrap_or(0), Relaxed);
                 if let Some(admin) = counters.filter(|_| looks % COUNTERS == 0) {
                     let held = gauge(admin, "evergate_core_bytes").unwrap_or(0.0);
@@ -46,22 +47,13 @@ impl Watch {
                 looks += 1;
                 thread::sleep(MEMORY);
             }
-        });
-        Self { peaks, thread: Some(thread) }
+        })?;
+        Ok(Self { peaks, _thread: thread })
     }
 
     /// The most memory that was resident, bytes, and the most that the cores said they held.
     pub fn peaks(&self) -> (u64, u64) {
         (self.peaks.rss.load(Relaxed), self.peaks.held.load(Relaxed))
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.peaks.over.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

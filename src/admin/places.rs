@@ -6,16 +6,14 @@
 //! few nobody goes, for they may have come this instant. So nobody who keeps places can lock a probe out, or have it wait.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use tokio::task::AbortHandle;
 
 use super::status::held;
-
-/// The bits of an IPv6 address that name a network: one host may have all of the others.
-const NETWORK_BITS: u128 = !0 << 64;
+use crate::websocket::net::site;
 
 /// How far a connection has come. The order is that in which they lose their places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,7 +79,7 @@ impl Places {
 
     /// Gives a place to the task that `start` starts with it, for a connection from `peer`.
     pub(super) fn give(self: &Arc<Self>, peer: IpAddr, start: impl FnOnce(Place) -> AbortHandle) {
-        let from = network(peer);
+        let from = site(peer);
         let key = {
             let mut taken = held(&self.taken);
             while let Some(key) = self.must_go(&taken, from) {
@@ -127,14 +125,6 @@ fn least_far(holders: &[(u64, Stage)]) -> Option<u64> {
         let first = at.next()?.0;
         ((1 + at.count()) * 4 > holders.len()).then_some(first)
     })
-}
-
-/// The address, or of an IPv6 address the network.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK_BITS).into(),
-        address @ IpAddr::V4(_) => address,
-    }
 }
 
 impl Place {

@@ -3,13 +3,12 @@
 use std::io::{self, Read, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::process;
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::{Cmd, Parser, Value, cmd};
 
 use super::{Finding, Outcome};
+use crate::bounded::{self, Failed};
 use crate::bus::{refusals, stranger};
 use crate::config::Config;
 
@@ -242,19 +241,15 @@ fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<Link, String> 
     Err(last)
 }
 
-/// In a thread, since the resolver may take minutes; one that is late is left behind, and ends with the process.
+/// The resolver may take minutes: who is late is left behind, and ends with the process.
 fn resolve(target: &str) -> Result<Vec<SocketAddr>, String> {
-    let (sender, receiver) = mpsc::channel();
     let name = target.to_owned();
-    let asking = thread::Builder::new().name("resolve".to_owned()).spawn(move || {
-        let found = name.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-        let _ = sender.send(found.map_err(|why| why.to_string()));
-    });
-    asking.map_err(|why| why.to_string())?;
-    match receiver.recv_timeout(RESOLVE_TIMEOUT) {
+    let found = bounded::within(RESOLVE_TIMEOUT, move || name.to_socket_addrs().map(Iterator::collect::<Vec<_>>));
+    match found {
         Ok(Ok(addresses)) if addresses.is_empty() => Err("the name has no address".to_owned()),
-        Ok(found) => found,
-        Err(_) => Err(format!("no answer within {} seconds", RESOLVE_TIMEOUT.as_secs())),
+        Ok(found) => found.map_err(|why| why.to_string()),
+        Err(Failed::Late(limit)) => Err(format!("no answer within {} seconds", limit.as_secs())),
+        Err(failed) => Err(failed.to_string()),
     }
 }
 

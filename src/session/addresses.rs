@@ -5,14 +5,11 @@
 //! `clients_max`, `bus_unanswered_max` and, for the rest, `addresses_max`. Each step is constant, amortised.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, DefaultHasher, Hash as _};
 use std::net::IpAddr;
 
 use super::outstanding::Unanswered;
 use super::rate::{BURST_MS, Bucket, Rate};
-
-/// The bits of an IPv6 address that count: a site has 2^64 addresses behind them.
-const V6_PREFIX: u128 = !0 << 64;
+use crate::websocket::net::site;
 
 /// Where an address stands in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +23,7 @@ impl Place {
 /// What is known of an address.
 #[derive(Debug)]
 struct Entry {
-    key: u128,
+    site: IpAddr,
     /// It speaks for others, and no client is known by it: its buckets are not asked.
     is_proxy: bool,
     /// It is in the queue of those that may be forgotten.
@@ -47,50 +44,19 @@ impl Entry {
     }
 }
 
-/// Who chooses the keys must not choose where they lie in the table.
-#[derive(Clone, Debug)]
-struct Keyed(u64);
-
-impl BuildHasher for Keyed {
-    type Hasher = DefaultHasher;
-
-    fn build_hasher(&self) -> DefaultHasher {
-        let mut hasher = DefaultHasher::new();
-        self.0.hash(&mut hasher);
-        hasher
-    }
-}
-
 /// The addresses of a core.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Addresses {
     entries: Vec<Entry>,
-    places: HashMap<u128, u32, Keyed>,
+    /// Where each stands. Its hash is keyed at random: who chooses the addresses must not choose where they lie.
+    places: HashMap<IpAddr, u32>,
     /// Places that are not used.
     free: Vec<u32>,
     /// Those that had nothing but their buckets when they were queued, and when that was, ms.
     resting: VecDeque<(u64, u32)>,
 }
 
-/// An IPv4 address as it is mapped, an IPv6 one by its /64.
-fn key(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits() & V6_PREFIX,
-    }
-}
-
 impl Addresses {
-    /// None yet. `secret`: a number that clients cannot know.
-    pub fn new(secret: u64) -> Self {
-        Self {
-            entries: Vec::new(),
-            places: HashMap::with_hasher(Keyed(secret)),
-            free: Vec::new(),
-            resting: VecDeque::new(),
-        }
-    }
-
     /// Addresses remembered.
     pub fn len(&self) -> usize {
         self.places.len()
@@ -103,10 +69,10 @@ impl Addresses {
 
     /// A client of `address` has shaken hands: its place, or `None` where its address connects too fast.
     pub fn enter(&mut self, address: IpAddr, is_proxy: bool, connects: Rate, now_ms: u64) -> Option<Place> {
-        let key = key(address);
-        let at = match self.places.get(&key) {
+        let site = site(address);
+        let at = match self.places.get(&site) {
             Some(at) => *at,
-            None => self.insert(key),
+            None => self.insert(site),
         };
         let entry = &mut self.entries[at as usize];
         entry.is_proxy = is_proxy;
@@ -117,9 +83,9 @@ impl Addresses {
         Some(Place(at))
     }
 
-    fn insert(&mut self, key: u128) -> u32 {
+    fn insert(&mut self, site: IpAddr) -> u32 {
         let entry = Entry {
-            key,
+            site,
             is_proxy: false,
             is_queued: false,
             clients: 0,
@@ -134,7 +100,7 @@ impl Addresses {
         } else {
             self.entries[at as usize] = entry;
         }
-        self.places.insert(key, at);
+        self.places.insert(site, at);
         at
     }
 
@@ -207,7 +173,7 @@ impl Addresses {
             let is_full = entry.messages.is_full(now_ms) && entry.connects.is_full(now_ms);
             if is_full || is_beyond {
                 beyond += usize::from(!is_full);
-                self.places.remove(&self.entries[at as usize].key);
+                self.places.remove(&self.entries[at as usize].site);
                 self.free.push(at);
             } else {
                 self.rest(at, now_ms);

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use memchr::memmem;
 use smallvec::SmallVec;
 
-use super::client::{Class, Client, Stage};
+use super::client::{Client, Stage};
 use super::context::Context;
-use super::holders::Holding;
+use super::gauges;
 use super::limits::Limits;
 use super::output::{Level, Output, SlotIndex};
 use super::outstanding::Room;
@@ -30,14 +30,14 @@ const STALL_MS: u64 = 1_000;
 
 /// A place for a client. The generation tells its clients apart.
 #[derive(Debug, Default)]
-struct Slot {
+pub(super) struct Slot {
     generation: u32,
-    client: Option<Box<Client>>,
+    pub(super) client: Option<Box<Client>>,
 }
 
 /// All clients of a core.
 pub struct Clients {
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
     /// Empty slots, the one that was freed first in front: a late reply meets an old generation for as long as can be.
     free: VecDeque<SlotIndex>,
     /// For each slot, when its client must be looked at; apart from the slots so that a tick reads little memory.
@@ -51,7 +51,7 @@ pub struct Clients {
     /// When the last tick was, ms; 0 = none yet.
     ticked_ms: u64,
     /// For whom the bus had room at the last tick.
-    room: Room,
+    pub(super) room: Room,
     /// Finds where a bus message names its thread.
     thread_key: memmem::Finder<'static>,
     /// Reused between replies.
@@ -346,76 +346,6 @@ impl Clients {
         }
     }
 
-    /// Something has come about a conversation that its client does not know any more.
-    fn end_orphan(&mut self, thread: BusThread) {
-        self.context.outstanding.end_orphan(thread, self.context.now_ms);
-        self.context.publish_outstanding();
-    }
-
-    /// Forgets orphans and addresses that are not needed any more.
-    fn forget_old(&mut self) {
-        let Context { now_ms, outstanding, limits, .. } = &mut self.context;
-        outstanding.tick(*now_ms);
-        for _ in 0..outstanding.addresses.tick(limits.addresses_max, *now_ms) {
-            self.context.hit(Limit::addresses_max);
-        }
-        self.context.publish_outstanding();
-        self.tell_room();
-    }
-
-    /// Says in the log when what nobody answers begins to keep clients from being read, and when it no longer does.
-    fn tell_room(&mut self) {
-        let cx = &mut self.context;
-        let room = cx.outstanding.room(&cx.limits);
-        let was = std::mem::replace(&mut self.room, room);
-        if room == was {
-            return;
-        }
-        let limit = match cx.outstanding.limit(&cx.limits) {
-            Limit::bus_unanswered_max => "bus_unanswered_max",
-            _ => "bus_unanswered_bytes_max",
-        };
-        let (level, line) = match room {
-            Room::All => (Level::Info, "bus: what is unanswered leaves room for all clients again".to_owned()),
-            Room::Newcomers => {
-                let who = "clients whose address has something there are not read; look for a service that hangs";
-                (Level::Warn, format!("bus: too much is unanswered ({limit}): {who}"))
-            }
-            Room::Nobody => {
-                let who = "no client is read; look for a service that hangs";
-                (Level::Warn, format!("bus: twice too much is unanswered ({limit}): {who}"))
-            }
-        };
-        cx.output.log(level, line);
-    }
-
-    /// While the core holds more than it may, though what its clients take has been sent: the open client that holds most is closed. Where those that are closing hold
-    /// too much by themselves, the largest of them is given up. It is done at once, so that no more than one message is
-    /// ever held too many.
-    pub fn cut_holders(&mut self) {
-        while let Some(slot) = self.holder_to_cut() {
-            self.context.hit(Limit::core_bytes_max);
-            self.with(slot, |client, cx| client.cut(cx));
-        }
-    }
-
-    fn holder_to_cut(&self) -> Option<SlotIndex> {
-        let (cx, bytes_max) = (&self.context, self.context.limits.core_bytes_max);
-        let clients = || self.slots.iter().filter_map(|slot| slot.client.as_deref());
-        let is_closing = |c: &&Client| matches!(c.stage, Stage::Closing(_));
-        // Where nobody holds much, everybody is asked.
-        let largest = if cx.core_bytes.saturating_sub(cx.holders.others_bytes()) > bytes_max {
-            let smaller = || clients().filter(|c| matches!(c.stage, Stage::Open)).max_by_key(|c| c.bytes());
-            cx.holders.largest_open().and_then(|slot| self.client(slot)).or_else(smaller)
-        } else if cx.core_bytes > bytes_max {
-            let smaller = || clients().filter(is_closing).max_by_key(|c| c.bytes());
-            cx.holders.others().filter_map(|slot| self.client(slot)).find(is_closing).or_else(smaller)
-        } else {
-            None
-        };
-        largest.map(|c| c.slot)
-    }
-
     /// The limits were read again.
     pub fn set_limits(&mut self, limits: Rc<Limits>) {
         self.context.limits = limits;
@@ -483,7 +413,11 @@ impl Clients {
     }
 
     /// Lets `decide` decide about a client, then draws the conclusions that every decision has.
-    fn with<T>(&mut self, slot: SlotIndex, decide: impl FnOnce(&mut Client, &mut Context) -> T) -> Option<T> {
+    pub(super) fn with<T>(
+        &mut self,
+        slot: SlotIndex,
+        decide: impl FnOnce(&mut Client, &mut Context) -> T,
+    ) -> Option<T> {
         let client = self.slots[slot as usize].client.as_mut()?;
         let decided = decide(client, &mut self.context);
         self.settle(slot);
@@ -525,7 +459,7 @@ impl Clients {
         self.looks_at_paused |= client.paused && cx.is_core_full();
         self.looks_at_paused_for_bus |= client.paused && !client.may_give(cx);
         client.book.rest(&mut cx.spare);
-        count(client, cx);
+        gauges::count(client, cx);
         self.due_ms[slot as usize] = client.due_ms(cx);
     }
 }
@@ -535,50 +469,4 @@ pub(super) fn slot_of(thread: &memmem::Finder<'_>, text: &[u8]) -> Option<SlotIn
     let head = &text[..text.len().min(HEAD_BYTES)];
     let digits = head[thread.find(head)? + thread.needle().len()..].iter().take_while(|byte| byte.is_ascii_digit());
     Some(digits.fold(0, |slot: SlotIndex, digit| slot.wrapping_mul(10).wrapping_add(SlotIndex::from(digit - b'0'))))
-}
-
-/// Moves the gauges from what was counted for the client to what it is now.
-fn count(client: &mut Client, cx: &mut Context) {
-    let bytes = client.bytes();
-    cx.core_bytes = cx.core_bytes + bytes as u64 - client.counted_bytes as u64;
-    let class = client.class();
-    let was = Holding { open: client.class.is_some(), bytes: client.counted_bytes };
-    cx.holders.changed(client.slot, was, Holding { open: class.is_some(), bytes });
-    client.counted_bytes = bytes;
-    let handshaking = matches!(client.stage, Stage::Handshake(_));
-    let books = (client.book.pending() as u32, client.book.sessions() as u32);
-    let counts = cx.counts();
-    counters::set(&counts.core_bytes, cx.core_bytes);
-    cx.publish_outstanding();
-    if class != client.class {
-        client.times.sending_since_ms = match class {
-            Some(Class::Sending) => cx.now_ms,
-            // One that closes meanwhile is still waited for.
-            None => client.times.sending_since_ms,
-            Some(_) => 0,
-        };
-        for (class, step) in [(client.class, u64::MAX), (class, 1)] {
-            let Some(class) = class else { continue };
-            counters::add(&counts.open, step);
-            counters::add(
-                match class {
-                    Class::Sending => &counts.sending,
-                    Class::Waiting => &counts.waiting_for_replies,
-                    Class::Session => &counts.in_stateful_session,
-                    Class::Idle => &counts.idle,
-                },
-                step,
-            );
-        }
-        client.class = class;
-    }
-    if handshaking != client.counted_handshaking {
-        counters::add(&counts.handshaking, if handshaking { 1 } else { u64::MAX });
-        client.counted_handshaking = handshaking;
-    }
-    if books != client.counted_books {
-        counters::add(&counts.pending, u64::from(books.0).wrapping_sub(client.counted_books.0.into()));
-        counters::add(&counts.sessions, u64::from(books.1).wrapping_sub(client.counted_books.1.into()));
-        client.counted_books = books;
-    }
 }

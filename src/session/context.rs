@@ -1,10 +1,9 @@
 //! What all clients of a core share: the limits, the names, the state of the bus, the output, the counters.
 
-use std::hash::BuildHasher as _;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::FxHashMap;
 
 use super::holders::Holders;
 use super::limits::{Limits, Names};
@@ -62,7 +61,7 @@ impl Context {
             now_ms: 0,
             limits,
             accepting: vec![true; names.domains.len()],
-            outstanding: Outstanding::new(FxBuildHasher.hash_one(&names.address)),
+            outstanding: Outstanding::default(),
             names,
             bus_ever_up: false,
             output: Output::default(),

@@ -12,7 +12,8 @@
 //! - [`book`]: the conversations of one client: each is a [`conversation`], with its [`pendings`]; what waits stands with its
 //!   thread in [`threads`]
 //! - [`context`]: what all clients of a core share
-//! - `holders`: who holds most of the core's bytes
+//! - [`excess`](clients): what is done where too much is held; `holders`: who holds most of the core's bytes
+//! - [`gauges`](client): what `/status` and `/metrics` say of clients
 //! - [`outstanding`]: what the bus has and nobody has answered; `orphans`: that of it for which no client waits
 //! - [`addresses`]: where clients come from; [`rate`]: token buckets
 //! - [`outbound`]: frames that the kernel has not taken
@@ -33,7 +34,9 @@ mod closing;
 pub mod context;
 pub mod conversation;
 mod conversations;
+mod excess;
 mod failing;
+mod gauges;
 mod holders;
 pub mod limits;
 mod orphans;

@@ -44,7 +44,7 @@ pub(super) enum Room {
 }
 
 /// That of a core.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outstanding {
     /// All of it, orphans included.
     total: Unanswered,
@@ -56,16 +56,6 @@ pub struct Outstanding {
 }
 
 impl Outstanding {
-    /// Nothing yet. `secret`: a number that clients cannot know.
-    pub fn new(secret: u64) -> Self {
-        Self {
-            total: Unanswered::default(),
-            orphans: Orphans::default(),
-            freed: false,
-            addresses: Addresses::new(secret),
-        }
-    }
-
     /// All that nobody has answered.
     pub fn total(&self) -> Unanswered {
         self.total

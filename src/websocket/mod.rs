@@ -18,7 +18,7 @@
 pub mod decoder;
 pub mod frame;
 pub mod handshake;
-mod net;
+pub mod net;
 mod origin;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Networks that are trusted to speak for a client, and the client's address as they tell it.
+//! Networks that are trusted to speak for a client, the client's address as they tell it, and whom an address stands for.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// A network in CIDR notation, `127.0.0.0/8`, or a single address, `::1`. IPv4-mapped IPv6 (`::ffff:a.b.c.d`) counts as
@@ -53,6 +53,18 @@ impl FromStr for Net {
             }
         }
         Ok(Net { address, prefix_bits })
+    }
+}
+
+/// The bits of an IPv6 address that name its network: one host may have all of the others.
+const NETWORK_BITS: u128 = !0 << 64;
+
+/// Whom an address stands for, where something is counted against it: an IPv4 address for itself, also one that is mapped,
+/// an IPv6 address for its /64.
+pub fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK_BITS).into(),
+        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -142,3 +142,15 @@ fn addresses_are_forgotten_when_they_say_nothing_any_more() {
     world.pass(2_100);
     assert_eq!(world.counts().addresses.load(Relaxed), 0);
 }
+
+#[test]
+fn what_a_dual_stack_listener_tells_of_ipv4_clients_is_their_own_address() {
+    let mut world = World::with(|limits| limits.address_messages = Rate::per_second(5));
+    let count = |world: &mut World, peer: &str| {
+        let slot = world.client_from(peer);
+        (0..12).for_each(|trace| ask(world, slot, trace));
+        world.pushed().len()
+    };
+    assert_eq!(["::ffff:192.0.2.7", "::ffff:192.0.2.8"].map(|peer| count(&mut world, peer)), [10, 10]);
+    assert_eq!(count(&mut world, "192.0.2.7"), 0, "it has spent its allowance by the other spelling");
+}

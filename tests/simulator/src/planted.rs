@@ -86,7 +86,7 @@ planted! {
     "crossed-counted-twice": "a request that crossed our Close is counted twice",
         "src/session/closing.rs", "counters::add(&cx.counts().crossed_close, 1);" => "counters::add(&cx.counts().crossed_close, 2);";
     "cuts-smallest": "over core_bytes_max the smallest holder is closed",
-        "src/session/clients.rs", "Stage::Open)).max_by_key(|c| c.bytes())" => "Stage::Open)).min_by_key(|c| c.bytes())";
+        "src/session/excess.rs", "Stage::Open)).max_by_key(|c| c.bytes())" => "Stage::Open)).min_by_key(|c| c.bytes())";
     "cuts-smallest-listed": "over core_bytes_max the smallest of those who hold much is closed",
         "src/session/holders.rs", "self.open.last()" => "self.open.first()";
     "taken-when-full": "messages are taken from the bus though the core is full",
@@ -178,7 +178,7 @@ planted! {
     "proxy-limited": "behind a proxy that names nobody all share one rate",
         "src/session/addresses.rs", "entry.is_proxy || entry.messages.take(messages, now_ms)" => "entry.messages.take(messages, now_ms)";
     "v6-each-alone": "each of the 2^64 addresses of an IPv6 site has a rate of its own",
-        "src/session/addresses.rs", "v6.to_bits() & V6_PREFIX" => "v6.to_bits()";
+        "src/websocket/net.rs", "address.to_bits() & NETWORK_BITS" => "address.to_bits()";
     "address-anew": "who leaves and comes again has a fresh allowance",
         "src/session/addresses.rs", "entry.clients -= 1;" => "entry.clients -= 1;\n        entry.messages = Bucket::default();";
     "orphans-not-counted": "issue 12, 2: what clients that left have on the bus counts against nobody",
