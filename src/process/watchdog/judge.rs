@@ -134,7 +134,7 @@ pub enum Verdict {
     Turns(Was),
     /// It has not turned, and cannot be blamed for it yet. What it was so far.
     Still(Was),
-    /// It was given [`STANDSTILL_MAX`] and has not turned.
+    /// It was given [`STANDSTILL_MAX`] and has not turned. What it was in that time: it ran or slept.
     Failed(Was),
 }
 
@@ -180,7 +180,12 @@ impl Judge {
         };
         let slept = if is_confirmed { std::mem::take(&mut self.unconfirmed) } else { Duration::ZERO };
         self.given += (spent.of(Was::Running) + slept).min(VOUCHED_MAX);
-        if self.given >= STANDSTILL_MAX { Verdict::Failed(was) } else { Verdict::Still(was) }
+        if self.given < STANDSTILL_MAX {
+            return Verdict::Still(was);
+        }
+        // What it was of the time that is held against it: others may have had its CPU for longer.
+        let ran = self.spent.of(Was::Running) >= self.spent.of(Was::Asleep);
+        Verdict::Failed(if ran { Was::Running } else { Was::Asleep })
     }
 }
 

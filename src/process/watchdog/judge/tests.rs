@@ -61,7 +61,7 @@ fn a_core_that_spins_for_a_tenth_of_its_cpu_fails_after_ten_times_as_long() {
         seen.queued_ms += LOOK_MS * 9 / 10;
     };
     assert_eq!(seen.pass(99, State::Runnable, spin), Verdict::Still(Was::Runnable));
-    assert_eq!(seen.pass(1, State::Runnable, spin), Verdict::Failed(Was::Runnable));
+    assert_eq!(seen.pass(1, State::Runnable, spin), Verdict::Failed(Was::Running));
 }
 
 #[test]
