@@ -1,4 +1,4 @@
-//! What an attacker costs the others: eight neighbours ask for 50 sums a second, in windows that are quiet and attacked in turn, and their
+//! What an attacker costs the others: eight neighbours ask for 50 sums a second each, in windows that are quiet and attacked in turn, and their
 //! latency is compared. For each attack a fresh Redis under the stock ACL, `evergate demo-services` and a fresh gateway.
 //!
 //! `cargo bench --bench attacks -- [OPTIONS]`
@@ -14,7 +14,8 @@
 //!
 //! `EVERGATE_BIN` is another gateway's binary; Redis' services are always this commit's. The gateway runs on CPU 0; Redis, services and
 //! neighbours on CPU 1, and there the attackers, too, under `SCHED_IDLE`: they have what the others leave. The column `bus` is the latency of a
-//! call that goes past the gateway, straight over Redis: what it rises to is the bus' own share. Exit code 1 where a gateway died.
+//! call that goes past the gateway, straight over Redis: what it rises to is the bus' own share, or, where the attack gives the bus
+//! nothing, the test bed's (verdict `bed`). Exit code 1 where a gateway died.
 
 #[path = "attacks/attack.rs"]
 mod attack;

@@ -27,6 +27,11 @@ impl Attack {
         self.line == 7
     }
 
+    /// Whether the bus has work of it.
+    pub fn is_on_bus(&self) -> bool {
+        matches!(self.line, 2 | 4 | 5) || self.name == "relayed"
+    }
+
     /// Whether memory counts: it is compared with what the options allow, during and long after.
     pub fn is_on_memory(&self) -> bool {
         self.line == 5

@@ -12,7 +12,7 @@ use super::process::http;
 use super::site::{DOMAIN, ROUTER};
 
 /// Between two probes.
-const PERIOD: Duration = Duration::from_millis(100);
+const PERIOD: Duration = Duration::from_millis(20);
 /// How long Redis and the service may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -166,7 +166,7 @@ impl Cast {
         let recent: Vec<&Sample> =
             samples.iter().rev().take(2_000).filter(|it| window.contains(&it.due.elapsed())).collect();
         let quick = recent.iter().filter(|sample| sample.took < CALM).count();
-        recent.len() >= 49 && recent.iter().all(|sample| sample.is_good) && quick * 10 >= recent.len() * 9
+        recent.len() >= 350 && recent.iter().all(|sample| sample.is_good) && quick * 10 >= recent.len() * 9
     }
 }
 
