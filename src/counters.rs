@@ -130,7 +130,7 @@ limits! {
     message_bytes_max, bus_message_bytes_max, json_depth_max, keys_per_object_max, messages_per_envelope_max, parallel_max,
     backlog_max, sessions_max, outbound_bytes_max, core_bytes_max, garbage_max, bus_lost_reply_seconds,
     client_messages_per_second_max, address_messages_per_second_max, address_connects_per_second_max, addresses_max,
-    address_orphans_max, bus_unanswered_max, bus_unanswered_bytes_max,
+    address_orphans_max, bus_unanswered_max, bus_unanswered_bytes_max, router_queue_max,
 }
 
 /// The state of one bus link pair, as `/status` prints it.

@@ -16,6 +16,8 @@ use crate::core::Core;
 use crate::core::notify::Notify;
 use crate::core::stream::Stream;
 use crate::counters;
+use crate::session::router_list::RouterNews;
+use smallvec::SmallVec;
 
 /// How long after a batch the end of the connection is waited for, ms.
 pub(super) const QUIET_MS: u64 = 40;
@@ -68,6 +70,7 @@ pub(super) async fn push(core: &Rc<Core>, domain: usize, greeted: Greeted) -> io
     link.acks.stream.replace(Some(Rc::clone(&stream)));
     link.acks.wrote_ms.set(core.now_ms());
     link.acks.listening.set(false);
+    link.heard_of_router(core, &[RouterNews::Lost]);
     // Redis has answered a greeting.
     link.silence.borrow_mut().answered(core.now_ms(), true);
     let broken: Rc<RefCell<Option<io::Error>>> = Rc::default();
@@ -109,6 +112,9 @@ pub(super) async fn push(core: &Rc<Core>, domain: usize, greeted: Greeted) -> io
         batch = if written.capacity() > BATCH_BYTES_KEPT { Vec::new() } else { written };
         link.outbox.borrow_mut().written();
         link.acks.wrote_ms.set(core.now_ms());
+        if link.outbox.borrow().is_asking() {
+            link.acks.listen();
+        }
     }
     stream.shutdown(Shutdown::Both);
     link.acks.listen();
@@ -130,6 +136,9 @@ async fn listen(core: &Rc<Core>, domain: usize, stream: &Stream) -> io::Error {
         acks.listening.set(false);
         if let Err(error) = read {
             return error;
+        }
+        if core.links[domain].outbox.borrow().is_asking() {
+            acks.listen();
         }
     }
 }
@@ -161,19 +170,29 @@ fn catch_up(core: &Rc<Core>, domain: usize, stream: &Stream) -> io::Result<()> {
 /// Takes the confirmations that are complete; tells the clients of refused pushes.
 fn confirm(core: &Rc<Core>, domain: usize, input: &mut Input) -> io::Result<()> {
     let mut refused = Vec::new();
+    let mut news = SmallVec::<[RouterNews; 8]>::new();
     let mut answered = false;
     while let Some(token) = input.next()? {
         answered = true;
         match core.links[domain].outbox.borrow_mut().answer(&token) {
-            Some(Answer::Done) => {
+            Some(Answer::Done(list, messages, length)) => {
+                if core.is_router_list(&list) {
+                    news.push(RouterNews::Took { messages, length });
+                }
                 if core.links[domain].refusals.borrow_mut().taken() {
                     tracing::info!("bus: {} takes pushes again", core.domain_name(domain));
                     core.publish_link(domain);
                 }
             }
-            Some(Answer::Deleted) => {}
+            Some(Answer::Deleted | Answer::Asked(false)) => {}
+            Some(Answer::Asked(true)) => news.push(RouterNews::Empty),
             Some(Answer::NotDeleted(text)) => core.links[domain].refusals.borrow_mut().doubt(&text),
-            Some(Answer::Refused(tickets, text)) => refused.push((tickets, text)),
+            Some(Answer::Refused(list, messages, tickets, text)) => {
+                if core.is_router_list(&list) {
+                    news.push(RouterNews::Refused { messages });
+                }
+                refused.push((tickets, text));
+            }
             None => return Err(io::Error::new(io::ErrorKind::InvalidData, "Redis answered what was not asked")),
         }
     }
@@ -181,6 +200,7 @@ fn confirm(core: &Rc<Core>, domain: usize, input: &mut Input) -> io::Result<()> 
         let is_confirmed = core.links[domain].outbox.borrow().is_confirmed();
         core.links[domain].silence.borrow_mut().answered(core.now_ms(), is_confirmed);
     }
+    core.links[domain].heard_of_router(core, &news);
     for (tickets, text) in refused {
         counters::add(&core.counts().bus_pushes_refused, 1);
         if core.links[domain].refusals.borrow_mut().refused(core.now_ms(), &text) {

@@ -22,6 +22,7 @@ use crate::core::notify::Notify;
 use crate::core::stream::Stream;
 use crate::counters::{self, LinkState};
 use crate::session::clients::{Clients, TOGETHER};
+use crate::session::router_list::RouterNews;
 
 /// The first wait between two attempts to connect, ms; doubles up to `bus_backoff_max_ms`.
 const BACKOFF_MS: u64 = 50;
@@ -76,6 +77,8 @@ pub struct Link {
     restarts: Cell<u32>,
     /// The next batches are the last: the core ends.
     ending: Cell<bool>,
+    /// When Redis was asked about the router's list last, ms.
+    asked_ms: Cell<u64>,
 }
 
 impl Link {
@@ -95,6 +98,7 @@ impl Link {
             redis_id: Cell::new(0),
             restarts: Cell::new(0),
             ending: Cell::new(false),
+            asked_ms: Cell::new(0),
         }
     }
 
@@ -103,6 +107,21 @@ impl Link {
         self.outbox.borrow_mut().push(push);
         self.start(core);
         self.wake.notify();
+    }
+
+    /// Redis has told something of the router's list, which is on the primary domain.
+    pub(super) fn heard_of_router(&self, core: &Rc<Core>, news: &[RouterNews]) {
+        if self.domain == 0 && !news.is_empty() {
+            core.clients(|clients| clients.heard_of_router(news));
+        }
+    }
+
+    /// Somebody would like to know whether the router has taken what is in its list: Redis is asked, once a millisecond at most.
+    pub fn ask_about_router(&self, core: &Core) {
+        if self.asked_ms.replace(core.now_ms()) < core.now_ms() && !self.outbox.borrow().is_asking() {
+            self.outbox.borrow_mut().ask(Rc::clone(&core.names.router));
+            self.wake.notify();
+        }
     }
 
     /// Starts the tasks of the links, once.
@@ -284,6 +303,7 @@ async fn connect(core: &Rc<Core>, domain: usize, half: Half, is_up: bool) -> Opt
         set_state(core, domain, half, LinkState::Away);
         if half == Half::Push {
             let unsent = link.outbox.borrow_mut().take_unsent();
+            link.heard_of_router(core, &[RouterNews::Lost]);
             let text = core.names.away(domain);
             core.clients(|clients| unsent.into_iter().for_each(|ticket| clients.push_failed(ticket, &text)));
         }
@@ -326,6 +346,7 @@ async fn push_loop(core: Rc<Core>, domain: usize) {
         let link = &core.links[domain];
         link.push.set(LinkState::Connecting);
         let unconfirmed = link.outbox.borrow_mut().take_unconfirmed();
+        link.heard_of_router(&core, &[RouterNews::Lost]);
         if link.ending.get() {
             return;
         }

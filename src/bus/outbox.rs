@@ -36,8 +36,10 @@ pub struct Push {
 /// A command that was written and whose reply has not been read.
 #[derive(Debug)]
 enum Sent {
-    /// One RPUSH with the tickets of its messages.
-    Push(Vec<Ticket>),
+    /// One RPUSH: its list, how many messages, and their tickets.
+    Push(Rc<str>, u64, Vec<Ticket>),
+    /// An LPOP that takes nothing.
+    Ask,
     /// A DEL; its reply matters to nobody who waits.
     Delete,
 }
@@ -45,14 +47,16 @@ enum Sent {
 /// What a reply on the sending link meant.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Redis has the messages.
-    Done,
+    /// Redis has so many messages more in a list, which has that length now.
+    Done(Rc<str>, u64, u64),
+    /// Whether the list that was asked about is empty.
+    Asked(bool),
     /// Redis deleted the key.
     Deleted,
     /// Redis refused to delete the key, in its own words.
     NotDeleted(String),
-    /// Redis refused these messages, in its own words.
-    Refused(Vec<Ticket>, String),
+    /// Redis refused these messages for a list, in its own words.
+    Refused(Rc<str>, u64, Vec<Ticket>, String),
 }
 
 /// The sending half of one connection.
@@ -66,6 +70,10 @@ pub struct Outbox {
     writing_bytes: usize,
     /// Keys to delete with the next batch.
     deletes: Vec<Rc<str>>,
+    /// A list to ask about with the next batch.
+    ask: Option<Rc<str>>,
+    /// One was asked about, and Redis has not answered.
+    is_asking: bool,
     /// Written, not answered, in order.
     sent: VecDeque<Sent>,
     /// The buffers of messages that were written, for whoever wants them.
@@ -99,6 +107,18 @@ impl Outbox {
         self.deletes.push(key);
     }
 
+    /// Asks, behind the next batch, whether a list is empty, unless that is asked already.
+    pub fn ask(&mut self, key: Rc<str>) {
+        if !self.is_asking {
+            self.ask = Some(key);
+        }
+    }
+
+    /// Whether a list was asked about, and Redis has not answered.
+    pub fn is_asking(&self) -> bool {
+        self.is_asking
+    }
+
     /// Messages that wait to be written.
     pub fn len(&self) -> usize {
         self.waiting.len()
@@ -106,7 +126,7 @@ impl Outbox {
 
     /// True when nothing waits to be written.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.deletes.is_empty()
+        self.waiting.is_empty() && self.deletes.is_empty() && self.ask.is_none()
     }
 
     /// True when everything written has been answered.
@@ -154,12 +174,13 @@ impl Outbox {
             resp::write_array(out, 2 + batch.len());
             resp::write_bulk(out, b"RPUSH");
             resp::write_bulk(out, self.waiting[batch[0]].key.as_bytes());
+            let (key, messages) = (Rc::clone(&self.waiting[batch[0]].key), batch.len() as u64);
             let mut tickets = self.spare.pop().unwrap_or_default();
             for index in batch.drain(..) {
                 resp::write_bulk(out, &self.waiting[index].message);
                 tickets.extend(self.waiting[index].ticket);
             }
-            self.sent.push_back(Sent::Push(tickets));
+            self.sent.push_back(Sent::Push(key, messages, tickets));
         }
         batches.truncate(SPARE_MAX);
         self.batches = batches;
@@ -169,6 +190,13 @@ impl Outbox {
                 resp::write_command(out, &[b"DEL", key.as_bytes()]);
                 self.sent.push_back(Sent::Delete);
             }
+        }
+        if let Some(key) = self.ask.take() {
+            // Takes nothing, and is told apart by Redis from 7.0 on: nil without a list, an empty array where there is one.
+            resp::write_command(out, &[b"LPOP", key.as_bytes(), b"0"]);
+            self.sent.push_back(Sent::Ask);
+            self.is_asking = true;
+            commands += 1;
         }
         self.keys.clear();
         if self.keys.capacity() > KEYS_MAX {
@@ -204,17 +232,22 @@ impl Outbox {
     pub fn answer(&mut self, token: &Token<'_>) -> Option<Answer> {
         let sent = self.sent.pop_front()?;
         match (token, sent) {
-            (Token::Integer(_), Sent::Push(mut tickets)) => {
+            (Token::Integer(length), Sent::Push(key, messages, mut tickets)) => {
                 tickets.clear();
                 if self.spare.len() < SPARE_MAX && tickets.capacity() <= SPARE_TICKETS_MAX {
                     self.spare.push(tickets);
                 }
-                Some(Answer::Done)
+                Some(Answer::Done(key, messages, u64::try_from(*length).unwrap_or(0)))
             }
             (Token::Integer(_), Sent::Delete) => Some(Answer::Deleted),
             (Token::Error(text), Sent::Delete) => Some(Answer::NotDeleted(String::from_utf8_lossy(text).into_owned())),
-            (Token::Error(text), Sent::Push(tickets)) => {
-                Some(Answer::Refused(tickets, String::from_utf8_lossy(text).into_owned()))
+            (Token::Error(text), Sent::Push(key, messages, tickets)) => {
+                Some(Answer::Refused(key, messages, tickets, String::from_utf8_lossy(text).into_owned()))
+            }
+            // An older Redis says nil, or refuses the count: nobody waits for what is not known.
+            (Token::Nil | Token::Error(_) | Token::Array(0), Sent::Ask) => {
+                self.is_asking = false;
+                Some(Answer::Asked(*token != Token::Array(0)))
             }
             (_, sent) => {
                 self.sent.push_front(sent);
@@ -225,11 +258,12 @@ impl Outbox {
 
     /// The link broke: the tickets of what was written and not confirmed.
     pub fn take_unconfirmed(&mut self) -> Vec<Ticket> {
+        self.is_asking = false;
         self.sent
             .drain(..)
             .flat_map(|sent| match sent {
-                Sent::Push(tickets) => tickets,
-                Sent::Delete => Vec::new(),
+                Sent::Push(.., tickets) => tickets,
+                Sent::Delete | Sent::Ask => Vec::new(),
             })
             .collect()
     }
@@ -237,6 +271,7 @@ impl Outbox {
     /// The bus is away: the tickets of what was never written.
     pub fn take_unsent(&mut self) -> Vec<Ticket> {
         self.deletes.clear();
+        self.ask = None;
         self.waiting_bytes = 0;
         self.waiting.drain(..).filter_map(|push| push.ticket).collect()
     }

@@ -170,6 +170,9 @@ impl Core {
             output.clear();
             self.spare_output.replace(output);
         }
+        if clients.asks_about_router() {
+            self.links[0].ask_about_router(self);
+        }
         decided
     }
 
@@ -285,6 +288,11 @@ impl Core {
     /// What all threads can see.
     pub fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// Whether a list is the router's.
+    pub fn is_router_list(&self, key: &Rc<str>) -> bool {
+        Rc::ptr_eq(key, &self.names.router)
     }
 
     /// The name of a bus domain.

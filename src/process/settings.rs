@@ -137,6 +137,7 @@ impl Settings {
             addresses_max: config.addresses_max,
             address_orphans_max: config.address_orphans_max,
             bus_unanswered_max: config.bus_unanswered_max,
+            router_queue_max: config.router_queue_max,
             bus_unanswered_bytes_max: config.bus_unanswered_bytes_max as u64,
             ingress: serde_json::to_vec(&config.ingress).unwrap_or_default(),
             allow_router_calls: config.allow_router_calls,

@@ -34,6 +34,8 @@ struct Entry {
     unanswered: u32,
     /// Those of clients that left, or that were given up.
     orphans: u32,
+    /// The number of its last message in the router's list.
+    router_number: u64,
     messages: Bucket,
     connects: Bucket,
 }
@@ -91,6 +93,7 @@ impl Addresses {
             clients: 0,
             unanswered: 0,
             orphans: 0,
+            router_number: 0,
             messages: Bucket::default(),
             connects: Bucket::default(),
         };
@@ -130,6 +133,16 @@ impl Addresses {
     /// Those of them that no client waits for any more.
     pub fn orphans(&self, place: Place) -> u32 {
         self.entries[place.0 as usize].orphans
+    }
+
+    /// The number of its last message in the router's list.
+    pub(super) fn router_number(&self, place: Place) -> u64 {
+        self.entries[place.0 as usize].router_number
+    }
+
+    /// Its last message in the router's list has that number.
+    pub(super) fn set_router_number(&mut self, place: Place, number: u64) {
+        self.entry(place).router_number = number;
     }
 
     /// The bus has so much more of this address.

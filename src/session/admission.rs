@@ -5,6 +5,7 @@ use super::book::Book;
 use super::client::Client;
 use super::context::Context;
 use super::outstanding::{Room, Unanswered};
+use super::router_list::LARGE_BYTES;
 use crate::counters::Limit;
 use crate::opensrf::envelope::{Envelope, Kind, Trace};
 
@@ -37,16 +38,45 @@ impl Client {
         true
     }
 
-    /// Whether more of this client's may go to the bus: as long as that has room, and beyond that while nothing of its
-    /// address waits there for an answer. Behind a proxy that names nobody each client counts for itself.
+    /// Whether more of this client's may go to the bus.
     pub(super) fn may_give(&self, cx: &Context) -> bool {
-        let outstanding = &cx.outstanding;
-        match outstanding.room(&cx.limits) {
-            Room::All => true,
-            Room::Newcomers if outstanding.addresses.is_proxy(self.place) => self.book.unanswered() == 0,
-            Room::Newcomers => outstanding.addresses.unanswered(self.place) == 0,
-            Room::Nobody => false,
+        self.kept_by(cx).is_none()
+    }
+
+    /// Which limit keeps it from giving more to the bus. As long as that has room, none does, and beyond that none while nothing of
+    /// its address waits there for an answer. While the router's list is long, one that has something there waits. Behind a proxy
+    /// that names nobody each client counts for itself.
+    pub(super) fn kept_by(&self, cx: &Context) -> Option<Limit> {
+        let (outstanding, max) = (&cx.outstanding, cx.limits.router_queue_max);
+        let room = outstanding.room(&cx.limits);
+        let is_long = max > 0 && cx.router.len() >= max;
+        if room == Room::All && !is_long {
+            return None;
         }
+        let addresses = &outstanding.addresses;
+        let (unanswered, number) = if addresses.is_proxy(self.place) {
+            (self.book.unanswered(), self.book.router_number())
+        } else {
+            (addresses.unanswered(self.place), addresses.router_number(self.place))
+        };
+        if room == Room::Nobody || (room == Room::Newcomers && unanswered > 0) {
+            return Some(outstanding.limit(&cx.limits));
+        }
+        // What was answered has left the list, and all before it.
+        (is_long && unanswered > 0 && cx.router.has(number)).then_some(Limit::router_queue_max)
+    }
+
+    /// Which limit keeps it from giving a message of so many bytes to the bus.
+    pub(super) fn kept_with(&self, cx: &Context, bytes: usize) -> Option<Limit> {
+        let waits_behind_large = || cx.limits.router_queue_max > 0 && bytes >= LARGE_BYTES && cx.router.has_large();
+        self.kept_by(cx).or_else(|| waits_behind_large().then_some(Limit::router_queue_max))
+    }
+
+    /// A message of so many bytes was put into the router's list.
+    pub(super) fn gave_to_router(&mut self, cx: &mut Context, bytes: usize) {
+        let number = cx.router.gave(bytes);
+        self.book.set_router_number(number);
+        cx.outstanding.addresses.set_router_number(self.place, number);
     }
 
     /// Whether the bus holds too much of its address that no client waits for.

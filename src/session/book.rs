@@ -41,6 +41,8 @@ pub(super) struct Open {
     sessions: usize,
     /// Envelopes about which nothing has come, over all conversations.
     unanswered: u32,
+    /// The number of the last one in the router's list, while anything is unanswered.
+    router_number: u64,
 }
 
 impl Book {
@@ -80,6 +82,18 @@ impl Book {
     /// Envelopes relayed about which nothing has come.
     pub fn unanswered(&self) -> u32 {
         self.open.as_deref().map_or(0, |open| open.unanswered)
+    }
+
+    /// The number of its last envelope in the router's list; means nothing where all is answered.
+    pub(super) fn router_number(&self) -> u64 {
+        self.open.as_deref().map_or(0, |open| open.router_number)
+    }
+
+    /// Its last envelope in the router's list has that number.
+    pub(super) fn set_router_number(&mut self, number: u64) {
+        if let Some(open) = &mut self.open {
+            open.router_number = number;
+        }
     }
 
     /// Envelopes that wait.

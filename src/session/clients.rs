@@ -13,6 +13,8 @@ use super::gauges;
 use super::limits::Limits;
 use super::output::{Level, Output, SlotIndex};
 use super::outstanding::Room;
+use super::router_list::RouterNews;
+use super::turns::Turns;
 use crate::bus::outbox::Ticket;
 use crate::counters::{self, Limit, Oldest};
 use crate::drain::{Drain, DrainOptions};
@@ -48,6 +50,8 @@ pub struct Clients {
     looks_at_paused: bool,
     /// Some of them wait for room on the bus: they are looked at when that has less.
     looks_at_paused_for_bus: bool,
+    /// Who waits for the router.
+    pub(super) turns: Turns,
     /// When the last tick was, ms; 0 = none yet.
     ticked_ms: u64,
     /// For whom the bus had room at the last tick.
@@ -70,6 +74,7 @@ impl Clients {
             paused: BTreeSet::new(),
             looks_at_paused: false,
             looks_at_paused_for_bus: false,
+            turns: Turns::default(),
             ticked_ms: 0,
             room: Room::All,
             thread_key: memmem::Finder::new(br#""thread":""#),
@@ -175,8 +180,9 @@ impl Clients {
             if self.context.is_core_full() {
                 self.context.hit(Limit::core_bytes_max);
             }
-            if !client.may_give(&self.context) {
-                self.context.hit(self.context.outstanding.limit(&self.context.limits));
+            // What waits for the router is counted by the message.
+            if let Some(limit) = client.kept_by(&self.context).filter(|limit| *limit != Limit::router_queue_max) {
+                self.context.hit(limit);
             }
             self.paused.insert(slot);
             self.settle(slot);
@@ -303,6 +309,7 @@ impl Clients {
     pub fn bus_emptied(&mut self, domain: usize) {
         self.for_each(|client, cx| client.bus_emptied(cx, domain));
         if domain == 0 {
+            self.context.router.heard(RouterNews::Lost);
             self.context.outstanding.end_all_orphans(self.context.now_ms);
             self.context.publish_outstanding();
         }
@@ -457,7 +464,11 @@ impl Clients {
         // Of one that goes on waiting, nothing but the core's bytes or room on the bus can be missing without an event of
         // its own.
         self.looks_at_paused |= client.paused && cx.is_core_full();
-        self.looks_at_paused_for_bus |= client.paused && !client.may_give(cx);
+        let kept = if client.paused { client.kept_by(cx) } else { None };
+        self.looks_at_paused_for_bus |= kept.is_some();
+        if client.waits_for_bus || kept.is_some() {
+            self.turns.wait(slot);
+        }
         client.book.rest(&mut cx.spare);
         gauges::count(client, cx);
         self.due_ms[slot as usize] = client.due_ms(cx);

@@ -9,6 +9,7 @@ use super::holders::Holders;
 use super::limits::{Limits, Names};
 use super::output::Output;
 use super::outstanding::Outstanding;
+use super::router_list::RouterList;
 use super::spare::Spare;
 use crate::bus::outbox::{Push, Ticket};
 use crate::counters::{self, Counts, Limit};
@@ -37,6 +38,8 @@ pub struct Context {
     pub drain: Option<Drain>,
     /// What the bus has and nobody has answered.
     pub outstanding: Outstanding,
+    /// What waits for the router.
+    pub router: RouterList,
     /// Bytes held for all clients.
     pub core_bytes: u64,
     /// Who holds most of them.
@@ -62,6 +65,7 @@ impl Context {
             limits,
             accepting: vec![true; names.domains.len()],
             outstanding: Outstanding::default(),
+            router: RouterList::default(),
             names,
             bus_ever_up: false,
             output: Output::default(),

@@ -63,6 +63,8 @@ pub struct Limits {
     pub bus_unanswered_max: usize,
     /// Their bytes.
     pub bus_unanswered_bytes_max: u64,
+    /// Messages in the router's list from which on only those may send who have none there; 0 = no limit.
+    pub router_queue_max: u64,
     /// `ingress`, as quoted JSON.
     pub ingress: Vec<u8>,
     /// Whether the service `router` may be called.
@@ -115,6 +117,7 @@ impl Default for Limits {
             address_orphans_max: 10_000,
             bus_unanswered_max: 50_000,
             bus_unanswered_bytes_max: 256 << 20,
+            router_queue_max: 64,
             ingress: b"\"ws-translator-v2\"".to_vec(),
             allow_router_calls: false,
             log_protect: Vec::new(),

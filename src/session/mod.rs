@@ -15,6 +15,7 @@
 //! - [`excess`](clients): what is done where too much is held; `holders`: who holds most of the core's bytes
 //! - [`gauges`](client): what `/status` and `/metrics` say of clients
 //! - [`outstanding`]: what the bus has and nobody has answered; `orphans`: that of it for which no client waits
+//! - [`router_list`]: how long calls wait for the router; [`turns`](clients): who may send more when it has taken some
 //! - [`addresses`]: where clients come from; [`rate`]: token buckets
 //! - [`outbound`]: frames that the kernel has not taken
 //! - [`spare`]: memory for the next request
@@ -47,8 +48,10 @@ pub mod pendings;
 pub mod rate;
 mod relay;
 mod reply;
+pub mod router_list;
 pub mod spare;
 #[cfg(test)]
 mod tests;
 pub mod threads;
 mod timers;
+mod turns;

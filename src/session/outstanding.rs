@@ -66,6 +66,11 @@ impl Outstanding {
         std::mem::take(&mut self.freed)
     }
 
+    /// There may be room again.
+    pub(super) fn set_freed(&mut self) {
+        self.freed = true;
+    }
+
     /// Messages of it that no client waits for.
     pub fn orphans(&self) -> u64 {
         self.orphans.messages()

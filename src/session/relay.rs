@@ -81,7 +81,7 @@ impl Client {
             return;
         }
         let counted = envelope.messages.iter().filter(|message| message.kind != Kind::Disconnect).count();
-        if self.must_wait(cx, &envelope.thread, counted) {
+        if self.must_wait(cx, &envelope.thread, counted, text.len()) {
             self.garbage = 0;
             let kept = Kept { text: text.to_vec(), judged: judged.unwrap_or_default() };
             self.book.wait(&mut cx.spare, &envelope.thread, kept, counted);
@@ -90,11 +90,11 @@ impl Client {
                 cx.hit(Limit::backlog_max);
             }
         } else {
-            self.relay(cx, envelope);
+            self.relay(cx, envelope, text.len());
         }
     }
 
-    fn must_wait(&mut self, cx: &Context, thread: &str, counted: usize) -> bool {
+    fn must_wait(&mut self, cx: &Context, thread: &str, counted: usize, bytes: usize) -> bool {
         if self.book.must_wait(thread) {
             return true;
         }
@@ -105,14 +105,24 @@ impl Client {
         if full {
             cx.hit(Limit::parallel_max);
         }
-        let may_give = self.may_give(cx);
-        self.waits_for_bus |= !may_give;
-        full || !may_give || self.book.is_request_ready()
+        let kept = self.kept_with(cx, bytes);
+        if kept == Some(Limit::router_queue_max) {
+            cx.hit(Limit::router_queue_max);
+        }
+        self.waits_for_bus |= kept.is_some();
+        full || kept.is_some() || self.book.is_request_ready()
     }
 
     /// Whether `counted` more would be too many in flight. A lone envelope may always go, whatever it holds.
     fn is_parallel_full(&self, cx: &Context, counted: usize) -> bool {
         self.book.pending() > 0 && self.book.pending() + counted > cx.limits.parallel_max
+    }
+
+    /// The bus may have room for what waited for it.
+    pub(super) fn bus_has_room(&mut self, cx: &mut Context) {
+        if self.waits_for_bus {
+            self.relay_backlog(cx);
+        }
     }
 
     /// Relays what waited and need not wait any longer, in order.
@@ -123,7 +133,7 @@ impl Client {
             && let Some(turn) = self.book.next_turn(full)
         {
             // What is not counted, a DISCONNECT, passes what waits for others to end, though never its own thread.
-            let may_give = turn.counted == 0 || self.may_give(cx);
+            let may_give = turn.counted == 0 || self.kept_with(cx, turn.bytes).is_none();
             self.waits_for_bus |= !may_give;
             if !may_give || (turn.counted > 0 && self.is_parallel_full(cx, turn.counted)) {
                 full = true;
@@ -131,13 +141,14 @@ impl Client {
             }
             let Some(kept) = self.book.take_turn(turn) else { return };
             if let Ok(envelope) = cx.read(&kept.text, Some(&kept.judged)) {
-                self.relay(cx, &envelope);
+                self.relay(cx, &envelope, turn.bytes);
             }
             self.book.turn_over(turn);
         }
     }
 
-    fn relay(&mut self, cx: &mut Context, envelope: &Envelope<'_>) {
+    /// `bytes` are those of its text.
+    fn relay(&mut self, cx: &mut Context, envelope: &Envelope<'_>, bytes: usize) {
         // Without a session of ours a DISCONNECT means nothing to anybody (quirk 17).
         let only_disconnects = envelope.messages.iter().all(|message| message.kind == Kind::Disconnect);
         if only_disconnects && self.book.session_of(&envelope.thread).is_none() {
@@ -146,7 +157,7 @@ impl Client {
             return;
         }
         let xid = envelope.xid.as_deref().map_or_else(|| Cow::Owned(cx.make_xid()), Cow::Borrowed);
-        let relayed = self.route(cx, envelope).and_then(|route| self.dispatch(cx, envelope, route, &xid));
+        let relayed = self.route(cx, envelope).and_then(|route| self.dispatch(cx, envelope, route, (&xid, bytes)));
         if let Err(refused) = relayed {
             let traces: Vec<Trace> =
                 envelope.messages.iter().filter(|m| m.kind != Kind::Disconnect).map(|m| m.trace).collect();
@@ -204,7 +215,13 @@ impl Client {
         Ok(route)
     }
 
-    fn dispatch(&mut self, cx: &mut Context, envelope: &Envelope<'_>, route: Route, xid: &[u8]) -> Result<(), Refused> {
+    fn dispatch(
+        &mut self,
+        cx: &mut Context,
+        envelope: &Envelope<'_>,
+        route: Route,
+        (xid, bytes): (&[u8], usize),
+    ) -> Result<(), Refused> {
         let n = route.session.unwrap_or_else(|| {
             self.book.open(&mut cx.spare, &envelope.thread, &envelope.thread_spelled, Rc::clone(&route.to))
         });
@@ -232,6 +249,9 @@ impl Client {
         // Nothing ever comes about a DISCONNECT, and its worker takes it all the same.
         if envelope.messages.iter().any(|message| message.kind != Kind::Disconnect) {
             self.gave(cx, n, message.len());
+        }
+        if Rc::ptr_eq(&route.key, &cx.names.router) {
+            self.gave_to_router(cx, bytes);
         }
         let ticket = Ticket { slot: self.slot, generation: self.generation, n, push };
         cx.push(route.domain, route.key, message, Some(ticket));

@@ -75,6 +75,8 @@ pub(super) struct Turn {
     pub(super) at: At,
     /// REQUESTs and CONNECTs of its first envelope.
     pub(super) counted: usize,
+    /// Bytes of its text.
+    pub(super) bytes: usize,
 }
 
 /// The threads of one client that are not like any other.
@@ -163,8 +165,8 @@ impl Threads {
         let requests = self.requests.peek().filter(|_| !full);
         // The greater is the older one.
         let Reverse((_, at)) = *requests.max(self.disconnects.peek())?;
-        let counted = self.table[at].waiting.front()?.counted;
-        Some(Turn { at, counted })
+        let first = self.table[at].waiting.front()?;
+        Some(Turn { at, counted: first.counted, bytes: first.kept.text.len() })
     }
 
     /// Takes the envelope out whose turn it is; [`Self::taken`] must follow once it has been relayed.

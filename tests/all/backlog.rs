@@ -16,7 +16,8 @@ fn answer(bus: &mut Responder, from: usize, to: usize) {
 
 #[test]
 fn what_ends_costs_the_same_however_many_threads_wait_and_a_disconnect_among_them() {
-    let (_redis, gateway, mut client, mut bus) = trio(&["--cores", "0", "--busy-poll-us", "0"]);
+    let (_redis, gateway, mut client, mut bus) =
+        trio(&["--cores", "0", "--busy-poll-us", "0", "--router-queue-max", "0"]);
     client.send(&envelope("s", "session", &[connect(0)]));
     bus.accept();
     client.until_status(200);

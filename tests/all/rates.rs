@@ -153,7 +153,7 @@ fn a_flood_of_disconnects_reaches_nobody() {
 #[test]
 fn connect_request_abort_and_again_fills_no_redis() {
     let redis = Redis::start();
-    let gateway = gateway(&redis, &["--address-orphans-max", "40"]);
+    let gateway = gateway(&redis, &["--address-orphans-max", "40", "--router-queue-max", "0"]);
     // By a proxy that names nobody, and of an address: each has its own bound.
     for (address, most) in [(None, 40), (Some("192.0.2.1"), 80)] {
         for n in 0..60 {
@@ -262,7 +262,7 @@ fn what_nobody_answers_is_bounded_and_the_neighbours_still_get_through() {
 #[test]
 fn redis_memory_stays_bounded_whatever_is_parked_there() {
     let redis = Redis::start();
-    let gateway = gateway(&redis, &["--bus-unanswered-bytes-max", "2 MiB"]);
+    let gateway = gateway(&redis, &["--bus-unanswered-bytes-max", "2 MiB", "--router-queue-max", "0"]);
     let memory = || {
         let info: String = redis.command(&["INFO", "memory"]);
         let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
@@ -308,4 +308,62 @@ fn a_flood_for_a_service_that_does_not_exist_and_of_those_who_leave_at_once_leav
     until_counted(&gateway, "bus_unanswered", 0);
     assert_eq!((counted(&gateway, "bus_orphans"), counted(&gateway, "sessions")), (0, 0));
     until_counted(&gateway, "connections", 1);
+}
+
+#[test]
+fn a_flood_waits_in_the_gateway_and_a_neighbour_passes_it_on_the_way_to_the_router() {
+    let redis = Redis::start();
+    let gateway = gateway(&redis, &["--router-queue-max", "16"]);
+    // The router takes nothing. Those of an address have one message there each time that the list is long.
+    let mut attackers: Vec<Raw> = (0..4).map(|n| raw_of(&gateway, &format!("192.0.2.{}", 100 + n % 2))).collect();
+    for raw in &mut attackers {
+        raw.send(&requests(90));
+    }
+    until("it is noticed", PATIENCE, || gateway.limit("router_queue_max") >= 4);
+    let mut neighbour = client_of(&gateway, "192.0.2.1");
+    neighbour.request("s", "neighbour", 0, "m", "[]");
+    until("the neighbour's request", PATIENCE, || held(&redis) >= 17);
+    assert!(held(&redis) <= 18, "{}", held(&redis));
+    // It takes one at a time, and answers none: those that wait have their turns all the same, and no request is lost.
+    let mut bus = Responder::new(&redis);
+    let mut arrived = Vec::new();
+    while let Some(one) = bus.next_within(Duration::from_secs(2)) {
+        arrived.push(one);
+        assert!(held(&redis) <= 18, "{}", held(&redis));
+    }
+    assert_eq!(arrived.len(), 4 * 90 + 1);
+    let place = arrived.iter().position(|one| one.client_thread() == "neighbour");
+    assert!(place.is_some_and(|place| place <= 18), "{place:?}");
+    for one in &arrived {
+        bus.complete(one, "1");
+    }
+    for raw in &mut attackers {
+        assert_eq!(ended(raw, 90), [205; 90]);
+    }
+    neighbour.until_status(205);
+    assert_eq!(counted(&gateway, "bus_unanswered"), 0);
+}
+
+#[test]
+fn large_requests_go_to_the_router_one_after_the_other() {
+    let redis = Redis::start();
+    let gateway = gateway(&redis, &[]);
+    let params = format!("[{}]", quoted(&"x".repeat(100_000)));
+    let mut senders: Vec<Client> = (0..5).map(|n| client_of(&gateway, &format!("192.0.2.{n}"))).collect();
+    for client in &mut senders {
+        client.request("s", "large", 0, "m", &params);
+    }
+    until("they wait", PATIENCE, || gateway.limit("router_queue_max") >= 4);
+    let mut light = client_of(&gateway, "192.0.2.9");
+    light.request("s", "light", 0, "m", "[]");
+    until("others need not", PATIENCE, || held(&redis) == 2);
+    let mut bus = Responder::new(&redis);
+    for _ in 0..6 {
+        let arrived = bus.next();
+        assert!(held(&redis) <= 1, "{}", held(&redis));
+        bus.complete(&arrived, "1");
+    }
+    for client in senders.iter_mut().chain([&mut light]) {
+        client.until_status(205);
+    }
 }

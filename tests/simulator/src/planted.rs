@@ -48,7 +48,7 @@ planted! {
     "newcomer-overtakes": "an envelope goes past those of its thread that wait",
         "src/session/threads.rs", "thread.is_occupied() || !thread.waiting.is_empty())" => "thread.is_occupied())";
     "newcomer-takes-the-room": "a small envelope goes past larger ones that wait for room",
-        "src/session/relay.rs", "!may_give || self.book.is_request_ready()" => "!may_give";
+        "src/session/relay.rs", "kept.is_some() || self.book.is_request_ready()" => "kept.is_some()";
     "turn-by-readiness": "of those that wait for room, the one goes first whose thread was free first, not the one that came first",
         "src/session/threads.rs", "ready.push(Reverse((first.number, at)));" => "ready.push(Reverse((self.next_number, at)));";
     "disconnect-waits-for-room": "a DISCONNECT waits behind requests that wait for room",
@@ -112,8 +112,8 @@ planted! {
         "src/bus/outbox.rs", "        self.used.extend(self.waiting.drain(..taken).map(|push| push.message));"
         => "        if self.sent.len() < 4 {\n            self.waiting.clear();\n        }";
     "unconfirmed-told-twice": "what was not confirmed when a link broke is told again at its next loss",
-        "src/bus/outbox.rs", ".drain(..)\n            .flat_map(|sent| match sent {\n                Sent::Push(tickets) => tickets,"
-        => ".iter()\n            .flat_map(|sent| match sent {\n                Sent::Push(tickets) => tickets.clone(),";
+        "src/bus/outbox.rs", ".drain(..)\n            .flat_map(|sent| match sent {\n                Sent::Push(.., tickets) => tickets,"
+        => ".iter()\n            .flat_map(|sent| match sent {\n                Sent::Push(.., tickets) => tickets.clone(),";
     "escaped-size": "a character of four bytes counts nine, not twelve",
         "src/opensrf/escape.rs", "0xF0.. => 8," => "0xF0.. => 5,";
     "lost-reply-not-told": "a request in doubt after the loss of a link is looked at only when it is old",
@@ -195,21 +195,33 @@ planted! {
         "src/session/admission.rs", "if self.book.get(n).is_some_and(|conversation| conversation.pending.is_empty()) {"
         => "if self.book.get(n).is_some_and(|conversation| conversation.pending.is_empty() && !conversation.connected) {";
     "emptied-keeps-orphans": "a Redis that came back empty is still thought to hold what clients left there",
-        "src/session/clients.rs", "if domain == 0 {\n            self.context.outstanding.end_all_orphans" => "if domain == 9 {\n            self.context.outstanding.end_all_orphans";
+        "src/session/clients.rs", "self.context.outstanding.end_all_orphans(self.context.now_ms);" => "";
     "full-bus-relays": "issue 12, 2: with a full bus what has been read is relayed all the same",
-        "src/session/relay.rs", "        full || !may_give ||" => "        full ||";
+        "src/session/relay.rs", "        full || kept.is_some() ||" => "        full || kept == Some(Limit::router_queue_max) ||";
     "full-bus-relays-backlog": "with a full bus what waited is relayed as soon as something ends",
         "src/session/relay.rs", "if !may_give || (turn" => "if (turn";
     "full-bus-reads": "with a full bus everybody is read from",
         "src/session/client.rs", "                && self.may_give(cx)\n" => "";
     "full-bus-silences": "who fills the bus silences its neighbours",
-        "src/session/admission.rs", "outstanding.addresses.unanswered(self.place) == 0," => "false,";
+        "src/session/admission.rs", "(room == Room::Newcomers && unanswered > 0)" => "room == Room::Newcomers";
     "full-bus-overflows": "at twice the bound newcomers still send",
-        "src/session/admission.rs", "Room::Nobody => false," => "Room::Nobody => self.book.unanswered() == 0,";
+        "src/session/admission.rs", "if room == Room::Nobody ||" => "if (room == Room::Nobody && unanswered > 0) ||";
     "bus-room-not-seen": "who waits for room on the bus is forgotten when there is some",
         "src/session/timers.rs", "if self.waits_for_bus {\n                    self.relay_backlog(cx);" => "if false {\n                    self.relay_backlog(cx);";
     "bus-room-unread": "who was not read from for want of room on the bus is not looked at when there is some",
         "src/session/clients.rs", "let looks_for_bus = has_room && self.looks_at_paused_for_bus && " => "let looks_for_bus = false && ";
+    "router-list-unseen": "issue 12, 2: nobody looks how long the router's list is",
+        "src/session/admission.rs", "let is_long = max > 0 && cx.router.len() >= max;" => "let is_long = false;";
+    "router-list-silences": "who fills the router's list silences its neighbours",
+        "src/session/admission.rs", "(is_long && unanswered > 0 && cx.router.has(number))" => "is_long";
+    "router-list-given-again": "a message counts as taken by the router once Redis has it",
+        "src/session/router_list.rs", "self.left.max(self.answered.saturating_sub(length));" => "self.answered;";
+    "router-list-outlives-link": "what was under way when a link broke stays in the router's list for ever",
+        "src/session/router_list.rs", "(0, self.given, self.given)," => "(self.told, self.answered, self.left),";
+    "router-list-others-unseen": "of the router's list only our own messages count",
+        "src/session/router_list.rs", "self.told + self.given - self.answered" => "self.given - self.left";
+    "router-large-together": "large messages go to the router side by side",
+        "src/session/router_list.rs", "        self.has(self.last_large)" => "        false";
     "disconnect-outstanding": "a DISCONNECT is outstanding, though nothing ever comes about it",
         "src/session/relay.rs", "if envelope.messages.iter().any(|message| message.kind != Kind::Disconnect) {\n            self.gave" => "if true {\n            self.gave";
     "look-late": "a drain asks once a second whether a reply has arrived",

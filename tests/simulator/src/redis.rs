@@ -113,7 +113,9 @@ impl Redis {
                 (b"LPOP", [key, count]) => {
                     let count: usize = std::str::from_utf8(count).expect("digits").parse().expect("a number");
                     let have = self.lists.get(key).map_or(0, VecDeque::len).min(count);
-                    if have == 0 {
+                    if count == 0 && self.lists.contains_key(key) {
+                        wire.back.extend_from_slice(b"*0\r\n");
+                    } else if have == 0 {
                         wire.back.extend_from_slice(b"*-1\r\n");
                     } else {
                         wire.back.extend_from_slice(format!("*{have}\r\n").as_bytes());

@@ -27,7 +27,7 @@ happenings! {
     given_up_undelivered, message_too_long, long_stream, session_wait, disconnect_wait, disconnect_ignored, looked,
     look_found_unread, closing_cut, slow_reader, client_left, message_heard, popped, request_relayed, text_queued, error_made, desynced,
     too_fast_client, too_fast_address, connects_refused, refused_for_orphans, orphaned, orphan_answered, orphan_forgotten,
-    bus_full,
+    bus_full, router_wait, router_turn, router_asked,
 }
 
 /// How often what happened.

@@ -41,6 +41,7 @@ const RULES: Rules = Rules {
     connect_rate: 0,
     orphans: 10_000,
     unanswered: 50_000,
+    router: 0,
     bounds: Bounds { message_bytes: 60_000, bus_bytes: 1 << 16, per_envelope: 4, depth: 20 },
 };
 

@@ -83,7 +83,15 @@ impl Oracle {
         let (all, of) = self.unanswered(is_lent.then_some(c));
         let own = if c.address == PROXY { u64::from(c.unanswered()) } else { of[c.address] };
         let max = self.rules.unanswered as u64;
-        all < max || (all < 2 * max && own == 0)
+        (all < max || (all < 2 * max && own == 0)) && !self.waits_for_router(c, own)
+    }
+
+    /// Whether what keeps it from giving more is that the bus has too much.
+    pub(super) fn is_bus_full(&self, c: &Client, is_lent: bool) -> bool {
+        let (all, of) = self.unanswered(is_lent.then_some(c));
+        let own = if c.address == PROXY { u64::from(c.unanswered()) } else { of[c.address] };
+        let max = self.rules.unanswered as u64;
+        all >= 2 * max || (all >= max && own > 0)
     }
 
     pub(super) fn has_too_many_orphans(&self, c: &Client) -> bool {

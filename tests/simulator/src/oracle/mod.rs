@@ -18,6 +18,7 @@ mod drain;
 mod expect;
 mod limits;
 mod replying;
+mod router;
 mod saying;
 mod sending;
 mod time;
@@ -32,6 +33,7 @@ use drain::Drain;
 pub use expect::{Push, Reply, ReplyMsg};
 pub use limits::{ADDRESSES, PROXY};
 use limits::{Bucket, Orphan};
+use router::Router;
 
 pub const ADDRESS: &str = "opensrf:client:gateway:public.localhost:vm:7:00ff";
 pub const ROUTER_KEY: &str = "opensrf:router:router:public.localhost";
@@ -70,6 +72,8 @@ pub struct Rules {
     pub orphans: usize,
     /// Messages on the bus without an answer.
     pub unanswered: usize,
+    /// Messages in the router's list; 0 = no limit.
+    pub router: usize,
     pub bounds: Bounds,
 }
 
@@ -87,6 +91,7 @@ pub struct Oracle {
     /// For messages and for handshakes.
     address_buckets: [(Bucket, Bucket); ADDRESSES],
     orphans: BTreeMap<(u32, u32, u64), Orphan>,
+    router: Router,
     /// Closes at a gap that the product made in this call: whose turn it is in the pace is its own choice.
     pub gap_closes: u64,
     /// Whom the product looks at behind this tick.
@@ -116,6 +121,7 @@ impl Oracle {
             drain: None,
             address_buckets: Default::default(),
             orphans: BTreeMap::new(),
+            router: Router::default(),
             gap_closes: 0,
             asked: Vec::new(),
             tally: Tally::default(),
@@ -187,7 +193,7 @@ impl Oracle {
     pub fn pause(&mut self, slot: u32, core_full: bool) {
         self.tally.one(What::read_paused);
         self.tally.add(What::core_bytes_hit, usize::from(core_full));
-        let bus_full = self.client(slot).is_some_and(|c| !self.may_give(c, false));
+        let bus_full = self.client(slot).is_some_and(|c| self.is_bus_full(c, false));
         self.tally.add(What::bus_full, usize::from(bus_full));
         self.with(slot, |_, c| (c.paused, c.idle_at_drain) = (true, false));
     }

@@ -3,6 +3,7 @@
 use super::client::{Client, Conversation, Pending, Stage};
 use super::expect::{Expect, Reply, is_xid};
 use super::{Oracle, Ticket, domain_of};
+use crate::session::router_list::RouterNews;
 use crate::tally::What;
 
 impl Oracle {
@@ -215,6 +216,7 @@ impl Oracle {
         });
         if domain == 0 {
             self.orphans.clear();
+            self.heard_of_router(&[RouterNews::Lost], &[]);
         }
     }
 }

@@ -117,6 +117,7 @@ impl Oracle {
             Said::Good(env) if self.is_too_fast(c, env) => {}
             Said::Good(env) if self.must_wait(c, env, c.backlog.len()) => {
                 self.tally.one(What::backlog_wait);
+                self.tally.add(What::router_wait, usize::from(self.is_kept_by_router(c, env)));
                 c.garbage = 0;
                 let in_session = c.session(&env.thread).is_some();
                 self.tally.add(What::session_wait, usize::from(in_session));
@@ -137,8 +138,16 @@ impl Oracle {
             || ahead.clone().any(|other| other.thread == env.thread)
             || (env.counted() > 0
                 && (!self.may_give(c, true)
+                    || self.waits_behind_large(env.text_len)
                     || (c.pending() > 0 && c.pending() + env.counted() > self.rules.parallel)
                     || ahead.any(waits_for_room)))
+    }
+
+    /// Whether the router's list is the reason that an envelope waits which has just come.
+    fn is_kept_by_router(&self, c: &Client, env: &Env) -> bool {
+        let is_held_by_thread = c.is_occupied(&env.thread) || c.backlog.iter().any(|other| other.thread == env.thread);
+        let is_kept = !self.may_give(c, true) || self.waits_behind_large(env.text_len);
+        env.counted() > 0 && !is_held_by_thread && is_kept && !self.is_bus_full(c, true)
     }
 
     pub(super) fn relay_backlog(&mut self, c: &mut Client) {
@@ -244,6 +253,9 @@ impl Oracle {
         self.tally.one(What::relayed);
         self.tally.add(What::request_relayed, env.requests());
         let ticket = Some((slot, generation, n, push));
+        if key == ROUTER_KEY {
+            self.gave_to_router(c, env.text_len);
+        }
         self.pushes.push_back(Push { domain, key, before, xid: env.xid.clone(), after, ticket });
         c.garbage = 0;
         c.forget();

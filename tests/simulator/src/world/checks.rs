@@ -120,6 +120,7 @@ pub fn counters(core: &Core, tally: &Tally) {
         (Limit::address_connects_per_second_max, What::connects_refused),
         (Limit::address_orphans_max, What::refused_for_orphans),
         (Limit::bus_unanswered_max, What::bus_full),
+        (Limit::router_queue_max, What::router_wait),
     ];
     let counters = counters.map(|(name, counter, what)| (name, counter.load(Relaxed), what));
     let limits = limits.map(|(limit, what)| (Limit::ALL[limit as usize].1, core.limit_hits(limit), what));

@@ -6,9 +6,10 @@ use super::{World, checks};
 use crate::bus::inbox::Inbox;
 use crate::bus::outbox::{Answer, Outbox, Ticket};
 use crate::bus::resp;
-use crate::oracle::ADDRESS;
+use crate::oracle::{ADDRESS, ROUTER_KEY};
 use crate::redis::Wire;
 use crate::session::clients::Clients;
+use crate::session::router_list::RouterNews;
 use crate::tally::What;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -87,6 +88,7 @@ impl World {
             let link = &mut self.push[domain];
             let expected: Vec<Ticket> = link.waiting.drain(..).filter_map(|(_, ticket)| ticket).collect();
             let tickets = link.outbox.take_unsent();
+            self.hear_of_router(domain, &[RouterNews::Lost]);
             if tickets != expected {
                 violated!("unsent are {tickets:?}, must be {expected:?}");
             }
@@ -98,6 +100,7 @@ impl World {
         self.push[domain].failures = 0;
         self.push[domain].wire = Some(Wire::default());
         self.push[domain].input.clear();
+        self.hear_of_router(domain, &[RouterNews::Lost]);
         self.note_id(domain, id);
         self.set_state(domain, Some(State::Up), None);
     }
@@ -120,7 +123,20 @@ impl World {
         }
     }
 
+    /// Redis has told something of the router's list.
+    fn hear_of_router(&mut self, domain: usize, news: &[RouterNews]) {
+        if domain == 0 && !news.is_empty() {
+            let served = self.call(|clients| clients.heard_of_router(news));
+            self.oracle.heard_of_router(news, &served);
+            self.settle();
+        }
+    }
+
     pub(super) fn write_pushes(&mut self, domain: usize) {
+        if domain == 0 && self.clients.asks_about_router() && self.push[0].wire.is_some() {
+            self.tally.add(What::router_asked, usize::from(!self.push[0].outbox.is_asking()));
+            self.push[0].outbox.ask(ROUTER_KEY.into());
+        }
         let link = &mut self.push[domain];
         let Some(wire) = &mut link.wire else { return };
         if link.outbox.is_empty() {
@@ -128,7 +144,9 @@ impl World {
         }
         let waited = link.outbox.len();
         let mut batch = Vec::new();
+        let was_asking = link.outbox.is_asking();
         let commands = link.outbox.write(&mut batch);
+        let asks = usize::from(link.outbox.is_asking() && !was_asking);
         // What is too much for one batch goes with the next.
         let messages = waited - link.outbox.len();
         let left = link.waiting.split_off(messages.min(link.waiting.len()));
@@ -142,11 +160,12 @@ impl World {
             });
             written.entry(at).or_default().extend(ticket);
         }
-        if messages == 0 || left.len() != link.outbox.len() || commands != lists.len() {
+        if messages + asks == 0 || left.len() != link.outbox.len() || commands != lists.len() + asks {
             violated!("{messages} pushes in {commands} commands, must be {} in {}", link.waiting.len(), lists.len());
         }
         self.tally.add(What::batch_of_several, usize::from(messages > commands));
         link.written.extend(written.into_values());
+        link.written.extend((asks > 0).then(Vec::new));
         link.waiting = left;
         wire.to.extend(batch);
         self.write_pushes(domain);
@@ -191,6 +210,7 @@ impl World {
         link.input.extend(wire.back.drain(..n));
         let mut at = 0;
         let mut refused = Vec::new();
+        let mut news = Vec::new();
         loop {
             match resp::next(&link.input, &mut at) {
                 Err(error) => violated!("what Redis sent is not understood: {error:?}"),
@@ -198,8 +218,18 @@ impl World {
                 Ok(Some(token)) => {
                     let expected = link.written.pop_front();
                     match link.outbox.answer(&token) {
-                        Some(Answer::Done) if expected.is_some() => {}
-                        Some(Answer::Refused(tickets, text)) if Some(&tickets) == expected.as_ref() => {
+                        Some(Answer::Done(list, messages, length)) if expected.is_some() => {
+                            if *list == *ROUTER_KEY {
+                                news.push(RouterNews::Took { messages, length });
+                            }
+                        }
+                        Some(Answer::Asked(is_empty)) if expected == Some(Vec::new()) => {
+                            news.extend(is_empty.then_some(RouterNews::Empty));
+                        }
+                        Some(Answer::Refused(list, messages, tickets, text)) if Some(&tickets) == expected.as_ref() => {
+                            if *list == *ROUTER_KEY {
+                                news.push(RouterNews::Refused { messages });
+                            }
                             refused.push((tickets, text));
                         }
                         other => violated!("Redis answered {token:?}: {other:?}, must be about {expected:?}"),
@@ -211,6 +241,7 @@ impl World {
             self.tally.one(What::resp_cut);
         }
         self.push[domain].input.drain(..at);
+        self.hear_of_router(domain, &news);
         for (tickets, text) in refused {
             self.tally.add(What::push_refused, tickets.len());
             self.fail_pushes(tickets, &text);
@@ -227,6 +258,7 @@ impl World {
         self.push[domain].state = State::Connecting;
         let expected: Vec<Ticket> = self.push[domain].written.drain(..).flatten().collect();
         let tickets = self.push[domain].outbox.take_unconfirmed();
+        self.hear_of_router(domain, &[RouterNews::Lost]);
         if tickets != expected {
             violated!("unconfirmed are {tickets:?}, must be {expected:?}");
         }

@@ -39,6 +39,7 @@ pub fn rules(r: &mut Random) -> Rules {
         connect_rate: 0,
         orphans: 10_000,
         unanswered: 50_000,
+        router: 0,
         bounds: Bounds { message_bytes: 2600, bus_bytes: r.between(1500, 2500) as usize, per_envelope: 4, depth: 14 },
     }
 }
@@ -59,6 +60,9 @@ pub fn limit_the_bus(rules: &mut Rules, r: &mut Random) {
     }
     if r.percent(25) {
         rules.unanswered = r.between(1, 8) as usize;
+    }
+    if r.percent(35) {
+        rules.router = r.between(1, 5) as usize;
     }
 }
 
@@ -95,6 +99,7 @@ pub fn context(rules: &Rules, cores: &Arc<[counters::Core]>) -> Context {
         address_connects: Rate::per_second(rules.connect_rate),
         address_orphans_max: rules.orphans,
         bus_unanswered_max: rules.unanswered,
+        router_queue_max: rules.router as u64,
         ingress: INGRESS.as_bytes().to_vec(),
         activity_bytes_max: 200,
         ..Limits::default()
