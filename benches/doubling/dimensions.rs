@@ -1,5 +1,6 @@
 //! What is doubled, and what happens to each unit of it.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering::Relaxed;
 
 use evergate::drain::DrainOptions;
@@ -26,7 +27,7 @@ pub struct Dimension {
 const WORKER: (usize, usize) = (0, 1);
 
 /// Every dimension.
-pub const DIMENSIONS: [Dimension; 20] = [
+pub const DIMENSIONS: [Dimension; 21] = [
     Dimension { name: "clients: a request and its reply each", unit: "request", first: 125, make: clients },
     Dimension { name: "clients, idle: a tick", unit: "client", first: 125, make: idle_clients },
     Dimension {
@@ -56,6 +57,7 @@ pub const DIMENSIONS: [Dimension; 20] = [
     },
     Dimension { name: "keys per object", unit: "key", first: 100, make: keys },
     Dimension { name: "bytes per message", unit: "KiB", first: 16, make: bytes },
+    Dimension { name: "header lines that come one by one", unit: "line", first: 3, make: header_lines },
     Dimension { name: "domains: a session in each", unit: "session", first: 4, make: domains },
     Dimension { name: "paused clients: read from again one by one", unit: "client", first: 125, make: woken },
     Dimension { name: "paused clients: they leave one by one", unit: "client", first: 125, make: paused_leave },
@@ -279,6 +281,19 @@ fn keys(n: usize) -> Run {
 fn bytes(n: usize) -> Run {
     let fill = "lorem ipsum \\n ".repeat(n * 1024 / 15);
     say_payload(&format!(r#"{{"__c":"osrfMethod","__p":{{"method":"m","params":["{fill}"]}}}}"#))
+}
+
+fn header_lines(n: usize) -> Run {
+    let mut core = Core::new(1, |_| ());
+    let slot = core.clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    core.say(slot, &mut b"GET / HTTP/1.1\r\n".to_vec());
+    let line = format!("X-Filler: {}\r\n", "x".repeat(100));
+    Box::new(move || {
+        for _ in 0..n {
+            core.say(slot, &mut line.clone().into_bytes());
+        }
+        core
+    })
 }
 
 fn domains(n: usize) -> Run {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use evergate::websocket::handshake::{Origins, Policy, Progress, read};
+use evergate::websocket::header::{Header, begin};
 
 use crate::cuts;
 
@@ -27,6 +28,11 @@ pub fn run(data: &[u8]) {
     let mut cut = ends.iter().map(|&end| read(&header[..end], &policy, peer));
     let cut = cut.find(|answer| *answer != Progress::Incomplete).unwrap_or(Progress::Incomplete);
     assert_eq!(cut, whole, "cut at {ends:?}");
+    let line_by_line = in_pieces(&cuts::pieces(header, &ends), &policy, peer);
+    // Where no line has ended, it may say so later.
+    if line_by_line != Progress::Incomplete || header.ends_with(b"\n") {
+        assert_eq!(line_by_line, whole, "cut at {ends:?}");
+    }
     match whole {
         Progress::Accepted(accepted) => {
             assert!(accepted.consumed <= header.len() && accepted.consumed <= policy.header_bytes_max);
@@ -41,6 +47,19 @@ pub fn run(data: &[u8]) {
         Progress::Incomplete => assert!(header.len() < policy.header_bytes_max),
         Progress::Probe { .. } => assert!(policy.health_path.is_some()),
     }
+}
+
+/// The answer when each line is judged once.
+fn in_pieces(pieces: &[&[u8]], policy: &Policy, peer: IpAddr) -> Progress {
+    let Some((first, rest)) = pieces.split_first() else { return Progress::Incomplete };
+    let (mut answer, mut begun) = (begin(first, policy, peer), Header::new(first));
+    for piece in rest {
+        if answer != Progress::Incomplete {
+            break;
+        }
+        answer = begun.take(piece, policy, peer);
+    }
+    answer
 }
 
 fn status(response: &[u8]) -> u16 {

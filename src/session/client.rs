@@ -18,6 +18,7 @@ use crate::websocket::CloseCode;
 use crate::websocket::decoder::{Decoder, Event};
 use crate::websocket::frame::{self, OpCode};
 use crate::websocket::handshake::{self, Progress};
+use crate::websocket::header::{self, Header};
 
 /// Bytes of an unfinished message from which on it is judged while it comes in.
 const JUDGED_FROM: usize = if cfg!(simulator) { 48 } else { 16 * 1024 };
@@ -29,8 +30,8 @@ const TOO_MANY_CONNECTS: &str =
 /// Where a connection stands.
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// The HTTP request is not all here; what has come of it.
-    Handshake(Vec<u8>),
+    /// The HTTP request is not all here; what has come of it. In a box, as below.
+    Handshake(Option<Box<Header>>),
     /// WebSocket messages flow.
     Open,
     /// Our last frame (or HTTP refusal) is queued; what still comes is read and discarded.
@@ -133,7 +134,7 @@ impl Client {
             slot,
             generation,
             address: peer,
-            stage: Stage::Handshake(Vec::new()),
+            stage: Stage::Handshake(None),
             decoder: Decoder::new(),
             judge: None,
             book: Book::default(),
@@ -169,32 +170,12 @@ impl Client {
         self.times.ping_since_ms = 0;
         match &mut self.stage {
             Stage::Handshake(header) => {
-                let mut header = std::mem::take(header);
+                let header = header.take();
                 // A header is bounded; what a client sends behind an unfinished one is not kept.
-                let bytes_max = cx.limits.policy.header_bytes_max;
-                let taken = bytes.len().min((bytes_max + 1).saturating_sub(header.len()));
+                let held = header.as_ref().map_or(0, |header| header.len());
+                let taken = bytes.len().min((cx.limits.policy.header_bytes_max + 1).saturating_sub(held));
                 let (taken, after) = bytes.split_at_mut(taken);
-                // Judged where a line ends: a header that comes byte by byte would cost its square. Without one, what no
-                // request begins with is refused at once, for it may be TLS, whose client waits for us.
-                let is_due = |all: &[u8]| {
-                    taken.contains(&b'\n')
-                        || all.len() > bytes_max
-                        || all
-                            .first()
-                            .is_some_and(|&first| !first.is_ascii_graphic() && !matches!(first, b'\r' | b'\n'))
-                };
-                if !header.is_empty() {
-                    header.extend_from_slice(taken);
-                    if is_due(&header) {
-                        self.handshake(cx, &mut header);
-                    } else {
-                        self.stage = Stage::Handshake(header);
-                    }
-                } else if is_due(taken) {
-                    self.handshake(cx, taken);
-                } else {
-                    self.keep_header(taken);
-                }
+                self.header(cx, header, taken);
                 if !after.is_empty() {
                     self.frames(cx, after);
                 }
@@ -217,16 +198,26 @@ impl Client {
         }
     }
 
-    /// Keeps what has come of a header that has not ended.
-    fn keep_header(&mut self, bytes: &[u8]) {
-        let mut header = Vec::with_capacity(bytes.len() + 64);
-        header.extend_from_slice(bytes);
-        self.stage = Stage::Handshake(header);
+    /// More of the header came.
+    fn header(&mut self, cx: &mut Context, header: Option<Box<Header>>, taken: &mut [u8]) {
+        let policy = &cx.limits.policy;
+        if let Some(mut header) = header {
+            match header.take(taken, policy, self.address) {
+                Progress::Incomplete => self.stage = Stage::Handshake(Some(header)),
+                progress => self.handshake(cx, progress, header.bytes_mut()),
+            }
+        } else {
+            match header::begin(taken, policy, self.address) {
+                Progress::Incomplete => self.stage = Stage::Handshake(Some(Box::new(Header::new(taken)))),
+                progress => self.handshake(cx, progress, taken),
+            }
+        }
     }
 
-    fn handshake(&mut self, cx: &mut Context, bytes: &mut [u8]) {
-        match handshake::read(bytes, &cx.limits.policy, self.address) {
-            Progress::Incomplete => self.keep_header(bytes),
+    /// The header has ended, or something is wrong with it: `bytes` begin with it.
+    fn handshake(&mut self, cx: &mut Context, progress: Progress, bytes: &mut [u8]) {
+        match progress {
+            Progress::Incomplete => {}
             Progress::Refused(refused) => {
                 if refused.status == 431 {
                     cx.hit(Limit::header_bytes_max);
@@ -235,7 +226,7 @@ impl Client {
             }
             // Whether the process is ready, the shell knows.
             Progress::Probe { head } => {
-                self.stage = Stage::Handshake(Vec::new());
+                self.stage = Stage::Handshake(None);
                 cx.output.probes.push((self.slot, head));
             }
             Progress::Accepted(_) if self.surplus => self.refuse_surplus(cx),
@@ -430,7 +421,7 @@ impl Client {
         if matches!(self.stage, Stage::Gone) {
             return 0;
         }
-        let header = if let Stage::Handshake(header) = &self.stage { header.len() } else { 0 };
+        let header = if let Stage::Handshake(Some(header)) = &self.stage { header.len() } else { 0 };
         let judge = self.judge.as_ref().map_or(0, |judge| judge.bytes_held());
         self.outbound.bytes() + self.book.backlog_bytes() + self.decoder.bytes_held() + judge + header
     }

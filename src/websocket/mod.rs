@@ -4,6 +4,7 @@
 //!
 //! - [`handshake`]: the HTTP request that opens a connection, judged by a [`handshake::Policy`]. `origin` and `net`
 //!   hold two judgements of their own: who may connect, and who stands behind a proxy.
+//! - [`header`]: that request, while it comes in pieces.
 //! - [`decoder`]: from received bytes to messages and control frames.
 //! - [`frame`]: from payloads to frames.
 //!
@@ -18,6 +19,7 @@
 pub mod decoder;
 pub mod frame;
 pub mod handshake;
+pub mod header;
 pub mod net;
 mod origin;
 

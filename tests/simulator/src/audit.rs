@@ -62,7 +62,7 @@ pub fn audit(clients: &Clients, slot: u32) -> Option<Audit> {
         backlog,
         backlog_bytes,
         decoder_bytes: client.decoder.bytes_held() + client.judge.as_ref().map_or(0, |judge| judge.bytes_held()),
-        header_bytes: if let Stage::Handshake(header) = &client.stage { header.len() } else { 0 },
+        header_bytes: if let Stage::Handshake(Some(header)) = &client.stage { header.len() } else { 0 },
         gathered: client.decoder.gathered(),
         pending,
         sessions,

@@ -74,6 +74,8 @@ planted! {
         "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean()" => "(self.class() == Some(Class::Idle)";
     "drain-closes-unread": "found by an attacker: the drain closes a client whose request lies unread because the core is full",
         "src/session/client.rs", "self.decoder.is_clean() && !self.paused && self" => "self.decoder.is_clean() && self";
+    "header-never-ends": "the empty line of a header that comes line by line is taken for one of its lines",
+        "src/websocket/header.rs", "parse_headers(line, &mut [EMPTY_HEADER]) == Ok(Status::Partial)" => "parse_headers(line, &mut [EMPTY_HEADER]).is_ok()";
     "resumed-at-old-gap": "a client that is read from again is closed before what it sent meanwhile has been read",
         "src/session/clients.rs", "client.times.activity_ms = cx.now_ms;" => "";
     "pace-cuts-idle": "the drain's pace is never raised, so that idle clients are cut at the deadline",
