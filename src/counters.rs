@@ -41,6 +41,8 @@ counters! {
     idle: gauge,
     /// Open clients that wait for a reply (and have nothing to send).
     waiting_for_replies: gauge,
+    /// Open clients with nothing pending that are not read from, or whose backlog is kept back, until the bus or the core has room.
+    waiting_for_room: gauge,
     /// Open clients with a stateful session and nothing pending.
     in_stateful_session: gauge,
     /// Open clients with reply bytes that their TCP has not acknowledged.
@@ -49,7 +51,7 @@ counters! {
     closed_at_gap: count,
     /// Clients closed by the drain deadline, or a stop during a drain, when they were at no gap.
     closed_at_deadline: count,
-    /// Those of them that had something pending, a session or reply bytes not delivered.
+    /// Those of them that had something pending, a session, reply bytes not delivered, or waited for room.
     cut: count,
     /// Requests that arrived after our Close frame and were not relayed.
     crossed_close: count,

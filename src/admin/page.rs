@@ -18,10 +18,11 @@ td:last-child,th:last-child{text-align:left}.good{color:#06662b}.bad{color:#a400
 type Column = (&'static str, fn(&CoreStatus) -> u64);
 
 /// The numbers of a core, in the order of the table.
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 9] = [
     ("open", |core| core.open),
     ("idle", |core| core.idle),
     ("waiting for replies", |core| core.waiting_for_replies),
+    ("waiting for room", |core| core.waiting_for_room),
     ("in stateful session", |core| core.in_stateful_session),
     ("sending", |core| core.sending),
     ("closed at gap", |core| core.closed_at_gap),

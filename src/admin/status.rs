@@ -61,12 +61,14 @@ pub(super) struct Oldest {
 pub(super) struct CoreStatus<'a> {
     /// The CPU it is pinned to.
     pub core: usize,
-    /// The sum of `sending`, `waiting_for_replies`, `in_stateful_session` and `idle`.
+    /// The sum of `sending`, `waiting_for_replies`, `waiting_for_room`, `in_stateful_session` and `idle`.
     pub open: u64,
     /// Clients with nothing pending, no session, nothing to send.
     pub idle: u64,
     /// Clients that wait for a reply.
     pub waiting_for_replies: u64,
+    /// Clients with nothing pending that the bus or the core has no room for: what they sent waits.
+    pub waiting_for_room: u64,
     /// Clients with a session and nothing pending.
     pub in_stateful_session: u64,
     /// Clients with reply bytes that the kernel has not taken.
@@ -114,17 +116,23 @@ impl<'a> Status<'a> {
 impl<'a> CoreStatus<'a> {
     fn of(core: &Core, domain: &'a str) -> Self {
         let counts = &core.counts;
-        let [idle, waiting_for_replies, in_stateful_session, sending] =
-            [&counts.idle, &counts.waiting_for_replies, &counts.in_stateful_session, &counts.sending]
-                .map(|gauge| gauge.load(Relaxed));
+        let [idle, waiting_for_replies, waiting_for_room, in_stateful_session, sending] = [
+            &counts.idle,
+            &counts.waiting_for_replies,
+            &counts.waiting_for_room,
+            &counts.in_stateful_session,
+            &counts.sending,
+        ]
+        .map(|gauge| gauge.load(Relaxed));
         let primary = Bus { domain: domain.into(), state: core.bus_state().name() };
         let others = held(&core.other_domains);
         Self {
             core: core.cpu,
             // Not the gauge: the sum must hold in every answer, and the core writes on while this reads.
-            open: [idle, waiting_for_replies, in_stateful_session, sending].iter().sum(),
+            open: [idle, waiting_for_replies, waiting_for_room, in_stateful_session, sending].iter().sum(),
             idle,
             waiting_for_replies,
+            waiting_for_room,
             in_stateful_session,
             sending,
             closed_at_gap: counts.closed_at_gap.load(Relaxed),

@@ -190,7 +190,8 @@ fn status_has_exactly_the_keys_of_the_contract() {
             "in_stateful_session",
             "open",
             "sending",
-            "waiting_for_replies"
+            "waiting_for_replies",
+            "waiting_for_room"
         ]
     );
     assert_eq!(status["cores"][1]["core"], 2);
@@ -206,6 +207,7 @@ fn status_sums_up_and_escapes_what_clients_wrote() {
         (&second.counts.open, 99),
         (&second.counts.idle, 4),
         (&second.counts.waiting_for_replies, 3),
+        (&second.counts.waiting_for_room, 5),
         (&second.counts.in_stateful_session, 2),
         (&second.counts.sending, 1),
     ] {
@@ -227,7 +229,7 @@ fn status_sums_up_and_escapes_what_clients_wrote() {
     let admin = listen(&shared);
 
     let status: Value = serde_json::from_str(&get(&admin, "/status").1).unwrap();
-    assert_eq!(status["cores"][1]["open"], 10, "the sum holds whatever the gauge says");
+    assert_eq!(status["cores"][1]["open"], 15, "the sum holds whatever the gauge says");
     assert_eq!(status["limits"]["parallel_max"], 2);
     assert_eq!(
         status["cores"][1]["bus"],

@@ -27,11 +27,12 @@ pub fn write(shared: &Shared) {
             )
         });
         tracing::info!(
-            "drain: core {index}: open={} sending={} waiting_for_replies={} in_stateful_session={} idle={} \
+            "drain: core {index}: open={} sending={} waiting_for_replies={} waiting_for_room={} in_stateful_session={} idle={} \
              closed_at_gap={} closed_at_deadline={} crossed_close={}; {}.{} s left{oldest}",
             counts.open.load(Relaxed),
             counts.sending.load(Relaxed),
             counts.waiting_for_replies.load(Relaxed),
+            counts.waiting_for_room.load(Relaxed),
             counts.in_stateful_session.load(Relaxed),
             counts.idle.load(Relaxed),
             counts.closed_at_gap.load(Relaxed),

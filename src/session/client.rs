@@ -46,8 +46,11 @@ pub(super) enum Stage {
 pub(super) enum Class {
     /// Reply bytes that are not delivered: the peer's TCP has not acknowledged them.
     Sending,
-    /// Something pending, or waiting in the backlog.
+    /// Something pending.
     Waiting,
+    /// Nothing pending, and what it sent cannot go on: it is not read from, or its backlog is kept back, until the bus or the
+    /// core has room.
+    WaitingForRoom,
     /// A session between two requests.
     Session,
     /// None of these.
@@ -440,8 +443,10 @@ impl Client {
             None
         } else if self.outbound.is_sending() {
             Some(Class::Sending)
-        } else if self.book.pending() > 0 || self.book.backlog() > 0 {
+        } else if self.book.pending() > 0 {
             Some(Class::Waiting)
+        } else if self.paused || self.book.backlog() > 0 {
+            Some(Class::WaitingForRoom)
         } else if self.book.sessions() > 0 {
             Some(Class::Session)
         } else {
@@ -452,7 +457,7 @@ impl Client {
     /// Since when the client has been at an idle gap; `None` while it is not, or may not be: of one that is not read from, a
     /// request may have come, and what was not looked at since it was sent may not have arrived.
     pub(super) fn gap_since_ms(&self) -> Option<u64> {
-        (self.class() == Some(Class::Idle) && self.decoder.is_clean() && !self.paused && self.outbound.is_delivered())
+        (self.class() == Some(Class::Idle) && self.decoder.is_clean() && self.outbound.is_delivered())
             .then_some(self.times.activity_ms)
     }
 }

@@ -32,6 +32,7 @@ pub(super) fn count(client: &mut Client, cx: &mut Context) {
                 match class {
                     Class::Sending => &counts.sending,
                     Class::Waiting => &counts.waiting_for_replies,
+                    Class::WaitingForRoom => &counts.waiting_for_room,
                     Class::Session => &counts.in_stateful_session,
                     Class::Idle => &counts.idle,
                 },

@@ -329,21 +329,24 @@ impl Client {
         counters::add(&cx.counts().cut, u64::from(is_busy));
         // Half a message was never a request: its client loses nothing by being closed.
         let word = if is_busy { "cut off" } else { "closed" };
-        let line = format!("drain: client {} was {word} {when}: {}", self.address, self.holds(cx.now_ms));
+        let line = format!("drain: client {} was {word} {when}: {}", self.address, self.holds(cx));
         cx.output.log(Level::Warn, line);
     }
 
-    /// What the client still holds, for the log: its oldest request or session, replies on their way.
-    fn holds(&self, now_ms: u64) -> String {
-        match self.oldest(now_ms) {
+    /// What the client still holds, for the log: its oldest request or session, replies on their way, what there was no room for.
+    fn holds(&self, cx: &Context) -> String {
+        match self.oldest(cx.now_ms) {
             Some((service, _, age_ms)) if self.book.pending() == 0 && self.book.sessions() == 0 => {
                 format!("{service} {} for {age_ms} ms", self.undelivered())
             }
             Some((service, method, age_ms)) => {
                 format!("{} {} for {age_ms} ms", Name(&service), Name(&method))
             }
+            None if self.class() == Some(Class::WaitingForRoom) => {
+                let limit = if cx.is_core_full() { Limit::core_bytes_max } else { cx.outstanding.limit(&cx.limits) };
+                format!("what it sent waited for room ({})", Limit::ALL[limit as usize].1)
+            }
             None if self.is_busy() => self.undelivered(),
-            None if self.decoder.is_clean() => "what it sent last may not have been read".to_owned(),
             None => "half a message".to_owned(),
         }
     }
@@ -377,8 +380,9 @@ impl Client {
             .or_else(|| since_ms.map(|since_ms| ("reply".into(), self.undelivered().into(), now_ms - since_ms)))
     }
 
-    /// Whether a close would take something from this client: something pending, a session, a reply on its way.
+    /// Whether a close would take something from this client: something pending, a session, a reply on its way, what it sent
+    /// and there was no room for.
     pub(super) fn is_busy(&self) -> bool {
-        matches!(self.class(), Some(Class::Sending | Class::Waiting | Class::Session)) || !self.outbound.is_delivered()
+        self.class().is_some_and(|class| class != Class::Idle) || !self.outbound.is_delivered()
     }
 }

@@ -30,6 +30,7 @@ fn status_has_every_member_that_the_contract_names() {
         "open",
         "idle",
         "waiting_for_replies",
+        "waiting_for_room",
         "in_stateful_session",
         "sending",
         "closed_at_gap",

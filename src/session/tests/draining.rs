@@ -40,6 +40,8 @@ fn a_client_that_is_not_read_from_is_at_no_gap_for_a_request_may_have_come() {
         let slot = world.client();
         world.clients.context.bus_bytes = u64::MAX / 2;
         assert!(!world.clients.may_read(slot), "the core is full");
+        world.check_gauges();
+        assert_eq!((world.counts().waiting_for_room.load(Relaxed), world.counts().idle.load(Relaxed)), (1, 0));
         if idle_timeout_ms == 0 {
             world.drain(120, 2_000.0);
         }

@@ -412,6 +412,7 @@ impl World {
         assert_eq!(counts.sessions.load(Relaxed), sum(&|client| client.book.sessions()), "sessions");
         assert_eq!(counts.sending.load(Relaxed), sum(&is(Class::Sending)), "sending");
         assert_eq!(counts.waiting_for_replies.load(Relaxed), sum(&is(Class::Waiting)), "waiting_for_replies");
+        assert_eq!(counts.waiting_for_room.load(Relaxed), sum(&is(Class::WaitingForRoom)), "waiting_for_room");
         assert_eq!(counts.in_stateful_session.load(Relaxed), sum(&is(Class::Session)), "in_stateful_session");
         assert_eq!(counts.idle.load(Relaxed), sum(&is(Class::Idle)), "idle");
         assert_eq!(counts.open.load(Relaxed), sum(&|client| usize::from(client.class().is_some())), "open");

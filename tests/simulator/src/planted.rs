@@ -68,12 +68,14 @@ planted! {
     "disconnect-not-sent": "a worker is not told that its session's client is gone",
         "src/session/closing.rs", "self.disconnect_worker(cx, conversation);" => "let _ = conversation;";
     "drain-closes-unsent": "the drain closes a client with reply bytes that the kernel has not taken",
-        "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean() && !self.paused && self.outbound.is_delivered())"
+        "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean() && self.outbound.is_delivered())"
         => "(matches!(self.class(), Some(Class::Idle | Class::Sending)) && self.book.conversations().next().is_none() && self.decoder.is_clean() && !self.paused)";
     "drain-cuts-half-frames": "half a message is no reason to wait",
         "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean()" => "(self.class() == Some(Class::Idle)";
     "drain-closes-unread": "found by an attacker: the drain closes a client whose request lies unread because the core is full",
-        "src/session/client.rs", "self.decoder.is_clean() && !self.paused && self" => "self.decoder.is_clean() && self";
+        "src/session/client.rs", "} else if self.paused || self.book.backlog() > 0 {" => "} else if self.book.backlog() > 0 {";
+    "no-room-not-counted": "who waits for room on the bus is counted among those who wait for replies, and is not said to",
+        "src/session/gauges.rs", "Class::WaitingForRoom => &counts.waiting_for_room," => "Class::WaitingForRoom => &counts.waiting_for_replies,";
     "header-never-ends": "the empty line of a header that comes line by line is taken for one of its lines",
         "src/websocket/header.rs", "parse_headers(line, &mut [EMPTY_HEADER]) == Ok(Status::Partial)" => "parse_headers(line, &mut [EMPTY_HEADER]).is_ok()";
     "resumed-at-old-gap": "a client that is read from again is closed before what it sent meanwhile has been read",

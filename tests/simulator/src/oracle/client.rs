@@ -7,6 +7,9 @@ use super::expect::Expect;
 use super::limits::Bucket;
 use crate::browser::Env;
 
+/// The last of the classes of open clients.
+const IDLE: usize = 4;
+
 pub struct Pending {
     pub trace: i64,
     pub spelled: String,
@@ -176,7 +179,7 @@ impl Client {
     }
     /// Something would be taken from it by a close.
     pub(super) fn is_busy(&self) -> bool {
-        self.class().is_some_and(|class| class < 3) || !self.is_delivered()
+        self.class().is_some_and(|class| class < IDLE) || !self.is_delivered()
     }
     pub fn is_all_sent(&self) -> bool {
         self.expect.is_empty() && self.in_flight == 0
@@ -207,20 +210,21 @@ impl Client {
             Stage::Gone => 3,
         }
     }
-    /// 0 sending, 1 waiting, 2 session, 3 idle.
+    /// 0 sending, 1 waiting, 2 waiting for room, 3 session, 4 idle.
     pub fn class(&self) -> Option<usize> {
         let sending = self.taken < self.reply_end || self.late;
-        let holds = [sending, self.pending() > 0 || !self.backlog.is_empty(), self.sessions() > 0, true];
+        let no_room = self.paused || !self.backlog.is_empty();
+        let holds = [sending, self.pending() > 0, no_room, self.sessions() > 0, true];
         holds.iter().position(|holds| *holds).filter(|_| self.stage == Stage::Open)
     }
     /// Since when it is at an idle gap, if it is (the quiet time apart).
     pub(super) fn gap_since(&self) -> Option<u64> {
-        (self.class() == Some(3) && self.clean && !self.paused && self.is_delivered()).then_some(self.activity)
+        (self.class() == Some(IDLE) && self.clean && !self.paused && self.is_delivered()).then_some(self.activity)
     }
     /// Since when it has waited for the oldest thing that keeps a drain waiting.
     pub fn oldest(&self) -> Option<u64> {
         let pending = self.conversations.iter().flat_map(|v| &v.pending).map(|p| p.since).min();
         let sessions = || self.conversations.iter().filter(|v| v.connected).map(|v| v.connected_since).min();
-        self.class().filter(|class| *class < 3).and_then(|_| pending.or_else(sessions))
+        self.class().filter(|class| *class < IDLE).and_then(|_| pending.or_else(sessions))
     }
 }

@@ -144,7 +144,7 @@ pub fn gauges_are_zero(core: &Core) {
 impl World {
     pub(super) fn check(&self) {
         let counts = &self.cores[0].counts;
-        let (mut bytes, mut classes, mut pending, mut sessions, mut handshaking) = (0, [0_u64; 4], 0, 0, 0);
+        let (mut bytes, mut classes, mut pending, mut sessions, mut handshaking) = (0, [0_u64; 5], 0, 0, 0);
         for slot in self.slots() {
             let (audit, client) = match (self.audit(slot), self.oracle.client(slot)) {
                 (Some(audit), Some(client)) => (audit, client),
@@ -176,8 +176,9 @@ impl World {
             ("handshaking", &counts.handshaking, handshaking),
             ("sending", &counts.sending, classes[0]),
             ("waiting_for_replies", &counts.waiting_for_replies, classes[1]),
-            ("in_stateful_session", &counts.in_stateful_session, classes[2]),
-            ("idle", &counts.idle, classes[3]),
+            ("waiting_for_room", &counts.waiting_for_room, classes[2]),
+            ("in_stateful_session", &counts.in_stateful_session, classes[3]),
+            ("idle", &counts.idle, classes[4]),
             ("open", &counts.open, classes.iter().sum()),
         ] {
             let is = gauge.load(Relaxed);
