@@ -1,13 +1,11 @@
 //! `demo`: the gateway with a bus, a router and services of its own, to which it connects as to any other.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::Exit;
 use super::logs::{self, Activity, Destination, LogOptions};
 use super::serve;
-use super::signals::{self, Signals};
+use super::signals::{self, Signals, Stopper};
 use crate::bounded;
 use crate::bus::embedded::{self, Demo, ServiceOptions};
 use crate::config::cli::DemoServices;
@@ -30,21 +28,18 @@ pub fn run(mut loaded: Loaded, keepalive_seconds: u64, signals: &Signals) -> Exi
     config.bus_domain_address.insert(config.domain.clone(), demo.address().to_string());
     // Its bus ends with the process, and the lists with it.
     config.state_dir = None;
-    let failed = Arc::new(AtomicBool::new(false));
-    let exit = serve::run(&loaded, signals, |listen| greet(greeting(&loaded, listen), &failed, signals.stopper()));
+    let exit = serve::run(&loaded, signals, |listen| greet(greeting(&loaded, listen), signals.stopper()));
     drop(demo);
-    if failed.load(SeqCst) { Exit::Host } else { exit }
+    exit
 }
 
 /// Prints the greeting, on a thread of its own since stdout may be a pipe that nobody reads. A demo that cannot tell where it
 /// is ends.
-fn greet(greeting: String, failed: &Arc<AtomicBool>, stop: Arc<AtomicBool>) {
-    let failed = Arc::clone(failed);
+fn greet(greeting: String, stopper: Stopper) {
     let greet = move || {
         if let Err(error) = stdio::print(&greeting) {
             tracing::error!("host: {error}");
-            failed.store(true, SeqCst);
-            stop.store(true, SeqCst);
+            stopper.fail("the greeting cannot be printed");
         }
     };
     if let Err(error) = bounded::spawn("greeting", greet) {

@@ -257,6 +257,11 @@ impl Logs {
         move || account.figures()
     }
 
+    /// Has the repetitions that were counted so far said before whatever is logged from now on, without waiting for it.
+    pub fn say_gathered(&self) {
+        self.control.queue.order(Entry::Flush(channel().0));
+    }
+
     /// What another thread may do to the log.
     pub fn control(&self) -> LogControl {
         self.control.clone()

@@ -58,6 +58,8 @@ pub fn run(loaded: &Loaded, signals: &Signals, listening: impl FnOnce(SocketAddr
             Exit::Host
         }
     };
+    // What was gathered belongs before the last line. The order waits for nobody: the log takes it in its turn.
+    logs.say_gathered();
     tracing::info!("evergate ends with {}", exit as u8);
     exit
 }
@@ -178,6 +180,11 @@ impl Running {
             if signals.take_stop() {
                 self.stop("a signal asks to stop", CloseCode::GOING_AWAY);
             }
+            if let Some(why) = signals.failure()
+                && self.shared.phase() < Phase::Stopping
+            {
+                self.stop(why, CloseCode::GOING_AWAY);
+            }
             if self.shared.phase() == Phase::Draining && Instant::now() >= next_drain_line {
                 next_drain_line = Instant::now() + Duration::from_secs(1);
                 drain_log::write(&self.shared);
@@ -191,7 +198,7 @@ impl Running {
                 break;
             }
         }
-        self.end()
+        self.end(signals)
     }
 
     fn drain(&self, config: &Config) {
@@ -219,7 +226,7 @@ impl Running {
         }
     }
 
-    fn end(self) -> Exit {
+    fn end(self, signals: &Signals) -> Exit {
         if self.failed.load(SeqCst) {
             return Exit::CoreFailed;
         }
@@ -249,7 +256,11 @@ impl Running {
                 tracing::warn!("the address file cannot be removed: {error}");
             }
         }
-        if cut > 0 { Exit::Cut } else { Exit::Done }
+        match signals.failure() {
+            Some(_) => Exit::Host,
+            None if cut > 0 => Exit::Cut,
+            None => Exit::Done,
+        }
     }
 }
 

@@ -1,9 +1,10 @@
-//! Signals: handlers that stand before anything else, one thread that receives, and what was asked for.
+//! Signals: handlers that stand before anything else, one thread that receives, and what was asked for. What the process
+//! itself finds that it cannot go on for is asked for here, too.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -16,14 +17,28 @@ pub struct Signals {
     drain: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
+    /// Why the process cannot go on, though its cores can.
+    failure: Arc<OnceLock<&'static str>>,
     wake: UnixStream,
+}
+
+/// Asks for a stop where the process cannot do what it was started for, from any thread.
+#[derive(Clone, Debug)]
+pub struct Stopper(Arc<OnceLock<&'static str>>);
+
+impl Stopper {
+    /// The process is to stop, and to end with [`Exit::Host`](super::Exit::Host). Of several reasons the first counts.
+    pub fn fail(&self, why: &'static str) {
+        let _ = self.0.set(why);
+    }
 }
 
 impl Signals {
     /// Installs the handlers. To be called before any thread is started.
     pub fn install() -> io::Result<Self> {
         let (wake, woken) = UnixStream::pair()?;
-        let signals = Self { drain: Arc::default(), stop: Arc::default(), reload: Arc::default(), wake };
+        let signals =
+            Self { drain: Arc::default(), stop: Arc::default(), reload: Arc::default(), failure: Arc::default(), wake };
         let all =
             [(SIGUSR1, &signals.drain), (SIGTERM, &signals.stop), (SIGINT, &signals.stop), (SIGHUP, &signals.reload)];
         for (signal, asked) in all {
@@ -40,9 +55,14 @@ impl Signals {
         let _ = (&self.wake).read(&mut bytes);
     }
 
-    /// Asks for a stop as SIGTERM does, from any thread, once it is set.
-    pub fn stopper(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.stop)
+    /// For whoever may have to ask for a stop.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.failure))
+    }
+
+    /// Why the process cannot go on, if it cannot.
+    pub fn failure(&self) -> Option<&'static str> {
+        self.failure.get().copied()
     }
 
     /// SIGUSR1 came since the last call.

@@ -198,5 +198,6 @@ fn a_warning_that_is_repeated_is_said_once_with_its_number() {
     let gathered: u64 = lines.iter().filter_map(more).sum();
     let alone = lines.iter().filter(|line| more(line).is_none()).count() as u64;
     assert!(alone <= windows && alone + gathered == 168, "{log}");
+    assert!(log.ends_with(" evergate ends with 0\n"), "nothing is said behind the last line: {log}");
     drop(redis);
 }

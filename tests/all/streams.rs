@@ -75,6 +75,11 @@ fn a_full_stdout_is_an_error_of_every_command_and_no_panic() {
         let (code, said) = with_full_stdout(command, arguments);
         assert_eq!(code, 1, "{arguments:?}: {said}");
         assert!(said.contains("stdout cannot be written to") && !said.contains("panicked"), "{arguments:?}: {said}");
+        // The one that has begun to serve says why it stops, and how it ends.
+        let serves = arguments[0] == "demo";
+        let told =
+            ["stop: the greeting cannot be printed; clients", "evergate ends with 1\n"].map(|line| said.contains(line));
+        assert!(told == [serves; 2] && !said.contains("a signal asks"), "{arguments:?}: {said}");
     }
 }
 
