@@ -117,6 +117,7 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
     if let Ok(mut oldest) = core.published().oldest.try_lock() {
         *oldest = None;
     }
+    core.clients(Clients::say_counted);
     let (clients, bytes) = core.clients.borrow().undelivered();
     if clients > 0 {
         let index = core.index;

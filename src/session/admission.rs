@@ -33,6 +33,7 @@ impl Client {
         if traces.is_empty() {
             return false;
         }
+        cx.say_throttled(self.address, limit);
         let xid = envelope.xid.as_deref().map_or_else(|| cx.make_xid(), <[u8]>::to_vec);
         self.error(cx, (&envelope.thread_spelled, &xid), &traces, (429, false), text);
         true

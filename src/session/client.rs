@@ -23,9 +23,19 @@ use crate::websocket::header::{self, Header};
 /// Bytes of an unfinished message from which on it is judged while it comes in.
 const JUDGED_FROM: usize = if cfg!(simulator) { 48 } else { 16 * 1024 };
 
+/// When a handshake that is too fast may be repeated, s: no rate is slower than one a second.
+const RATE_RETRY_SECONDS: u64 = 1;
+/// When there may be a bus, s: as a rule an attempt to reach it begins that often (`bus_backoff_max_ms`).
+const BUS_RETRY_SECONDS: u64 = 2;
+
 /// Why a handshake is refused with 429.
 const TOO_MANY_CONNECTS: &str =
     "This address opens more connections a second than it may (address_connects_per_second_max); try again shortly.";
+
+/// A time as `Retry-After` has it: a whole number of seconds, and one at least.
+pub(super) fn in_seconds(ms: u64) -> u64 {
+    ms.div_ceil(1_000).max(1)
+}
 
 /// Where a connection stands.
 #[derive(Debug)]
@@ -234,7 +244,11 @@ impl Client {
             }
             Progress::Accepted(_) if self.surplus => self.refuse_surplus(cx),
             Progress::Accepted(_) if !cx.bus_ever_up => {
-                let response = handshake::refuse(503, "the OpenSRF bus has not been reached yet; try again shortly");
+                let response = handshake::refuse_for(
+                    503,
+                    "the OpenSRF bus has not been reached yet; try again shortly",
+                    BUS_RETRY_SECONDS,
+                );
                 self.refuse(cx, 503, &response);
             }
             Progress::Accepted(accepted) => {
@@ -243,7 +257,8 @@ impl Client {
                 let (connects, now_ms) = (cx.limits.address_connects, cx.now_ms);
                 let Some(place) = cx.outstanding.addresses.enter(self.address, is_proxy, connects, now_ms) else {
                     cx.hit(Limit::address_connects_per_second_max);
-                    let response = handshake::refuse(429, TOO_MANY_CONNECTS);
+                    cx.say_throttled(self.address, Limit::address_connects_per_second_max);
+                    let response = handshake::refuse_for(429, TOO_MANY_CONNECTS, RATE_RETRY_SECONDS);
                     return self.refuse(cx, 429, &response);
                 };
                 self.place = place;
@@ -282,12 +297,11 @@ impl Client {
         }
     }
 
+    /// When a client leaves, nobody knows; whoever has a place and shakes no hands has lost it by then.
     fn refuse_surplus(&mut self, cx: &mut Context) {
-        self.refuse(
-            cx,
-            503,
-            &handshake::refuse(503, "too many clients (clients_max); try again later or another node"),
-        );
+        let retry_after = in_seconds(cx.limits.handshake_timeout_ms);
+        let reason = "too many clients (clients_max); try again later or another node";
+        self.refuse(cx, 503, &handshake::refuse_for(503, reason, retry_after));
     }
 
     fn frames(&mut self, cx: &mut Context, input: &mut [u8]) {

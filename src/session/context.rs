@@ -1,5 +1,6 @@
 //! What all clients of a core share: the limits, the names, the state of the bus, the output, the counters.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -7,10 +8,11 @@ use rustc_hash::FxHashMap;
 
 use super::holders::Holders;
 use super::limits::{Limits, Names};
-use super::output::Output;
+use super::output::{Level, Output};
 use super::outstanding::Outstanding;
 use super::router_list::RouterList;
 use super::spare::Spare;
+use super::throttled::Throttled;
 use crate::bus::outbox::{Push, Ticket};
 use crate::counters::{self, Counts, Limit};
 use crate::drain::Drain;
@@ -40,6 +42,8 @@ pub struct Context {
     pub outstanding: Outstanding,
     /// What waits for the router.
     pub router: RouterList,
+    /// Whose clients were told 429.
+    throttled: Throttled,
     /// Bytes held for all clients.
     pub core_bytes: u64,
     /// Who holds most of them.
@@ -66,6 +70,7 @@ impl Context {
             accepting: vec![true; names.domains.len()],
             outstanding: Outstanding::default(),
             router: RouterList::default(),
+            throttled: Throttled::default(),
             names,
             bus_ever_up: false,
             output: Output::default(),
@@ -94,6 +99,20 @@ impl Context {
     /// Counts a limit that was hit.
     pub fn hit(&self, limit: Limit) {
         self.core().limit_hit(limit);
+    }
+
+    /// Names the address of a client that was told 429 in the log; what is repeated is counted there.
+    pub(super) fn say_throttled(&mut self, address: IpAddr, limit: Limit) {
+        if let Some(line) = self.throttled.count(address, limit, self.now_ms) {
+            self.output.log(Level::Warn, line);
+        }
+    }
+
+    /// Says what was counted, if it is time for that, or at the `end`.
+    pub(super) fn say_throttled_more(&mut self, end: bool) {
+        for line in self.throttled.take(self.now_ms, end) {
+            self.output.log(Level::Warn, line);
+        }
     }
 
     /// Reads a client's message, which may have been judged while it came in, or before it had to wait.

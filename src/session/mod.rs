@@ -17,6 +17,7 @@
 //! - [`outstanding`]: what the bus has and nobody has answered; `orphans`: that of it for which no client waits
 //! - [`router_list`]: how long calls wait for the router; [`turns`](clients): who may send more when it has taken some
 //! - [`addresses`]: where clients come from; [`rate`]: token buckets
+//! - `throttled`: whose clients were told 429, for the log
 //! - [`outbound`]: frames that the kernel has not taken
 //! - [`spare`]: memory for the next request
 
@@ -53,5 +54,6 @@ pub mod spare;
 #[cfg(test)]
 mod tests;
 pub mod threads;
+mod throttled;
 mod timers;
 mod turns;

@@ -179,22 +179,28 @@ impl Client {
         }
     }
 
+    /// Refuses for a limit, which the client's address is named with in the log.
+    fn throttle(&self, cx: &mut Context, limit: Limit, text: &str) -> Refused {
+        cx.hit(limit);
+        cx.say_throttled(self.address, limit);
+        Refused { status: 429, transport_error: false, text: text.to_owned() }
+    }
+
     fn route(&self, cx: &mut Context, envelope: &Envelope<'_>) -> Result<Route, Refused> {
         let refuse = |status, text: &str| Err(Refused { status, transport_error: false, text: text.to_owned() });
         let session = self.book.session_of(&envelope.thread);
         if self.has_too_many_orphans(cx) && envelope.messages.iter().any(|message| message.kind != Kind::Disconnect) {
-            cx.hit(Limit::address_orphans_max);
             let text = "clients of this address have left too many requests behind that no service has answered \
                         (address_orphans_max); try again when they are answered, at the latest after request_max_seconds";
-            return refuse(429, text);
+            return Err(self.throttle(cx, Limit::address_orphans_max, text));
         }
         let connects = envelope.messages.iter().filter(|message| message.kind == Kind::Connect).count();
         if connects > 0
             && session.is_none()
             && self.book.sessions() + self.book.connecting() + connects > cx.limits.sessions_max
         {
-            cx.hit(Limit::sessions_max);
-            return refuse(429, "too many sessions of this client; disconnect one first (sessions_max)");
+            let text = "too many sessions of this client; disconnect one first (sessions_max)";
+            return Err(self.throttle(cx, Limit::sessions_max, text));
         }
         let route = if let Some(conversation) = session.and_then(|n| self.book.get(n)) {
             let worker = conversation.worker.clone().unwrap_or_else(|| Rc::clone(&cx.names.router));

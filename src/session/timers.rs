@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::client::{Class, Client, Stage, Times};
+use super::client::{Class, Client, Stage, Times, in_seconds};
 use super::context::Context;
 use super::output::Level;
 use super::pendings::Pending;
@@ -19,8 +19,9 @@ const DRAIN_DELIVERY_LOOK_MS: u64 = 20;
 /// What a handshake is told that is not over at a drain's deadline.
 const REFUSED_AT_DEADLINE: &str = "this gateway is being drained; reconnect";
 
-fn response(reason: &str) -> Vec<u8> {
-    handshake::refuse(503, reason)
+/// The refusal where the process ends: who comes again when it has closed its clients finds its successor.
+fn ending(cx: &Context, reason: &str) -> Vec<u8> {
+    handshake::refuse_for(503, reason, in_seconds(cx.limits.close_timeout_ms))
 }
 
 impl Client {
@@ -301,7 +302,7 @@ impl Client {
             }
             Stage::Closing(_) if !self.outbound.is_delivered() => self.count_cut(cx, "at the deadline"),
             // Whoever shook hands from now on would be served, and cut in silence at the end.
-            Stage::Handshake(_) => self.refuse(cx, 503, &response(REFUSED_AT_DEADLINE)),
+            Stage::Handshake(_) => self.refuse(cx, 503, &ending(cx, REFUSED_AT_DEADLINE)),
             Stage::Closing(_) | Stage::Gone => {}
         }
     }
@@ -316,7 +317,7 @@ impl Client {
                 let reason = if code == CloseCode::INTERNAL { "the gateway failed" } else { "the gateway is stopping" };
                 self.close(cx, code, reason);
             }
-            Stage::Handshake(_) => self.refuse(cx, 503, &response("the gateway is stopping; reconnect")),
+            Stage::Handshake(_) => self.refuse(cx, 503, &ending(cx, "the gateway is stopping; reconnect")),
             Stage::Closing(_) if draining && !self.outbound.is_delivered() => self.count_cut(cx, "by a stop"),
             Stage::Closing(_) | Stage::Gone => {}
         }

@@ -159,12 +159,22 @@ pub fn refuse(status: u16, reason: &str) -> Vec<u8> {
     response(status, reason, false)
 }
 
+/// The same, where it is known in how many seconds it may be worth while to ask again (RFC 9110 10.2.3).
+pub fn refuse_for(status: u16, reason: &str, retry_after_seconds: u64) -> Vec<u8> {
+    write_response(status, reason, false, &format!("Retry-After: {retry_after_seconds}\r\n"))
+}
+
 /// The whole HTTP response of `status` after which the connection is closed, with one line of text; after HEAD without it,
 /// for a client reads no body there (RFC 9110 9.3.2).
 ///
 /// 426 names the protocol and version that we speak, but `Upgrade` stays out of `Connection`: the one thing that
 /// a refused client must hear there is `close`.
 pub fn response(status: u16, line: &str, head: bool) -> Vec<u8> {
+    write_response(status, line, head, "")
+}
+
+/// `more`: header lines, each with its end.
+fn write_response(status: u16, line: &str, head: bool, more: &str) -> Vec<u8> {
     let (phrase, extra) = match status {
         200 => ("OK", "Cache-Control: no-store\r\n"),
         400 => ("Bad Request", ""),
@@ -172,7 +182,7 @@ pub fn response(status: u16, line: &str, head: bool) -> Vec<u8> {
         404 => ("Not Found", ""),
         405 => ("Method Not Allowed", "Allow: GET\r\n"),
         408 => ("Request Timeout", ""),
-        429 => ("Too Many Requests", "Retry-After: 1\r\n"),
+        429 => ("Too Many Requests", ""),
         426 => ("Upgrade Required", "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
         431 => ("Request Header Fields Too Large", ""),
         503 => ("Service Unavailable", ""),
@@ -184,7 +194,7 @@ pub fn response(status: u16, line: &str, head: bool) -> Vec<u8> {
     // Writing to a String cannot fail.
     let _ = write!(
         response,
-        "HTTP/1.1 {status} {phrase}\r\nConnection: close\r\n{extra}Content-Type: text/plain; charset=utf-8\r\n\
+        "HTTP/1.1 {status} {phrase}\r\nConnection: close\r\n{extra}{more}Content-Type: text/plain; charset=utf-8\r\n\
          Content-Length: {body_bytes}\r\n\r\n"
     );
     if !head {

@@ -293,6 +293,19 @@ fn bytes_that_a_client_has_not_taken_count_as_sending_and_their_loss_as_a_cut() 
 }
 
 #[test]
+fn half_a_handshake_at_the_deadline_is_refused_and_told_when_to_come_again() {
+    let mut gateway = Gateway::demo(&["--drain-max-seconds", "1", "--close-timeout-seconds", "3"]);
+    let mut raw = Raw::connect(gateway.address());
+    raw.send(b"GET / HTTP/1.1\r\n");
+    until("it is accepted", PATIENCE, || gateway.metric("evergate_handshaking") >= 1.0);
+    gateway.signal(Signal::SIGUSR1);
+    let refusal = raw.read_header();
+    assert!(refusal.starts_with("HTTP/1.1 503 ") && refusal.contains("\r\nRetry-After: 3\r\n"), "{refusal}");
+    drop(raw);
+    assert_eq!(gateway.wait_exit(PATIENCE), 0);
+}
+
+#[test]
 fn half_a_message_at_the_deadline_is_closed_and_told_as_no_loss() {
     let mut gateway = Gateway::demo(&["--drain-max-seconds", "1"]);
     let mut raw = Raw::upgrade(gateway.address());

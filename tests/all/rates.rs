@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::support::bus::{ROUTER, Responder};
 use crate::support::client::{Client, connect, disconnect, envelope, quoted, request};
 use crate::support::gateway::Gateway;
@@ -65,13 +67,15 @@ fn held(redis: &Redis) -> usize {
 #[test]
 fn who_sends_too_fast_gets_429_and_the_rest_is_relayed() {
     let redis = Redis::start();
-    let gateway = gateway(&redis, &["--client-messages-per-second-max", "1"]);
+    let mut gateway = gateway(&redis, &["--client-messages-per-second-max", "1"]);
     let mut bus = Responder::new(&redis);
     let mut raw = Raw::upgrade(gateway.address());
     raw.send(&requests(30));
     // Two at once, then one a second, however slow the machine is.
     let refused = ended(&mut raw, 1)[0];
     assert_eq!(refused, 429);
+    let named = "address 127.0.0.1: refused with 429 (client_messages_per_second_max)";
+    assert!(gateway.until_logged("refused with 429").ends_with(named));
     until("all have been judged", PATIENCE, || {
         counted(&gateway, "requests_total") + gateway.limit("client_messages_per_second_max") == 30
     });
@@ -85,6 +89,13 @@ fn who_sends_too_fast_gets_429_and_the_rest_is_relayed() {
     assert_eq!(codes.iter().filter(|code| **code == 205).count() as u64, relayed);
     assert_eq!(codes.iter().filter(|code| **code == 429).count() as u64, 29 - relayed);
     gateway.until_count("idle", 1);
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(gateway.wait_exit(PATIENCE), 0);
+    // The log names whom, and says how often, in a line or two for each time that it gathers.
+    let log = gateway.log();
+    let times = |line: &str| line.strip_prefix(", ").map_or(1, |more| more.split(' ').next().unwrap().parse().unwrap());
+    let told: Vec<u64> = log.lines().filter_map(|line| Some(times(line.split_once(named)?.1))).collect();
+    assert!(told.iter().sum::<u64>() == 30 - relayed && told.len() < 10, "{relayed} relayed: {log}");
 }
 
 #[test]

@@ -26,6 +26,13 @@ fn code(gateway: &Gateway, header: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("no status line: {answer:?}"))
 }
 
+/// The code of a refusal, and when to ask again.
+fn retry_after(gateway: &Gateway) -> (u16, String) {
+    let answer = answer(gateway, HANDSHAKE);
+    let after = answer.lines().find_map(|line| line.strip_prefix("Retry-After: ")).unwrap_or_default();
+    (answer[9..12].parse().expect("a code"), after.to_owned())
+}
+
 /// `add [1,2]` as text.
 fn add() -> String {
     envelope("opensrf.math", "t", &[request(0, "add", "[1,2]")])
@@ -132,13 +139,13 @@ fn over_clients_max_and_before_the_first_bus_link_it_is_503() {
     let gateway = Gateway::demo(&["--clients-max", "1"]);
     let first = Client::connect(&gateway);
     gateway.until_count("open", 1);
-    assert_eq!(code(&gateway, HANDSHAKE), 503);
+    assert_eq!(retry_after(&gateway), (503, "10".to_owned()), "handshake_timeout_seconds");
     assert!(gateway.limit("clients_max") >= 1);
     first.close();
     until("the place is free, its socket closed", PATIENCE, || code(&gateway, HANDSHAKE) == 101);
     let busless = Setup::serve_at(&format!("127.0.0.1:{}", free_port())).start_unready();
     until("it listens", PATIENCE, || std::net::TcpStream::connect(busless.address()).is_ok());
-    assert_eq!(code(&busless, HANDSHAKE), 503);
+    assert_eq!(retry_after(&busless), (503, "2".to_owned()));
 }
 
 #[test]

@@ -156,7 +156,7 @@ planted! {
     "closed-on-the-way": "a closing client is given up after close_timeout, though it still takes what it is sent",
         "src/session/closing.rs", "} else if progressed {" => "} else if false && progressed {";
     "late-handshake-lost": "found by an attacker: a client that shakes hands after the deadline is served, and cut in silence",
-        "src/session/timers.rs", "Stage::Handshake(_) => self.refuse(cx, 503, &response(REFUSED_AT_DEADLINE))," => "Stage::Handshake(_) => {}";
+        "src/session/timers.rs", "Stage::Handshake(_) => self.refuse(cx, 503, &ending(cx, REFUSED_AT_DEADLINE))," => "Stage::Handshake(_) => {}";
     "stop-spares-closing": "found by an attacker: a stop during a drain does not count who closed by itself and still takes its reply",
         "src/session/timers.rs", "Stage::Closing(_) if draining && !self.outbound.is_delivered() => self.count_cut(cx, \"by a stop\")," => "";
     "leaps-forgotten": "behind a proxy: a closing client that acknowledges in leaps is given up between two of them",
@@ -177,6 +177,8 @@ planted! {
         "src/session/rate.rs", "self.full_ns = full_ns;" => "";
     "rate-saves-up": "who has been silent for long may send all of it at once",
         "src/session/rate.rs", "self.full_ns.max(now) + rate.token_ns" => "self.full_ns + rate.token_ns";
+    "throttled-not-counted": "who is told 429 again is not counted for the log",
+        "src/session/throttled.rs", "named.more += 1;" => "";
     "disconnect-too-fast": "a DISCONNECT beyond the rate does not end its session",
         "src/session/admission.rs", "if traces.is_empty() {\n            return false;" => "if traces.is_empty() {\n            return true;";
     "proxy-limited": "behind a proxy that names nobody all share one rate",

@@ -26,7 +26,7 @@ happenings! {
     accepted_in_drain, restart_closed, ended_while_open, acknowledgement_late, slow_reader_alive, reader_too_slow,
     given_up_undelivered, message_too_long, long_stream, session_wait, disconnect_wait, disconnect_ignored, looked,
     look_found_unread, closing_cut, slow_reader, client_left, message_heard, popped, request_relayed, text_queued, error_made, desynced,
-    too_fast_client, too_fast_address, connects_refused, refused_for_orphans, orphaned, orphan_answered, orphan_forgotten,
+    too_fast_client, too_fast_address, connects_refused, refused_for_orphans, told_429, orphaned, orphan_answered, orphan_forgotten,
     bus_full, router_wait, router_turn, router_asked,
 }
 

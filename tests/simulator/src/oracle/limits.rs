@@ -49,6 +49,7 @@ impl Oracle {
             return false;
         }
         if env.counted() > 0 {
+            self.tally.one(What::told_429);
             self.errors(c, (&env.spelled, &env.xid), &env.asks(), (429, false));
         }
         env.counted() > 0

@@ -52,6 +52,7 @@ impl Oracle {
             Ev::Handshake if !self.ever_up => self.refuse(c, 503),
             Ev::Handshake if !self.may_connect(c) => {
                 self.tally.one(What::connects_refused);
+                self.tally.one(What::told_429);
                 self.refuse(c, 429);
             }
             Ev::Handshake => {
@@ -176,14 +177,14 @@ impl Oracle {
 
     fn refuse_envelope(&mut self, c: &mut Client, env: &Env, (status, transport): (u16, bool)) {
         let what = match status {
-            400 => Some(What::refused_400),
-            403 => Some(What::refused_403),
-            413 => Some(What::refused_413),
+            400 => What::refused_400,
+            403 => What::refused_403,
+            413 => What::refused_413,
             // Which limit it was, is told already.
-            429 => None,
-            _ => Some(What::refused_503_away),
+            429 => What::told_429,
+            _ => What::refused_503_away,
         };
-        what.into_iter().for_each(|what| self.tally.one(what));
+        self.tally.one(what);
         if env.counted() > 0 {
             self.errors(c, (&env.spelled, &env.xid), &env.asks(), (status, transport));
         }

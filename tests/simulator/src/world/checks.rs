@@ -79,6 +79,12 @@ pub fn client(slot: u32, audit: &Audit, client: &Client) {
     }
 }
 
+/// How often a line of the log says that a client was told 429: where it names somebody anew, once.
+pub fn told_429(line: &str) -> u64 {
+    let Some((_, said)) = line.split_once(": refused with 429") else { return 0 };
+    said.split_once(", ").map_or(1, |(_, times)| times.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0))
+}
+
 /// The counters say what happened.
 pub fn counters(core: &Core, tally: &Tally) {
     let counts = &core.counts;

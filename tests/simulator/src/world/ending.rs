@@ -51,6 +51,12 @@ impl World {
             self.oracle.tick(&[]);
             self.settle();
         }
+        self.call(Clients::say_counted);
+        self.settle();
+        let told = self.oracle.tally.of(What::told_429);
+        if self.logged_429 != told {
+            violated!("the log says that clients were told 429 {} times, must be {told}", self.logged_429);
+        }
         self.check();
         checks::gauges_are_zero(&self.cores[0]);
         if self.clients.context.core_bytes > 0 || !self.clients.is_empty() {

@@ -77,6 +77,8 @@ pub struct World {
     close_ms: u64,
     /// Lines of the activity log.
     activity_lines: u64,
+    /// How often the log has said that a client was told 429.
+    logged_429: u64,
     next_client: usize,
     /// Messages that Redis has carried out, to see none twice.
     executed: BTreeSet<Vec<u8>>,
@@ -136,6 +138,7 @@ impl World {
             drain_at_end,
             close_ms,
             activity_lines: 0,
+            logged_429: 0,
             next_client: 1,
             executed: BTreeSet::new(),
             tally: Tally::default(),

@@ -45,8 +45,9 @@ impl World {
     }
 
     fn carry_out(&mut self, output: Output) {
-        let Output { pushes, send, look, half_close, hang_up, resume, activity, .. } = output;
+        let Output { pushes, send, look, half_close, hang_up, resume, activity, events, .. } = output;
         self.activity_lines += activity.lines().count() as u64;
+        self.logged_429 += events.iter().map(|(_, line)| checks::told_429(line)).sum::<u64>();
         for slot in &resume {
             self.oracle.resume(*slot);
         }
