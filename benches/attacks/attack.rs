@@ -58,6 +58,8 @@ pub struct Attacker {
     connections: u64,
     /// How often it has waited for the others.
     rounds: u64,
+    /// The state of what looks like chance.
+    random: u64,
     scratch: Vec<u8>,
 }
 
@@ -98,6 +100,7 @@ impl Party {
                 common: Arc::clone(&self.common),
                 connections: 0,
                 rounds: 0,
+                random: number as u64,
                 scratch: vec![0; SCRATCH_BYTES],
             };
             let once = Arc::clone(&once);
@@ -228,6 +231,25 @@ impl Attacker {
     pub fn read(&mut self, stream: &TcpStream) -> io::Result<()> {
         wait(stream, PollFlags::POLLIN)?;
         self.discard(stream)
+    }
+
+    /// Throws away so many bytes at least.
+    pub fn take(&mut self, stream: &TcpStream, bytes: usize) -> io::Result<()> {
+        let mut taken = 0;
+        while taken < bytes {
+            wait(stream, PollFlags::POLLIN)?;
+            taken += match (&mut &*stream).read(&mut self.scratch)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => count,
+            };
+        }
+        Ok(())
+    }
+
+    /// A number that looks like chance.
+    pub fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random >> 33
     }
 
     /// Throws away what has come; an error at the end of the stream.

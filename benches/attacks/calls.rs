@@ -114,6 +114,25 @@ pub fn unread(party: &Party) {
     });
 }
 
+/// Each comes, has forty strings echoed, 20 a second, and leaves. Their lengths are spread evenly over their orders of magnitude: what an
+/// allocator has to bear in a day's work (`--seconds 3600`).
+pub fn turnover(party: &Party) {
+    party.attack(move |attacker| {
+        let stream = attacker.connect()?;
+        for number in 0..40 {
+            let bits = 6 + attacker.random() % 14;
+            let bytes = ((1 << bits) + attacker.random() % (1 << bits)) as usize;
+            let echo =
+                call("opensrf.demo", &thread_name(number), "opensrf.demo.echo", &format!("\"{}\"", "x".repeat(bytes)));
+            attacker.write(&stream, &frame(echo.as_bytes()))?;
+            attacker.sent(1);
+            attacker.take(&stream, bytes)?;
+            thread::sleep(Duration::from_millis(50));
+        }
+        abort(stream)
+    });
+}
+
 /// Writes a block again and again, on one connection as long as it lasts.
 fn flood(party: &Party, block: Vec<u8>, messages: usize) {
     party.attack(move |attacker| {

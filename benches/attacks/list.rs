@@ -39,7 +39,7 @@ impl Attack {
 }
 
 /// Every attack, in the order of the table.
-pub const ATTACKS: [Attack; 24] = [
+pub const ATTACKS: [Attack; 25] = [
     Attack::new("keys", 1, "780,000 distinct keys in 10 MB, the last byte of all together", large::keys),
     Attack::new("keys-escaped", 1, "the same with an escape in each key", large::keys_escaped),
     Attack::new("newlines", 1, "8 MB of escaped newlines, not valid in the last byte", large::newlines),
@@ -60,6 +60,12 @@ pub const ATTACKS: [Attack; 24] = [
         flags: "--core-bytes-max 64MiB",
         ..Attack::new("unread", 5, "replies of 4.9 MB, ten a second, to clients that do not read", calls::unread)
     },
+    Attack::new(
+        "turnover",
+        5,
+        "no attack: clients that come, have strings of 64 bytes to 1 MB echoed, and leave",
+        calls::turnover,
+    ),
     Attack::new("admin", 7, "400 silent connections and half requests (100 of each of several)", connections::admin),
     Attack::new("fragments", 8, "empty continuation frames", connections::fragments),
     Attack::new("pings", 8, "empty pings", connections::pings),

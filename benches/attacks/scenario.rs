@@ -24,6 +24,8 @@ use super::watch::{self, Watch};
 const START: Duration = Duration::from_mins(1);
 /// The last part of an attacked window, in which the attackers are gone already: their leaving is part of the attack.
 const AFTERMATH: Duration = Duration::from_millis(500);
+/// The longest quiet window: after that it tells nothing new.
+const QUIET_MAX: Duration = Duration::from_mins(1);
 /// How long the gateway may take to serve as before.
 const RECOVERY_MAX: Duration = Duration::from_secs(30);
 /// Served as before: all answers of a second good, nine of ten within this.
@@ -182,7 +184,7 @@ impl Rounds {
     ) -> io::Result<()> {
         let window = options.window;
         let begun = Instant::now();
-        self.pass(window, cast)?;
+        self.pass(window.min(QUIET_MAX), cast)?;
         self.quiet.push((begun, Instant::now()));
         let seconds = window.saturating_sub(AFTERMATH);
         let party = Attackers { attack, count: attackers, seconds, is_shared: options.is_shared };
