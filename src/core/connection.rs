@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::EpollEvent;
+use smallvec::SmallVec;
 
 use super::Core;
 use super::readiness::{Events, Ready, TURN_MAX};
@@ -23,8 +24,10 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// A client of which one read brings more than this is heavy: it is read when the others have been.
 const LIGHT_BYTES: usize = 4 * 1024;
 
-/// Bytes that are read of light clients in one turn; who is left waits with the heavy ones.
-const LIGHT_TURN_BYTES: usize = 256 * 1024;
+/// The time after which no more light clients are read in a turn, looked at whenever so many bytes more have been: a read may bring
+/// dozens of requests. Who is left is the first of the next turn's heavy ones.
+const LIGHT_TURN: Duration = Duration::from_millis(2);
+const LIGHT_LOOK_BYTES: usize = 16 * 1024;
 
 /// Bytes that are read of heavy clients in one turn, and the time after which no more is. The light ones wait for no more
 /// than that, however many are heavy; one long message that has become whole may go beyond it.
@@ -98,7 +101,8 @@ fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone) {
                 heavy.push_back(slot);
             }
         };
-        let mut bytes = 0;
+        let (mut bytes, mut is_over, began) = (0, false, Instant::now());
+        let mut left = SmallVec::<[SlotIndex; 16]>::new();
         let connections = core.connections.borrow();
         let connection = |slot: SlotIndex| connections.get(slot as usize).and_then(Option::as_deref);
         for Ready { slot, .. } in ready.clone() {
@@ -107,17 +111,28 @@ fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone) {
         }
         for Ready { slot, unfinished } in ready {
             let Some(connection) = connection(slot) else { continue };
-            if connection.much.get() || bytes >= LIGHT_TURN_BYTES || clients.is_amid_long_message(slot) {
+            if connection.much.get() || clients.is_amid_long_message(slot) {
                 queue(slot, connection);
+                continue;
+            }
+            if is_over {
+                left.extend((!connection.queued.replace(true)).then_some(slot));
                 continue;
             }
             let read = read(core, clients, slot, connection, unfinished);
             bytes += read.bytes;
+            if bytes >= LIGHT_LOOK_BYTES {
+                (bytes, is_over) = (0, began.elapsed() >= LIGHT_TURN);
+            }
             if read.has_more {
                 queue(slot, connection);
             }
         }
         read_heavy(core, clients, (&mut heavy, queued), connection);
+        if !left.is_empty() {
+            left.drain(..).rev().for_each(|slot| heavy.push_front(slot));
+            core.readiness.come_back();
+        }
     });
 }
 
