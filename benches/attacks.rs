@@ -21,6 +21,8 @@
 mod attack;
 #[path = "attacks/background.rs"]
 mod background;
+#[path = "attacks/big.rs"]
+mod big;
 #[path = "attacks/calls.rs"]
 mod calls;
 #[path = "attacks/connections.rs"]

@@ -93,8 +93,7 @@ pub fn backlog(party: &Party) {
     });
 }
 
-/// Replies of 5 MB to clients that read nothing, ten a second over all attackers: more at a time is more than the service can make, and the
-/// gateway would never hold much. Each stays for some seconds.
+/// Replies of 5 MB to clients that read nothing, ten a second over all attackers. Each stays for some seconds.
 pub fn unread(party: &Party) {
     let request = frame(call("opensrf.demo", "big", "opensrf.demo.big", &UNREAD_BYTES.to_string()).as_bytes());
     party.attack(move |attacker| {

@@ -11,8 +11,8 @@ use super::latency::{Sample, Samples};
 use super::process::http;
 use super::site::{DOMAIN, ROUTER};
 
-/// Between two probes.
-const PERIOD: Duration = Duration::from_millis(20);
+/// Between two probes. No attack has a period that it divides or is divided by: in step with it, a probe would always come between two blows.
+const PERIOD: Duration = Duration::from_millis(23);
 /// How long Redis and the service may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 

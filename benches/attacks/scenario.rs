@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 
 use super::Options;
 use super::attack::READY;
+use super::big;
 use super::latency::{Sample, Summary, Window};
 use super::list::Attack;
 use super::neighbours::Neighbours;
@@ -73,6 +74,8 @@ struct Cast {
     watch: Watch,
     gateway: Gateway,
     bus: Bus,
+    /// Who answers with much, where that is the attack.
+    big: Option<Process>,
 }
 
 /// What the rounds add up to.
@@ -113,7 +116,7 @@ pub fn run(attack: &'static Attack, attackers: usize, options: &Options, folder:
     let after = watch::rss(pid).unwrap_or(0);
     let (peak, held) = cast.watch.peaks();
     let redis = watch::redis_peak(cast.bus.address).unwrap_or(0);
-    let Cast { neighbours, bus_probe, admin_probe, watch, mut gateway, bus } = cast;
+    let Cast { neighbours, bus_probe, admin_probe, watch, mut gateway, bus, big } = cast;
     drop(watch);
     let both = |samples: &[Sample]| [&rounds.quiet, &rounds.attacked].map(|windows| Summary::of(samples, windows));
     let outcome = Outcome {
@@ -134,19 +137,22 @@ pub fn run(attack: &'static Attack, attackers: usize, options: &Options, folder:
     };
     // A flood's activity log fills the memory that the folder is.
     let _ = fs::remove_file(super::site::log(folder, gateway.admin));
-    drop(bus);
+    drop((bus, big));
     Ok(outcome)
 }
 
 impl Cast {
     fn start(attack: &Attack, options: &Options, folder: &Path) -> io::Result<Self> {
-        let mut bus = Bus::with("demo-services", |address| services(address, folder), folder)?;
+        let router = if attack.is_on_memory() { big::INNER } else { "router" };
+        let mut bus = Bus::with("demo-services", |address| services(address, router, folder), folder)?;
         if let Some(services) = &mut bus.responder {
             eventually("the services", START, || match services.exited()? {
                 Some(code) => Err(services.error(&format!("ended with {code}"))),
                 None => Ok(services.output().contains('\n').then_some(())),
             })?;
         }
+        let big = || Process::start("big", OTHER_CPU, &role::command(&["big", &bus.address.to_string()])?, folder);
+        let big = attack.is_on_memory().then(big).transpose()?;
         let flags = [attack.flags, &options.flags].map(str::split_ascii_whitespace);
         let flags: Vec<&str> = flags.into_iter().flatten().collect();
         let gateway = Gateway::start(&bus, GatewayOptions { flags: &flags, ..GatewayOptions::default() }, folder)?;
@@ -158,6 +164,7 @@ impl Cast {
             watch: Watch::start(gateway.process.pid(), counters)?,
             gateway,
             bus,
+            big,
         })
     }
 
@@ -231,10 +238,19 @@ impl Rounds {
     }
 }
 
-fn services(redis: std::net::SocketAddr, folder: &Path) -> io::Result<Command> {
+fn services(redis: std::net::SocketAddr, router: &str, folder: &Path) -> io::Result<Command> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evergate"));
     command.args(["demo-services", "--redis", &redis.to_string(), "--domain", DOMAIN]);
-    command.args(["--router-user", "router", "--service-user", "opensrf", "--keepalive-seconds", "60"]);
+    command.args([
+        "--router-name",
+        router,
+        "--router-user",
+        "router",
+        "--service-user",
+        "opensrf",
+        "--keepalive-seconds",
+        "60",
+    ]);
     for (flag, account) in [("--router-password-file", "router"), ("--service-password-file", "opensrf")] {
         let file = folder.join(format!("{account}.password"));
         fs::write(&file, format!("{account}-test\n"))?;
