@@ -29,7 +29,7 @@ const BACKOFF_MS: u64 = 50;
 /// How long a link whose pops were refused before must go without another refusal to count as up.
 const REFUSAL_WAIT: Duration = Duration::from_millis(500);
 /// How long nothing is popped by a core that is out of buffers, at a time.
-const FULL_PAUSE: Duration = Duration::from_millis(5);
+const FULL_PAUSE: Duration = Duration::from_millis(1);
 
 /// What every link must know.
 #[derive(Clone, Debug)]

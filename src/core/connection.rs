@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use monoio::time::sleep;
 use nix::sys::epoll::EpollEvent;
 use smallvec::SmallVec;
 
@@ -34,9 +35,19 @@ const LIGHT_LOOK_BYTES: usize = 16 * 1024;
 const HEAVY_TURN_BYTES: usize = 64 * 1024;
 const HEAVY_TURN: Duration = Duration::from_millis(1);
 
-/// Bytes of a long chunk that are sent at once: between these, so that all senders together send [`SENT_TURN_BYTES`].
+/// Bytes of a long chunk that are sent with the decision that queued it; its rest waits for the ring.
+const AT_ONCE_BYTES: usize = 1024 * 1024;
+
+/// Bytes of a long chunk that its sender sends at once: between these, so that all senders together send [`SENT_TURN_BYTES`].
 const SLICE_BYTES: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
-const SENT_TURN_BYTES: usize = 8 * 1024 * 1024;
+const SENT_TURN_BYTES: usize = 2 * 1024 * 1024;
+
+/// What a client was owed that is gone is freed at once where its turn of the core has not lasted this long. To unmap what forty are owed
+/// that leave together, 5 MB each, takes 20 ms.
+const FREE_TURN: Duration = Duration::from_millis(1);
+
+/// Of those who wait for that, so many try in a millisecond; 5 MB take half of one.
+const FREED_A_MS: usize = 2;
 
 /// Chunks that are sent to one client in one turn; the rest waits for the ring, so that the others have theirs.
 const CHUNKS_AT_ONCE: usize = 4;
@@ -256,7 +267,7 @@ pub fn send_outbound(core: &Rc<Core>, clients: &mut Clients, slot: SlotIndex, co
     }
     for _ in 0..CHUNKS_AT_ONCE {
         let Some(chunk) = clients.take_outbound(slot) else { return };
-        match connection.stream.send_now(&chunk) {
+        match connection.stream.send_now(&chunk[..chunk.len().min(AT_ONCE_BYTES)]) {
             Ok(bytes) if bytes == chunk.len() => {
                 clients.recycle(chunk);
                 clients.sent(slot);
@@ -283,6 +294,7 @@ fn start_sending(core: &Rc<Core>, slot: SlotIndex, connection: &Rc<Connection>, 
         {
             if send(&core, slot, &connection, &chunk, from).await.is_err() {
                 core.clients(|clients| clients.broke(slot, "the connection broke"));
+                wait_to_free(&core, slot).await;
                 break;
             }
             core.clients(|clients| {
@@ -298,4 +310,23 @@ fn start_sending(core: &Rc<Core>, slot: SlotIndex, connection: &Rc<Connection>, 
             }
         });
     });
+}
+
+/// Waits until there is time to free what the client in `slot` was owed. Until then it counts among the bytes of the core.
+async fn wait_to_free(core: &Core, slot: SlotIndex) {
+    core.waits.works();
+    if core.waits.worked() < FREE_TURN {
+        return;
+    }
+    let owed = core.clients.borrow().owed(slot);
+    let (waiting, bytes) = core.unfreed.get();
+    core.unfreed.set((waiting + 1, bytes + owed));
+    let mut ahead = waiting;
+    while core.waits.worked() >= FREE_TURN {
+        sleep(Duration::from_millis(1 + (ahead / FREED_A_MS) as u64)).await;
+        core.waits.works();
+        ahead /= 2;
+    }
+    let (waiting, bytes) = core.unfreed.get();
+    core.unfreed.set((waiting - 1, bytes - owed));
 }

@@ -77,6 +77,8 @@ pub struct Core {
     heavy: RefCell<VecDeque<SlotIndex>>,
     /// Senders at work: each sends the less at once the more they are.
     senders: Cell<usize>,
+    /// Clients that are gone and wait for what they were owed to be freed, and the bytes of that.
+    unfreed: Cell<(usize, usize)>,
     /// One entry a bus domain; the first is the primary.
     pub links: Vec<Link>,
     /// How it waits for its next turn.
@@ -141,6 +143,7 @@ impl Core {
             readiness: Readiness::new()?,
             heavy: RefCell::default(),
             senders: Cell::new(0),
+            unfreed: Cell::default(),
             links: (0..names.domains.len()).map(Link::new).collect(),
             waits: Waits::new(settings.busy_poll),
             link_options: settings.link.clone(),
@@ -202,7 +205,7 @@ impl Core {
             for (domain, push) in output.pushes.drain(..) {
                 self.links[domain].push(self, push);
             }
-            clients.context.bus_bytes = self.bus_bytes();
+            clients.context.bus_bytes = self.shell_bytes();
         }
         if !output.probes.is_empty() {
             let ready = health::readiness(&self.shared, self.now_ms(), self.settings.ready_bus_grace_seconds);
@@ -244,9 +247,16 @@ impl Core {
         self.links.iter().map(|link| link.outbox.borrow().bytes() as u64).sum()
     }
 
+    /// Bytes that stand in no client's account: messages that wait for their links, and what waits to be freed.
+    pub fn shell_bytes(&self) -> u64 {
+        self.bus_bytes() + self.unfreed.get().1 as u64
+    }
+
     /// Whether the core holds more than it may.
     pub fn is_full(&self) -> bool {
-        self.clients.borrow().context.is_core_full()
+        let mut clients = self.clients.borrow_mut();
+        clients.context.bus_bytes = self.shell_bytes();
+        clients.context.is_core_full()
     }
 
     /// Remembers the connection of `slot`.

@@ -50,7 +50,7 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
         let now_ms = core.shared.now_ms();
         core.published().turns(now_ms);
         core.clients(Clients::tick);
-        core.clients.borrow_mut().context.bus_bytes = core.bus_bytes();
+        core.clients.borrow_mut().context.bus_bytes = core.shell_bytes();
         if is_time(ACTIVITY_MS)
             && let Some(log) = &mut *core.activity.borrow_mut()
         {

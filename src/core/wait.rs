@@ -229,7 +229,7 @@ pub async fn run(core: Rc<Core>) {
 /// waits for descriptors that are awaited here as well.
 fn rest(core: &Core) {
     let is_quiet = |link: &Link| !link.is_started() || link.state() == LinkState::Up && link.outbox.borrow().is_empty();
-    if core.counts().sending.load(Relaxed) > 0 || core.bus_bytes() > 0 || !core.links.iter().all(is_quiet) {
+    if core.counts().sending.load(Relaxed) > 0 || core.shell_bytes() > 0 || !core.links.iter().all(is_quiet) {
         return;
     }
     let confirmations: SmallVec<[Rc<Stream>; 4]> = core.links.iter().filter_map(Link::listens).collect();

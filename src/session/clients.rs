@@ -159,6 +159,11 @@ impl Clients {
         self.slots[slot as usize].client.as_mut().filter(|client| client.outbound.is_ready())?.outbound.take()
     }
 
+    /// Bytes for the client that the kernel has not taken.
+    pub fn owed(&self, slot: SlotIndex) -> usize {
+        self.client(slot).map_or(0, |client| client.outbound.bytes())
+    }
+
     /// The kernel has taken `bytes` more of the chunk, and not the last.
     pub fn progressed(&mut self, slot: SlotIndex, bytes: usize) {
         self.with(slot, |client, _| client.outbound.progressed(bytes));
@@ -205,8 +210,6 @@ impl Clients {
         self.with(slot, |client, cx| {
             client.outbound = super::outbound::Outbound::default();
             client.broke(cx, "connection lost");
-            // Half a message may have come after our Close: what is counted for it must be given back, too.
-            client.forget_unfinished();
         });
         let place = &mut self.slots[slot as usize];
         if place.client.take().is_some() {

@@ -214,6 +214,9 @@ impl Client {
             self.leave(cx, reason);
         }
         self.stage = Stage::Gone;
+        // At once, where the time that it takes is seen: at the end of the turn it would be that of all who broke in it. Half a message
+        // may have come after our Close, too.
+        self.forget_unfinished();
     }
 
     /// A closing client has been looked at; `progressed`: it has acknowledged more than before.

@@ -48,7 +48,8 @@ pub struct Context {
     pub core_bytes: u64,
     /// Who holds most of them.
     pub(super) holders: Holders,
-    /// Bytes of bus messages that wait for their link; set by the shell.
+    /// Bytes that stand in no client's account: of bus messages that wait for their link, and what waits to be freed; set by the
+    /// shell.
     pub bus_bytes: u64,
     /// The index of each bus domain. The operator names them, so that no secret is needed against names that fall together.
     domains: FxHashMap<String, usize>,

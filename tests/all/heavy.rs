@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::support::bus::{self, Responder};
 use crate::support::client::{Client, envelope, message, request};
 use crate::support::gateway::Gateway;
@@ -20,9 +22,13 @@ fn of_keys(count: usize) -> String {
 }
 
 fn core_bytes(gateway: &Gateway) -> u64 {
+    gauge(gateway, "evergate_core_bytes")
+}
+
+fn gauge(gateway: &Gateway, name: &str) -> u64 {
     #[expect(clippy::cast_sign_loss, reason = "it counts")]
-    let bytes = gateway.metric("evergate_core_bytes") as u64;
-    bytes
+    let value = gateway.metric(name) as u64;
+    value
 }
 
 #[test]
@@ -113,4 +119,40 @@ fn answered(client: &mut Client, bus: &mut Responder) {
     let arrived = bus.next();
     bus.complete(&arrived, "1");
     client.until_status(205);
+}
+
+#[test]
+fn clients_that_leave_together_with_megabytes_give_all_of_them_back() {
+    const REPLY: usize = 3_000_000;
+    let (_redis, mut gateway, mut small, mut bus) = trio(&["--cores", "0"]);
+    let before = resident(gateway.pid());
+    let content = format!("\"{}\"", "x".repeat(REPLY));
+    // The second time the process is told to stop while they leave.
+    for is_stopped in [false, true] {
+        let lazy: Vec<Raw> = (0..12)
+            .map(|n| {
+                let mut raw = Raw::upgrade(gateway.address());
+                raw.text(&envelope("s", &format!("t{n}"), &[request(1, "m", "[]")]));
+                let arrived = bus.next();
+                for _ in 0..3 {
+                    bus.answer(&arrived, &format!("[{}]", bus::result("1", &content)));
+                }
+                raw
+            })
+            .collect();
+        answered(&mut small, &mut bus);
+        let least = (lazy.len() * REPLY) as u64;
+        assert!(core_bytes(&gateway) > least, "the kernel does not take three replies");
+        // Each is reset, for there are bytes that it has not read.
+        drop(lazy);
+        if is_stopped {
+            gateway.signal(Signal::SIGTERM);
+            assert_eq!(gateway.wait_exit(PATIENCE), 0);
+        } else {
+            answered(&mut small, &mut bus);
+            until("they are gone", PATIENCE, || gauge(&gateway, "evergate_connections") == 1);
+            assert_eq!(core_bytes(&gateway), 0);
+            until("the system has it again", PATIENCE, || resident(gateway.pid()) < before + (16 << 20));
+        }
+    }
 }
