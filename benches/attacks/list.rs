@@ -32,6 +32,11 @@ impl Attack {
         matches!(self.line, 2 | 4 | 5) || self.name == "relayed"
     }
 
+    /// Whether it lives on replies so large that the services are not asked for them.
+    pub fn has_large_replies(&self) -> bool {
+        self.name.starts_with("unread")
+    }
+
     /// Whether memory counts: it is compared with what the options allow, during and long after.
     pub fn is_on_memory(&self) -> bool {
         self.line == 5
@@ -39,7 +44,7 @@ impl Attack {
 }
 
 /// Every attack, in the order of the table.
-pub const ATTACKS: [Attack; 25] = [
+pub const ATTACKS: [Attack; 26] = [
     Attack::new("keys", 1, "780,000 distinct keys in 10 MB, the last byte of all together", large::keys),
     Attack::new("keys-escaped", 1, "the same with an escape in each key", large::keys_escaped),
     Attack::new("newlines", 1, "8 MB of escaped newlines, not valid in the last byte", large::newlines),
@@ -59,6 +64,10 @@ pub const ATTACKS: [Attack; 25] = [
     Attack {
         flags: "--core-bytes-max 64MiB",
         ..Attack::new("unread", 5, "replies of 4.9 MB, ten a second, to clients that do not read", calls::unread)
+    },
+    Attack {
+        flags: "--core-bytes-max 1GiB",
+        ..Attack::new("unread-kept", 5, "the same, and all are kept until all leave at once", calls::unread)
     },
     Attack::new(
         "turnover",

@@ -143,7 +143,7 @@ pub fn run(attack: &'static Attack, attackers: usize, options: &Options, folder:
 
 impl Cast {
     fn start(attack: &Attack, options: &Options, folder: &Path) -> io::Result<Self> {
-        let router = if attack.is_on_memory() { big::INNER } else { "router" };
+        let router = if attack.has_large_replies() { big::INNER } else { "router" };
         let mut bus = Bus::with("demo-services", |address| services(address, router, folder), folder)?;
         if let Some(services) = &mut bus.responder {
             eventually("the services", START, || match services.exited()? {
@@ -152,7 +152,7 @@ impl Cast {
             })?;
         }
         let big = || Process::start("big", OTHER_CPU, &role::command(&["big", &bus.address.to_string()])?, folder);
-        let big = attack.is_on_memory().then(big).transpose()?;
+        let big = attack.has_large_replies().then(big).transpose()?;
         let flags = [attack.flags, &options.flags].map(str::split_ascii_whitespace);
         let flags: Vec<&str> = flags.into_iter().flatten().collect();
         let gateway = Gateway::start(&bus, GatewayOptions { flags: &flags, ..GatewayOptions::default() }, folder)?;
