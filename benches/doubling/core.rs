@@ -166,7 +166,7 @@ impl Core {
     /// Time passes, and everybody whom the core wants to look at is looked at.
     pub fn tick(&mut self, ms: u64, unacknowledged: u64) {
         self.clients.context.now_ms += ms;
-        self.clients.tick();
+        self.clients.tick(|| true);
         self.settle();
         for slot in std::mem::take(&mut self.look) {
             self.clients.looked(slot, unacknowledged);

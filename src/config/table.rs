@@ -245,7 +245,7 @@ options! {
         /// that names nobody: a client) has one there at a time, and the rest of its messages wait until the router has taken that:
         /// a flood waits here, and others pass. A message of 64 KiB or more always waits until the router has taken the last such.
         /// 0: no limit.
-        router_queue_max: u64 = Kind::Integer { min: 0, max: 16_777_216 }, "64", unit "messages";
+        router_queue_max: u64 = Kind::Integer { min: 0, max: 16_777_216 }, "16", unit "messages";
     }
     "Bus" {
         /// Path of Evergreen's own file, usually `/openils/conf/opensrf_core.xml`. Empty: none is read, and `domain`,

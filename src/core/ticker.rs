@@ -1,21 +1,26 @@
 //! Time on a core: one coarse tick, the phases of the process, the end of the core.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use monoio::time::{MissedTickBehavior, interval};
+use monoio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Core;
 use super::listener::Share;
 use crate::drain::DrainOptions;
 use crate::process::phase::Phase;
 use crate::session::clients::Clients;
+use crate::session::output::SlotIndex;
 
 /// The tick: the resolution of every timer of a core, ms.
 const TICK_MS: u64 = 20;
 /// How long an activity line waits for more, ms: each flush wakes the writer.
 const ACTIVITY_MS: u64 = 100;
+/// How long a tick works for the clients at a time, and how long the others have between.
+const WORK: Duration = Duration::from_millis(2);
+const REST: Duration = Duration::from_millis(1);
 /// How often clients that are not read from are looked at, ms.
 const PAUSED_LOOK_MS: u64 = 1_000;
 /// How long the links may take to confirm the last of what they were given, ms; and when the drain's time is over, ms.
@@ -44,12 +49,13 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
     let mut ticks = interval(Duration::from_millis(TICK_MS));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut settings_seen = core.settings.version();
+    let mut unlooked = VecDeque::new();
     for tick in 0_u64.. {
         ticks.tick().await;
         let is_time = |every_ms| tick % (every_ms / TICK_MS) == 0;
         let now_ms = core.shared.now_ms();
         core.published().turns(now_ms);
-        core.clients(Clients::tick);
+        tick_clients(core).await;
         core.clients.borrow_mut().context.bus_bytes = core.shell_bytes();
         if is_time(ACTIVITY_MS)
             && let Some(log) = &mut *core.activity.borrow_mut()
@@ -63,9 +69,10 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
             let limits = Rc::new(core.settings.limits());
             core.clients(|clients| clients.set_limits(limits));
         }
-        if is_time(PAUSED_LOOK_MS) {
-            hang_up_broken(core);
+        if is_time(PAUSED_LOOK_MS) && unlooked.is_empty() {
+            unlooked.extend(core.clients.borrow().paused());
         }
+        hang_up_broken(core, &mut unlooked);
         if is_time(OLDEST_MS)
             && matches!(stage, Stage::Draining { .. })
             && let Ok(mut oldest) = core.published().oldest.try_lock()
@@ -126,10 +133,24 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
     end_links(core, links_ms).await;
 }
 
-/// A client that is not read from cannot tell that it is gone: asks the kernel.
-fn hang_up_broken(core: &Rc<Core>) {
-    let paused = core.clients.borrow().paused().clone();
-    for slot in paused {
+/// Does what is due for the clients, and lets others have their turns between where that takes long: thousands may have been due
+/// together for ten minutes.
+async fn tick_clients(core: &Rc<Core>) {
+    loop {
+        let began = Instant::now();
+        if core.clients(|clients| clients.tick(|| began.elapsed() < WORK)) {
+            return;
+        }
+        sleep(REST).await;
+    }
+}
+
+/// A client that is not read from cannot tell that it is gone: asks the kernel, of as many of `unlooked` as there is time for.
+fn hang_up_broken(core: &Rc<Core>, unlooked: &mut VecDeque<SlotIndex>) {
+    let began = Instant::now();
+    while began.elapsed() < WORK
+        && let Some(slot) = unlooked.pop_front()
+    {
         if core.connection(slot).is_some_and(|connection| connection.stream.is_broken()) {
             core.clients(|clients| clients.ended(slot, "the connection ended while it was not read from"));
         }

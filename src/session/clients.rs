@@ -52,6 +52,8 @@ pub struct Clients {
     looks_at_paused_for_bus: bool,
     /// Who waits for the router.
     pub(super) turns: Turns,
+    /// The slot at which the tick under way goes on; 0 = none is.
+    tick_at: usize,
     /// When the last tick was, ms; 0 = none yet.
     ticked_ms: u64,
     /// For whom the bus had room at the last tick.
@@ -75,6 +77,7 @@ impl Clients {
             looks_at_paused: false,
             looks_at_paused_for_bus: false,
             turns: Turns::default(),
+            tick_at: 0,
             ticked_ms: 0,
             room: Room::All,
             thread_key: memmem::Finder::new(br#""thread":""#),
@@ -318,8 +321,28 @@ impl Clients {
         }
     }
 
-    /// Time has passed: does what is due.
-    pub fn tick(&mut self) {
+    /// Time has passed: does what is due, as long as `goes_on` says so; it is asked after each client. False: the same call goes on
+    /// with the rest.
+    pub fn tick(&mut self, mut goes_on: impl FnMut() -> bool) -> bool {
+        if self.tick_at == 0 {
+            self.begin_tick();
+        }
+        while self.tick_at < self.due_ms.len() {
+            let index = self.tick_at;
+            self.tick_at += 1;
+            if self.due_ms[index] <= self.ticked_ms {
+                self.with(index as SlotIndex, |client, cx| client.tick(cx));
+                if !goes_on() {
+                    return false;
+                }
+            }
+        }
+        self.tick_at = 0;
+        self.end_tick();
+        true
+    }
+
+    fn begin_tick(&mut self) {
         let now_ms = self.context.now_ms;
         let late_ms = now_ms.saturating_sub(self.ticked_ms.max(1));
         if self.ticked_ms > 0 && late_ms > STALL_MS {
@@ -328,11 +351,9 @@ impl Clients {
         self.ticked_ms = now_ms;
         self.forget_old();
         self.give_turns();
-        for index in 0..self.due_ms.len() {
-            if self.due_ms[index] <= now_ms {
-                self.with(index as SlotIndex, |client, cx| client.tick(cx));
-            }
-        }
+    }
+
+    fn end_tick(&mut self) {
         self.cut_holders();
         let has_room = !self.context.is_core_full();
         let looks_for_bus = has_room && self.looks_at_paused_for_bus && self.context.outstanding.take_freed();

@@ -117,7 +117,7 @@ impl Default for Limits {
             address_orphans_max: 10_000,
             bus_unanswered_max: 50_000,
             bus_unanswered_bytes_max: 256 << 20,
-            router_queue_max: 64,
+            router_queue_max: 16,
             ingress: b"\"ws-translator-v2\"".to_vec(),
             allow_router_calls: false,
             log_protect: Vec::new(),

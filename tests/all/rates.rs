@@ -101,7 +101,7 @@ fn who_sends_too_fast_gets_429_and_the_rest_is_relayed() {
 #[test]
 fn the_clients_of_one_address_share_its_rate_and_other_addresses_do_not_feel_it() {
     let redis = Redis::start();
-    let gateway = gateway(&redis, &["--address-messages-per-second-max", "1"]);
+    let gateway = gateway(&redis, &["--address-messages-per-second-max", "1", "--router-queue-max", "0"]);
     let mut first = raw_of(&gateway, "2001:db8:0:7::1");
     let mut second = raw_of(&gateway, "2001:db8:0:7::2");
     first.send(&requests(30));

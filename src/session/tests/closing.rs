@@ -314,7 +314,7 @@ fn a_stall_of_ours_is_not_held_against_those_who_owed_something() {
     let fresh = world.connection();
     world.clients.context.now_ms += 60_000;
     let after = world.connection();
-    world.clients.tick();
+    world.clients.tick(|| true);
     world.settle();
     assert!(world.is_open(pinged) && world.is_open(writing), "neither the pong nor the message was late");
     assert!(!world.received.contains_key(&fresh));

@@ -217,3 +217,23 @@ fn an_idle_client_costs_no_more_than_it_did() {
     // Eight bytes of it are what it may send (its token bucket), which outlives every request.
     assert!(size_of::<Client>() <= 304, "{}", size_of::<Client>());
 }
+
+#[test]
+fn a_tick_that_is_interrupted_goes_on_where_it_was() {
+    let mut world = World::with(|limits| limits.request_max_ms = 5_000);
+    let slots: Vec<_> = (0..5).map(|_| world.client()).collect();
+    for &slot in &slots {
+        world.say(slot, envelope("t", &[request(1)]));
+    }
+    world.clients.context.now_ms += 5_000;
+    let mut calls = 0;
+    while !world.clients.tick(|| false) {
+        // Time goes on meanwhile; what became due in it is for the next tick.
+        world.clients.context.now_ms += 1;
+        world.settle();
+        calls += 1;
+        let told = slots.iter().filter(|slot| !world.heard(**slot).is_empty()).count();
+        assert_eq!(told, 1, "one client a call");
+    }
+    assert_eq!(calls, 5);
+}

@@ -297,7 +297,7 @@ impl World {
         let until_ms = self.now_ms() + ms;
         while self.now_ms() < until_ms {
             self.clients.context.now_ms = (self.now_ms() + TICK_MS).min(until_ms);
-            self.clients.tick();
+            while !self.clients.tick(|| false) {}
             self.settle();
         }
     }

@@ -332,7 +332,7 @@ proptest! {
         // What they left behind is forgotten, then their addresses.
         for _ in 0..2 {
             play.world.clients.context.now_ms += 602_000;
-            play.world.clients.tick();
+            play.world.clients.tick(|| true);
         }
         for (name, gauge, _, value) in play.world.counts().table() {
             prop_assert!(!gauge || value == 0, "{} is {}", name, value);

@@ -246,7 +246,7 @@ impl Small {
 
     fn tick(&mut self) {
         self.now += 20;
-        self.call(Clients::tick);
+        self.call(|clients| assert!(clients.tick(|| true)));
         self.oracle.tick(&self.clients.context.output.look);
         self.settle();
         self.oracle.overdue();
@@ -354,7 +354,7 @@ impl Small {
         // Nobody is thought of for ever.
         for _ in 0..2 {
             self.now += 2_000 + RULES.request_ms;
-            self.call(Clients::tick);
+            self.call(|clients| assert!(clients.tick(|| true)));
             self.oracle.tick(&[]);
             self.settle();
         }

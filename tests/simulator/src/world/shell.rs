@@ -121,7 +121,7 @@ impl World {
     pub(super) fn tick(&mut self) {
         checks::tell_halves(&mut self.oracle, &self.clients);
         let paused: Vec<u32> = self.clients.paused().iter().copied().collect();
-        self.call(Clients::tick);
+        self.call(|clients| clients.tick(|| true));
         let core_full = self.clients.context.is_core_full();
         self.oracle.tick(&self.clients.context.output.look);
         self.settle();
