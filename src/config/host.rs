@@ -1,8 +1,9 @@
 //! What the host allows this process: CPUs and descriptors.
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, close};
 
 use super::table::{CLIENTS_MAX_LIMIT, Config};
 
@@ -110,4 +111,18 @@ pub(super) fn clients_max(nofile: u64, left: u64) -> u64 {
 pub fn raise_nofile() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1_024 };
     if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft }
+}
+
+/// Has the kernel make the process' table of descriptors large enough for `most` at once. It doubles the table as it fills up, and
+/// where threads share it each doubling waits until no CPU can see the old one (`synchronize_rcu` in `expand_fdtable`, fs/file.c):
+/// 15 to 50 ms, in which a core that has just accepted a client does nothing else. The largest number in use decides, and the
+/// table never shrinks.
+pub fn widen_descriptors(most: u64) {
+    let highest = most.min(Host::ask().nofile).saturating_sub(1);
+    // Where it fails, the table grows as it always would.
+    if let Ok(lowest) = i32::try_from(highest)
+        && let Ok(copy) = fcntl(std::io::stderr(), FcntlArg::F_DUPFD_CLOEXEC(lowest))
+    {
+        let _ = close(copy);
+    }
 }

@@ -96,6 +96,8 @@ impl Running {
     fn start(loaded: &Loaded, logs: &Logs) -> Result<Self, String> {
         let config = &loaded.config;
         check::host_usable().map_err(|error| format!("host: {error}"))?;
+        let besides = config::Descriptors::of(config).besides_clients(config::Host::ask().nofile);
+        config::widen_descriptors(config.clients_max as u64 + besides);
         let listeners = listeners::bind(config.listen, config.cores.len(), config.share_port)
             .map_err(|error| format!("host: {}", check::cannot_bind("listen", config.listen, false, &error)))?;
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();

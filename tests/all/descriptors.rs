@@ -146,3 +146,12 @@ fn a_successor_beside_one_that_is_out_of_descriptors_takes_over_and_nobody_is_lo
     bus.complete(&arrived, "1");
     client.until_status(205);
 }
+
+#[test]
+fn the_table_of_descriptors_is_wide_enough_from_the_start() {
+    let gateway = Gateway::demo(&["--clients-max", "5000"]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).expect("its status");
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")?.trim().parse::<usize>().ok());
+    // Otherwise the kernel widens it when a client comes that does not fit, and the core waits for that.
+    assert!(size.is_some_and(|size| size >= 5_000), "{size:?}");
+}
