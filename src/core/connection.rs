@@ -30,6 +30,10 @@ const LIGHT_BYTES: usize = 4 * 1024;
 const LIGHT_TURN: Duration = Duration::from_millis(2);
 const LIGHT_LOOK_BYTES: usize = 16 * 1024;
 
+/// So often a turn may leave the heavy ones to the next because more may be ready than the set told of at once: whoever is light is
+/// found first, behind however many that have gone.
+const FULL_TURNS_MAX: usize = 32;
+
 /// Bytes that are read of heavy clients in one turn, and the time after which no more is. The light ones wait for no more
 /// than that, however many are heavy; one long message that has become whole may go beyond it.
 const HEAVY_TURN_BYTES: usize = 64 * 1024;
@@ -104,7 +108,8 @@ pub async fn read_all(core: Rc<Core>) {
 
 /// Reads once from each light one of `ready`, then from those heavy ones whose turn it is.
 fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone) {
-    core.turn(ready.clone().count(), |clients| {
+    let ready_count = ready.clone().count();
+    core.turn(ready_count, |clients| {
         let mut heavy = core.heavy.borrow_mut();
         let queued = heavy.len();
         let mut queue = |slot, connection: &Connection| {
@@ -122,7 +127,8 @@ fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone) {
         }
         for Ready { slot, unfinished } in ready {
             let Some(connection) = connection(slot) else { continue };
-            if connection.much.get() || clients.is_amid_long_message(slot) {
+            // Who has gone is in no hurry: to end a thousand takes as long as to serve a thousand.
+            if connection.much.get() || unfinished || clients.is_amid_long_message(slot) {
                 queue(slot, connection);
                 continue;
             }
@@ -139,7 +145,13 @@ fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone) {
                 queue(slot, connection);
             }
         }
-        read_heavy(core, clients, (&mut heavy, queued), connection);
+        let full_turns = if ready_count == TURN_MAX { core.full_turns.get() + 1 } else { 0 };
+        core.full_turns.set(full_turns % FULL_TURNS_MAX);
+        if full_turns % FULL_TURNS_MAX == 0 {
+            read_heavy(core, clients, (&mut heavy, queued), connection);
+        } else {
+            core.readiness.come_back();
+        }
         if !left.is_empty() {
             left.drain(..).rev().for_each(|slot| heavy.push_front(slot));
             core.readiness.come_back();

@@ -75,6 +75,8 @@ pub struct Core {
     pub readiness: Readiness,
     /// Clients that have much to be read: they take turns.
     heavy: RefCell<VecDeque<SlotIndex>>,
+    /// Turns in a row in which they were left to the next.
+    full_turns: Cell<usize>,
     /// Senders at work: each sends the less at once the more they are.
     senders: Cell<usize>,
     /// Clients that are gone and wait for what they were owed to be freed, and the bytes of that.
@@ -142,6 +144,7 @@ impl Core {
             spare_output: RefCell::default(),
             readiness: Readiness::new()?,
             heavy: RefCell::default(),
+            full_turns: Cell::new(0),
             senders: Cell::new(0),
             unfreed: Cell::default(),
             links: (0..names.domains.len()).map(Link::new).collect(),
