@@ -1,14 +1,20 @@
 //! The neighbours: clients that ask for a sum now and then, on a schedule that does not wait for answers.
+//!
+//! A call takes from its write to the moment at which the kernel has its answer (`SO_TIMESTAMPNS`): that this thread had to wait for its CPU,
+//! which it shares with the attackers' system calls, is no fault of the gateway's.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, IoSliceMut, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use memchr::memmem;
+use nix::cmsg_space;
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::socket::sockopt::ReceiveTimestampns;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt};
 use nix::sys::time::TimeSpec;
 
 use super::attack::handshake;
@@ -59,8 +65,11 @@ struct Neighbour {
     /// Makes a new connection where the gateway has ended the last one.
     connecting: Option<JoinHandle<io::Result<TcpStream>>>,
     input: Vec<u8>,
-    pending: Vec<(u64, Instant)>,
+    pending: Vec<Pending>,
 }
+
+/// A call under way: its number, when it was due, when it was written by the kernel's clock.
+type Pending = (u64, Instant, SystemTime);
 
 /// Asks and listens until it is over.
 fn work(mut clients: Vec<Neighbour>, seen: &Samples, over: &AtomicBool) {
@@ -113,7 +122,7 @@ impl Neighbour {
             r#"{{"service":"opensrf.math","thread":"n{number}.","osrf_msg":[{{"__c":"osrfMessage","__p":{{"threadTrace":1,"locale":"en-US","type":"REQUEST","payload":{{"__c":"osrfMethod","__p":{{"method":"add","params":[1,2]}}}}}}}}]}}"#
         );
         let frame = frame(text.as_bytes());
-        self.pending.push((number, due));
+        self.pending.push((number, due, SystemTime::now()));
         // Its few requests find room in the kernel, as long as the gateway reads at all.
         if self.stream.as_mut().is_none_or(|stream| !stream.write(&frame).is_ok_and(|count| count == frame.len())) {
             self.lose(ended);
@@ -137,20 +146,23 @@ impl Neighbour {
         self.stream = None;
         self.input.clear();
         let now = Instant::now();
-        let failed = |(_, due)| Sample { due, took: now.saturating_duration_since(due), is_good: false };
+        let failed = |(_, due, _)| Sample { due, took: now.saturating_duration_since(due), is_good: false };
         ended.extend(self.pending.drain(..).map(failed));
     }
 
     fn listen(&mut self, ended: &mut Vec<Sample>) {
         let mut buffer = [0; 16 * 1_024];
-        match self.stream.as_mut().map(|stream| stream.read(&mut buffer)) {
-            Some(Ok(count)) if count > 0 => self.input.extend_from_slice(&buffer[..count]),
+        let came = match self.stream.as_ref().map(|stream| receive(stream, &mut buffer)) {
+            Some(Ok((count, came))) if count > 0 => {
+                self.input.extend_from_slice(&buffer[..count]);
+                came
+            }
             Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
             _ => return self.lose(ended),
-        }
+        };
         while let Some((opcode, payload, length)) = next_frame(&self.input) {
             match opcode {
-                1 => answer(&mut self.pending, &self.input[payload], ended),
+                1 => answer(&mut self.pending, &self.input[payload], came, ended),
                 8 => return self.lose(ended),
                 // A ping: the next request is sign of life enough.
                 _ => {}
@@ -160,17 +172,28 @@ impl Neighbour {
     }
 }
 
+/// Reads what has come, and when the kernel had the last of it.
+fn receive(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<(usize, SystemTime)> {
+    let mut parts = [IoSliceMut::new(buffer)];
+    let mut control = cmsg_space!(TimeSpec);
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())?;
+    let came = message.cmsgs()?.find_map(|part| match part {
+        ControlMessageOwned::ScmTimestampns(time) => Some(SystemTime::UNIX_EPOCH + Duration::from(time)),
+        _ => None,
+    });
+    Ok((message.bytes, came.unwrap_or_else(SystemTime::now)))
+}
+
 /// Finds whose answer it is. The status that follows a result has nobody left who waits for it.
-fn answer(pending: &mut Vec<(u64, Instant)>, text: &[u8], ended: &mut Vec<Sample>) {
-    let now = Instant::now();
+fn answer(pending: &mut Vec<Pending>, text: &[u8], came: SystemTime, ended: &mut Vec<Sample>) {
     let thread = memmem::find(text, br#""thread":"n"#).and_then(|at| {
         let digits = text[at + 11..].split(|&byte| byte == b'.').next()?;
         str::from_utf8(digits).ok()?.parse::<u64>().ok()
     });
-    if let Some(at) = pending.iter().position(|(number, _)| Some(*number) == thread) {
-        let (_, due) = pending.swap_remove(at);
+    if let Some(at) = pending.iter().position(|(number, ..)| Some(*number) == thread) {
+        let (_, due, written) = pending.swap_remove(at);
         let is_good = memmem::find(text, br#""content":3"#).is_some();
-        ended.push(Sample { due, took: now.saturating_duration_since(due), is_good });
+        ended.push(Sample { due, took: came.duration_since(written).unwrap_or_default(), is_good });
     }
 }
 
@@ -194,6 +217,7 @@ fn connect(gateway: SocketAddr, number: usize) -> io::Result<TcpStream> {
         stream.read_exact(&mut byte)?;
         head.push(byte[0]);
     }
+    setsockopt(&stream, ReceiveTimestampns, &true)?;
     stream.set_nonblocking(true)?;
     if head.starts_with(b"HTTP/1.1 101") { Ok(stream) } else { Err(io::ErrorKind::ConnectionRefused.into()) }
 }
