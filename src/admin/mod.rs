@@ -27,6 +27,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use nix::sys::signal::SigSet;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -34,6 +35,9 @@ use crate::process::logs::Figures;
 use crate::process::phase::Shared;
 use hosts::Hosts;
 use places::{Place, Places, Stage};
+
+/// Connections that the kernel keeps for the page; it has a limit of its own (`net.core.somaxconn`, 4,096).
+const BACKLOG: i32 = 4_096;
 
 /// From the accept to the first byte of the request.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -84,6 +88,9 @@ impl Admin {
 /// Binds `addr`, so that a failure is known at once, and serves it in a thread of its own.
 pub fn start(addr: SocketAddr, shared: Arc<Shared>, options: AdminOptions) -> io::Result<Admin> {
     let listener = TcpListener::bind(addr)?;
+    // The standard library's 128 are soon full of connections that say nothing, and a probe that finds no place tries again after a
+    // second.
+    SockRef::from(&listener).listen(BACKLOG)?;
     listener.set_nonblocking(true)?;
     let addr = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;

@@ -243,7 +243,8 @@ options! {
         bus_unanswered_bytes_max: usize = BYTES, "256 MiB", unit "bytes per core";
         /// Messages in the router's list, as Redis tells at each push, others' included. From that on an address (behind a proxy
         /// that names nobody: a client) has one there at a time, and the rest of its messages wait until the router has taken that:
-        /// a flood waits here, and others pass. A message of 64 KiB or more always waits until the router has taken the last such.
+        /// a flood waits here, and others pass. A message of 64 KiB or more always waits until the router has taken the last such,
+        /// and behind it eight times as many may be in the list.
         /// 0: no limit.
         router_queue_max: u64 = Kind::Integer { min: 0, max: 16_777_216 }, "16", unit "messages";
     }

@@ -50,7 +50,7 @@ impl Client {
     pub(super) fn kept_by(&self, cx: &Context) -> Option<Limit> {
         let (outstanding, max) = (&cx.outstanding, cx.limits.router_queue_max);
         let room = outstanding.room(&cx.limits);
-        let is_long = max > 0 && cx.router.len() >= max;
+        let is_long = cx.router.is_long(max);
         if room == Room::All && !is_long {
             return None;
         }
@@ -76,6 +76,10 @@ impl Client {
     /// A message of so many bytes was put into the router's list.
     pub(super) fn gave_to_router(&mut self, cx: &mut Context, bytes: usize) {
         let number = cx.router.gave(bytes);
+        if bytes >= LARGE_BYTES {
+            // Behind it more may wait than without it: who is not read from is looked at by the next tick.
+            cx.outstanding.set_freed();
+        }
         self.book.set_router_number(number);
         cx.outstanding.addresses.set_router_number(self.place, number);
     }

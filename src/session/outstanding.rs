@@ -71,6 +71,12 @@ impl Outstanding {
         self.freed = true;
     }
 
+    /// Whether the next tick looks who may give more.
+    #[cfg(simulator)]
+    pub(super) fn is_freed(&self) -> bool {
+        self.freed
+    }
+
     /// Messages of it that no client waits for.
     pub fn orphans(&self) -> u64 {
         self.orphans.messages()

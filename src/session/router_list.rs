@@ -10,6 +10,9 @@
 /// A message of so many bytes is large: it takes the router as long as dozens of others.
 pub const LARGE_BYTES: usize = if cfg!(simulator) { 400 } else { 64 * 1024 };
 
+/// So many times more may be in a list in which a large message is.
+const BEHIND_LARGE: u64 = 8;
+
 /// What Redis has said of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouterNews {
@@ -79,6 +82,12 @@ impl RouterList {
     /// Its length, as far as is known; what Redis has not answered about is counted as if it were there.
     pub(super) fn len(&self) -> u64 {
         self.told + self.given - self.answered
+    }
+
+    /// Whether it is longer than it may be. A large one holds it up by itself, and those behind it are not to blame: so many more may
+    /// wait there.
+    pub(super) fn is_long(&self, max: u64) -> bool {
+        max > 0 && self.len() >= if self.has_large() { max.saturating_mul(BEHIND_LARGE) } else { max }
     }
 
     /// Whether that message may be there still.

@@ -47,10 +47,7 @@ impl Clients {
         let max = self.context.limits.router_queue_max;
         let mut served = Vec::new();
         // Each sends something, or reads something that it will send. Who sent more than one message took more than its turn.
-        for _ in self.context.router.len()..max {
-            if self.context.router.len() >= max {
-                break;
-            }
+        while (served.len() as u64) < max && !self.context.router.is_long(max) {
             let Some(slot) = self.turns.next() else { break };
             served.push(slot);
             self.with(slot, |client, cx| client.bus_has_room(cx));

@@ -82,3 +82,8 @@ pub fn queued(clients: &Clients, slot: u32) -> &[usize] {
     }
     clients.client(slot).map_or(&[], |client| client.outbound.frames_queued())
 }
+
+/// Whether the next tick looks who may give more to the bus.
+pub fn looks_again(clients: &Clients) -> bool {
+    clients.context.outstanding.is_freed()
+}

@@ -217,7 +217,7 @@ planted! {
     "bus-room-unread": "who was not read from for want of room on the bus is not looked at when there is some",
         "src/session/clients.rs", "let looks_for_bus = has_room && self.looks_at_paused_for_bus && " => "let looks_for_bus = false && ";
     "router-list-unseen": "issue 12, 2: nobody looks how long the router's list is",
-        "src/session/admission.rs", "let is_long = max > 0 && cx.router.len() >= max;" => "let is_long = false;";
+        "src/session/admission.rs", "let is_long = cx.router.is_long(max);" => "let is_long = false;";
     "router-list-silences": "who fills the router's list silences its neighbours",
         "src/session/admission.rs", "(is_long && unanswered > 0 && cx.router.has(number))" => "is_long";
     "router-list-given-again": "a message counts as taken by the router once Redis has it",

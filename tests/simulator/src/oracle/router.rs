@@ -69,7 +69,8 @@ impl Oracle {
     }
 
     fn is_router_long(&self) -> bool {
-        self.rules.router > 0 && self.router.len() >= self.rules.router
+        let times = if self.router.entries.iter().any(|entry| entry.large) { 8 } else { 1 };
+        self.rules.router > 0 && self.router.len() >= self.rules.router * times
     }
 
     /// Whether a client must wait until the router has taken what it sent: the list is long, and something of its address, or
