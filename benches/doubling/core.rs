@@ -106,6 +106,8 @@ impl Core {
             sessions_max: UNBOUNDED,
             outbound_bytes_max: UNBOUNDED,
             core_bytes_max: UNBOUNDED as u64,
+            // Nobody tells of a router here.
+            router_queue_max: 0,
             message_bytes_max: UNBOUNDED,
             activity_bytes_max: 0,
             ..Limits::default()
