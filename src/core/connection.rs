@@ -216,7 +216,11 @@ fn read(core: &Core, clients: &mut Clients, slot: SlotIndex, connection: &Connec
             clients.input(slot, &mut buffer);
             // Asked at once: who is not read from owes no pong, and perhaps nothing more comes that would have it asked.
             // Of what else a client has sent nothing is told.
-            let has_more = clients.may_read(slot) && (unfinished || buffer.len() == buffer.capacity());
+            let may_more = unfinished || buffer.len() == buffer.capacity();
+            let has_more = may_more && clients.may_read(slot);
+            if !may_more {
+                clients.look_to_pause(slot);
+            }
             return Read { bytes, has_more };
         }
         Err(_) => {

@@ -198,6 +198,16 @@ impl Clients {
         false
     }
 
+    /// Has a client that was read from be not read any more, if it may not be: unless it is the router's list that keeps it, which is
+    /// so after nearly every request where the router is busy, and is over before the next one as a rule.
+    pub fn look_to_pause(&mut self, slot: SlotIndex) {
+        let waits_for_router =
+            self.client(slot).is_some_and(|client| client.kept_by(&self.context) == Some(Limit::router_queue_max));
+        if !waits_for_router {
+            self.may_read(slot);
+        }
+    }
+
     /// Whether the client is sending a message so long that it is judged while it comes in.
     pub fn is_amid_long_message(&self, slot: SlotIndex) -> bool {
         self.client(slot).is_some_and(|client| client.judge.is_some())
