@@ -150,8 +150,8 @@ fn pushed(data: &[u8]) {
             _ => Token::Integer(1),
         };
         match outbox.answer(&token).expect("a command waits for it") {
-            Answer::Done(..) => confirmed += 1,
-            Answer::Refused(_, _, tickets, _) => told.extend(tickets),
+            Answer::Done { .. } => confirmed += 1,
+            Answer::Refused { tickets, .. } => told.extend(tickets),
             other => panic!("{other:?}"),
         }
     }

@@ -26,18 +26,16 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use nix::sys::signal::SigSet;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::process::listeners::BACKLOG;
 use crate::process::logs::Figures;
 use crate::process::phase::Shared;
+use crate::process::signals;
 use hosts::Hosts;
 use places::{Place, Places, Stage};
-
-/// Connections that the kernel keeps for the page; it has a limit of its own (`net.core.somaxconn`, 4,096).
-const BACKLOG: i32 = 4_096;
 
 /// From the accept to the first byte of the request.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -94,12 +92,9 @@ pub fn start(addr: SocketAddr, shared: Arc<Shared>, options: AdminOptions) -> io
     listener.set_nonblocking(true)?;
     let addr = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    // Signals are the main thread's alone, and a thread inherits its creator's mask.
-    let mask = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
-    let thread = std::thread::Builder::new()
-        .name("admin".into())
-        .spawn(move || runtime.block_on(serve(listener, Arc::new(View::new(shared, options, addr)))));
-    mask.thread_set_mask()?;
+    let view = Arc::new(View::new(shared, options, addr));
+    let run = move || runtime.block_on(serve(listener, view));
+    let thread = signals::blocked(|| std::thread::Builder::new().name("admin".into()).spawn(run));
     thread.map(|_| Admin { addr })
 }
 

@@ -9,6 +9,8 @@ use std::io;
 use std::net::Shutdown;
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use super::connection::{Greeted, Input};
 use super::outbox::Answer;
 use super::refusals;
@@ -17,7 +19,6 @@ use crate::core::notify::Notify;
 use crate::core::stream::Stream;
 use crate::counters;
 use crate::session::router_list::RouterNews;
-use smallvec::SmallVec;
 
 /// How long after a batch the end of the connection is waited for, ms.
 pub(super) const QUIET_MS: u64 = 40;
@@ -70,7 +71,6 @@ pub(super) async fn push(core: &Rc<Core>, domain: usize, greeted: Greeted) -> io
     link.acks.stream.replace(Some(Rc::clone(&stream)));
     link.acks.wrote_ms.set(core.now_ms());
     link.acks.listening.set(false);
-    link.heard_of_router(core, &[RouterNews::Lost]);
     // Redis has answered a greeting.
     link.silence.borrow_mut().answered(core.now_ms(), true);
     let broken: Rc<RefCell<Option<io::Error>>> = Rc::default();
@@ -175,7 +175,7 @@ fn confirm(core: &Rc<Core>, domain: usize, input: &mut Input) -> io::Result<()> 
     while let Some(token) = input.next()? {
         answered = true;
         match core.links[domain].outbox.borrow_mut().answer(&token) {
-            Some(Answer::Done(list, messages, length)) => {
+            Some(Answer::Done { list, messages, length }) => {
                 if core.is_router_list(&list) {
                     news.push(RouterNews::Took { messages, length });
                 }
@@ -187,9 +187,9 @@ fn confirm(core: &Rc<Core>, domain: usize, input: &mut Input) -> io::Result<()> 
             Some(Answer::Deleted | Answer::Asked(false)) => {}
             Some(Answer::Asked(true)) => news.push(RouterNews::Empty),
             Some(Answer::NotDeleted(text)) => core.links[domain].refusals.borrow_mut().doubt(&text),
-            Some(Answer::Refused(list, messages, tickets, text)) => {
+            Some(Answer::Refused { list, tickets, text }) => {
                 if core.is_router_list(&list) {
-                    news.push(RouterNews::Refused { messages });
+                    news.push(RouterNews::Refused { messages: tickets.len() as u64 });
                 }
                 refused.push((tickets, text));
             }

@@ -21,7 +21,8 @@ use crate::core::Core;
 use crate::core::notify::Notify;
 use crate::core::stream::Stream;
 use crate::counters::{self, LinkState};
-use crate::session::clients::{Clients, TOGETHER};
+use crate::session::clients::Clients;
+use crate::session::from_bus::TOGETHER;
 use crate::session::router_list::RouterNews;
 
 /// The first wait between two attempts to connect, ms; doubles up to `bus_backoff_max_ms`.

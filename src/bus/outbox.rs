@@ -36,8 +36,8 @@ pub struct Push {
 /// A command that was written and whose reply has not been read.
 #[derive(Debug)]
 enum Sent {
-    /// One RPUSH: its list, how many messages, and their tickets.
-    Push(Rc<str>, u64, Vec<Ticket>),
+    /// One RPUSH, with the tickets of its messages.
+    Push { list: Rc<str>, tickets: Vec<Ticket> },
     /// An LPOP that takes nothing.
     Ask,
     /// A DEL; its reply matters to nobody who waits.
@@ -47,16 +47,30 @@ enum Sent {
 /// What a reply on the sending link meant.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Redis has so many messages more in a list, which has that length now.
-    Done(Rc<str>, u64, u64),
+    /// Redis has the messages.
+    Done {
+        /// In this list.
+        list: Rc<str>,
+        /// How many of them were clients'.
+        messages: u64,
+        /// How long the list is now.
+        length: u64,
+    },
     /// Whether the list that was asked about is empty.
     Asked(bool),
     /// Redis deleted the key.
     Deleted,
     /// Redis refused to delete the key, in its own words.
     NotDeleted(String),
-    /// Redis refused these messages for a list, in its own words.
-    Refused(Rc<str>, u64, Vec<Ticket>, String),
+    /// Redis refused the messages.
+    Refused {
+        /// For this list.
+        list: Rc<str>,
+        /// Those of clients.
+        tickets: Vec<Ticket>,
+        /// Redis' own words.
+        text: String,
+    },
 }
 
 /// The sending half of one connection.
@@ -174,13 +188,13 @@ impl Outbox {
             resp::write_array(out, 2 + batch.len());
             resp::write_bulk(out, b"RPUSH");
             resp::write_bulk(out, self.waiting[batch[0]].key.as_bytes());
-            let (key, messages) = (Rc::clone(&self.waiting[batch[0]].key), batch.len() as u64);
+            let first = batch[0];
             let mut tickets = self.spare.pop().unwrap_or_default();
             for index in batch.drain(..) {
                 resp::write_bulk(out, &self.waiting[index].message);
                 tickets.extend(self.waiting[index].ticket);
             }
-            self.sent.push_back(Sent::Push(key, messages, tickets));
+            self.sent.push_back(Sent::Push { list: Rc::clone(&self.waiting[first].key), tickets });
         }
         batches.truncate(SPARE_MAX);
         self.batches = batches;
@@ -232,17 +246,18 @@ impl Outbox {
     pub fn answer(&mut self, token: &Token<'_>) -> Option<Answer> {
         let sent = self.sent.pop_front()?;
         match (token, sent) {
-            (Token::Integer(length), Sent::Push(key, messages, mut tickets)) => {
+            (Token::Integer(length), Sent::Push { list, mut tickets }) => {
+                let (messages, length) = (tickets.len() as u64, u64::try_from(*length).unwrap_or(0));
                 tickets.clear();
                 if self.spare.len() < SPARE_MAX && tickets.capacity() <= SPARE_TICKETS_MAX {
                     self.spare.push(tickets);
                 }
-                Some(Answer::Done(key, messages, u64::try_from(*length).unwrap_or(0)))
+                Some(Answer::Done { list, messages, length })
             }
             (Token::Integer(_), Sent::Delete) => Some(Answer::Deleted),
             (Token::Error(text), Sent::Delete) => Some(Answer::NotDeleted(String::from_utf8_lossy(text).into_owned())),
-            (Token::Error(text), Sent::Push(key, messages, tickets)) => {
-                Some(Answer::Refused(key, messages, tickets, String::from_utf8_lossy(text).into_owned()))
+            (Token::Error(text), Sent::Push { list, tickets }) => {
+                Some(Answer::Refused { list, tickets, text: String::from_utf8_lossy(text).into_owned() })
             }
             // An older Redis says nil, or refuses the count: nobody waits for what is not known.
             (Token::Nil | Token::Error(_) | Token::Array(0), Sent::Ask) => {
@@ -262,7 +277,7 @@ impl Outbox {
         self.sent
             .drain(..)
             .flat_map(|sent| match sent {
-                Sent::Push(.., tickets) => tickets,
+                Sent::Push { tickets, .. } => tickets,
                 Sent::Delete | Sent::Ask => Vec::new(),
             })
             .collect()

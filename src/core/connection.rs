@@ -50,9 +50,6 @@ const SENT_TURN_BYTES: usize = 2 * 1024 * 1024;
 /// that leave together, 5 MB each, takes 20 ms.
 const FREE_TURN: Duration = Duration::from_millis(1);
 
-/// Of those who wait for that, so many try in a millisecond; 5 MB take half of one.
-const FREED_A_MS: usize = 2;
-
 /// Chunks that are sent to one client in one turn; the rest waits for the ring, so that the others have theirs.
 const CHUNKS_AT_ONCE: usize = 4;
 
@@ -145,12 +142,13 @@ fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone) {
                 queue(slot, connection);
             }
         }
-        let full_turns = if ready_count == TURN_MAX { core.full_turns.get() + 1 } else { 0 };
-        core.full_turns.set(full_turns % FULL_TURNS_MAX);
-        if full_turns % FULL_TURNS_MAX == 0 {
-            read_heavy(core, clients, (&mut heavy, queued), connection);
-        } else {
+        // The heavy ones wait for a turn that finds no more who are ready, though not for ever.
+        let leaves_heavy = ready_count == TURN_MAX && core.full_turns.get() < FULL_TURNS_MAX;
+        core.full_turns.set(if leaves_heavy { core.full_turns.get() + 1 } else { 0 });
+        if leaves_heavy {
             core.readiness.come_back();
+        } else {
+            read_heavy(core, clients, (&mut heavy, queued), connection);
         }
         if !left.is_empty() {
             left.drain(..).rev().for_each(|slot| heavy.push_front(slot));
@@ -335,14 +333,10 @@ async fn wait_to_free(core: &Core, slot: SlotIndex) {
         return;
     }
     let owed = core.clients.borrow().owed(slot);
-    let (waiting, bytes) = core.unfreed.get();
-    core.unfreed.set((waiting + 1, bytes + owed));
-    let mut ahead = waiting;
+    core.unfreed.set(core.unfreed.get() + owed);
     while core.waits.worked() >= FREE_TURN {
-        sleep(Duration::from_millis(1 + (ahead / FREED_A_MS) as u64)).await;
+        sleep(FREE_TURN).await;
         core.waits.works();
-        ahead /= 2;
     }
-    let (waiting, bytes) = core.unfreed.get();
-    core.unfreed.set((waiting - 1, bytes - owed));
+    core.unfreed.set(core.unfreed.get() - owed);
 }

@@ -79,8 +79,8 @@ pub struct Core {
     full_turns: Cell<usize>,
     /// Senders at work: each sends the less at once the more they are.
     senders: Cell<usize>,
-    /// Clients that are gone and wait for what they were owed to be freed, and the bytes of that.
-    unfreed: Cell<(usize, usize)>,
+    /// Bytes that clients were owed that are gone, and that wait to be freed.
+    unfreed: Cell<usize>,
     /// One entry a bus domain; the first is the primary.
     pub links: Vec<Link>,
     /// How it waits for its next turn.
@@ -208,7 +208,7 @@ impl Core {
             for (domain, push) in output.pushes.drain(..) {
                 self.links[domain].push(self, push);
             }
-            clients.context.bus_bytes = self.shell_bytes();
+            clients.context.shell_bytes = self.shell_bytes();
         }
         if !output.probes.is_empty() {
             let ready = health::readiness(&self.shared, self.now_ms(), self.settings.ready_bus_grace_seconds);
@@ -252,13 +252,13 @@ impl Core {
 
     /// Bytes that stand in no client's account: messages that wait for their links, and what waits to be freed.
     pub fn shell_bytes(&self) -> u64 {
-        self.bus_bytes() + self.unfreed.get().1 as u64
+        self.bus_bytes() + self.unfreed.get() as u64
     }
 
     /// Whether the core holds more than it may.
     pub fn is_full(&self) -> bool {
         let mut clients = self.clients.borrow_mut();
-        clients.context.bus_bytes = self.shell_bytes();
+        clients.context.shell_bytes = self.shell_bytes();
         clients.context.is_core_full()
     }
 

@@ -56,7 +56,7 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
         let now_ms = core.shared.now_ms();
         core.published().turns(now_ms);
         tick_clients(core).await;
-        core.clients.borrow_mut().context.bus_bytes = core.shell_bytes();
+        core.clients.borrow_mut().context.shell_bytes = core.shell_bytes();
         if is_time(ACTIVITY_MS)
             && let Some(log) = &mut *core.activity.borrow_mut()
         {

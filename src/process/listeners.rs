@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that the kernel keeps for a share until they are accepted; `net.core.somaxconn` cuts it.
-const BACKLOG: i32 = 4096;
+/// Connections that the kernel keeps until they are accepted; `net.core.somaxconn` cuts it.
+pub const BACKLOG: i32 = 4096;
 
 /// How long the port of a killed predecessor may still be taken: the kernel takes its rings, and with them its
 /// listeners, down some time after the process is gone.

@@ -48,9 +48,8 @@ pub struct Context {
     pub core_bytes: u64,
     /// Who holds most of them.
     pub(super) holders: Holders,
-    /// Bytes that stand in no client's account: of bus messages that wait for their link, and what waits to be freed; set by the
-    /// shell.
-    pub bus_bytes: u64,
+    /// Bytes that the shell holds: bus messages that wait for their link, and what waits to be freed. Set by it.
+    pub shell_bytes: u64,
     /// The index of each bus domain. The operator names them, so that no secret is needed against names that fall together.
     domains: FxHashMap<String, usize>,
     /// The number of the next made-up `log_xid`.
@@ -79,7 +78,7 @@ impl Context {
             drain: None,
             core_bytes: 0,
             holders: Holders::default(),
-            bus_bytes: 0,
+            shell_bytes: 0,
             domains,
             next_xid: 0,
             cores,
@@ -126,7 +125,7 @@ impl Context {
 
     /// Whether all clients together hold more than they may.
     pub fn is_core_full(&self) -> bool {
-        self.core_bytes + self.bus_bytes > self.limits.core_bytes_max
+        self.core_bytes + self.shell_bytes > self.limits.core_bytes_max
     }
 
     /// Publishes what is outstanding.

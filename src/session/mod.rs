@@ -13,6 +13,7 @@
 //!   thread in [`threads`]
 //! - [`context`]: what all clients of a core share
 //! - [`excess`](clients): what is done where too much is held; `holders`: who holds most of the core's bytes
+//! - [`from_bus`](clients): the way in for replies, and for what befalls the links
 //! - [`gauges`](client): what `/status` and `/metrics` say of clients
 //! - [`outstanding`]: what the bus has and nobody has answered; `orphans`: that of it for which no client waits
 //! - [`router_list`]: how long calls wait for the router; [`turns`](clients): who may send more when it has taken some
@@ -38,6 +39,7 @@ pub mod conversation;
 mod conversations;
 mod excess;
 mod failing;
+pub mod from_bus;
 mod gauges;
 mod holders;
 pub mod limits;

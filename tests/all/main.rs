@@ -13,6 +13,7 @@ mod cli;
 mod closing;
 mod conformance;
 mod cores;
+mod deadline;
 mod demo;
 mod descriptors;
 mod drain;

@@ -11,6 +11,11 @@ fn push(key: &str, message: &str, n: u64) -> Push {
     Push { key: key.into(), message: message.as_bytes().to_vec(), ticket: (n > 0).then(|| ticket(n)) }
 }
 
+/// Redis has `messages` more in a list.
+fn done(list: &str, messages: u64, length: u64) -> Answer {
+    Answer::Done { list: list.into(), messages, length }
+}
+
 /// The commands of a batch, each as its words.
 fn commands(written: &[u8]) -> Vec<Vec<String>> {
     let mut commands: Vec<Vec<String>> = Vec::new();
@@ -77,10 +82,11 @@ fn an_integer_confirms_and_an_error_refuses_the_oldest_command() {
     outbox.push(push("c", "4", 0));
     outbox.delete("d".into());
     write(&mut outbox);
-    assert_eq!(outbox.answer(&Token::Integer(2)), Some(Answer::Done("a".into(), 2, 2)));
-    let refused = Answer::Refused("b".into(), 1, vec![ticket(2)], "NOPERM \u{fffd}".to_owned());
-    assert_eq!(outbox.answer(&Token::Error(b"NOPERM \xff")), Some(refused));
-    assert_eq!(outbox.answer(&Token::Error(b"OOM")), Some(Answer::Refused("c".into(), 1, vec![], "OOM".to_owned())));
+    assert_eq!(outbox.answer(&Token::Integer(2)), Some(done("a", 2, 2)));
+    let refused =
+        |list: &str, tickets, text: &str| Answer::Refused { list: list.into(), tickets, text: text.to_owned() };
+    assert_eq!(outbox.answer(&Token::Error(b"NOPERM \xff")), Some(refused("b", vec![ticket(2)], "NOPERM \u{fffd}")));
+    assert_eq!(outbox.answer(&Token::Error(b"OOM")), Some(refused("c", vec![], "OOM")));
     assert_eq!(outbox.answer(&Token::Error(b"NOPERM")), Some(Answer::NotDeleted("NOPERM".to_owned())));
     assert!(outbox.is_confirmed());
 }
@@ -97,7 +103,7 @@ fn a_list_is_asked_about_once_at_a_time_behind_what_is_pushed() {
     assert!(out.ends_with(b"*3\r\n$4\r\nLPOP\r\n$1\r\na\r\n$1\r\n0\r\n"), "{}", String::from_utf8_lossy(&out));
     outbox.ask("a".into());
     assert!(outbox.is_empty() && outbox.is_asking() && !outbox.is_confirmed());
-    assert_eq!(outbox.answer(&Token::Integer(1)), Some(Answer::Done("a".into(), 1, 1)));
+    assert_eq!(outbox.answer(&Token::Integer(1)), Some(done("a", 1, 1)));
     assert_eq!(outbox.answer(&Token::Array(0)), Some(Answer::Asked(false)));
     for (token, empty) in [(Token::Nil, true), (Token::Error(b"ERR"), true), (Token::Array(0), false)] {
         outbox.ask("a".into());
@@ -137,7 +143,7 @@ fn what_was_written_and_what_was_not_are_told_apart() {
     outbox.push(push("a", "m", 5));
     outbox.push(push("a", "m", 0));
     outbox.delete("d".into());
-    assert_eq!(outbox.answer(&Token::Integer(3)), Some(Answer::Done("a".into(), 3, 3)));
+    assert_eq!(outbox.answer(&Token::Integer(3)), Some(done("a", 3, 3)));
     assert_eq!(outbox.take_unconfirmed(), [ticket(4)]);
     assert_eq!(outbox.take_unsent(), [ticket(5)]);
     assert_eq!((outbox.bytes(), outbox.is_empty(), write(&mut outbox).len()), (0, true, 0));

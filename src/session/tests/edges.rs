@@ -161,9 +161,9 @@ fn half_a_message_gets_its_whole_time_again_when_reading_resumes() {
 fn what_waits_for_the_bus_counts_towards_core_bytes_max_and_the_limit_itself_is_allowed() {
     let mut world = World::with(|limits| limits.core_bytes_max = 1_000);
     let slot = world.client();
-    world.clients.context.bus_bytes = 1_000;
+    world.clients.context.shell_bytes = 1_000;
     assert!(world.clients.may_read(slot));
-    world.clients.context.bus_bytes = 1_001;
+    world.clients.context.shell_bytes = 1_001;
     assert!(!world.clients.may_read(slot));
 }
 

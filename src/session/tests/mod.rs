@@ -12,6 +12,7 @@ mod edges;
 mod handshakes;
 mod limits;
 mod losses;
+mod messages;
 mod outstanding;
 mod pendings;
 mod random;
@@ -38,6 +39,7 @@ use super::spare::Spare;
 use crate::bus::outbox::Ticket;
 use crate::counters::{self, Counts, Limit};
 use crate::websocket::frame::{self, OpCode};
+use messages::{complete, connect, disconnect, envelope, message, request, result, status, traces};
 
 const OUR_ADDRESS: &str = "opensrf:client:gateway:public.localhost:vm:7:00ff";
 const ROUTER_KEY: &str = "opensrf:router:router:public.localhost";
@@ -459,43 +461,4 @@ fn error_in(heard: &Value) -> Option<(u64, Value, bool)> {
     assert!(payload["__c"] == "osrfMethodException", "{heard}");
     let trace = messages[0]["__p"]["threadTrace"].clone();
     Some((payload["__p"]["statusCode"].as_u64()?, trace, heard["transport_error"] == true))
-}
-
-fn message(kind: &str, trace: impl Into<Value>, payload: impl Into<Value>) -> Value {
-    json!({"__c": "osrfMessage", "__p": {"threadTrace": trace.into(), "type": kind, "locale": "en-US",
-        "payload": payload.into()}})
-}
-
-fn connect(trace: impl Into<Value>) -> Value {
-    message("CONNECT", trace, "null")
-}
-
-fn disconnect(trace: impl Into<Value>) -> Value {
-    message("DISCONNECT", trace, "null")
-}
-
-fn request(trace: impl Into<Value>) -> Value {
-    message("REQUEST", trace, json!({"__c": "osrfMethod", "__p": {"method": "add", "params": [1, 2]}}))
-}
-
-/// What a client sends about `opensrf.math`.
-fn envelope(thread: &str, messages: &[Value]) -> Value {
-    json!({"service": "opensrf.math", "thread": thread, "log_xid": format!("x-{thread}"), "osrf_msg": messages})
-}
-
-fn status(trace: impl Into<Value>, code: u16) -> Value {
-    message("STATUS", trace, json!({"__c": "osrfConnectStatus", "__p": {"status": "so it is", "statusCode": code}}))
-}
-
-fn result(trace: impl Into<Value>) -> Value {
-    message("RESULT", trace, json!({"__c": "osrfResult", "__p": {"status": "OK", "statusCode": 200, "content": 3}}))
-}
-
-fn complete(trace: i64) -> [Value; 2] {
-    [result(trace), status(trace, 205)]
-}
-
-/// The threadTraces of what a client heard.
-fn traces(heard: &Value) -> Vec<Value> {
-    heard["osrf_msg"].as_array().expect("an array").iter().map(|m| m["__p"]["threadTrace"].clone()).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::session::book::Book;
-use crate::session::clients::slot_of;
+use crate::session::from_bus::slot_of;
 
 #[test]
 fn a_small_book_is_kept_for_the_next_request_and_a_large_one_is_not() {

@@ -24,7 +24,7 @@ planted! {
     "session-counts-as-idle": "the old gateway: a session between two requests is idle",
         "src/session/client.rs", "} else if self.book.sessions() > 0 {" => "} else if self.book.sessions() > 99 {";
     "stale-generation": "a reply for the slot's last client is delivered to the one that has the slot now",
-        "src/session/clients.rs", "slot.generation == to.generation\n                    && " => "true\n                    && ";
+        "src/session/from_bus.rs", "slot.generation == to.generation\n                    && " => "true\n                    && ";
     "generation-stands-still": "a slot's next client has the same generation",
         "src/session/clients.rs", "place.generation = place.generation.wrapping_add(1);" => "";
     "relay-after-close": "a request that comes after our Close is relayed",
@@ -94,7 +94,7 @@ planted! {
     "cuts-smallest-listed": "over core_bytes_max the smallest of those who hold much is closed",
         "src/session/holders.rs", "self.open.last()" => "self.open.first()";
     "taken-when-full": "messages are taken from the bus though the core is full",
-        "src/session/clients.rs", "if self.context.is_core_full() {\n                return at + 1;" => "if false {\n                return at + 1;";
+        "src/session/from_bus.rs", "if self.context.is_core_full() {\n                return at + 1;" => "if false {\n                return at + 1;";
     "holders-left-behind": "who held much once stays on the list of those who do",
         "src/session/holders.rs", "list.remove(&(bytes, slot));" => "";
     "closing-counts-as-open": "the bytes of who begins to close are still counted as an open client's",
@@ -116,8 +116,8 @@ planted! {
         "src/bus/outbox.rs", "        self.used.extend(self.waiting.drain(..taken).map(|push| push.message));"
         => "        if self.sent.len() < 4 {\n            self.waiting.clear();\n        }";
     "unconfirmed-told-twice": "what was not confirmed when a link broke is told again at its next loss",
-        "src/bus/outbox.rs", ".drain(..)\n            .flat_map(|sent| match sent {\n                Sent::Push(.., tickets) => tickets,"
-        => ".iter()\n            .flat_map(|sent| match sent {\n                Sent::Push(.., tickets) => tickets.clone(),";
+        "src/bus/outbox.rs", ".drain(..)\n            .flat_map(|sent| match sent {\n                Sent::Push { tickets, .. } => tickets,"
+        => ".iter()\n            .flat_map(|sent| match sent {\n                Sent::Push { tickets, .. } => tickets.clone(),";
     "escaped-size": "a character of four bytes counts nine, not twelve",
         "src/opensrf/escape.rs", "0xF0.. => 8," => "0xF0.. => 5,";
     "lost-reply-not-told": "a request in doubt after the loss of a link is looked at only when it is old",
@@ -192,7 +192,7 @@ planted! {
     "orphans-not-refused": "issue 12, 2: connect, request, abort, and again, without end",
         "src/session/relay.rs", "if self.has_too_many_orphans(cx) && " => "if false && ";
     "orphan-for-ever": "the reply to a client that left makes no room for its address",
-        "src/session/clients.rs", "            if let Some(to) = to {\n                self.end_orphan(to);" => "            if let Some(to) = to {\n                let _ = to;";
+        "src/session/from_bus.rs", "            if let Some(to) = to {\n                self.end_orphan(to);" => "            if let Some(to) = to {\n                let _ = to;";
     "orphan-too-soon": "an orphan is not thought of any more after half of its time",
         "src/session/admission.rs", "cx.now_ms + cx.limits.request_max_ms" => "cx.now_ms + cx.limits.request_max_ms / 2";
     "given-up-is-gone": "what is given up counts as answered, though the bus has it still",
@@ -201,7 +201,7 @@ planted! {
         "src/session/admission.rs", "if self.book.get(n).is_some_and(|conversation| conversation.pending.is_empty()) {"
         => "if self.book.get(n).is_some_and(|conversation| conversation.pending.is_empty() && !conversation.connected) {";
     "emptied-keeps-orphans": "a Redis that came back empty is still thought to hold what clients left there",
-        "src/session/clients.rs", "self.context.outstanding.end_all_orphans(self.context.now_ms);" => "";
+        "src/session/from_bus.rs", "self.context.outstanding.end_all_orphans(self.context.now_ms);" => "";
     "full-bus-relays": "issue 12, 2: with a full bus what has been read is relayed all the same",
         "src/session/relay.rs", "        full || kept.is_some() ||" => "        full || kept == Some(Limit::router_queue_max) ||";
     "full-bus-relays-backlog": "with a full bus what waited is relayed as soon as something ends",

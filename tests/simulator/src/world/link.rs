@@ -100,7 +100,6 @@ impl World {
         self.push[domain].failures = 0;
         self.push[domain].wire = Some(Wire::default());
         self.push[domain].input.clear();
-        self.hear_of_router(domain, &[RouterNews::Lost]);
         self.note_id(domain, id);
         self.set_state(domain, Some(State::Up), None);
     }
@@ -218,7 +217,7 @@ impl World {
                 Ok(Some(token)) => {
                     let expected = link.written.pop_front();
                     match link.outbox.answer(&token) {
-                        Some(Answer::Done(list, messages, length)) if expected.is_some() => {
+                        Some(Answer::Done { list, messages, length }) if expected.is_some() => {
                             if *list == *ROUTER_KEY {
                                 news.push(RouterNews::Took { messages, length });
                             }
@@ -226,9 +225,9 @@ impl World {
                         Some(Answer::Asked(is_empty)) if expected == Some(Vec::new()) => {
                             news.extend(is_empty.then_some(RouterNews::Empty));
                         }
-                        Some(Answer::Refused(list, messages, tickets, text)) if Some(&tickets) == expected.as_ref() => {
+                        Some(Answer::Refused { list, tickets, text }) if Some(&tickets) == expected.as_ref() => {
                             if *list == *ROUTER_KEY {
-                                news.push(RouterNews::Refused { messages });
+                                news.push(RouterNews::Refused { messages: tickets.len() as u64 });
                             }
                             refused.push((tickets, text));
                         }
@@ -324,7 +323,7 @@ impl World {
                 note!(self, "popped {}", String::from_utf8_lossy(message));
                 self.oracle.reply(&reply);
                 // More is taken until the core is full, and none beyond.
-                let full = self.oracle.is_core_full(self.clients.context.bus_bytes);
+                let full = self.oracle.is_core_full(self.clients.context.shell_bytes);
                 if at + 1 < rest.len() && full == (at + 1 < taken) {
                     violated!(
                         "of {} messages {taken} were taken: the core is full after {}: {full}",

@@ -65,7 +65,7 @@ impl World {
             link.outbox.push(push);
         }
         checks::nothing_is_missing(&mut self.oracle);
-        self.clients.context.bus_bytes = self.bus_bytes();
+        self.clients.context.shell_bytes = self.bus_bytes();
         for slot in send {
             if let Some(conn) = self.conn(slot) {
                 conn.sending = true;
@@ -128,7 +128,7 @@ impl World {
         self.oracle.overdue();
         checks::nothing_is_missing(&mut self.oracle);
         self.check_tick(&paused, core_full);
-        self.clients.context.bus_bytes = self.bus_bytes();
+        self.clients.context.shell_bytes = self.bus_bytes();
         match self.phase {
             Phase::Draining { deadline, passed } => {
                 if self.clients.is_empty() || self.now >= deadline + self.close_ms {
