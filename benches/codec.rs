@@ -28,8 +28,8 @@ mod envelope_in_long {
     use std::fmt::Write as _;
 
     use super::{Bencher, BytesCount, black_box};
-    use evergate::opensrf::envelope::{Limits, parse_judged};
-    use evergate::opensrf::judge::{Judge, Judged};
+    use evergate_proto::json::judge::{Judge, Judged};
+    use evergate_proto::opensrf::envelope::{Limits, parse_judged};
 
     const LIMITS: Limits = Limits::DEFAULT;
     const BYTES: usize = 7_800_000;
@@ -110,8 +110,8 @@ mod envelope_in_long {
 #[divan::bench_group(sample_size = 16, min_time = 0.4, max_time = 1)]
 mod envelope_in {
     use super::{Bencher, BytesCount, black_box, json, messages};
-    use evergate::opensrf::envelope::{Limits, parse};
-    use evergate::opensrf::transport::{escaped_len, write_message};
+    use evergate_proto::opensrf::envelope::{Limits, parse};
+    use evergate_proto::opensrf::transport::{escaped_len, write_message};
 
     /// The defaults of the options table.
     const LIMITS: Limits = Limits::DEFAULT;
@@ -169,7 +169,7 @@ mod envelope_in {
 #[divan::bench_group(sample_size = 4, min_time = 0.4, max_time = 1)]
 mod envelope_out {
     use super::{Bencher, BytesCount, Reply, black_box, fmt, json, messages};
-    use evergate::opensrf::transport::{parse_reply, write_envelope};
+    use evergate_proto::opensrf::transport::{parse_reply, write_envelope};
     use messages::Content::{EscapedXml, OneString, Records};
 
     const REPLIES: [Reply; 5] = [
@@ -262,7 +262,7 @@ impl Reply {
 #[divan::bench_group(sample_size = 100, min_time = 0.4, max_time = 1)]
 mod frame_in {
     use super::{Bencher, BytesCount, black_box, messages};
-    use evergate::websocket::decoder::Decoder;
+    use evergate_proto::websocket::decoder::Decoder;
 
     #[divan::bench(args = [470, 4096, 1 << 20])]
     fn evergate(bencher: Bencher<'_, '_>, bytes: usize) {
@@ -280,7 +280,7 @@ mod frame_in {
 mod resp_pop {
     use super::{Bencher, ItemsCount, black_box, messages};
     use bytes::Bytes;
-    use evergate::bus::resp;
+    use evergate_proto::redis::resp;
 
     const COUNT: usize = 512;
 

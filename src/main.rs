@@ -19,7 +19,8 @@ fn main() -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return fail(Exit::Host, &format!("host: no signal handler can be installed: {error}")),
     };
-    config::raise_nofile();
+    // Where it cannot be raised, `clients_max` follows what holds.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     memory::give_back_large_buffers();
     let action = match cli::from_process() {
         Ok(action) => action,

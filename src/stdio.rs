@@ -6,8 +6,9 @@ use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
+use evergate_proto::opensrf::printable::Shown;
+
 use crate::bounded::{self, Failed};
-use crate::opensrf::printable::Shown;
 
 /// How long stderr may take a line.
 const SAY_MAX: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::sync::mpsc;
 use std::thread;
 
-use evergate::bus::resp;
+use evergate_proto::redis::resp;
 use memchr::memmem;
 use serde_json::Value;
 

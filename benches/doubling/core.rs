@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use evergate::bus::outbox::{Outbox, Ticket};
-use evergate::bus::resp::Token;
-use evergate::counters;
-use evergate::session::clients::Clients;
-use evergate::session::context::Context;
-use evergate::session::limits::{Limits, Names};
-use evergate::session::output::{Output, SlotIndex};
+use evergate_proto::clients::context::Context;
+use evergate_proto::clients::limits::{Limits, Names};
+use evergate_proto::clients::output::{Output, SlotIndex};
+use evergate_proto::clients::table::Clients;
+use evergate_proto::counters;
+use evergate_proto::redis::outbox::{Outbox, Ticket};
+use evergate_proto::redis::resp::Token;
 
 const HANDSHAKE: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

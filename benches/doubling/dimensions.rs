@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering::Relaxed;
 
-use evergate::drain::DrainOptions;
-use evergate::session::output::SlotIndex;
+use evergate_proto::clients::output::SlotIndex;
+use evergate_proto::drain::DrainOptions;
 
 use super::core::{Core, Kind, Pushed, envelope, frame};
 

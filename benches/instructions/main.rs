@@ -15,8 +15,6 @@ use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-extern crate pure as evergate;
-
 use serde::{Deserialize, Serialize};
 
 #[path = "../support/cases.rs"]

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use evergate::core::ring;
-use evergate::websocket::frame::{self, OpCode};
+use evergate_proto::websocket::frame::{self, OpCode};
 use monoio::io::{AsyncReadRent, AsyncReadRentExt, AsyncWriteRentExt};
 
 use crate::server::{Server, cpu_ns};

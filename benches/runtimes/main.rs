@@ -53,7 +53,7 @@ fn main() -> io::Result<()> {
         }
     }
     server::pin(DRIVER_CPU)?;
-    let descriptors = usize::try_from(evergate::config::raise_nofile()).unwrap_or(usize::MAX);
+    let descriptors = usize::try_from(rlimit::increase_nofile_limit(u64::MAX)?).unwrap_or(usize::MAX);
     println!("{}", provenance::line());
     println!(
         "{} bytes a message, {rounds} rounds of {seconds} s; CPU of server and driver as shares of a core",

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use evergate::core::readiness::{Events, Readiness, TURN_MAX};
 use evergate::core::ring;
 use evergate::core::stream::Stream;
-use evergate::session::output::SlotIndex;
+use evergate_proto::clients::output::SlotIndex;
 use monoio::net::TcpListener;
 use nix::sys::epoll::EpollEvent;
 

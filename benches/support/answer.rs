@@ -4,7 +4,7 @@
 use std::io;
 use std::ops::Range;
 
-use evergate::bus::resp::{self, Token};
+use evergate_proto::redis::resp::{self, Token};
 use memchr::memmem::Finder;
 
 /// Where the answers say they come from, and where sessions ask on: a worker of the service, in the gateway's own domain.

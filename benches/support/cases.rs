@@ -2,11 +2,11 @@
 
 use std::hint::black_box;
 
-use evergate::bus::inbox::Inbox;
-use evergate::bus::resp;
-use evergate::opensrf::envelope::{Limits, parse};
-use evergate::opensrf::transport::{escaped_len, parse_reply, write_envelope, write_message};
-use evergate::websocket::decoder::{Decoder, Event};
+use evergate_proto::opensrf::envelope::{Limits, parse};
+use evergate_proto::opensrf::transport::{escaped_len, parse_reply, write_envelope, write_message};
+use evergate_proto::redis::inbox::Inbox;
+use evergate_proto::redis::resp;
+use evergate_proto::websocket::decoder::{Decoder, Event};
 
 use super::core::PureCore;
 use super::messages::{self, Content};

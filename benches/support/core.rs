@@ -1,4 +1,4 @@
-//! A core without its ring: the pure half, called as `src/core` and `src/bus/link.rs` call it, with a browser and a
+//! A core without its ring: the pure half, called as `src/core` calls it, with a browser and a
 //! service that answers at once.
 
 use std::io::Write as _;
@@ -6,15 +6,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use evergate::bus::inbox::Inbox;
-use evergate::bus::outbox::Outbox;
-use evergate::bus::resp::{self, Token};
-use evergate::counters;
-use evergate::session::clients::Clients;
-use evergate::session::context::Context;
-use evergate::session::from_bus::TOGETHER;
-use evergate::session::limits::Names;
-use evergate::session::output::{Output, SlotIndex};
+use evergate_proto::clients::context::Context;
+use evergate_proto::clients::from_bus::TOGETHER;
+use evergate_proto::clients::limits::Names;
+use evergate_proto::clients::output::{Output, SlotIndex};
+use evergate_proto::clients::table::Clients;
+use evergate_proto::counters;
+use evergate_proto::redis::inbox::Inbox;
+use evergate_proto::redis::outbox::Outbox;
+use evergate_proto::redis::resp::{self, Token};
 use memchr::memmem;
 use smallvec::SmallVec;
 

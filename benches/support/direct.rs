@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use evergate::bus::resp;
+use evergate_proto::redis::resp;
 use serde_json::{Value, json};
 
 use super::responder::Input;

@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use evergate::core::ring;
-use evergate::websocket::frame::{self, OpCode};
-use evergate::websocket::handshake::{self, Origins, Policy, Progress};
+use evergate_proto::websocket::frame::{self, OpCode};
+use evergate_proto::websocket::handshake::{self, Origins, Policy, Progress};
 use fastwebsockets::unmask;
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};

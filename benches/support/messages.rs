@@ -68,9 +68,9 @@ pub fn pop(count: usize, bytes: usize) -> Vec<u8> {
     let message = reply("1.2.3:0.4711", Content::OneString, bytes);
     let message = format!("{message:bytes$}");
     let mut pop = Vec::new();
-    evergate::bus::resp::write_array(&mut pop, count);
+    evergate_proto::redis::resp::write_array(&mut pop, count);
     for _ in 0..count {
-        evergate::bus::resp::write_bulk(&mut pop, &message.as_bytes()[..bytes]);
+        evergate_proto::redis::resp::write_bulk(&mut pop, &message.as_bytes()[..bytes]);
     }
     pop
 }

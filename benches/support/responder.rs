@@ -4,7 +4,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 
-use evergate::bus::resp::{self, Token};
+use evergate_proto::redis::resp::{self, Token};
 
 use super::answer::{Answerer, Batch, WORKER};
 

@@ -1,8 +1,8 @@
 //! WebSocket frames: the same events and verdict however they are cut, those of a decoder that has everything at once, and memory
 //! within its bound.
 
-use evergate::websocket::decoder::{Decoder, Event};
-use evergate::websocket::frame::OpCode;
+use evergate_proto::websocket::decoder::{Decoder, Event};
+use evergate_proto::websocket::frame::OpCode;
 
 use crate::cuts;
 

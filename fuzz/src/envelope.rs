@@ -2,9 +2,9 @@
 //! `threadTrace` 0 where there was none) set and nothing else. Spliced text, read again, is spliced to itself. What is judged while it comes
 //! in is read as what comes at once.
 
-use evergate::opensrf::envelope::{Envelope, Limits, Refusal, Trace, parse, parse_judged};
-use evergate::opensrf::judge::Judge;
-use evergate::opensrf::{error, transport};
+use evergate_proto::json::judge::Judge;
+use evergate_proto::opensrf::envelope::{Envelope, Limits, Refusal, Trace, parse, parse_judged};
+use evergate_proto::opensrf::{error, transport};
 use serde_json::Value;
 
 use crate::json::{is_valid, must_be_valid, value};

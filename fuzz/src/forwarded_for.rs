@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use evergate::websocket::handshake::{Policy, Progress, read};
+use evergate_proto::websocket::handshake::{Policy, Progress, read};
 
 const TRUSTED: [&str; 4] = ["127.0.0.0/8", "::1", "10.0.0.0/8", "fd00::/8"];
 

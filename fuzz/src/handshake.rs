@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use evergate::websocket::handshake::{Origins, Policy, Progress, read};
-use evergate::websocket::header::{Header, begin};
+use evergate_proto::websocket::handshake::{Origins, Policy, Progress, read};
+use evergate_proto::websocket::header::{Header, begin};
 
 use crate::cuts;
 

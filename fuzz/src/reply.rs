@@ -1,9 +1,9 @@
 //! What a service sends: where it is JSON, the fields are those that `serde_json` finds, a repeated key counts as its last, and what goes to
 //! the client is JSON with the same body. Where it is not, nothing panics.
 
-use evergate::opensrf::envelope::Trace;
-use evergate::opensrf::reply::{Reply, ReplyKind, ReplyMessage, parse_reply};
-use evergate::opensrf::transport;
+use evergate_proto::opensrf::envelope::Trace;
+use evergate_proto::opensrf::reply::{Reply, ReplyKind, ReplyMessage, parse_reply};
+use evergate_proto::opensrf::transport;
 use serde_json::value::RawValue;
 
 use crate::json::{Members, is_valid, must_be_valid, quoted, text_of, value};

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use evergate::bus::inbox::Inbox;
-use evergate::bus::outbox::{Answer, Outbox, Push, Ticket};
-use evergate::bus::resp::{self, Token};
+use evergate_proto::redis::inbox::Inbox;
+use evergate_proto::redis::outbox::{Answer, Outbox, Push, Ticket};
+use evergate_proto::redis::resp::{self, Token};
 
 use crate::cuts;
 

@@ -1,6 +1,7 @@
 //! One request in, one answer out.
 
 use bytes::Bytes;
+use evergate_proto::opensrf::printable::Shown;
 use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response, StatusCode};
@@ -8,7 +9,6 @@ use hyper::{Method, Response, StatusCode};
 use super::health::Verdict;
 use super::hosts::Refusal;
 use super::{View, health, metrics, page, status};
-use crate::opensrf::printable::Shown;
 
 /// A body and what it is.
 struct Body {

@@ -3,9 +3,10 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use evergate_proto::counters::Core;
+use evergate_proto::opensrf::printable::Shown;
+
 use super::status::held;
-use crate::counters::Core;
-use crate::opensrf::printable::Shown;
 use crate::process::phase::{Phase, Shared};
 
 /// A core whose loop has not turned for so much of the time that it was given is not healthy. Half of the 10 s after which the

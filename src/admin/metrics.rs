@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
+use evergate_proto::counters::{Core, Limit, LinkState};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
@@ -14,7 +15,6 @@ use prometheus_client::registry::{Registry, Unit};
 use super::View;
 use super::health::heartbeat_age_ms;
 use super::status::{LOG_QUEUE, held, seconds};
-use crate::counters::{Core, Limit, LinkState};
 use crate::process::logs::Figures;
 use crate::process::phase::{Phase, Shared};
 use crate::process::watchdog::judge::Was;
@@ -161,7 +161,7 @@ fn drain_left(shared: &Shared, now_ms: u64) -> Metric {
     }
 }
 
-/// The table of [`crate::counters::Counts`], once a row, with a sample for each core.
+/// The table of [`evergate_proto::counters::Counts`], once a row, with a sample for each core.
 fn cores(cores: &[Core], now_ms: u64) -> Vec<Metric> {
     let mut metrics: Vec<Metric> = Vec::new();
     for core in cores {

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
+use evergate_proto::opensrf::printable::{Name, escape, shows};
+
 use super::View;
 use super::health;
 use super::status::{CoreStatus, Status};
-use crate::opensrf::printable::{Name, escape, shows};
 
 /// The page's only style.
 const STYLE: &str = "body{font:15px/1.4 system-ui,sans-serif;margin:2em;color:#222;background:#fff}\

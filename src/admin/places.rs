@@ -10,10 +10,10 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use evergate_proto::websocket::net::site;
 use tokio::task::AbortHandle;
 
 use super::status::held;
-use crate::websocket::net::site;
 
 /// How far a connection has come. The order is that in which they lose their places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

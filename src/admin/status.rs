@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use evergate_proto::counters::{self, Core, Limit};
 use serde::Serialize;
 
 use super::View;
-use crate::counters::{self, Core, Limit};
 use crate::process::phase::Shared;
 
 /// The limit of the log, which no core hits.

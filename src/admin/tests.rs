@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use evergate_proto::counters::{Limit, LinkState, Oldest, set};
 use serde_json::Value;
 
 use super::health::{GIVEN_MAX_MS, health, readiness};
 use super::{Admin, AdminOptions, start};
-use crate::counters::{Limit, LinkState, Oldest, set};
 use crate::process::phase::{Phase, Shared};
 
 fn options() -> AdminOptions {

@@ -5,11 +5,11 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::process;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use evergate_proto::redis::{refusals, stranger};
 use redis::{Cmd, Parser, Value, cmd};
 
 use super::{Finding, Outcome};
 use crate::bounded::{self, Failed};
-use crate::bus::{refusals, stranger};
 use crate::config::Config;
 
 /// `getaddrinfo` has no time limit of its own; resolv.conf's usual one is 5 seconds for each server.

@@ -8,8 +8,8 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 
 use super::Finding;
-use crate::bus::address_file::AddressFile;
 use crate::config::{Config, Logfile};
+use crate::process::address_file::AddressFile;
 use crate::process::logs;
 
 /// Opens the log file as `serve` does; without it `serve` does not start.

@@ -15,8 +15,9 @@ mod tests;
 
 use std::io::Write;
 
+use evergate_proto::opensrf::printable::Shown;
+
 use crate::config::{Config, Origins};
-use crate::opensrf::printable::Shown;
 use crate::stdio;
 
 pub use host::{cannot_bind, host_usable};

@@ -2,7 +2,7 @@
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sched::{CpuSet, sched_getaffinity};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Pid, close};
 
 use super::table::{CLIENTS_MAX_LIMIT, Config};
@@ -104,13 +104,6 @@ pub fn refusals_max(nofile: u64) -> u64 {
 pub(super) fn clients_max(nofile: u64, left: u64) -> u64 {
     let nine_tenths = nofile / 10 * 9 + nofile % 10 * 9 / 10;
     nine_tenths.min(left).clamp(1, CLIENTS_MAX_LIMIT)
-}
-
-/// Raises the soft limit of open descriptors to the hard one and returns what then holds. Call it before `load`, which
-/// derives `clients_max` from the soft limit.
-pub fn raise_nofile() -> u64 {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1_024 };
-    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft }
 }
 
 /// Has the kernel make the process' table of descriptors large enough for `most` at once. It doubles the table as it fills up, and

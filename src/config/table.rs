@@ -6,11 +6,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use evergate_proto::opensrf::envelope::Limits;
+
 use super::error::{About, Error};
 use super::kind::{Kind, text};
 use super::typed::{Facility, Level, Logfile, Origins, Secret, Typed};
 use super::values::{Value, Values};
-use crate::opensrf::envelope::Limits;
 
 /// One option: everything that is known of it, in one place.
 #[derive(Debug)]

@@ -8,6 +8,9 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use evergate_prefetch::prefetch;
+use evergate_proto::clients::output::SlotIndex;
+use evergate_proto::clients::table::Clients;
 use monoio::time::sleep;
 use nix::sys::epoll::EpollEvent;
 use smallvec::SmallVec;
@@ -15,9 +18,6 @@ use smallvec::SmallVec;
 use super::Core;
 use super::readiness::{Events, Ready, TURN_MAX};
 use super::stream::Stream;
-use crate::near;
-use crate::session::clients::Clients;
-use crate::session::output::SlotIndex;
 
 /// Bytes of the receive buffer: what one client may have handled in one turn.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -119,8 +119,8 @@ fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone) {
         let connections = core.connections.borrow();
         let connection = |slot: SlotIndex| connections.get(slot as usize).and_then(Option::as_deref);
         for Ready { slot, .. } in ready.clone() {
-            clients.bring_near(slot);
-            connection(slot).inspect(|connection| near::bring(*connection));
+            clients.prefetch(slot);
+            connection(slot).inspect(|connection| prefetch(*connection));
         }
         for Ready { slot, unfinished } in ready {
             let Some(connection) = connection(slot) else { continue };

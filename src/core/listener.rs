@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
+use evergate_proto::counters::Limit;
 use monoio::io::Canceller;
 use monoio::net::{TcpListener, TcpStream};
 use monoio::time::timeout;
@@ -17,7 +18,6 @@ use socket2::{SockFilter, SockRef};
 use super::connection;
 use super::stream::Stream;
 use super::{Core, notify::Notify};
-use crate::counters::Limit;
 use crate::process::phase::Phase;
 
 /// The pause after the process has run out of descriptors, unless a connection ends before.

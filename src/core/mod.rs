@@ -9,6 +9,7 @@
 //! - [`ticker`]: time, phases, the end
 //! - [`wait`]: how it waits for its next turn; [`notify`]: waking a task
 
+pub mod bus;
 pub mod connection;
 pub mod listener;
 pub mod notify;
@@ -26,19 +27,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::admin::health;
-use crate::bus::link::{Link, LinkOptions};
-use crate::counters::{self, Counts, LinkState};
-use crate::near;
+use crate::core::bus::link::{Link, LinkOptions};
 use crate::process::logs::ActivityLog;
 use crate::process::phase::Shared;
 use crate::process::resolver::Resolver;
 use crate::process::settings::Settings;
-use crate::session::clients::Clients;
-use crate::session::context::Context;
-use crate::session::limits::Names;
-use crate::session::output::{Level, Output, SlotIndex};
-use crate::websocket::handshake;
 use connection::Connection;
+use evergate_prefetch::prefetch;
+use evergate_proto::clients::context::Context;
+use evergate_proto::clients::limits::Names;
+use evergate_proto::clients::output::{Level, Output, SlotIndex};
+use evergate_proto::clients::table::Clients;
+use evergate_proto::counters::{self, Counts, LinkState};
+use evergate_proto::websocket::handshake;
 use notify::Notify;
 use readiness::Readiness;
 use wait::Waits;
@@ -226,7 +227,7 @@ impl Core {
             }
         };
         if output.send.len() > 1 {
-            each(&output.send, &mut |_, connection| near::bring(&**connection));
+            each(&output.send, &mut |_, connection| prefetch(&**connection));
         }
         each(&output.send, &mut |slot, connection| connection::send_outbound(self, clients, slot, connection));
         each(&output.half_close, &mut |_, connection| connection.stream.shutdown(Shutdown::Write));

@@ -7,13 +7,13 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use evergate_proto::clients::output::SlotIndex;
 use monoio::net::TcpStream;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::stream::Stream;
-use crate::session::output::SlotIndex;
 
 /// Clients that are read in one turn; then what they sent goes to the bus, and the others have their turn.
 pub const TURN_MAX: usize = 64;

@@ -5,14 +5,14 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use evergate_proto::clients::output::SlotIndex;
+use evergate_proto::clients::table::Clients;
+use evergate_proto::drain::DrainOptions;
 use monoio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Core;
 use super::listener::Share;
-use crate::drain::DrainOptions;
 use crate::process::phase::Phase;
-use crate::session::clients::Clients;
-use crate::session::output::SlotIndex;
 
 /// The tick: the resolution of every timer of a core, ms.
 const TICK_MS: u64 = 20;
@@ -164,7 +164,7 @@ async fn end_links(core: &Rc<Core>, max_ms: u64) {
     }
     let mut ticks = interval(Duration::from_millis(5));
     let until_ms = core.shared.now_ms() + max_ms;
-    while !core.links.iter().all(crate::bus::link::Link::is_done) && core.shared.now_ms() < until_ms {
+    while !core.links.iter().all(crate::core::bus::link::Link::is_done) && core.shared.now_ms() < until_ms {
         ticks.tick().await;
         core.links.iter().for_each(|link| link.tick(core));
         core.published().turns(core.shared.now_ms());

@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use evergate_proto::counters::LinkState;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
 use nix::sys::time::TimeSpec;
 use smallvec::SmallVec;
@@ -26,8 +27,7 @@ use smallvec::SmallVec;
 use super::Core;
 use super::notify::Notify;
 use super::stream::Stream;
-use crate::bus::link::Link;
-use crate::counters::LinkState;
+use crate::core::bus::link::Link;
 
 #[cfg(test)]
 mod tests;

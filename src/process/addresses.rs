@@ -3,10 +3,11 @@
 use std::time::Duration;
 use std::{io, thread};
 
+use evergate_proto::opensrf::address;
+
 use crate::bounded::{self, FILE_MAX};
-use crate::bus::address_file::{self, AddressFile, Orphan};
 use crate::config::Config;
-use crate::opensrf::address;
+use crate::process::address_file::{self, AddressFile, Orphan};
 
 /// Makes the bus address of each of `cores`: 128 random bits, since a reply must never reach another process.
 pub fn make(config: &Config, cores: usize) -> Result<Vec<String>, String> {

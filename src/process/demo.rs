@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
+use evergate_demo::{Demo, ServiceOptions};
+
 use super::Exit;
 use super::logs::{self, Activity, Destination, LogOptions};
 use super::serve;
 use super::signals::{self, Signals, Stopper};
 use crate::bounded;
-use crate::bus::embedded::{self, Demo, ServiceOptions};
 use crate::config::cli::DemoServices;
 use crate::config::{Loaded, Secret};
 use crate::stdio;
@@ -84,7 +85,7 @@ pub fn run_services(options: DemoServices) -> Result<(), String> {
     })
     .map_err(|error| error.to_string())?;
     options.warnings.iter().for_each(|warning| tracing::warn!("config: {warning}"));
-    embedded::serve_services(services(options))
+    evergate_demo::serve_services(services(options), stdio::print)
 }
 
 /// The options of `demo-services` as the services take them.

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use evergate_proto::opensrf::printable::Name;
+
 use super::phase::Shared;
 use super::systemd;
-use crate::opensrf::printable::Name;
 
 /// One line for each core that is not done, and one word for systemd.
 pub fn write(shared: &Shared) {

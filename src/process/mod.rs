@@ -17,6 +17,7 @@
 //! - [`logs`]: the log and the activity log
 //! - [`systemd`]: what the service manager is told
 
+pub mod address_file;
 pub mod addresses;
 pub mod demo;
 pub mod drain_log;

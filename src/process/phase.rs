@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use evergate_proto::counters;
 use nix::time::{ClockId, clock_gettime};
-
-use crate::counters;
 
 /// The life of the process, in order. It never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

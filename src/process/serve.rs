@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use evergate_proto::websocket::CloseCode;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
@@ -20,12 +21,11 @@ use super::watchdog::Watchdog;
 use super::{Exit, addresses, drain_log, listeners, systemd};
 use crate::admin::{self, AdminOptions};
 use crate::bounded;
-use crate::bus::address_file::AddressFile;
 use crate::check;
 use crate::config::{self, Config, Loaded, Logfile};
 use crate::core::{self, CoreOptions};
+use crate::process::address_file::AddressFile;
 use crate::stdio;
-use crate::websocket::CloseCode;
 
 /// How often the main thread looks around when no signal comes.
 const LOOK: Duration = Duration::from_millis(50);
@@ -145,7 +145,7 @@ impl Running {
                     resolver: Arc::clone(&resolver),
                     activity: logs.activity(),
                 };
-                crate::counters::set(&shared.cores[index].counts.heartbeat_ms, shared.now_ms());
+                evergate_proto::counters::set(&shared.cores[index].counts.heartbeat_ms, shared.now_ms());
                 let (failed, cpu) = (Arc::clone(&failed), config.cores[index]);
                 let thread = thread::Builder::new()
                     .name(format!("core-{index}"))
@@ -246,7 +246,7 @@ impl Running {
         }
         // A list that a late reply makes again is deleted by the next start: it finds it in the file.
         // What clients left behind is answered late, too.
-        let is_answered = |core: &crate::counters::Core| {
+        let is_answered = |core: &evergate_proto::counters::Core| {
             core.counts.pending.load(SeqCst) == 0 && core.counts.bus_unanswered.load(SeqCst) == 0
         };
         let quiet = cut == 0 && self.shared.cores.iter().all(is_answered);

@@ -5,12 +5,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use crate::bus::link::LinkOptions;
+use evergate_proto::clients::limits::Limits;
+use evergate_proto::clients::rate::Rate;
+use evergate_proto::opensrf::{address, envelope};
+use evergate_proto::websocket::handshake::{self, Net, Policy};
+
 use crate::config::{Config, Origins, refusals_max};
-use crate::opensrf::{address, envelope};
-use crate::session::limits::Limits;
-use crate::session::rate::Rate;
-use crate::websocket::handshake::{self, Net, Policy};
+use crate::core::bus::link::LinkOptions;
 
 /// What SIGHUP reads again.
 #[derive(Clone, Debug)]

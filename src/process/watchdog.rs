@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use evergate_proto::counters::Core;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use super::phase::Shared;
 use super::signals;
-use crate::counters::Core;
 use judge::{Judge, Look, STANDSTILL_MAX, State, Verdict, Was};
 
 /// A core that has not turned for so long, ms, is looked at closely: three of its ticks.

@@ -26,6 +26,7 @@ mod limits;
 mod load;
 mod logs;
 mod other_domains;
+mod purity;
 mod rates;
 mod reading;
 mod relaying;

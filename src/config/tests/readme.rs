@@ -14,6 +14,12 @@ fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
+/// The file that a document names; in ARCHITECTURE.md `proto/` stands for the pure half's source.
+fn file_of(name: &str) -> PathBuf {
+    name.strip_prefix("proto/")
+        .map_or_else(|| root().join(name), |rest| root().join("crates/evergate-proto/src").join(rest))
+}
+
 /// What stands in backticks, line by line.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
@@ -54,10 +60,10 @@ fn architecture_names_functions_that_exist() {
     let text = read("ARCHITECTURE.md");
     let (_, walk) = text.split_once("## One request and its reply").expect("the walk");
     let mut checked = 0;
-    for line in walk.lines().filter(|line| line.contains("`src/")) {
+    for line in walk.lines().filter(|line| line.contains("`src/") || line.contains("`proto/")) {
         let mut words = code(line);
         let file = words.next().expect("a file");
-        let source = read(file);
+        let source = fs::read_to_string(file_of(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         let known = functions(&source);
         for name in words.filter_map(|word| word.strip_suffix("()")) {
             assert!(known.contains(name), "{file} has no function {name}");
@@ -73,8 +79,9 @@ fn names_tests_that_exist(document: &str, chapter: &str) -> usize {
     let (_, table) = text.split_once(chapter).expect("the chapter");
     let (table, _) = table.split_once("\n## ").expect("what follows it");
     let mut files = Vec::new();
-    sources(&root().join("src"), &mut files);
-    sources(&root().join("tests"), &mut files);
+    for folder in ["src", "tests", "crates"] {
+        sources(&root().join(folder), &mut files);
+    }
     let texts: Vec<String> = files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect();
     let known: BTreeSet<&str> = texts.iter().flat_map(|text| functions(text)).collect();
     let mut checked = 0;
@@ -103,12 +110,14 @@ fn the_documents_name_files_that_exist() {
         let text = read(document);
         let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
         let named = code(&text).filter(|word| {
-            ["src/", "tests/", "tuning/", "fuzz/", ".ci/", ".config/"].iter().any(|folder| word.starts_with(folder))
+            ["src/", "proto/", "crates/", "tests/", "tuning/", "fuzz/", ".ci/", ".config/"]
+                .iter()
+                .any(|folder| word.starts_with(folder))
                 && !word.contains([' ', '*'])
         });
         for path in links.filter(|link| !link.is_empty() && !link.contains("://")).chain(named) {
             let beside = root().join(document).with_file_name(path);
-            assert!(root().join(path).exists() || beside.exists(), "{document} names {path}, which does not exist");
+            assert!(file_of(path).exists() || beside.exists(), "{document} names {path}, which does not exist");
         }
     }
 }

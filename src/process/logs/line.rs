@@ -7,6 +7,7 @@ use std::fmt::{self, Debug, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
+use evergate_proto::opensrf::printable::{escape, split};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
@@ -17,7 +18,6 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use super::filter;
 use super::queue::Queue;
-use crate::opensrf::printable::{escape, split};
 
 /// A line's greatest length, bytes; the rest is cut. An activity line has 1,536 bytes of message by default, and a
 /// syslog datagram should hold it.

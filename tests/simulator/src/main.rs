@@ -2,16 +2,7 @@
 
 #![allow(clippy::collapsible_match)]
 
-macro_rules! product {
-    ($($path:literal $name:ident;)+) => { $(
-        #[allow(dead_code, unfulfilled_lint_expectations)]
-        #[path = $path]
-        pub mod $name;
-    )+ };
-}
 mod browser;
-#[allow(dead_code)]
-pub mod bus;
 mod enumerate;
 mod oracle;
 mod planted;
@@ -21,14 +12,6 @@ mod run;
 mod tally;
 mod workers;
 mod world;
-product! {
-    "../../../src/counters.rs" counters;
-    "../../../src/drain.rs" drain;
-    "../../../src/near.rs" near;
-    "../../../src/opensrf/mod.rs" opensrf;
-    "../../../src/session/mod.rs" session;
-    "../../../src/websocket/mod.rs" websocket;
-}
 
 fn main() -> std::process::ExitCode {
     run::run(std::env::args().skip(1).collect())

@@ -12,230 +12,230 @@ pub struct Planted {
 macro_rules! planted {
     ($($name:literal: $what:literal, $file:literal, $find:literal => $replace:literal;)+) => {
         pub const PLANTED: &[Planted] =
-            &[$(Planted { name: $name, what: $what, file: $file, find: $find, replace: $replace }),+];
+            &[$(Planted { name: $name, what: $what, file: concat!("crates/evergate-proto/src/", $file), find: $find, replace: $replace }),+];
     };
 }
 
 planted! {
     "first-complete-ends-all": "the old gateway: a thread is counted, not its requests, so the first COMPLETE makes it idle",
-        "src/session/reply.rs", "self.book.end(n, trace);" => "self.book.end_where(n, |_| true);";
+        "clients/reply.rs", "self.book.end(n, trace);" => "self.book.end_where(n, |_| true);";
     "disconnect-leaves-busy": "the old gateway: CONNECT then DISCONNECT leaves the thread busy for ever",
-        "src/session/book.rs", "let was = std::mem::take(&mut conversation.connected);" => "let was = false;";
+        "clients/book.rs", "let was = std::mem::take(&mut conversation.connected);" => "let was = false;";
     "session-counts-as-idle": "the old gateway: a session between two requests is idle",
-        "src/session/client.rs", "} else if self.book.sessions() > 0 {" => "} else if self.book.sessions() > 99 {";
+        "clients/client.rs", "} else if self.book.sessions() > 0 {" => "} else if self.book.sessions() > 99 {";
     "stale-generation": "a reply for the slot's last client is delivered to the one that has the slot now",
-        "src/session/from_bus.rs", "slot.generation == to.generation\n                    && " => "true\n                    && ";
+        "clients/from_bus.rs", "slot.generation == to.generation\n                    && " => "true\n                    && ";
     "generation-stands-still": "a slot's next client has the same generation",
-        "src/session/clients.rs", "place.generation = place.generation.wrapping_add(1);" => "";
+        "clients/table.rs", "place.generation = place.generation.wrapping_add(1);" => "";
     "relay-after-close": "a request that comes after our Close is relayed",
-        "src/session/client.rs", "if matches!(self.stage, Stage::Open) {\n                        self.message(cx, text, judged);"
+        "clients/client.rs", "if matches!(self.stage, Stage::Open) {\n                        self.message(cx, text, judged);"
         => "if true {\n                        self.message(cx, text, judged);";
     "partial-frame-lost": "half a frame is forgotten while something is pending",
-        "src/session/client.rs", "self.decoder = decoder;" => "self.decoder = if self.book.pending() > 0 { Decoder::new() } else { decoder };";
+        "clients/client.rs", "self.decoder = decoder;" => "self.decoder = if self.book.pending() > 0 { Decoder::new() } else { decoder };";
     "mask-not-turned": "a payload cut in two is unmasked from the mask's first byte again",
-        "src/websocket/decoder.rs", "frame.mask.rotate_left(chunk.len() % 4);" => "";
+        "websocket/decoder.rs", "frame.mask.rotate_left(chunk.len() % 4);" => "";
     "double-complete": "a COMPLETE ends two requests of one threadTrace",
-        "src/session/reply.rs", "self.book.end(n, trace);" => "self.book.end(n, trace);\n                    self.book.end(n, trace);";
+        "clients/reply.rs", "self.book.end(n, trace);" => "self.book.end(n, trace);\n                    self.book.end(n, trace);";
     "404-wrong-conversation": "the router's 404 ends the oldest conversation",
-        "src/session/reply.rs", "let ended = self.book.end_where(n, |_| true);\n                if"
+        "clients/reply.rs", "let ended = self.book.end_where(n, |_| true);\n                if"
         => "let n = self.book.conversations().next().map_or(n, |c| c.n);\n                let ended = self.book.end_where(n, |_| true);\n                if";
     "session-lost-on-error": "a method error ends the session",
-        "src/session/reply.rs", "if matches!(code, 307 | 417) && of_session(self)" => "if matches!(code, 307 | 400..) && of_session(self)";
+        "clients/reply.rs", "if matches!(code, 307 | 417) && of_session(self)" => "if matches!(code, 307 | 400..) && of_session(self)";
     "408-leaves-requests": "requests of a session whose keep-alive ran out stay pending",
-        "src/session/reply.rs", "done.unanswered.extend(self.book.end_where(n, |_| true));" => "";
+        "clients/reply.rs", "done.unanswered.extend(self.book.end_where(n, |_| true));" => "";
     "backlog-overtakes": "an envelope of the backlog goes before an earlier one of its thread",
-        "src/session/threads.rs", "let first = thread.waiting.pop_front()?;" => "let first = thread.waiting.pop_back()?;";
+        "clients/threads.rs", "let first = thread.waiting.pop_front()?;" => "let first = thread.waiting.pop_back()?;";
     "newcomer-overtakes": "an envelope goes past those of its thread that wait",
-        "src/session/threads.rs", "thread.is_occupied() || !thread.waiting.is_empty())" => "thread.is_occupied())";
+        "clients/threads.rs", "thread.is_occupied() || !thread.waiting.is_empty())" => "thread.is_occupied())";
     "newcomer-takes-the-room": "a small envelope goes past larger ones that wait for room",
-        "src/session/relay.rs", "kept.is_some() || self.book.is_request_ready()" => "kept.is_some()";
+        "clients/relay.rs", "kept.is_some() || self.book.is_request_ready()" => "kept.is_some()";
     "turn-by-readiness": "of those that wait for room, the one goes first whose thread was free first, not the one that came first",
-        "src/session/threads.rs", "ready.push(Reverse((first.number, at)));" => "ready.push(Reverse((self.next_number, at)));";
+        "clients/threads.rs", "ready.push(Reverse((first.number, at)));" => "ready.push(Reverse((self.next_number, at)));";
     "disconnect-waits-for-room": "a DISCONNECT waits behind requests that wait for room",
-        "src/session/relay.rs", "full = true;\n                continue;" => "return;";
+        "clients/relay.rs", "full = true;\n                continue;" => "return;";
     "freed-not-told": "what waits for its thread is forgotten when that is free",
-        "src/session/threads.rs", "self.freed.push(at);" => "";
+        "clients/threads.rs", "self.freed.push(at);" => "";
     "freed-too-soon": "found by this simulator: a thread is free between the end of its CONNECT and the beginning of its session",
-        "src/session/threads.rs", "self.freed.push(at);" => "self.turn(at);";
+        "clients/threads.rs", "self.freed.push(at);" => "self.turn(at);";
     "turn-not-passed-on": "what waits behind an envelope that was relayed has no turn",
-        "src/session/threads.rs", "self.table[turn.at].has_turn = false;\n        self.turn(turn.at);" => "self.table[turn.at].has_turn = false;";
+        "clients/threads.rs", "self.table[turn.at].has_turn = false;\n        self.turn(turn.at);" => "self.table[turn.at].has_turn = false;";
     "forgotten-answers": "a conversation that is over is found again as long as its place is there",
-        "src/session/conversations.rs", ".filter(|(_, conversation)| !conversation.forgotten)" => "";
+        "clients/conversations.rs", ".filter(|(_, conversation)| !conversation.forgotten)" => "";
     "ended-is-indexed": "a request that has ended is found again among many",
-        "src/session/pendings.rs", "index.remove(&key(at, &ended));" => "";
+        "clients/pendings.rs", "index.remove(&key(at, &ended));" => "";
     "pack-loses-names": "a table of names that is packed knows where the names stood before",
-        "src/session/by_name.rs", "*self = Self::default();" => "let index = self.index.take();\n            *self = Self { index, ..Self::default() };";
+        "clients/by_name.rs", "*self = Self::default();" => "let index = self.index.take();\n            *self = Self { index, ..Self::default() };";
     "disconnect-not-sent": "a worker is not told that its session's client is gone",
-        "src/session/closing.rs", "self.disconnect_worker(cx, conversation);" => "let _ = conversation;";
+        "clients/closing.rs", "self.disconnect_worker(cx, conversation);" => "let _ = conversation;";
     "drain-closes-unsent": "the drain closes a client with reply bytes that the kernel has not taken",
-        "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean() && self.outbound.is_delivered())"
+        "clients/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean() && self.outbound.is_delivered())"
         => "(matches!(self.class(), Some(Class::Idle | Class::Sending)) && self.book.conversations().next().is_none() && self.decoder.is_clean() && !self.paused)";
     "drain-cuts-half-frames": "half a message is no reason to wait",
-        "src/session/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean()" => "(self.class() == Some(Class::Idle)";
+        "clients/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean()" => "(self.class() == Some(Class::Idle)";
     "drain-closes-unread": "found by an attacker: the drain closes a client whose request lies unread because the core is full",
-        "src/session/client.rs", "} else if self.paused || self.book.backlog() > 0 {" => "} else if self.book.backlog() > 0 {";
+        "clients/client.rs", "} else if self.paused || self.book.backlog() > 0 {" => "} else if self.book.backlog() > 0 {";
     "no-room-not-counted": "who waits for room on the bus is counted among those who wait for replies, and is not said to",
-        "src/session/gauges.rs", "Class::WaitingForRoom => &counts.waiting_for_room," => "Class::WaitingForRoom => &counts.waiting_for_replies,";
+        "clients/gauges.rs", "Class::WaitingForRoom => &counts.waiting_for_room," => "Class::WaitingForRoom => &counts.waiting_for_replies,";
     "header-never-ends": "the empty line of a header that comes line by line is taken for one of its lines",
-        "src/websocket/header.rs", "parse_headers(line, &mut [EMPTY_HEADER]) == Ok(Status::Partial)" => "parse_headers(line, &mut [EMPTY_HEADER]).is_ok()";
+        "websocket/header.rs", "parse_headers(line, &mut [EMPTY_HEADER]) == Ok(Status::Partial)" => "parse_headers(line, &mut [EMPTY_HEADER]).is_ok()";
     "resumed-at-old-gap": "a client that is read from again is closed before what it sent meanwhile has been read",
-        "src/session/clients.rs", "client.times.activity_ms = cx.now_ms;" => "";
+        "clients/table.rs", "client.times.activity_ms = cx.now_ms;" => "";
     "pace-cuts-idle": "the drain's pace is never raised, so that idle clients are cut at the deadline",
-        "src/drain.rs", "self.options.closes_per_second.max(self.left as f64 / seconds)" => "{ let _ = seconds; self.options.closes_per_second }";
+        "drain.rs", "self.options.closes_per_second.max(self.left as f64 / seconds)" => "{ let _ = seconds; self.options.closes_per_second }";
     "pace-not-kept": "the drain closes all that are at a gap at once",
-        "src/drain.rs", "if self.allowance < 1.0 {" => "if self.allowance < -1e9 {";
+        "drain.rs", "if self.allowance < 1.0 {" => "if self.allowance < -1e9 {";
     "drain-stands-still": "who was at no gap at the signal is closed at the deadline only",
-        "src/drain.rs", "now_ms >= gap_since_ms + self.options.quiet_ms\n"
+        "drain.rs", "now_ms >= gap_since_ms + self.options.quiet_ms\n"
         => "now_ms >= gap_since_ms + self.options.quiet_ms && gap_since_ms <= self.half_ms - 200\n";
     "crossed-counted-twice": "a request that crossed our Close is counted twice",
-        "src/session/closing.rs", "counters::add(&cx.counts().crossed_close, 1);" => "counters::add(&cx.counts().crossed_close, 2);";
+        "clients/closing.rs", "counters::add(&cx.counts().crossed_close, 1);" => "counters::add(&cx.counts().crossed_close, 2);";
     "cuts-smallest": "over core_bytes_max the smallest holder is closed",
-        "src/session/excess.rs", "Stage::Open)).max_by_key(|c| c.bytes())" => "Stage::Open)).min_by_key(|c| c.bytes())";
+        "clients/excess.rs", "Stage::Open)).max_by_key(|c| c.bytes())" => "Stage::Open)).min_by_key(|c| c.bytes())";
     "cuts-smallest-listed": "over core_bytes_max the smallest of those who hold much is closed",
-        "src/session/holders.rs", "self.open.last()" => "self.open.first()";
+        "clients/holders.rs", "self.open.last()" => "self.open.first()";
     "taken-when-full": "messages are taken from the bus though the core is full",
-        "src/session/from_bus.rs", "if self.context.is_core_full() {\n                return at + 1;" => "if false {\n                return at + 1;";
+        "clients/from_bus.rs", "if self.context.is_core_full() {\n                return at + 1;" => "if false {\n                return at + 1;";
     "holders-left-behind": "who held much once stays on the list of those who do",
-        "src/session/holders.rs", "list.remove(&(bytes, slot));" => "";
+        "clients/holders.rs", "list.remove(&(bytes, slot));" => "";
     "closing-counts-as-open": "the bytes of who begins to close are still counted as an open client's",
-        "src/session/holders.rs", "if !open {\n                let others_bytes" => "if !open && !here {\n                let others_bytes";
+        "clients/holders.rs", "if !open {\n                let others_bytes" => "if !open && !here {\n                let others_bytes";
     "slow-too-late": "a slow consumer may have ten bytes more unsent",
-        "src/session/client.rs", "let slow = self.outbound.bytes() > cx.limits.outbound_bytes_max;"
+        "clients/client.rs", "let slow = self.outbound.bytes() > cx.limits.outbound_bytes_max;"
         => "let slow = self.outbound.bytes() > cx.limits.outbound_bytes_max + 10;";
     "half-close-forgotten": "our side is not shut down once all is said and sent",
-        "src/session/clients.rs", "cx.output.half_close.push(slot);" => "";
+        "clients/table.rs", "cx.output.half_close.push(slot);" => "";
     "resumed-late": "who waits for the core's bytes is not looked at again by the tick",
-        "src/session/clients.rs", "for slot in self.paused.clone() {" => "for slot in self.paused.clone().into_iter().skip(1) {";
+        "clients/table.rs", "for slot in self.paused.clone() {" => "for slot in self.paused.clone().into_iter().skip(1) {";
     "paused-forgotten": "who waits for the core's bytes alone is not looked at when there is room again",
-        "src/session/clients.rs", "self.looks_at_paused |= client.paused && cx.is_core_full();" => "";
+        "clients/table.rs", "self.looks_at_paused |= client.paused && cx.is_core_full();" => "";
     "line-forgotten": "who was first in a drain's line when the pace did not allow its turn has lost its place",
-        "src/session/clients.rs", "drain.back_to_front(slot);" => "let _ = drain;";
+        "clients/table.rs", "drain.back_to_front(slot);" => "let _ = drain;";
     "line-lets-nobody-back": "who left its gap while it stood in a drain's line is not let in again",
-        "src/session/timers.rs", "let was_in_line = std::mem::take(&mut self.in_line);" => "let was_in_line = self.in_line;";
+        "clients/timers.rs", "let was_in_line = std::mem::take(&mut self.in_line);" => "let was_in_line = self.in_line;";
     "push-sent-twice": "messages written while others are unconfirmed are written again",
-        "src/bus/outbox.rs", "        self.used.extend(self.waiting.drain(..taken).map(|push| push.message));"
+        "redis/outbox.rs", "        self.used.extend(self.waiting.drain(..taken).map(|push| push.message));"
         => "        if self.sent.len() < 4 {\n            self.waiting.clear();\n        }";
     "unconfirmed-told-twice": "what was not confirmed when a link broke is told again at its next loss",
-        "src/bus/outbox.rs", ".drain(..)\n            .flat_map(|sent| match sent {\n                Sent::Push { tickets, .. } => tickets,"
+        "redis/outbox.rs", ".drain(..)\n            .flat_map(|sent| match sent {\n                Sent::Push { tickets, .. } => tickets,"
         => ".iter()\n            .flat_map(|sent| match sent {\n                Sent::Push { tickets, .. } => tickets.clone(),";
     "escaped-size": "a character of four bytes counts nine, not twelve",
-        "src/opensrf/escape.rs", "0xF0.. => 8," => "0xF0.. => 5,";
+        "json/escape.rs", "0xF0.. => 8," => "0xF0.. => 5,";
     "lost-reply-not-told": "a request in doubt after the loss of a link is looked at only when it is old",
-        "src/session/failing.rs", "due_ms = due_ms.min(give_up_ms);" => "";
+        "clients/failing.rs", "due_ms = due_ms.min(give_up_ms);" => "";
     "emptied-spares-sessions": "a Redis that came back empty ends only what has no worker",
-        "src/session/failing.rs", "domain == 0 || conversation.worker_domain == domain"
+        "clients/failing.rs", "domain == 0 || conversation.worker_domain == domain"
         => "conversation.worker.is_none() && (domain == 0 || conversation.worker_domain == domain)";
     "bytes-leak": "half a message of a client that is over is still counted",
-        "src/session/client.rs", "if matches!(self.stage, Stage::Gone) {\n            return 0;"
+        "clients/client.rs", "if matches!(self.stage, Stage::Gone) {\n            return 0;"
         => "if matches!(self.stage, Stage::Gone) {\n            return self.decoder.bytes_held();";
     "slots-last-first": "the slot that was freed last is used first",
-        "src/session/clients.rs", "self.free.push_back(slot);" => "self.free.push_front(slot);";
+        "clients/table.rs", "self.free.push_back(slot);" => "self.free.push_front(slot);";
     "ping-after-close": "found by this simulator: a ping follows the Close of a client that a tick found slow",
-        "src/session/timers.rs", "if matches!(self.stage, Stage::Open)\n            && !self.paused\n            && self.times.ping_since_ms == 0"
+        "clients/timers.rs", "if matches!(self.stage, Stage::Open)\n            && !self.paused\n            && self.times.ping_since_ms == 0"
         => "if !self.paused\n            && self.times.ping_since_ms == 0";
     "delivered-when-taken": "issue 11, 1: a reply counts as delivered once the kernel has taken it",
-        "src/session/outbound.rs", "self.acknowledged >= self.reply_end" => "self.taken >= self.reply_end";
+        "clients/outbound.rs", "self.acknowledged >= self.reply_end" => "self.taken >= self.reply_end";
     "slow-reader-dead": "issue 11, 2: only a pong shows that a client is alive, however much it takes",
-        "src/session/timers.rs", "if cx.limits.is_enough(taken) {" => "if false {";
+        "clients/timers.rs", "if cx.limits.is_enough(taken) {" => "if false {";
     "slow-reader-immortal": "whoever takes one byte while it owes a pong is alive",
-        "src/session/timers.rs", "if cx.limits.is_enough(taken) {" => "if taken > 0 {";
+        "clients/timers.rs", "if cx.limits.is_enough(taken) {" => "if taken > 0 {";
     "stream-given-up": "issue 11, 3: a request is given up by its age, though it keeps talking",
-        "src/session/reply.rs", "conversation.heard(cx.now_ms);" => "";
+        "clients/reply.rs", "conversation.heard(cx.now_ms);" => "";
     "upload-cut": "issue 11, 4: a message is cut by its age, though bytes come steadily",
-        "src/session/client.rs", "if self.decoder.gathered() != gathered {" => "if false {";
+        "clients/client.rs", "if self.decoder.gathered() != gathered {" => "if false {";
     "session-in-parallel": "issue 11, 5: requests of a session are relayed side by side",
-        "src/session/conversation.rs", "!self.pending.is_empty() && (self.connected || self.pending" => "!self.pending.is_empty() && (self.pending";
+        "clients/conversation.rs", "!self.pending.is_empty() && (self.connected || self.pending" => "!self.pending.is_empty() && (self.pending";
     "disconnect-overtakes": "issue 11, 5: a DISCONNECT is relayed while its session has something under way",
-        "src/session/relay.rs", "if self.book.must_wait(thread) {" => "if (counted > 0 || self.book.session_of(thread).is_none()) && self.book.must_wait(thread) {";
+        "clients/relay.rs", "if self.book.must_wait(thread) {" => "if (counted > 0 || self.book.session_of(thread).is_none()) && self.book.must_wait(thread) {";
     "cut-with-1012": "issue 11, 18: who is cut at the deadline is told 1012, as if nothing of its had been relayed",
-        "src/session/timers.rs", "self.close(cx, CloseCode::GOING_AWAY, \"this gateway is being drained, and" => "self.close(cx, CloseCode::RESTART, \"this gateway is being drained, and";
+        "clients/timers.rs", "self.close(cx, CloseCode::GOING_AWAY, \"this gateway is being drained, and" => "self.close(cx, CloseCode::RESTART, \"this gateway is being drained, and";
     "judged-unlooked": "issue 11, 1: who is judged is not looked at first: what it sent lies unread, what it was sent is on its way",
-        "src/session/timers.rs", "        if is_due {\n            self.ask(cx);" => "        if is_due {\n            self.looked(cx, 0);";
+        "clients/timers.rs", "        if is_due {\n            self.ask(cx);" => "        if is_due {\n            self.looked(cx, 0);";
     "turn-without-quiet": "found by this simulator: a look before a drain's Close reads a message, and the Close follows it at once",
-        "src/session/timers.rs", "is_some_and(|since_ms| drain.is_quiet(since_ms, now_ms))" => "is_some()";
+        "clients/timers.rs", "is_some_and(|since_ms| drain.is_quiet(since_ms, now_ms))" => "is_some()";
     "closed-on-the-way": "a closing client is given up after close_timeout, though it still takes what it is sent",
-        "src/session/closing.rs", "} else if progressed {" => "} else if false && progressed {";
+        "clients/closing.rs", "} else if progressed {" => "} else if false && progressed {";
     "late-handshake-lost": "found by an attacker: a client that shakes hands after the deadline is served, and cut in silence",
-        "src/session/timers.rs", "Stage::Handshake(_) => self.refuse(cx, 503, &ending(cx, REFUSED_AT_DEADLINE))," => "Stage::Handshake(_) => {}";
+        "clients/timers.rs", "Stage::Handshake(_) => self.refuse(cx, 503, &ending(cx, REFUSED_AT_DEADLINE))," => "Stage::Handshake(_) => {}";
     "stop-spares-closing": "found by an attacker: a stop during a drain does not count who closed by itself and still takes its reply",
-        "src/session/timers.rs", "Stage::Closing(_) if draining && !self.outbound.is_delivered() => self.count_cut(cx, \"by a stop\")," => "";
+        "clients/timers.rs", "Stage::Closing(_) if draining && !self.outbound.is_delivered() => self.count_cut(cx, \"by a stop\")," => "";
     "leaps-forgotten": "behind a proxy: a closing client that acknowledges in leaps is given up between two of them",
-        "src/session/closing.rs", "let leap_ms = if is_done { 0 } else { 2 * u64::from(self.outbound.acknowledged_every_ms) };" => "let leap_ms = 0;";
+        "clients/closing.rs", "let leap_ms = if is_done { 0 } else { 2 * u64::from(self.outbound.acknowledged_every_ms) };" => "let leap_ms = 0;";
     "closing-for-ever": "a closing client that takes a byte now and then is never given up",
-        "src/session/closing.rs", "!limits.is_enough(taken)" => "taken == 0";
+        "clients/closing.rs", "!limits.is_enough(taken)" => "taken == 0";
     "end-drops-replies": "a client that ends its own side loses what it was sent",
-        "src/session/closing.rs", "Stage::Open => self.begin_closing(cx, reason, false)," => "Stage::Open => return self.broke(cx, reason),";
+        "clients/closing.rs", "Stage::Open => self.begin_closing(cx, reason, false)," => "Stage::Open => return self.broke(cx, reason),";
     "end-is-the-end": "a closing client that ends its own side loses what it was sent",
-        "src/session/closing.rs", "if closing.peer_ended && is_done {" => "if closing.peer_ended {";
+        "clients/closing.rs", "if closing.peer_ended && is_done {" => "if closing.peer_ended {";
     "disconnect-relayed": "issue 11, 5: a DISCONNECT without a session goes to the router",
-        "src/session/relay.rs", "if only_disconnects && " => "if false && only_disconnects && ";
+        "clients/relay.rs", "if only_disconnects && " => "if false && only_disconnects && ";
     "fin-is-a-byte": "found by this simulator: our FIN hides the one byte that the peer has acknowledged since the last look",
-        "src/session/closing.rs", "unacknowledged.saturating_sub(u64::from(self.half_closed))" => "unacknowledged";
+        "clients/closing.rs", "unacknowledged.saturating_sub(u64::from(self.half_closed))" => "unacknowledged";
     "half-message-kept": "found by this simulator: half a message of a client that ended its side is kept until it is given up",
-        "src/session/closing.rs", "closing.peer_ended = true;\n            self.forget_unfinished();" => "closing.peer_ended = true;";
+        "clients/closing.rs", "closing.peer_ended = true;\n            self.forget_unfinished();" => "closing.peer_ended = true;";
     "rate-not-counted": "issue 12, 2: a token costs nothing, so that nobody is too fast",
-        "src/session/rate.rs", "self.full_ns = full_ns;" => "";
+        "clients/rate.rs", "self.full_ns = full_ns;" => "";
     "rate-saves-up": "who has been silent for long may send all of it at once",
-        "src/session/rate.rs", "self.full_ns.max(now) + rate.token_ns" => "self.full_ns + rate.token_ns";
+        "clients/rate.rs", "self.full_ns.max(now) + rate.token_ns" => "self.full_ns + rate.token_ns";
     "throttled-not-counted": "who is told 429 again is not counted for the log",
-        "src/session/throttled.rs", "named.more += 1;" => "";
+        "clients/throttled.rs", "named.more += 1;" => "";
     "disconnect-too-fast": "a DISCONNECT beyond the rate does not end its session",
-        "src/session/admission.rs", "if traces.is_empty() {\n            return false;" => "if traces.is_empty() {\n            return true;";
+        "clients/admission.rs", "if traces.is_empty() {\n            return false;" => "if traces.is_empty() {\n            return true;";
     "proxy-limited": "behind a proxy that names nobody all share one rate",
-        "src/session/addresses.rs", "entry.is_proxy || entry.messages.take(messages, now_ms)" => "entry.messages.take(messages, now_ms)";
+        "clients/addresses.rs", "entry.is_proxy || entry.messages.take(messages, now_ms)" => "entry.messages.take(messages, now_ms)";
     "v6-each-alone": "each of the 2^64 addresses of an IPv6 site has a rate of its own",
-        "src/websocket/net.rs", "address.to_bits() & NETWORK_BITS" => "address.to_bits()";
+        "websocket/net.rs", "address.to_bits() & NETWORK_BITS" => "address.to_bits()";
     "address-anew": "who leaves and comes again has a fresh allowance",
-        "src/session/addresses.rs", "entry.clients -= 1;" => "entry.clients -= 1;\n        entry.messages = Bucket::default();";
+        "clients/addresses.rs", "entry.clients -= 1;" => "entry.clients -= 1;\n        entry.messages = Bucket::default();";
     "orphans-not-counted": "issue 12, 2: what clients that left have on the bus counts against nobody",
-        "src/session/closing.rs", "self.orphan_all(cx, &book);" => "for c in book.conversations() { if c.unanswered.messages > 0 { cx.outstanding.answered(self.place, c.unanswered); } }";
+        "clients/closing.rs", "self.orphan_all(cx, &book);" => "for c in book.conversations() { if c.unanswered.messages > 0 { cx.outstanding.answered(self.place, c.unanswered); } }";
     "orphans-not-refused": "issue 12, 2: connect, request, abort, and again, without end",
-        "src/session/relay.rs", "if self.has_too_many_orphans(cx) && " => "if false && ";
+        "clients/relay.rs", "if self.has_too_many_orphans(cx) && " => "if false && ";
     "orphan-for-ever": "the reply to a client that left makes no room for its address",
-        "src/session/from_bus.rs", "            if let Some(to) = to {\n                self.end_orphan(to);" => "            if let Some(to) = to {\n                let _ = to;";
+        "clients/from_bus.rs", "            if let Some(to) = to {\n                self.end_orphan(to);" => "            if let Some(to) = to {\n                let _ = to;";
     "orphan-too-soon": "an orphan is not thought of any more after half of its time",
-        "src/session/admission.rs", "cx.now_ms + cx.limits.request_max_ms" => "cx.now_ms + cx.limits.request_max_ms / 2";
+        "clients/admission.rs", "cx.now_ms + cx.limits.request_max_ms" => "cx.now_ms + cx.limits.request_max_ms / 2";
     "given-up-is-gone": "what is given up counts as answered, though the bus has it still",
-        "src/session/failing.rs", "self.gave_up(cx, n);" => "self.bus_lost(cx, n);";
+        "clients/failing.rs", "self.gave_up(cx, n);" => "self.bus_lost(cx, n);";
     "given-up-in-session-kept": "found by this simulator: what is given up in a session that lives on is outstanding for ever",
-        "src/session/admission.rs", "if self.book.get(n).is_some_and(|conversation| conversation.pending.is_empty()) {"
+        "clients/admission.rs", "if self.book.get(n).is_some_and(|conversation| conversation.pending.is_empty()) {"
         => "if self.book.get(n).is_some_and(|conversation| conversation.pending.is_empty() && !conversation.connected) {";
     "emptied-keeps-orphans": "a Redis that came back empty is still thought to hold what clients left there",
-        "src/session/from_bus.rs", "self.context.outstanding.end_all_orphans(self.context.now_ms);" => "";
+        "clients/from_bus.rs", "self.context.outstanding.end_all_orphans(self.context.now_ms);" => "";
     "full-bus-relays": "issue 12, 2: with a full bus what has been read is relayed all the same",
-        "src/session/relay.rs", "        full || kept.is_some() ||" => "        full || kept == Some(Limit::router_queue_max) ||";
+        "clients/relay.rs", "        full || kept.is_some() ||" => "        full || kept == Some(Limit::router_queue_max) ||";
     "full-bus-relays-backlog": "with a full bus what waited is relayed as soon as something ends",
-        "src/session/relay.rs", "if !may_give || (turn" => "if (turn";
+        "clients/relay.rs", "if !may_give || (turn" => "if (turn";
     "full-bus-reads": "with a full bus everybody is read from",
-        "src/session/client.rs", "                && self.may_give(cx)\n" => "";
+        "clients/client.rs", "                && self.may_give(cx)\n" => "";
     "full-bus-silences": "who fills the bus silences its neighbours",
-        "src/session/admission.rs", "(room == Room::Newcomers && unanswered > 0)" => "room == Room::Newcomers";
+        "clients/admission.rs", "(room == Room::Newcomers && unanswered > 0)" => "room == Room::Newcomers";
     "full-bus-overflows": "at twice the bound newcomers still send",
-        "src/session/admission.rs", "if room == Room::Nobody ||" => "if (room == Room::Nobody && unanswered > 0) ||";
+        "clients/admission.rs", "if room == Room::Nobody ||" => "if (room == Room::Nobody && unanswered > 0) ||";
     "bus-room-not-seen": "who waits for room on the bus is forgotten when there is some",
-        "src/session/timers.rs", "if self.waits_for_bus {\n                    self.relay_backlog(cx);" => "if false {\n                    self.relay_backlog(cx);";
+        "clients/timers.rs", "if self.waits_for_bus {\n                    self.relay_backlog(cx);" => "if false {\n                    self.relay_backlog(cx);";
     "bus-room-unread": "who was not read from for want of room on the bus is not looked at when there is some",
-        "src/session/clients.rs", "let looks_for_bus = has_room && self.looks_at_paused_for_bus && " => "let looks_for_bus = false && ";
+        "clients/table.rs", "let looks_for_bus = has_room && self.looks_at_paused_for_bus && " => "let looks_for_bus = false && ";
     "router-list-unseen": "issue 12, 2: nobody looks how long the router's list is",
-        "src/session/admission.rs", "let is_long = cx.router.is_long(max);" => "let is_long = false;";
+        "clients/admission.rs", "let is_long = cx.router.is_long(max);" => "let is_long = false;";
     "router-list-silences": "who fills the router's list silences its neighbours",
-        "src/session/admission.rs", "(is_long && unanswered > 0 && cx.router.has(number))" => "is_long";
+        "clients/admission.rs", "(is_long && unanswered > 0 && cx.router.has(number))" => "is_long";
     "router-list-given-again": "a message counts as taken by the router once Redis has it",
-        "src/session/router_list.rs", "self.left.max(self.answered.saturating_sub(length));" => "self.answered;";
+        "clients/router_list.rs", "self.left.max(self.answered.saturating_sub(length));" => "self.answered;";
     "router-list-outlives-link": "what was under way when a link broke stays in the router's list for ever",
-        "src/session/router_list.rs", "(0, self.given, self.given)," => "(self.told, self.answered, self.left),";
+        "clients/router_list.rs", "(0, self.given, self.given)," => "(self.told, self.answered, self.left),";
     "router-list-others-unseen": "of the router's list only our own messages count",
-        "src/session/router_list.rs", "self.told + self.given - self.answered" => "self.given - self.left";
+        "clients/router_list.rs", "self.told + self.given - self.answered" => "self.given - self.left";
     "router-large-together": "large messages go to the router side by side",
-        "src/session/router_list.rs", "        self.has(self.last_large)" => "        false";
+        "clients/router_list.rs", "        self.has(self.last_large)" => "        false";
     "disconnect-outstanding": "a DISCONNECT is outstanding, though nothing ever comes about it",
-        "src/session/relay.rs", "if envelope.messages.iter().any(|message| message.kind != Kind::Disconnect) {\n            self.gave" => "if true {\n            self.gave";
+        "clients/relay.rs", "if envelope.messages.iter().any(|message| message.kind != Kind::Disconnect) {\n            self.gave" => "if true {\n            self.gave";
     "look-late": "a drain asks once a second whether a reply has arrived",
-        "src/session/timers.rs", "const DRAIN_DELIVERY_LOOK_MS: u64 = 20;" => "const DRAIN_DELIVERY_LOOK_MS: u64 = 1_000;";
+        "clients/timers.rs", "const DRAIN_DELIVERY_LOOK_MS: u64 = 20;" => "const DRAIN_DELIVERY_LOOK_MS: u64 = 1_000;";
     "utf8-at-the-end": "issue 12: text is judged once its message is whole, not in the frame that breaks it",
-        "src/websocket/decoder.rs", "if self.is_text {\n            self.judge(is_whole && fin)?;" => "if self.is_text && is_whole && fin {\n            self.judge(true)?;";
+        "websocket/decoder.rs", "if self.is_text {\n            self.judge(is_whole && fin)?;" => "if self.is_text && is_whole && fin {\n            self.judge(true)?;";
     "answer-dropped": "found by this simulator: a slow consumer's Close takes the place of the answer to its handshake",
-        "src/session/outbound.rs", "self.answer_bytes = response.len();" => "";
+        "clients/outbound.rs", "self.answer_bytes = response.len();" => "";
 }
 
 impl Planted {

@@ -4,14 +4,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use evergate_proto::clients::audit::audit;
+use evergate_proto::clients::output::Output;
+use evergate_proto::clients::table::Clients;
+use evergate_proto::counters;
+use evergate_proto::drain::DrainOptions;
+
 use crate::browser::{Bounds, Browser, Kind, unframe_all};
-use crate::counters;
-use crate::drain::DrainOptions;
 use crate::oracle::{Oracle, PROXY, Reply, ReplyMsg, Rules};
 use crate::random::Random;
-use crate::session::audit::audit;
-use crate::session::clients::Clients;
-use crate::session::output::Output;
 use crate::workers::{Job, address};
 use crate::world::{checks, context, violated};
 

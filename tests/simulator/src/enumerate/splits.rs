@@ -3,12 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use evergate_proto::redis::inbox::Inbox;
+use evergate_proto::redis::outbox::{Outbox, Push, Ticket};
+use evergate_proto::redis::resp;
+
 use super::small::Small;
 use super::what_panicked;
 use crate::browser::{Bounds, Browser, Ev, Kind, Said};
-use crate::bus::inbox::Inbox;
-use crate::bus::outbox::{Outbox, Push, Ticket};
-use crate::bus::resp;
 use crate::random::Random;
 use crate::world::violated;
 

@@ -1,9 +1,10 @@
 //! The bus: what is pushed to it, what it delivers, what befalls it.
 
+use evergate_proto::clients::router_list::RouterNews;
+
 use super::client::{Client, Conversation, Pending, Stage};
 use super::expect::{Expect, Reply, is_xid};
 use super::{Oracle, Ticket, domain_of};
-use crate::session::router_list::RouterNews;
 use crate::tally::What;
 
 impl Oracle {

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
+use evergate_proto::clients::router_list::{LARGE_BYTES, RouterNews};
+
 use super::Oracle;
 use super::client::Client;
 use super::limits::PROXY;
-use crate::session::router_list::{LARGE_BYTES, RouterNews};
 use crate::tally::What;
 
 /// A message that may be in the list.

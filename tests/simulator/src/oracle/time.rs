@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
+use evergate_proto::clients::output::SlotIndex;
+
 use super::client::{Client, Pending, Stage};
 use super::expect::Expect;
 use super::{Oracle, Rules};
 use crate::browser::Frame;
-use crate::session::output::SlotIndex;
 use crate::tally::What;
 
 /// What the core may take to find out that a reply has arrived, ms: without a drain nothing waits for it.

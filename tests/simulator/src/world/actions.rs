@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use evergate_proto::drain::DrainOptions;
+
 use super::conn::Conn;
 use super::{Phase, World};
 use crate::browser::{Browser, Kind};
-use crate::drain::DrainOptions;
 use crate::oracle::{ADDRESS, PROXY, ROUTER_KEY};
 use crate::random::Random;
 use crate::tally::{Tally, What};

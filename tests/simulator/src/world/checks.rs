@@ -2,12 +2,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use evergate_proto::clients::audit::{Audit, audit, looks_again, queued};
+use evergate_proto::clients::table::Clients;
+use evergate_proto::counters::{Core, Limit};
+use evergate_proto::redis::outbox::Push;
+
 use super::World;
-use crate::bus::outbox::Push;
-use crate::counters::{Core, Limit};
 use crate::oracle::{Client, Oracle, Stage};
-use crate::session::audit::{Audit, audit, looks_again, queued};
-use crate::session::clients::Clients;
 use crate::tally::{Tally, What};
 
 /// After a call: how many bytes each frame took.

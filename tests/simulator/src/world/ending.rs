@@ -1,8 +1,9 @@
 //! The end of a run.
 
+use evergate_proto::clients::audit::Audit;
+use evergate_proto::clients::table::Clients;
+
 use super::{Phase, World, checks};
-use crate::session::audit::Audit;
-use crate::session::clients::Clients;
 use crate::tally::What;
 
 impl World {

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use evergate_proto::clients::router_list::RouterNews;
+use evergate_proto::clients::table::Clients;
+use evergate_proto::redis::inbox::Inbox;
+use evergate_proto::redis::outbox::{Answer, Outbox, Ticket};
+use evergate_proto::redis::resp;
+
 use super::{World, checks};
-use crate::bus::inbox::Inbox;
-use crate::bus::outbox::{Answer, Outbox, Ticket};
-use crate::bus::resp;
 use crate::oracle::{ADDRESS, ROUTER_KEY};
 use crate::redis::Wire;
-use crate::session::clients::Clients;
-use crate::session::router_list::RouterNews;
 use crate::tally::What;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]

@@ -1,4 +1,4 @@
-//! A core without its ring: does with the pure half what `src/core` and `src/bus/link.rs` do with it, in any order that
+//! A core without its ring: does with the pure half what `src/core` does with it, in any order that
 //! is legal, and holds all that it sees against the oracle.
 //!
 //! - `rules`: the limits of a run
@@ -12,14 +12,14 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::counters::{self, Limit};
 use crate::oracle::Oracle;
 use crate::random::Random;
 use crate::redis::Redis;
-use crate::session::clients::Clients;
 use crate::tally::Tally;
 use crate::workers::Workers;
 use conn::Conn;
+use evergate_proto::clients::table::Clients;
+use evergate_proto::counters::{self, Limit};
 use link::{PopLink, PushLink};
 
 /// What went wrong.

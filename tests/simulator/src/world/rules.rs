@@ -3,14 +3,15 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use evergate_proto::clients::context::Context;
+use evergate_proto::clients::limits::{Limits, Names};
+use evergate_proto::clients::rate::Rate;
+use evergate_proto::counters;
+use evergate_proto::opensrf::envelope;
+
 use crate::browser::{Bounds, INGRESS};
-use crate::counters;
-use crate::opensrf::envelope;
 use crate::oracle::{ADDRESS, DOMAINS, ROUTER_KEY, Rules};
 use crate::random::Random;
-use crate::session::context::Context;
-use crate::session::limits::{Limits, Names};
-use crate::session::rate::Rate;
 
 /// Small limits, so that they are met.
 pub fn rules(r: &mut Random) -> Rules {

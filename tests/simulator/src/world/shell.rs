@@ -2,12 +2,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use evergate_proto::clients::audit::{Audit, audit};
+use evergate_proto::clients::output::Output;
+use evergate_proto::clients::table::Clients;
+
 use super::conn::Conn;
 use super::{Phase, World, checks};
 use crate::oracle::Stage;
-use crate::session::audit::{Audit, audit};
-use crate::session::clients::Clients;
-use crate::session::output::Output;
 use crate::tally::What;
 
 /// The core's tick, ms.

@@ -1,0 +1,163 @@
+//! What all clients of a core share: the limits, the names, the state of the bus, the output, the counters.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::holders::Holders;
+use super::limits::{Limits, Names};
+use super::output::{Level, Output};
+use super::outstanding::Outstanding;
+use super::reuse::Reuse;
+use super::router_list::RouterList;
+use super::throttled::Throttled;
+use crate::counters::{self, Counts, Limit};
+use crate::drain::Drain;
+use crate::json::judge::Judged;
+use crate::opensrf::envelope::{self, Envelope, Refusal};
+use crate::opensrf::transport;
+use crate::redis::outbox::{Push, Ticket};
+
+/// Lent to every decision about a client.
+pub struct Context {
+    /// Milliseconds since the process began; set by the shell before each call.
+    pub now_ms: u64,
+    /// The limits; replaced as a whole.
+    pub limits: Rc<Limits>,
+    /// The core's names on the bus.
+    pub names: Rc<Names>,
+    /// For each bus domain: whether messages are taken for it. False while it is known to be away.
+    pub accepting: Vec<bool>,
+    /// Whether the primary links have ever been up: until then a handshake is refused.
+    pub bus_ever_up: bool,
+    /// Decisions that the shell has not taken yet.
+    pub output: Output,
+    /// Memory for the next request.
+    pub reuse: Reuse,
+    /// The drain, once it has begun.
+    pub drain: Option<Drain>,
+    /// What the bus has and nobody has answered.
+    pub outstanding: Outstanding,
+    /// What waits for the router.
+    pub router: RouterList,
+    /// Whose clients were told 429.
+    throttled: Throttled,
+    /// Bytes held for all clients.
+    pub core_bytes: u64,
+    /// Who holds most of them.
+    pub(super) holders: Holders,
+    /// Bytes that the shell holds: bus messages that wait for their link, and what waits to be freed. Set by it.
+    pub shell_bytes: u64,
+    /// The index of each bus domain. The operator names them, so that no secret is needed against names that fall together.
+    domains: FxHashMap<String, usize>,
+    /// The number of the next made-up `log_xid`.
+    next_xid: u64,
+    /// What all cores publish.
+    cores: Arc<[counters::Core]>,
+    /// Which core this is.
+    core: usize,
+}
+
+impl Context {
+    /// A context at the beginning of the core's life.
+    pub fn new(limits: Rc<Limits>, names: Rc<Names>, cores: Arc<[counters::Core]>, core: usize) -> Self {
+        let domains = names.domains.iter().rev().cloned().zip((0..names.domains.len()).rev()).collect();
+        Self {
+            now_ms: 0,
+            limits,
+            accepting: vec![true; names.domains.len()],
+            outstanding: Outstanding::default(),
+            router: RouterList::default(),
+            throttled: Throttled::default(),
+            names,
+            bus_ever_up: false,
+            output: Output::default(),
+            reuse: Reuse::default(),
+            drain: None,
+            core_bytes: 0,
+            holders: Holders::default(),
+            shell_bytes: 0,
+            domains,
+            next_xid: 0,
+            cores,
+            core,
+        }
+    }
+
+    /// What this core publishes.
+    pub fn core(&self) -> &counters::Core {
+        &self.cores[self.core]
+    }
+
+    /// This core's gauges and counts.
+    pub fn counts(&self) -> &Counts {
+        &self.core().counts
+    }
+
+    /// Counts a limit that was hit.
+    pub fn hit(&self, limit: Limit) {
+        self.core().limit_hit(limit);
+    }
+
+    /// Names the address of a client that was told 429 in the log; what is repeated is counted there.
+    pub(super) fn say_throttled(&mut self, address: IpAddr, limit: Limit) {
+        if let Some(line) = self.throttled.count(address, limit, self.now_ms) {
+            self.output.log(Level::Warn, line);
+        }
+    }
+
+    /// Says what was counted, if it is time for that, or at the `end`.
+    pub(super) fn say_throttled_more(&mut self, end: bool) {
+        for line in self.throttled.take(self.now_ms, end) {
+            self.output.log(Level::Warn, line);
+        }
+    }
+
+    /// Reads a client's message, which may have been judged while it came in, or before it had to wait.
+    pub fn read<'a>(&mut self, text: &'a [u8], judged: Option<&Judged>) -> Result<Envelope<'a>, Refusal> {
+        match judged {
+            Some(judged) => envelope::parse_judged(text, judged, &self.limits.envelope),
+            None => envelope::parse(text, &self.limits.envelope),
+        }
+    }
+
+    /// Whether all clients together hold more than they may.
+    pub fn is_core_full(&self) -> bool {
+        self.core_bytes + self.shell_bytes > self.limits.core_bytes_max
+    }
+
+    /// Publishes what is outstanding.
+    pub fn publish_outstanding(&self) {
+        let (counts, total) = (self.counts(), self.outstanding.total());
+        counters::set(&counts.bus_unanswered, total.messages.into());
+        counters::set(&counts.bus_unanswered_bytes, total.bytes);
+        counters::set(&counts.bus_orphans, self.outstanding.orphans());
+        counters::set(&counts.addresses, self.outstanding.addresses.len() as u64);
+    }
+
+    /// A `log_xid` for a client that gave none, quoted JSON.
+    pub fn make_xid(&mut self) -> Vec<u8> {
+        self.next_xid += 1;
+        format!("\"{}{}\"", self.names.xid_prefix, self.next_xid).into_bytes()
+    }
+
+    /// The index of a bus domain that may be dialled.
+    pub fn domain(&self, name: &str) -> Option<usize> {
+        self.domains.get(name).copied()
+    }
+
+    /// Queues a message for a list on the bus.
+    pub fn push(&mut self, domain: usize, key: Rc<str>, message: Vec<u8>, ticket: Option<Ticket>) {
+        self.output.pushes.push((domain, Push { key, message, ticket }));
+    }
+
+    /// Queues a DISCONNECT, so that `worker` need not wait for its keep-alive.
+    pub fn push_disconnect(&mut self, domain: usize, worker: &str, bus_thread: &str, xid: &[u8]) {
+        let mut message = self.reuse.buffer(512);
+        let names = Rc::clone(&self.names);
+        transport::write_disconnect(&mut message, worker, &names.address, bus_thread, xid, &self.limits.ingress);
+        self.push(domain, worker.into(), message, None);
+    }
+}

@@ -1,0 +1,217 @@
+//! Frames for one client: what the kernel has not taken, and how far the peer has acknowledged what it has.
+//!
+//! Offsets count the bytes that were ever queued for the connection. The kernel takes them in order, and the peer's TCP
+//! acknowledges them in order; how far, the shell asks the kernel when that matters (SIOCOUTQ).
+
+use std::collections::VecDeque;
+
+use super::reuse::Reuse;
+use crate::websocket::frame;
+
+/// Small frames are put together up to this size, so that a burst costs one send.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Unsent bytes, in chunks of whole frames, and what is known of those sent. Owns no memory when nothing is unsent.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    /// The chunk that is sent next; empty where none waits.
+    next: Vec<u8>,
+    /// Chunks behind it, oldest first.
+    #[expect(clippy::box_collection, reason = "an idle client has none, and should not pay for one")]
+    more: Option<Box<VecDeque<Vec<u8>>>>,
+    /// Bytes in both.
+    queued_bytes: usize,
+    /// Bytes of the chunk that the shell is sending; 0 = none.
+    in_flight: usize,
+    /// How many of those the kernel has taken.
+    in_flight_taken: usize,
+    /// How far the kernel has taken what was queued.
+    taken: u64,
+    /// How far the peer had acknowledged that when it was last looked at.
+    acknowledged: u64,
+    /// The longest time between two sights of the peer acknowledging more while something was on its way, ms.
+    pub acknowledged_every_ms: u32,
+    /// Where the last reply ends. Behind it are control frames at most.
+    reply_end: u64,
+    /// The last look found a reply that the kernel had taken and the peer had not acknowledged.
+    late: bool,
+    /// Bytes at the front of the queue that are no frame but the answer to the handshake: they are never dropped.
+    answer_bytes: usize,
+    /// The bytes of each frame ever queued: the simulator's oracle cannot know how long our own texts are.
+    #[cfg(feature = "simulator")]
+    frames_queued: Vec<usize>,
+}
+
+impl Outbound {
+    /// Appends one text frame, a reply, around what `write` appends; `bytes_hint` is about how much that is.
+    pub fn text(&mut self, reuse: &mut Reuse, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.message(reuse, frame::OpCode::Text, bytes_hint, write);
+    }
+
+    /// As [`Self::text`], of either kind.
+    pub fn message(
+        &mut self,
+        reuse: &mut Reuse,
+        opcode: frame::OpCode,
+        bytes_hint: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.frame(reuse, bytes_hint + frame::HEADER_BYTES_MAX, |chunk| {
+            // The header's size depends on the payload's, which is known only afterwards: leave room for the
+            // longest header and move a small payload down, which costs less than measuring it first.
+            let start = chunk.len();
+            chunk.extend_from_slice(&[0; frame::HEADER_BYTES_MAX]);
+            write(chunk);
+            let payload = chunk.len() - start - frame::HEADER_BYTES_MAX;
+            let (header, used) = frame::header(opcode, payload);
+            let gap = frame::HEADER_BYTES_MAX - used;
+            chunk[start + gap..start + gap + used].copy_from_slice(&header[..used]);
+            if gap > 0 {
+                chunk.copy_within(start + gap.., start);
+                chunk.truncate(chunk.len() - gap);
+            }
+        });
+        self.reply_end = self.end();
+    }
+
+    /// Puts the answer to the handshake first.
+    pub fn answer(&mut self, reuse: &mut Reuse, response: &[u8]) {
+        debug_assert!(self.is_empty(), "nothing is sent before it");
+        self.frame(reuse, response.len(), |out| out.extend_from_slice(response));
+        self.answer_bytes = response.len();
+    }
+
+    /// Appends bytes that `write` appends, as one unit that is never split by [`Self::drop_queued`].
+    pub fn frame(&mut self, reuse: &mut Reuse, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let last = self.more.as_ref().and_then(|more| more.back()).unwrap_or(&self.next);
+        if self.next.is_empty() {
+            self.next = reuse.buffer(bytes_hint);
+        } else if last.len() + bytes_hint > CHUNK_BYTES {
+            self.more.get_or_insert_default().push_back(reuse.buffer(bytes_hint));
+        }
+        let tail = self.more.as_mut().and_then(|more| more.back_mut()).unwrap_or(&mut self.next);
+        let before = tail.len();
+        write(tail);
+        self.queued_bytes += tail.len() - before;
+        #[cfg(feature = "simulator")]
+        self.frames_queued.push(tail.len() - before);
+    }
+
+    /// Where what was queued ends.
+    fn end(&self) -> u64 {
+        self.taken + (self.in_flight - self.in_flight_taken + self.queued_bytes) as u64
+    }
+
+    /// Bytes that wait or are being sent.
+    pub fn bytes(&self) -> usize {
+        self.queued_bytes + self.in_flight
+    }
+
+    /// True when the kernel has taken everything.
+    pub fn is_empty(&self) -> bool {
+        self.bytes() == 0
+    }
+
+    /// True when the peer is known to have acknowledged everything.
+    pub fn is_all_acknowledged(&self) -> bool {
+        self.is_empty() && self.acknowledged == self.taken
+    }
+
+    /// Bytes of replies that are not known to have been acknowledged, control frames before them included.
+    pub fn undelivered_bytes(&self) -> u64 {
+        self.reply_end.saturating_sub(self.acknowledged)
+    }
+
+    /// Whether the peer is known to have acknowledged every reply.
+    pub fn is_delivered(&self) -> bool {
+        self.acknowledged >= self.reply_end
+    }
+
+    /// Whether a reply is on its way: the kernel has not taken it, or a look has found it not acknowledged. What was not
+    /// looked at yet is neither that nor delivered.
+    pub fn is_sending(&self) -> bool {
+        self.is_unsent() || self.late
+    }
+
+    /// Whether the last look found a reply on its way.
+    pub fn is_late(&self) -> bool {
+        self.late
+    }
+
+    /// Whether the kernel has not taken every reply.
+    pub fn is_unsent(&self) -> bool {
+        self.taken < self.reply_end
+    }
+
+    /// How far the peer is known to have acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// The kernel was asked: the peer has yet to acknowledge `bytes` of what it has taken. Says whether it has
+    /// acknowledged more than at the last look.
+    pub fn looked(&mut self, bytes: u64) -> bool {
+        let before = self.acknowledged;
+        self.acknowledged = before.max(self.taken.saturating_sub(bytes));
+        self.late = self.acknowledged < self.reply_end.min(self.taken);
+        self.acknowledged > before
+    }
+
+    /// True when a chunk waits and none is being sent.
+    pub fn is_ready(&self) -> bool {
+        self.in_flight == 0 && self.queued_bytes > 0
+    }
+
+    /// Hands the oldest chunk to the shell, which must report [`Self::sent`] before it asks again.
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        debug_assert_eq!(self.in_flight, 0, "one send at a time");
+        if self.next.is_empty() {
+            return None;
+        }
+        let behind = self.more.as_mut().and_then(|more| more.pop_front()).unwrap_or_default();
+        let chunk = std::mem::replace(&mut self.next, behind);
+        self.queued_bytes -= chunk.len();
+        self.in_flight = chunk.len();
+        self.answer_bytes = 0;
+        self.more.take_if(|more| more.is_empty());
+        Some(chunk)
+    }
+
+    /// The kernel has taken `bytes` of the chunk, and not the last.
+    pub fn progressed(&mut self, bytes: usize) {
+        self.taken += bytes as u64;
+        self.in_flight_taken += bytes;
+        debug_assert!(self.in_flight_taken < self.in_flight, "the last is told by `sent`");
+    }
+
+    /// The kernel has taken all of the chunk.
+    pub fn sent(&mut self) {
+        self.taken += (self.in_flight - self.in_flight_taken) as u64;
+        (self.in_flight, self.in_flight_taken) = (0, 0);
+    }
+
+    /// Whether there is a heap buffer, for the tests.
+    #[cfg(any(test, feature = "simulator"))]
+    pub(super) fn owns_heap(&self) -> bool {
+        self.next.capacity() > 0 || self.more.is_some()
+    }
+
+    /// What the simulator's oracle is told.
+    #[cfg(feature = "simulator")]
+    pub(super) fn frames_queued(&self) -> &[usize] {
+        &self.frames_queued
+    }
+
+    /// Forgets every frame that has not been handed to the shell.
+    pub fn drop_queued(&mut self) {
+        self.more = None;
+        // Behind the answer to the handshake, if that still waits: without it the Close would be taken for one.
+        self.next.truncate(self.answer_bytes);
+        if self.next.is_empty() {
+            self.next = Vec::new();
+        }
+        self.queued_bytes = self.answer_bytes;
+        self.reply_end = self.reply_end.min(self.end());
+        self.late &= !self.is_delivered();
+    }
+}

@@ -1,0 +1,73 @@
+//! What the pure half wants done: the shell takes it after each call.
+
+use crate::redis::outbox::Push;
+
+/// Index into the core's table of clients.
+pub type SlotIndex = u32;
+
+/// How loud an event is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something an operator should look at.
+    Warn,
+    /// Worth a line in a normal log.
+    Info,
+    /// For the one who looks for something.
+    Debug,
+}
+
+/// Decisions, in the order in which they were made.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Messages for the bus, each with the index of its domain.
+    pub pushes: Vec<(usize, Push)>,
+    /// Clients that have bytes to send and no send in flight.
+    pub send: Vec<SlotIndex>,
+    /// Clients that are to be looked at before they are judged: what has come of them is read, then
+    /// [`Clients::looked`](super::table::Clients::looked) told how much they have yet to acknowledge.
+    pub look: Vec<SlotIndex>,
+    /// Clients whose sending side is to be shut down: all is sent, the peer's end is awaited.
+    pub half_close: Vec<SlotIndex>,
+    /// Clients whose connection is over: the socket is to be given back.
+    pub hang_up: Vec<SlotIndex>,
+    /// Clients that may be read from again.
+    pub resume: Vec<SlotIndex>,
+    /// Connections that ask whether the process is ready, and whether by HEAD: to be answered.
+    pub probes: Vec<(SlotIndex, bool)>,
+    /// Lines for the log.
+    pub events: Vec<(Level, String)>,
+    /// Lines for the activity log, each with its end of line.
+    pub activity: String,
+}
+
+impl Output {
+    /// Queues a log line.
+    pub fn log(&mut self, level: Level, text: String) {
+        self.events.push((level, text));
+    }
+
+    /// Forgets everything but the memory.
+    pub fn clear(&mut self) {
+        let Self { pushes, send, look, half_close, hang_up, resume, probes, events, activity } = self;
+        pushes.clear();
+        probes.clear();
+        for slots in [send, look, half_close, hang_up, resume] {
+            slots.clear();
+        }
+        events.clear();
+        activity.clear();
+    }
+
+    /// True when there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.pushes.is_empty()
+            && self.send.is_empty()
+            && self.look.is_empty()
+            && self.half_close.is_empty()
+            && self.hang_up.is_empty()
+            && self.resume.is_empty()
+            && self.probes.is_empty()
+            && self.events.is_empty()
+            && self.activity.is_empty()
+    }
+}

@@ -1,0 +1,41 @@
+//! What a core keeps for reuse, and what it looks at in a hurry.
+
+use super::*;
+use crate::clients::book::Book;
+use crate::clients::from_bus::slot_of;
+
+#[test]
+fn a_small_book_is_kept_for_the_next_request_and_a_large_one_is_not() {
+    let mut reuse = Reuse::default();
+    for (conversations, kept) in [(1, 1), (2, 1), (16, 1), (17, 0), (100, 0)] {
+        let mut book = Book::default();
+        let numbers: Vec<u64> =
+            (0..conversations).map(|_| book.open(&mut reuse, "t", b"\"t\"", "opensrf:service:x".into())).collect();
+        for n in numbers {
+            book.forget_if_over(n);
+        }
+        book.rest(&mut reuse);
+        assert_eq!((reuse.books(), book.owns_heap()), (kept, false), "{conversations}");
+    }
+    let mut lent: Vec<Book> = (0..600).map(|_| Book::default()).collect();
+    for book in &mut lent {
+        book.open(&mut reuse, "t", b"\"t\"", "opensrf:service:x".into());
+    }
+    assert_eq!(reuse.books(), 0);
+    for book in &mut lent {
+        book.forget_if_over(0);
+        book.rest(&mut reuse);
+    }
+    assert_eq!(reuse.books(), 512);
+}
+
+#[test]
+fn the_slot_of_a_bus_message_is_found_at_a_glance() {
+    let thread = memchr::memmem::Finder::new(br#""thread":""#);
+    let of = |text: &str| slot_of(&thread, text.as_bytes());
+    assert_eq!(of(r#"{"to":"x","thread":"1907.3.5:t","body":[]}"#), Some(1907));
+    assert_eq!(of(r#"{"thread":"0.0.0:t"}"#), Some(0));
+    assert_eq!(of(r#"{"thread":"65.1.0:t"}"#), Some(65));
+    assert_eq!(of(&format!(r#"{{"body":"{}","thread":"7.0.0:t"}}"#, "x".repeat(600))), None);
+    assert_eq!(of("{}"), None);
+}

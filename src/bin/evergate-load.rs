@@ -1,0 +1,5 @@
+//! `evergate-load`: the load generator. See the crate of that name.
+
+fn main() -> std::process::ExitCode {
+    evergate_load::main()
+}
