@@ -11,6 +11,7 @@
 //! - [`clients`]: a core's clients, their conversations, limits, timers, idle gaps
 //! - [`redis`]: the bus as lists of Redis
 //! - [`drain`]: when a connection may close
+//! - [`ring`]: what a core asks of the kernel
 //! - [`counters`]: what one core writes and other threads read
 
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ pub mod drain;
 pub mod json;
 pub mod opensrf;
 pub mod redis;
+pub mod ring;
 pub mod websocket;
 
 /// Whether the bounds are those of the simulator: a program that serves must not be built so.
