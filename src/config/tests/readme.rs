@@ -14,10 +14,35 @@ fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// The file that a document names; in ARCHITECTURE.md `proto/` stands for the pure half's source.
+/// The file that a document names; in ARCHITECTURE.md and docs/ `proto/` stands for the pure half's source.
 fn file_of(name: &str) -> PathBuf {
     name.strip_prefix("proto/")
         .map_or_else(|| root().join(name), |rest| root().join("crates/evergate-proto/src").join(rest))
+}
+
+/// The documents that may name files and each other.
+const DOCUMENTS: [&str; 10] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/conformance.md",
+    "docs/performance.md",
+    "docs/walk.md",
+    "docs/wire.md",
+    "tuning/README.md",
+];
+
+/// What a document links to: files, and chapters behind a `#`.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.contains("://"))
+}
+
+/// What follows the `#` in a link to a chapter of that title, as GitHub makes it.
+fn anchor(title: &str) -> String {
+    let kept = title.trim().chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
 }
 
 /// What stands in backticks, line by line.
@@ -57,11 +82,11 @@ fn the_readme_holds_the_table_of_options() {
 
 #[test]
 fn architecture_names_functions_that_exist() {
-    let text = read("ARCHITECTURE.md");
-    let (_, walk) = text.split_once("## One request and its reply").expect("the walk");
+    // A step may take several lines; the others are indented.
+    let walk = read("docs/walk.md").replace("\n  ", " ");
     let mut checked = 0;
-    for line in walk.lines().filter(|line| line.contains("`src/") || line.contains("`proto/")) {
-        let mut words = code(line);
+    for step in walk.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())) {
+        let mut words = code(step);
         let file = words.next().expect("a file");
         let source = fs::read_to_string(file_of(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         let known = functions(&source);
@@ -104,20 +129,31 @@ fn every_threat_names_tests_that_exist() {
 
 #[test]
 fn the_documents_name_files_that_exist() {
-    for document in
-        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/conformance.md", "tuning/README.md"]
-    {
+    for document in DOCUMENTS {
         let text = read(document);
-        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let linked = links(&text).filter_map(|link| link.split('#').next());
         let named = code(&text).filter(|word| {
-            ["src/", "proto/", "crates/", "tests/", "tuning/", "fuzz/", ".ci/", ".config/"]
+            ["src/", "proto/", "crates/", "tests/", "tuning/", "fuzz/", "docs/", "benches/", ".ci/", ".config/"]
                 .iter()
                 .any(|folder| word.starts_with(folder))
                 && !word.contains([' ', '*'])
         });
-        for path in links.filter(|link| !link.is_empty() && !link.contains("://")).chain(named) {
+        for path in linked.filter(|path| !path.is_empty()).chain(named) {
             let beside = root().join(document).with_file_name(path);
             assert!(file_of(path).exists() || beside.exists(), "{document} names {path}, which does not exist");
+        }
+    }
+}
+
+#[test]
+fn the_documents_link_to_chapters_that_exist() {
+    for document in DOCUMENTS {
+        let text = read(document);
+        for (path, chapter) in links(&text).filter_map(|link| link.split_once('#')) {
+            let file = if path.is_empty() { root().join(document) } else { root().join(document).with_file_name(path) };
+            let there = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let titles = there.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#'));
+            assert!(titles.map(anchor).any(|title| title == chapter), "{document}: {path} has no chapter #{chapter}");
         }
     }
 }
