@@ -16,8 +16,8 @@ const HEADER_BYTES_MAX: usize = 14;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A whole message, unmasked; its opcode is [`OpCode::Text`] or [`OpCode::Binary`]. Text is valid UTF-8, of binary nothing
-    /// is known. Mutable, for parsers that work in place.
-    Message(OpCode, &'a mut [u8]),
+    /// is known.
+    Message(OpCode, &'a [u8]),
     /// A Ping, to be answered with a Pong of the same payload (at most 125 bytes).
     Ping(&'a [u8]),
     /// A Pong. Any byte counts as a sign of life, so that its payload does not matter.
@@ -126,19 +126,19 @@ impl Decoder {
         match self.advance(input, at, message_bytes_max)? {
             None => Ok(None),
             Some(Found::InPlace(OpCode::Text, start, end)) => {
-                let payload = &mut input[start..end];
+                let payload = &input[start..end];
                 simdutf8::basic::from_utf8(payload).map_err(|_| NOT_UTF8)?;
                 Ok(Some(Event::Message(OpCode::Text, payload)))
             }
-            Some(Found::InPlace(opcode, start, end)) => event(opcode, &mut input[start..end]).map(Some),
+            Some(Found::InPlace(opcode, start, end)) => event(opcode, &input[start..end]).map(Some),
             Some(Found::Held(opcode)) => {
-                let rest = self.rest.as_mut().expect("what is held is held in rest");
+                let rest = self.rest.as_ref().expect("what is held is held in rest");
                 if is_control(opcode) {
-                    return event(opcode, &mut rest.control[..usize::from(rest.control_len)]).map(Some);
+                    return event(opcode, &rest.control[..usize::from(rest.control_len)]).map(Some);
                 }
                 // The opcode of its last frame says nothing about a fragmented message.
                 let opcode = if rest.is_text { OpCode::Text } else { OpCode::Binary };
-                Ok(Some(Event::Message(opcode, &mut rest.message)))
+                Ok(Some(Event::Message(opcode, &rest.message)))
             }
         }
     }
@@ -362,7 +362,7 @@ impl Header {
 }
 
 /// What a finished frame means, whose text has been judged.
-fn event(opcode: OpCode, payload: &mut [u8]) -> Result<Event<'_>, Violation> {
+fn event(opcode: OpCode, payload: &[u8]) -> Result<Event<'_>, Violation> {
     match opcode {
         OpCode::Ping => Ok(Event::Ping(payload)),
         OpCode::Pong => Ok(Event::Pong),

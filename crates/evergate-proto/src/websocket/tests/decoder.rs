@@ -225,7 +225,7 @@ fn unmasking_is_right_at_every_alignment_and_cut() {
         let mut decoder = Decoder::new();
         assert_eq!(
             decoder.next(&mut input, &mut at, MAX),
-            Ok(Some(Event::Message(OpCode::Text, &mut payload.clone())))
+            Ok(Some(Event::Message(OpCode::Text, &payload.clone())))
         );
         assert_eq!(at, input.len());
     }
