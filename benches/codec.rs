@@ -2,7 +2,7 @@
 //!
 //! "fastest" is the column to compare: whatever else runs on the machine only ever adds. Hence also small samples: many of
 //! them fit between two interruptions. Results are kept in
-//! `benches/results`; what follows from them is in ARCHITECTURE.md, "Decisions".
+//! `benches/results`; what follows from them is in docs/performance.md, "Codecs" and "JSON".
 
 use std::fmt;
 use std::hint::black_box;

@@ -9,7 +9,7 @@
 //! - [`admin`]: health, readiness, metrics, status
 //! - [`bounded`]: calls that may hang; [`stdio`]: what commands print
 //!
-//! ARCHITECTURE.md follows a message through the files and lists the invariants.
+//! ARCHITECTURE.md has the map, the invariants and the decisions; docs/walk.md follows a message through the files.
 
 pub mod admin;
 pub mod bounded;

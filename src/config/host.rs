@@ -106,10 +106,10 @@ pub(super) fn clients_max(nofile: u64, left: u64) -> u64 {
     nine_tenths.min(left).clamp(1, CLIENTS_MAX_LIMIT)
 }
 
-/// Has the kernel make the process' table of descriptors large enough for `most` at once. It doubles the table as it fills up, and
-/// where threads share it each doubling waits until no CPU can see the old one (`synchronize_rcu` in `expand_fdtable`, fs/file.c):
-/// 15 to 50 ms, in which a core that has just accepted a client does nothing else. The largest number in use decides, and the
-/// table never shrinks.
+/// Has the kernel make the process' table of descriptors large enough for `most` at once. It doubles the table as it
+/// fills up, and where threads share it each doubling waits until no CPU can see the old one (`synchronize_rcu` in
+/// `expand_fdtable`, fs/file.c). Meanwhile a core that has just accepted a client does nothing else
+/// (docs/performance.md, "Work in a turn"). The largest number in use decides, and the table never shrinks.
 pub fn widen_descriptors(most: u64) {
     let highest = most.min(Host::ask().nofile).saturating_sub(1);
     // Where it fails, the table grows as it always would.

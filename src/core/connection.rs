@@ -46,8 +46,8 @@ const AT_ONCE_BYTES: usize = 1024 * 1024;
 const SLICE_BYTES: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 const SENT_TURN_BYTES: usize = 2 * 1024 * 1024;
 
-/// What a client was owed that is gone is freed at once where its turn of the core has not lasted this long. To unmap what forty are owed
-/// that leave together, 5 MB each, takes 20 ms.
+/// What a client was owed that is gone is freed at once where its turn of the core has not lasted this long: many may
+/// leave together, and to unmap megabytes takes time (docs/performance.md, "Work in a turn").
 const FREE_TURN: Duration = Duration::from_millis(1);
 
 /// Chunks that are sent to one client in one turn; the rest waits for the ring, so that the others have theirs.

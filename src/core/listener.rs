@@ -71,7 +71,7 @@ impl Share {
     /// Closes the share: what is established is taken and served. Returns when the port is given up, or when that must wait for
     /// clients to leave, since there are no descriptors for all that are established: then nobody new comes meanwhile.
     ///
-    /// The order matters (ARCHITECTURE.md, Decisions, "monoio's traps"): a close with an accept in flight does not close the
+    /// The order matters (ARCHITECTURE.md, "monoio's traps"): a close with an accept in flight does not close the
     /// port, so that is cancelled first; what still completes is taken, and what the kernel has queued.
     pub async fn close(&self) {
         if !self.closing.replace(true)

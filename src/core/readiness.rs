@@ -2,7 +2,7 @@
 //!
 //! The set is epoll's, told of changes only (`EPOLLET`), and the ring waits for the set. A poll of the ring for each client,
 //! armed again after each message, costs more than the whole set, and a task besides; one that stays armed on a second ring
-//! costs as much as the set (ARCHITECTURE.md, Decisions).
+//! costs as much as the set (docs/performance.md, "One set of clients a core").
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -6,11 +6,13 @@
 //! - With no message for a while it sleeps in poll(2), not in the ring: the kernel counts who waits in a ring as one who waits for
 //!   a disk (`procs_blocked`, `/proc/pressure/io`, iowait), and each idle core would look like a broken one. What is not among
 //!   the descriptors waits for the next tick at most.
-//! - With few requests in flight the next message is about to come, and to wake a CPU that sleeps takes 25 to 50 µs on a virtual
-//!   machine: a lone request passes two such sleeps, as much as all the work done for it. The core looks, instead.
+//! - With few requests in flight the next message is about to come, and to wake a CPU that sleeps takes long on a
+//!   virtual machine: a lone request passes two such sleeps, as much as all the work done for it. So the core looks.
 //! - With many in flight and little to do in each turn, most of a turn is what every turn costs: waking up, asking who is ready,
 //!   a write to Redis. The core sleeps a moment in any case, so that more gathers for the next; as network cards do
 //!   (interrupt moderation), and for the same reason.
+//!
+//! Figures: docs/performance.md, "How a core waits".
 
 use std::cell::{Cell, RefCell};
 use std::net::TcpListener;

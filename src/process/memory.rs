@@ -11,7 +11,7 @@ const KEPT_BYTES: libc::c_int = 16 * 1024 * 1024;
 /// Has glibc map each large buffer by itself, and unmap it when it is freed (mallopt(3), `M_MMAP_THRESHOLD`, `M_TRIM_THRESHOLD`).
 ///
 /// Left alone it raises the first to the largest buffer that was ever freed, and a storm of replies of 5 MB stays in the heaps of
-/// the cores for good (ARCHITECTURE.md, Decisions).
+/// the cores for good (docs/performance.md, "The allocator").
 pub fn give_back_large_buffers() {
     #[cfg(all(target_env = "gnu", not(feature = "mimalloc")))]
     for (option, bytes) in [(libc::M_MMAP_THRESHOLD, LARGE_BYTES), (libc::M_TRIM_THRESHOLD, KEPT_BYTES)] {

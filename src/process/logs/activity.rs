@@ -1,8 +1,8 @@
 //! The activity log of one thread: lines are gathered, and queued together.
 //!
-//! A request writes a line. Through tracing, one by one, that was a tenth of a request's cost: here a line is copied
-//! behind a time that is printed anew when the core's clock has moved, and the writer is woken a few times a second, or
-//! once a bufferful.
+//! A request writes a line. Through tracing, one by one, that costs too much (docs/performance.md, "What helped"):
+//! here a line is copied behind a time that is printed anew when the core's clock has moved, and the writer is woken a
+//! few times a second, or once a bufferful.
 
 use super::line::{LINE_BYTES_MAX, print_time};
 use super::queue::Queue;

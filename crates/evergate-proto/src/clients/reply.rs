@@ -112,7 +112,7 @@ impl Client {
         true
     }
 
-    /// One STATUS, by its code (ARCHITECTURE.md, "OpenSRF on the wire").
+    /// One STATUS, by its code (docs/wire.md, "What a STATUS means").
     fn status(
         &mut self,
         cx: &mut Context,

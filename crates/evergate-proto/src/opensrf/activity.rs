@@ -1,4 +1,5 @@
-//! The activity log's line for a REQUEST: `[address] [] service method params` (README, "Activity log").
+//! The activity log's line for a REQUEST: `[address] [] service method params`
+//! (docs/wire.md, "The activity log").
 
 use std::fmt::Write as _;
 use std::net::IpAddr;

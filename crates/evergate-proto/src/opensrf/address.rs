@@ -1,4 +1,4 @@
-//! Bus addresses and bus threads (ARCHITECTURE.md, "OpenSRF on the wire" and "How one message travels").
+//! Bus addresses (docs/wire.md, "What the bus carries") and bus threads (ARCHITECTURE.md, "How one message travels").
 
 const CLIENT: &str = "opensrf:client:";
 

@@ -1,4 +1,5 @@
-//! What a client sends: `{"service":…,"thread":…,"log_xid":…,"osrf_msg":[…]}` (README, "WebSocket side").
+//! What a client sends: `{"service":…,"thread":…,"log_xid":…,"osrf_msg":[…]}`
+//! (docs/wire.md, "What a client sends").
 
 use std::borrow::Cow;
 use std::ops::Range;

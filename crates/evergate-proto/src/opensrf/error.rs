@@ -1,4 +1,4 @@
-//! The errors that the gateway itself makes, in a class that the browser client knows (quirk 10 of ARCHITECTURE.md).
+//! The errors that the gateway itself makes, in a class that the browser client knows (quirk 10 of docs/wire.md).
 
 use super::envelope::Trace;
 use super::transport::write_opening;

@@ -1,4 +1,5 @@
-//! What the bus delivers: `{"to":…,"from":…,"thread":…,"osrf_xid":…,"body":[…]}` (README, "Bus side").
+//! What the bus delivers: `{"to":…,"from":…,"thread":…,"osrf_xid":…,"body":[…]}`
+//! (docs/wire.md, "What the bus carries").
 //!
 //! Trusted, yet perhaps damaged, and perhaps megabytes: one pass, fixed depth, strings skipped by vectors, nothing
 //! validated that is only passed through.

@@ -7,8 +7,8 @@ const SPELLED_MAX: usize = 20;
 
 /// A `threadTrace`, as compared and as its client spelled it.
 ///
-/// Clients and services spell it as `7` or `"7"` (README, "Key order differs"); it is compared as a number and given
-/// back as it was spelled.
+/// Clients and services spell it as `7` or `"7"` (docs/wire.md, "What the bus carries"); it is compared as a number and
+/// given back as it was spelled.
 #[derive(Clone, Copy)]
 pub struct Trace {
     /// The number by which requests are matched.

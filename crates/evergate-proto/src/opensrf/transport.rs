@@ -49,7 +49,7 @@ pub fn escaped_len(message: &[u8]) -> usize {
 }
 
 /// Appends the client's message for a reply: the wrapper is ours, the body's bytes are the service's. `thread` comes
-/// first: a deployed client finds it with a regular expression (README, "Output").
+/// first: a deployed client finds it with a regular expression (docs/wire.md, "What a client gets").
 pub fn write_envelope(out: &mut Vec<u8>, thread_spelled: &[u8], xid: &[u8], reply: &Reply<'_>) {
     out.reserve(64 + thread_spelled.len() + xid.len() + reply.body.len());
     write_opening(out, thread_spelled, xid);

@@ -16,8 +16,8 @@ const PAIRS_FEW: usize = 4;
 const SINGLES_AHEAD: (usize, usize) = (16, 512);
 /// Bytes that one pop should carry.
 const POP_BYTES: usize = 512 * 1024;
-/// The most elements of one pop. Few pops let replies gather in Redis while a busy core takes on more requests: of 10,000
-/// clients that never rest, 8,000 waited there with 64, and their books were cold when the reply came.
+/// The most elements of one pop. With fewer, replies gather in Redis while a busy core takes on more requests, and
+/// clients' books are cold when they come (docs/performance.md, "What is answered goes out first").
 const POP_MAX: usize = 256;
 
 /// What the next token must be.

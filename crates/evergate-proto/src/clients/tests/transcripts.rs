@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::*;
 
-/// Where ours differs (`+` ours alone, `-` stdio alone), and by which quirk of ARCHITECTURE.md or which rule of ours (tested in `opensrf::tests::refusals`).
+/// Where ours differs (`+` ours alone, `-` stdio alone), and by which quirk of docs/wire.md or which rule of ours
+/// (tested in `opensrf::tests::refusals`).
 const DIFFERENCES: &[(&str, &str, &[&str])] = &[
     ("close_with_session_open", "quirk 6: the worker is not left waiting", &["+bus t-open worker: DISCONNECT 0"]),
     (
