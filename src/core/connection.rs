@@ -106,7 +106,7 @@ pub async fn read_all(core: Rc<Core>) {
 /// Reads once from each light one of `ready`, then from those heavy ones whose turn it is.
 fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone) {
     let ready_count = ready.clone().count();
-    core.turn(ready_count, |clients| {
+    core.turn(|clients| {
         let mut heavy = core.heavy.borrow_mut();
         let queued = heavy.len();
         let mut queue = |slot, connection: &Connection| {
@@ -154,6 +154,7 @@ fn read_ready(core: &Rc<Core>, ready: impl Iterator<Item = Ready> + Clone) {
             left.drain(..).rev().for_each(|slot| heavy.push_front(slot));
             core.readiness.come_back();
         }
+        ready_count
     });
 }
 

@@ -3,6 +3,7 @@
 //! May use: monoio, the sockets, the clock, tracing (whose writer is another thread). Never: a lock on the message
 //! path, a synchronous write, DNS, a decision that the pure half could make.
 //!
+//! - [`bus`]: the sockets of its links to the bus
 //! - [`listener`]: accepting, and closing the share of the port
 //! - [`connection`]: reading from clients and sending to them; [`readiness`]: who has something to be read
 //! - [`stream`]: a TCP connection that is read and written at the same time
@@ -27,18 +28,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::admin::health;
-use crate::core::bus::link::{Link, LinkOptions};
 use crate::process::logs::ActivityLog;
 use crate::process::phase::Shared;
 use crate::process::resolver::Resolver;
 use crate::process::settings::Settings;
+use bus::Bus;
 use connection::Connection;
 use evergate_prefetch::prefetch;
 use evergate_proto::clients::context::Context;
 use evergate_proto::clients::limits::Names;
-use evergate_proto::clients::output::{Level, Output, SlotIndex};
+use evergate_proto::clients::output::{BusNews, Level, Output, SlotIndex};
 use evergate_proto::clients::table::Clients;
-use evergate_proto::counters::{self, Counts, LinkState};
+use evergate_proto::counters::{self, Counts};
+use evergate_proto::redis::links::Links;
 use evergate_proto::websocket::handshake;
 use notify::Notify;
 use readiness::Readiness;
@@ -82,28 +84,18 @@ pub struct Core {
     senders: Cell<usize>,
     /// Bytes that clients were owed that are gone, and that wait to be freed.
     unfreed: Cell<usize>,
-    /// One entry a bus domain; the first is the primary.
-    pub links: Vec<Link>,
+    /// Its links to the bus.
+    pub bus: Bus,
     /// How it waits for its next turn.
     pub waits: Waits,
-    /// What every link must know.
-    pub link_options: LinkOptions,
     /// The names on the bus.
     pub names: Rc<Names>,
-    /// A list that is never filled: deleting it shows that a link is alive.
-    pub probe_key: Rc<str>,
-    /// Where the names of the bus domains are resolved.
-    pub resolver: Arc<Resolver>,
     /// Gone when the core has ended.
     activity: RefCell<Option<ActivityLog>>,
     settings: Arc<Settings>,
     shared: Arc<Shared>,
     /// A connection ended: one that could not be accepted may be now.
     freed: Notify,
-    /// The links are not shown as they are.
-    unpublished: Cell<bool>,
-    /// The state of a small random generator, for jitter.
-    random: Cell<u64>,
 }
 
 /// Runs a core until the process stops or its drain is over.
@@ -111,7 +103,8 @@ pub fn run(options: CoreOptions) -> std::io::Result<()> {
     ring::build()?.block_on(async move {
         let core = Rc::new(Core::new(&options)?);
         core.activity.replace(Some(options.activity));
-        core.links[0].start(&core);
+        core.bus.links(|links| links.begin(core.now_ms()));
+        core.bus.settle(&core);
         let listener = listener::Share::start(&core, options.listener)?;
         monoio::spawn(connection::read_all(Rc::clone(&core)));
         monoio::spawn(wait::run(Rc::clone(&core)));
@@ -133,10 +126,6 @@ impl Core {
         });
         let limits = Rc::new(settings.limits());
         let context = Context::new(limits, Rc::clone(&names), Arc::clone(&options.shared.cores), options.index);
-        let seed = options
-            .address
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Ok(Self {
             index: options.index,
             clients: RefCell::new(Clients::new(context)),
@@ -148,18 +137,18 @@ impl Core {
             full_turns: Cell::new(0),
             senders: Cell::new(0),
             unfreed: Cell::default(),
-            links: (0..names.domains.len()).map(Link::new).collect(),
+            bus: Bus::new(
+                Links::new(settings.link.clone(), Rc::clone(&names)),
+                &settings.link,
+                &settings,
+                Arc::clone(&options.resolver),
+            ),
             waits: Waits::new(settings.busy_poll),
-            link_options: settings.link.clone(),
-            probe_key: format!("{}:probe", names.address).into(),
             names,
-            resolver: Arc::clone(&options.resolver),
             activity: RefCell::default(),
             settings,
             shared: Arc::clone(&options.shared),
             freed: Notify::default(),
-            unpublished: Cell::new(false),
-            random: Cell::new(seed | 1),
         })
     }
 
@@ -177,18 +166,28 @@ impl Core {
             output.clear();
             self.spare_output.replace(output);
         }
-        if clients.asks_about_router() {
-            self.links[0].ask_about_router(self);
-        }
+        let (asks, now_ms) = (clients.asks_about_router(), clients.context.now_ms);
+        self.bus.links(|links| {
+            if asks {
+                links.ask_about_router(now_ms);
+            }
+            links.publish(self.published());
+        });
+        self.bus.settle(self);
         decided
     }
 
-    /// As [`Self::clients`], for so many messages that have come together.
-    pub fn turn<T>(self: &Rc<Self>, messages: usize, decide: impl FnOnce(&mut Clients) -> T) -> T {
-        self.waits.begin_turn(messages);
-        let decided = self.clients(decide);
-        self.waits.end_turn();
-        decided
+    /// As [`Self::clients`], with the links.
+    pub fn links<T>(self: &Rc<Self>, decide: impl FnOnce(&mut Links, &mut Clients) -> T) -> T {
+        self.clients(|clients| self.bus.links(|links| decide(links, clients)))
+    }
+
+    /// As [`Self::clients`], for messages that have come together: `decide` says how many.
+    pub fn turn(self: &Rc<Self>, decide: impl FnOnce(&mut Clients) -> usize) -> usize {
+        self.waits.begin_turn();
+        let messages = self.clients(decide);
+        self.waits.end_turn(messages);
+        messages
     }
 
     /// Does what was decided.
@@ -198,6 +197,7 @@ impl Core {
         {
             log.log(clients.context.now_ms, &output.activity);
         }
+        output.bus.drain(..).for_each(|news| self.say_of_bus(news));
         for (level, line) in output.events.drain(..) {
             match level {
                 Level::Warn => tracing::warn!("{line}"),
@@ -206,9 +206,12 @@ impl Core {
             }
         }
         if !output.pushes.is_empty() {
-            for (domain, push) in output.pushes.drain(..) {
-                self.links[domain].push(self, push);
-            }
+            let now_ms = clients.context.now_ms;
+            self.bus.links(|links| {
+                for (domain, push) in output.pushes.drain(..) {
+                    links.push(domain, push, now_ms);
+                }
+            });
             clients.context.shell_bytes = self.shell_bytes();
         }
         if !output.probes.is_empty() {
@@ -248,7 +251,7 @@ impl Core {
 
     /// Bytes of the messages that wait for their links.
     pub fn bus_bytes(&self) -> u64 {
-        self.links.iter().map(|link| link.outbox.borrow().bytes() as u64).sum()
+        self.bus.links(|links| links.bytes())
     }
 
     /// Bytes that stand in no client's account: messages that wait for their links, and what waits to be freed.
@@ -304,72 +307,36 @@ impl Core {
         &self.shared
     }
 
-    /// Whether a list is the router's.
-    pub fn is_router_list(&self, key: &Rc<str>) -> bool {
-        Rc::ptr_eq(key, &self.names.router)
-    }
-
-    /// The name of a bus domain.
-    pub fn domain_name(&self, domain: usize) -> &str {
-        &self.names.domains[domain]
-    }
-
-    /// A number below `below`, for jitter.
-    pub fn jitter(&self, below: u64) -> u64 {
-        let mut x = self.random.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random.set(x);
-        x % below.max(1)
-    }
-
-    /// A link of `domain` changed its state: publishes it, and tells the clients whether messages are taken.
-    pub fn link_changed(self: &Rc<Self>, domain: usize) {
-        let state = self.links[domain].state();
-        self.clients(|clients| {
-            clients.context.accepting[domain] = state != LinkState::Away;
-            clients.context.bus_ever_up |= domain == 0 && state == LinkState::Up;
-        });
-        if domain == 0 {
-            let published = self.published();
-            if state == LinkState::Up {
-                published.bus_ever_up.store(true, Relaxed);
-                published.bus_away_since_ms.store(0, Relaxed);
-            } else if published.bus_away_since_ms.load(Relaxed) == 0 {
-                published.bus_away_since_ms.store(self.shared.now_ms().max(1), Relaxed);
+    /// Tells the log what has become of a link, unless another core has.
+    fn say_of_bus(&self, news: BusNews) {
+        let name = |domain: usize| self.names.domains[domain].as_str();
+        match news {
+            BusNews::Opened { domain } => {
+                if let Some(word) = self.shared.bus_opened(name(domain)) {
+                    tracing::info!("bus: {} is {word}", name(domain));
+                }
+            }
+            BusNews::Failed { domain, half, text, refused } => {
+                let name = name(domain);
+                if self.shared.bus_failed(name, &text) {
+                    if refused {
+                        let verb = half.verb();
+                        tracing::warn!("bus: the link that {verb} {name} cannot be opened: {text}; trying again");
+                    } else {
+                        tracing::warn!("bus: {name} cannot be reached: {text}; trying again");
+                    }
+                }
+                self.bus.resolve_again();
+            }
+            BusNews::LacksCounts { domain } => {
+                if self.shared.bus_lacks_counts(name(domain)) {
+                    tracing::warn!(
+                        "bus: the Redis of {} is older than 6.2 and has no LPOP with a count: several BLPOPs are queued \
+                         instead, which costs it more; upgrade it when you can",
+                        name(domain)
+                    );
+                }
             }
         }
-        self.publish_link(domain);
-    }
-
-    /// Shows the admin page how the links of `domain` are.
-    pub fn publish_link(&self, domain: usize) {
-        let (link, published) = (&self.links[domain], self.published());
-        if domain == 0 {
-            published.bus.store(link.shown_state() as u8, Relaxed);
-            counters::set(&published.bus_refused_since_ms, link.refused_since_ms());
-        }
-        self.unpublished.set(true);
-        self.publish_words();
-    }
-
-    /// Shows what takes a lock, unless it has been shown. Where the admin page is just reading, the next tick tries again.
-    pub fn publish_words(&self) {
-        if !self.unpublished.get() {
-            return;
-        }
-        let published = self.published();
-        let (Ok(mut trouble), Ok(mut others)) = (published.bus_trouble.try_lock(), published.other_domains.try_lock())
-        else {
-            return;
-        };
-        *trouble = self.links[0].trouble();
-        *others = self.links[1..]
-            .iter()
-            .filter(|link| link.is_started())
-            .map(|link| (self.domain_name(link.domain).to_owned(), link.shown_state()))
-            .collect();
-        self.unpublished.set(false);
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use evergate_proto::clients::output::SlotIndex;
 use evergate_proto::clients::table::Clients;
 use evergate_proto::drain::DrainOptions;
+use evergate_proto::redis::links::Links;
 use monoio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Core;
@@ -62,8 +63,7 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
         {
             log.flush();
         }
-        core.links.iter().for_each(|link| link.tick(core));
-        core.publish_words();
+        core.links(Links::tick);
         if core.settings.version() != settings_seen {
             settings_seen = core.settings.version();
             let limits = Rc::new(core.settings.limits());
@@ -159,14 +159,12 @@ fn hang_up_broken(core: &Rc<Core>, unlooked: &mut VecDeque<SlotIndex>) {
 
 /// Pushes what is left (DISCONNECTs), deletes the core's own list, waits for the confirmations as long as is decent.
 async fn end_links(core: &Rc<Core>, max_ms: u64) {
-    for link in &core.links {
-        link.end((link.domain == 0).then(|| core.names.address.as_str().into()));
-    }
+    core.links(|links, _| links.end());
     let mut ticks = interval(Duration::from_millis(5));
     let until_ms = core.shared.now_ms() + max_ms;
-    while !core.links.iter().all(crate::core::bus::link::Link::is_done) && core.shared.now_ms() < until_ms {
+    while !core.bus.links(|links| links.are_done()) && core.shared.now_ms() < until_ms {
         ticks.tick().await;
-        core.links.iter().for_each(|link| link.tick(core));
+        core.links(Links::tick);
         core.published().turns(core.shared.now_ms());
     }
 }

@@ -21,7 +21,6 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use evergate_proto::counters::LinkState;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
 use nix::sys::time::TimeSpec;
 use smallvec::SmallVec;
@@ -29,7 +28,6 @@ use smallvec::SmallVec;
 use super::Core;
 use super::notify::Notify;
 use super::stream::Stream;
-use crate::core::bus::link::Link;
 
 #[cfg(test)]
 mod tests;
@@ -141,9 +139,8 @@ impl Waits {
         self.working_since.get().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// A turn begins, for so many messages.
-    pub fn begin_turn(&self, messages: usize) {
-        self.messages.set(self.messages.get() + messages);
+    /// A turn begins.
+    pub fn begin_turn(&self) {
         if let Some(since) = self.idle_since.take() {
             let waited = since.elapsed();
             let is_short = waited <= self.look_max + WAKE_UP;
@@ -152,8 +149,9 @@ impl Waits {
         }
     }
 
-    /// The turn is over.
-    pub fn end_turn(&self) {
+    /// The turn is over, and was for so many messages.
+    pub fn end_turn(&self, messages: usize) {
+        self.messages.set(self.messages.get() + messages);
         self.idle_since.set(Some(Instant::now()));
         if self.short_in_a_row.get() >= SHORT_WAITS || self.idle.get() {
             self.is_wait_special.set(true);
@@ -230,11 +228,10 @@ pub async fn run(core: Rc<Core>) {
 /// that a client or Redis has not taken. What the tasks have queued for the ring since it was asked last is no such thing: it
 /// waits for descriptors that are awaited here as well.
 fn rest(core: &Core) {
-    let is_quiet = |link: &Link| !link.is_started() || link.state() == LinkState::Up && link.outbox.borrow().is_empty();
-    if core.counts().sending.load(Relaxed) > 0 || core.shell_bytes() > 0 || !core.links.iter().all(is_quiet) {
+    if core.counts().sending.load(Relaxed) > 0 || core.shell_bytes() > 0 || !core.bus.links(|links| links.are_quiet()) {
         return;
     }
-    let confirmations: SmallVec<[Rc<Stream>; 4]> = core.links.iter().filter_map(Link::listens).collect();
+    let confirmations = core.bus.confirmations();
     let mut others: SmallVec<[BorrowedFd<'_>; 4]> = confirmations.iter().map(|stream| stream.as_fd()).collect();
     others.push(core.readiness.as_fd());
     core.waits.rest(&others);

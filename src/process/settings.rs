@@ -8,10 +8,10 @@ use std::time::Duration;
 use evergate_proto::clients::limits::Limits;
 use evergate_proto::clients::rate::Rate;
 use evergate_proto::opensrf::{address, envelope};
+use evergate_proto::redis::links::LinkOptions;
 use evergate_proto::websocket::handshake::{self, Net, Policy};
 
 use crate::config::{Config, Origins, refusals_max};
-use crate::core::bus::link::LinkOptions;
 
 /// What SIGHUP reads again.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct Settings {
     pub xid_prefix: String,
     /// What the links to the bus must know.
     pub link: LinkOptions,
+    /// `TCP_USER_TIMEOUT` of those links.
+    pub bus_dead: Duration,
     /// Sockets of clients of the process.
     pub clients_max: u64,
     /// Sockets beyond those, of clients that are told so.
@@ -70,11 +72,11 @@ impl Settings {
             link: LinkOptions {
                 username: config.username.clone(),
                 passwd: config.passwd.expose().to_owned(),
-                connect_timeout: Duration::from_secs(config.bus_connect_timeout_seconds),
+                connect_max_ms: config.bus_connect_timeout_seconds * 1_000,
                 backoff_max_ms: config.bus_backoff_max_ms,
-                dead: Duration::from_secs(config.bus_dead_seconds),
-                probe: Duration::from_secs(config.bus_probe_seconds),
+                probe_ms: config.bus_probe_seconds * 1_000,
             },
+            bus_dead: Duration::from_secs(config.bus_dead_seconds),
             clients_max: config.clients_max as u64,
             refusals_max: refusals_max(config.clients_max as u64),
             ready_bus_grace_seconds: config.ready_bus_grace_seconds,

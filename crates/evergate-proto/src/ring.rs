@@ -5,7 +5,7 @@
 //! kernel's own and hides none of its turns: an operation that goes on until it says that it does not ([`Completion::more`]), a
 //! receive that ends for want of buffers, a cancel that races with what it cancels, a send that was short.
 //!
-//! Names are io_uring's (io_uring(7), io_uring_enter(2)).
+//! Names are io_uring's: see `io_uring(7)` and `io_uring_enter(2)`.
 
 use std::fmt;
 use std::net::{IpAddr, Shutdown, SocketAddr};

@@ -9,8 +9,8 @@ fn turns(waits: &Waits, count: u32, ago: Duration, messages: usize, pending: u64
     let mut before = Before::Nothing;
     for _ in 0..count {
         waits.idle_since.set(Instant::now().checked_sub(ago));
-        waits.begin_turn(messages);
-        waits.end_turn();
+        waits.begin_turn();
+        waits.end_turn(messages);
         let notified = pin!(waits.turn.notified()).poll(&mut Context::from_waker(Waker::noop()));
         before = if notified == Poll::Ready(()) && waits.is_wait_special.take() {
             waits.before(pending)
@@ -48,10 +48,10 @@ fn a_core_lets_messages_gather_when_many_are_in_flight_and_few_come_at_once() {
 #[test]
 fn what_came_in_several_turns_without_a_wait_came_at_once() {
     let waits = patient();
-    waits.begin_turn(FEW_MESSAGES / 2);
-    waits.begin_turn(FEW_MESSAGES / 2);
+    waits.end_turn(FEW_MESSAGES / 2);
+    waits.end_turn(FEW_MESSAGES / 2);
     assert_eq!(waits.before(MANY_PENDING), Before::Nothing);
-    waits.begin_turn(FEW_MESSAGES / 2);
+    waits.end_turn(FEW_MESSAGES / 2);
     assert_eq!(waits.before(MANY_PENDING), Before::Gather);
 }
 

@@ -228,6 +228,31 @@ planted! {
         "clients/router_list.rs", "self.told + self.given - self.answered" => "self.given - self.left";
     "router-large-together": "large messages go to the router side by side",
         "clients/router_list.rs", "        self.has(self.last_large)" => "        false";
+    "restart-missed": "a Redis that came back empty is taken for the one that was there",
+        "redis/links.rs", "let emptied = greeted.id < known.id &&" => "let emptied = greeted.id < 0 &&";
+    "restart-found-twice": "each of the two links of a domain finds the same restart",
+        "redis/links.rs", " && domain.known.restarts == known.restarts;" => ";";
+    "unsent-kept": "what was never written waits for a Redis that is away",
+        "redis/links.rs", "let unsent = self.domains[index].outbox.take_unsent();" => "let unsent: Vec<Ticket> = Vec::new();";
+    "away-not-told": "messages are taken for a domain that is away",
+        "redis/links.rs", "context.accepting[link.domain] = state != LinkState::Away;" => "context.accepting[link.domain] = true;";
+    "pops-lost-untold": "nobody is told that replies may be lost",
+        "redis/links.rs", "        clients.pops_lost();\n" => "";
+    "pops-back-untold": "nobody is told that replies may come again",
+        "redis/links.rs", "if self.domains[index].pops_lost {" => "if false {";
+    "late-word-counts": "what is told of a connection that was given up counts for the one that is there",
+        "redis/links.rs", "self.generation(link) == Some(generation)" => "self.generation(link).is_some() || generation > u32::MAX - 1";
+    "attempt-for-ever": "an attempt to connect that hangs is never given up",
+        "redis/links.rs", "| Stage::Greeting { until_ms, .. } if now_ms >= until_ms => {" => "| Stage::Greeting { until_ms, .. } if now_ms >= until_ms + 100_000_000 => {";
+    "up-before-greeted": "a link counts as up when its account has been accepted, before Redis has done what the link is for",
+        "redis/greeting.rs", "Ok(true) => (self.step, self.left) = (Step::Probe, 1)," => "Ok(true) => return Ok(Some(Greeted { id: self.id, lacks_probe: false })),";
+    "popped-when-full": "replies are received while the core is full",
+        "redis/links.rs", "(Stage::Up { .. }, Half::Pop) => !is_full || self.ending," => "(Stage::Up { .. }, Half::Pop) => true,";
+    "answers-unread": "confirmations are never waited for",
+        "redis/links.rs", "domain.listens |= quiet_ms >= QUIET_MS" => "domain.listens |= quiet_ms >= QUIET_MS * 1_000_000";
+    "lost-router-untold": "what was under way to the router when a link broke counts for ever",
+        "redis/links.rs", "        let unconfirmed = domain.outbox.take_unconfirmed();\n        hear_of_router(clients, index, &[RouterNews::Lost]);"
+        => "        let unconfirmed = domain.outbox.take_unconfirmed();";
     "disconnect-outstanding": "a DISCONNECT is outstanding, though nothing ever comes about it",
         "clients/relay.rs", "if envelope.messages.iter().any(|message| message.kind != Kind::Disconnect) {\n            self.gave" => "if true {\n            self.gave";
     "look-late": "a drain asks once a second whether a reply has arrived",

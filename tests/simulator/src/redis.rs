@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 #[derive(Default)]
 pub struct Redis {
     pub lists: BTreeMap<Vec<u8>, VecDeque<Vec<u8>>>,
-    /// The number of the next connection; starts anew with the server.
-    pub next_id: i64,
+    /// The number of the last connection; starts anew with the server.
+    next_id: i64,
     /// It is not there.
     pub down: bool,
     /// It refuses writes (OOM).
@@ -28,6 +28,14 @@ pub struct Wire {
     commands: VecDeque<Vec<Vec<u8>>>,
     /// On the way back.
     pub back: Vec<u8>,
+    /// The number that HELLO gave it.
+    pub id: i64,
+    /// Commands carried out; the first two are the greeting.
+    pub done: usize,
+    /// Bytes of the greeting's answer.
+    pub greeting: usize,
+    /// Bytes that the gateway has read of it.
+    pub read: usize,
 }
 
 impl Wire {
@@ -45,7 +53,7 @@ impl Wire {
 }
 
 /// A whole command and its length.
-fn command(bytes: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
+pub fn command(bytes: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
     let mut at = 0;
     let words = number(bytes, &mut at, b'*')?;
     let mut command = Vec::new();
@@ -90,7 +98,15 @@ impl Redis {
     pub fn serve(&mut self, wire: &mut Wire, mut pushed: impl FnMut(&[u8], &[u8])) -> usize {
         let mut done = 0;
         while let Some(command) = wire.commands.front() {
+            let before = wire.back.len();
             match (&*command[0], &command[1..]) {
+                (b"HELLO", [version, auth, _, passwd]) => {
+                    assert_eq!((&**version, &**auth, &**passwd), (&b"2"[..], &b"AUTH"[..], &b"secret"[..]));
+                    self.next_id += 1;
+                    wire.id = self.next_id;
+                    wire.back.extend_from_slice(b"*6\r\n$6\r\nserver\r\n$5\r\nredis\r\n$2\r\nid\r\n");
+                    wire.back.extend_from_slice(format!(":{}\r\n$7\r\nmodules\r\n*0\r\n", wire.id).as_bytes());
+                }
                 (b"RPUSH", [_, ..]) if self.full => wire.back.extend_from_slice(b"-OOM command not allowed\r\n"),
                 (b"RPUSH", [key, messages @ ..]) => {
                     for message in messages {
@@ -128,6 +144,10 @@ impl Redis {
                 (other, _) => panic!("a command that the account may not use: {}", String::from_utf8_lossy(other)),
             }
             wire.commands.pop_front();
+            if wire.done < 2 {
+                wire.greeting += wire.back.len() - before;
+            }
+            wire.done += 1;
             done += 1;
         }
         done

@@ -1,5 +1,6 @@
 //! What the pure half wants done: the shell takes it after each call.
 
+use crate::redis::connection::Half;
 use crate::redis::outbox::Push;
 
 /// Index into the core's table of clients.
@@ -14,6 +15,32 @@ pub enum Level {
     Info,
     /// For the one who looks for something.
     Debug,
+}
+
+/// What became of a link to the bus: the log hears of it once for all cores.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BusNews {
+    /// A link is open.
+    Opened {
+        /// The index of its domain.
+        domain: usize,
+    },
+    /// A link cannot be opened; its name may have to be resolved anew.
+    Failed {
+        /// The index of its domain.
+        domain: usize,
+        /// Which of the domain's links.
+        half: Half,
+        /// Why, with the remedy where one is known.
+        text: String,
+        /// Redis refused it, or it is no Redis; else it cannot be reached.
+        refused: bool,
+    },
+    /// The Redis of a domain has no `LPOP` with a count.
+    LacksCounts {
+        /// The index of its domain.
+        domain: usize,
+    },
 }
 
 /// Decisions, in the order in which they were made.
@@ -34,6 +61,8 @@ pub struct Output {
     pub resume: Vec<SlotIndex>,
     /// Connections that ask whether the process is ready, and whether by HEAD: to be answered.
     pub probes: Vec<(SlotIndex, bool)>,
+    /// What became of links.
+    pub bus: Vec<BusNews>,
     /// Lines for the log.
     pub events: Vec<(Level, String)>,
     /// Lines for the activity log, each with its end of line.
@@ -48,12 +77,13 @@ impl Output {
 
     /// Forgets everything but the memory.
     pub fn clear(&mut self) {
-        let Self { pushes, send, look, half_close, hang_up, resume, probes, events, activity } = self;
+        let Self { pushes, send, look, half_close, hang_up, resume, probes, bus, events, activity } = self;
         pushes.clear();
         probes.clear();
         for slots in [send, look, half_close, hang_up, resume] {
             slots.clear();
         }
+        bus.clear();
         events.clear();
         activity.clear();
     }
@@ -67,6 +97,7 @@ impl Output {
             && self.hang_up.is_empty()
             && self.resume.is_empty()
             && self.probes.is_empty()
+            && self.bus.is_empty()
             && self.events.is_empty()
             && self.activity.is_empty()
     }

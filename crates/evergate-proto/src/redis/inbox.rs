@@ -72,13 +72,24 @@ impl Inbox {
         Self { counts: false, ..Self::new(key) }
     }
 
+    /// Whether [`Self::write`] has something.
+    pub fn wants_pops(&self) -> bool {
+        self.pairs <= if self.counts { PAIRS_FEW } else { self.singles_ahead() / 4 }
+    }
+
+    /// BLPOPs that should be queued ahead where there is no `LPOP key n`.
+    fn singles_ahead(&self) -> usize {
+        let (fewest, most) = SINGLES_AHEAD;
+        (PAIRS_AHEAD * POP_BYTES / self.mean_bytes.max(1)).clamp(fewest, most)
+    }
+
     /// Appends what must be written to keep pairs queued ahead; returns how many commands that is.
     /// Waits until most of them are used up, so that most replies cost no write.
     pub fn write(&mut self, out: &mut Vec<u8>) -> usize {
         if !self.counts {
             return self.write_singles(out);
         }
-        if self.pairs > PAIRS_FEW {
+        if !self.wants_pops() {
             return 0;
         }
         let pairs = PAIRS_AHEAD - self.pairs;
@@ -93,11 +104,10 @@ impl Inbox {
     }
 
     fn write_singles(&mut self, out: &mut Vec<u8>) -> usize {
-        let (fewest, most) = SINGLES_AHEAD;
-        let ahead = (PAIRS_AHEAD * POP_BYTES / self.mean_bytes.max(1)).clamp(fewest, most);
-        if self.pairs > ahead / 4 {
+        if !self.wants_pops() {
             return 0;
         }
+        let ahead = self.singles_ahead();
         let singles = ahead - self.pairs;
         for _ in 0..singles {
             resp::write_command(out, &[b"BLPOP", self.key.as_bytes(), b"0"]);

@@ -2,11 +2,17 @@
 //!
 //! - [`resp`]: the protocol's tokens; [`inbox`]: from replies to bus messages; [`outbox`]: from messages to commands, and what
 //!   their answers confirm
+//! - [`links`]: the life of a core's links; each is a `connection`, which begins with a `greeting` and has an `input`
+//! - [`trouble`]: why a link is of no use
 //! - [`refusals`]: whether Redis takes pushes; [`silence`]: whether it answers at all; [`stranger`]: whether it is a Redis
 //!
 //! May never: send a push twice, or forget one that is unconfirmed.
 
+pub mod connection;
+mod greeting;
 pub mod inbox;
+mod input;
+pub mod links;
 pub mod outbox;
 pub mod refusals;
 pub mod resp;
@@ -14,3 +20,4 @@ pub mod silence;
 pub mod stranger;
 #[cfg(test)]
 mod tests;
+pub mod trouble;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use evergate_proto::drain::DrainOptions;
 
 use super::conn::Conn;
+use super::link::{POP, PUSH};
 use super::{Phase, World};
 use crate::browser::{Browser, Kind};
 use crate::oracle::{ADDRESS, PROXY, ROUTER_KEY};
@@ -162,25 +163,25 @@ impl World {
             "worker-odd" => self.work(true),
             "break-push" => {
                 let domain = usize::from(self.random.percent(30));
-                self.break_push(domain);
+                self.break_link(PUSH[domain]);
             }
-            "break-pop" => self.break_pop(),
+            "break-pop" => self.break_link(POP),
             "redis-restart" => {
                 let domain = usize::from(self.random.percent(30));
                 self.redis[domain].restart();
                 if domain == 0 {
-                    self.break_pop();
+                    self.break_link(POP);
                 }
-                self.break_push(domain);
+                self.break_link(PUSH[domain]);
             }
             "redis-down" => {
                 let domain = usize::from(self.random.percent(30));
                 self.redis[domain].down ^= true;
                 if self.redis[domain].down {
                     if domain == 0 {
-                        self.break_pop();
+                        self.break_link(POP);
                     }
-                    self.break_push(domain);
+                    self.break_link(PUSH[domain]);
                 }
             }
             "redis-full" => {

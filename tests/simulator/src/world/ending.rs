@@ -3,12 +3,14 @@
 use evergate_proto::clients::audit::Audit;
 use evergate_proto::clients::table::Clients;
 
+use super::link::{POP, PUSH};
 use super::{Phase, World, checks};
 use crate::tally::What;
 
 impl World {
     /// Everything that is under way goes on, nothing new begins, until all is over.
     pub(super) fn finish(&mut self) {
+        self.is_ending = true;
         for redis in &mut self.redis {
             (redis.down, redis.stalled, redis.full) = (false, false, false);
         }
@@ -77,14 +79,14 @@ impl World {
         }
         self.step += 1;
         for domain in 0..2 {
-            self.connect_push(domain);
-            self.write_pushes(domain);
-            self.confirm(domain);
+            self.connect(PUSH[domain]);
+            self.write(PUSH[domain]);
+            self.receive(PUSH[domain]);
         }
-        self.connect_pop();
-        self.write_pops();
+        self.connect(POP);
+        self.write(POP);
         self.serve_redis();
-        self.deliver();
+        self.receive(POP);
         self.route();
         self.work(false);
         self.advance(7);

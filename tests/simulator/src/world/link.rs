@@ -1,187 +1,388 @@
-//! The links to Redis.
+//! The links to Redis: the product's own, with a network and two Redises behind them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 
+use evergate_proto::clients::context::Context;
 use evergate_proto::clients::router_list::RouterNews;
 use evergate_proto::clients::table::Clients;
-use evergate_proto::redis::inbox::Inbox;
-use evergate_proto::redis::outbox::{Answer, Outbox, Ticket};
-use evergate_proto::redis::resp;
+use evergate_proto::redis::connection::Half;
+use evergate_proto::redis::links::{LinkId, LinkOptions, Links, Served, Want};
+use evergate_proto::redis::outbox::{Push, Ticket};
+use evergate_proto::redis::trouble::Trouble;
 
 use super::{World, checks};
-use crate::oracle::{ADDRESS, ROUTER_KEY};
-use crate::redis::Wire;
+use crate::redis::{Wire, command};
 use crate::tally::What;
 
+/// The longest wait for a connection that is greeted, ms.
+const CONNECT_MAX_MS: u64 = 700;
+/// Where both Redises are, as far as the product cares.
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6379);
+
+/// What every link knows.
+pub(super) fn options() -> LinkOptions {
+    LinkOptions {
+        username: "gateway".to_owned(),
+        passwd: "secret".to_owned(),
+        connect_max_ms: CONNECT_MAX_MS,
+        backoff_max_ms: 150,
+        probe_ms: 2_000,
+    }
+}
+
+/// How a link is, by the simulator's own account.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(super) enum State {
+enum State {
     #[default]
     Connecting,
     Up,
     Away,
 }
 
-/// The link that pushes to one domain.
+/// One link, as the network knows it.
 #[derive(Default)]
-pub(super) struct PushLink {
-    pub(super) outbox: Outbox,
-    pub(super) started: bool,
-    pub(super) state: State,
-    pub(super) wire: Option<Wire>,
-    pub(super) input: Vec<u8>,
-    pub(super) failures: u32,
-    /// What the simulator wrote down: tickets that wait, with their lists; tickets written, one entry a command.
-    pub(super) waiting: Vec<(String, Option<Ticket>)>,
-    pub(super) written: VecDeque<Vec<Ticket>>,
-    pub(super) redis_id: i64,
+pub(super) struct Line {
+    state: State,
+    /// An attempt that has not been answered, and the attempt whose connection there is.
+    attempt: Option<u32>,
+    generation: u32,
+    /// When the attempt is given up.
+    until: u64,
+    wire: Option<Wire>,
+    /// Bytes of the greeting's answer that have not been read yet, once Redis has given it in full.
+    greeting: Option<usize>,
+    is_greeted: bool,
+    /// A batch is on its way into the kernel.
+    is_writing: bool,
+    /// What was known of Redis when the attempt began: its highest number, how often it restarted.
+    known: (i64, u32),
+    /// Tickets that wait, with their lists; tickets written, one entry a command.
+    waiting: Vec<(String, Option<Ticket>)>,
+    written: VecDeque<Vec<Ticket>>,
+    /// Of an answer that came in part.
+    part: Vec<u8>,
 }
 
-pub(super) struct PopLink {
-    pub(super) inbox: Inbox,
-    pub(super) state: State,
-    pub(super) wire: Option<Wire>,
-    pub(super) input: Vec<u8>,
-    pub(super) lost: bool,
+/// What must be told in the course of one call.
+#[derive(Default)]
+pub(super) struct Expected {
+    failed: VecDeque<Ticket>,
+    emptied: Option<usize>,
+    pops_lost: bool,
+    pops_back: bool,
 }
 
-impl PopLink {
-    pub(super) fn new() -> Self {
-        Self { inbox: Inbox::new(ADDRESS), state: State::Connecting, wire: None, input: Vec::new(), lost: false }
+/// The clients, as the links see them: the oracle decides for itself, whatever is told.
+pub(super) struct Told<'w>(&'w mut World);
+
+impl Told<'_> {
+    /// Whether messages are taken may have changed in the middle of a call; at its end it is judged.
+    fn world(&mut self) -> &mut World {
+        let world = &mut *self.0;
+        world.oracle.accepting.copy_from_slice(&world.clients.context.accepting);
+        world.oracle.ever_up = world.clients.context.bus_ever_up;
+        world
     }
+}
+
+impl Served for Told<'_> {
+    fn context(&mut self) -> &mut Context {
+        &mut self.0.clients.context
+    }
+
+    fn push_failed(&mut self, ticket: Ticket, text: &str) {
+        let world = self.world();
+        note!(world, "a push fails ({text}): {ticket:?}");
+        if world.expected.failed.pop_front() != Some(ticket) {
+            violated!("{ticket:?} fails ({text}), which nothing calls for");
+        }
+        world.call(|clients| clients.push_failed(ticket, text));
+        world.oracle.push_failed((ticket.slot, ticket.generation, ticket.n, ticket.push));
+        world.settle();
+    }
+
+    fn pops_lost(&mut self) {
+        let world = self.world();
+        if !std::mem::take(&mut world.expected.pops_lost) {
+            violated!("the link that pops is said to be lost");
+        }
+        world.call(Clients::pops_lost);
+        world.oracle.pops_lost();
+        world.settle();
+    }
+
+    fn pops_back(&mut self) {
+        let world = self.world();
+        if !std::mem::take(&mut world.expected.pops_back) {
+            violated!("the link that pops is said to be back");
+        }
+        world.call(Clients::pops_back);
+        world.oracle.pops_back();
+        world.settle();
+    }
+
+    fn bus_emptied(&mut self, domain: usize) {
+        let world = self.world();
+        note!(world, "Redis of {domain} came back empty");
+        if world.expected.emptied.take() != Some(domain) {
+            violated!("the Redis of {domain} is said to have restarted");
+        }
+        world.tally.one(What::redis_restarted_empty);
+        world.call(|clients| clients.bus_emptied(domain));
+        world.oracle.emptied(domain);
+        world.settle();
+    }
+
+    fn heard_of_router(&mut self, news: &[RouterNews]) {
+        let world = self.world();
+        let served = world.call(|clients| clients.heard_of_router(news));
+        world.oracle.heard_of_router(news, &served);
+        world.settle();
+    }
+
+    fn take_replies(&mut self, texts: &[&[u8]]) -> usize {
+        self.world().take_replies(texts)
+    }
+
+    fn cut_holders(&mut self) {
+        let world = self.world();
+        world.call(Clients::cut_holders);
+        world.oracle.cut_holders();
+        world.settle();
+    }
+
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        self.0.clients.recycle(buffer);
+    }
+}
+
+/// The links, in the order in which they have their lines.
+pub(super) const PUSH: [LinkId; 2] = [LinkId { domain: 0, half: Half::Push }, LinkId { domain: 1, half: Half::Push }];
+pub(super) const POP: LinkId = LinkId { domain: 0, half: Half::Pop };
+
+fn place(link: LinkId) -> usize {
+    if link == POP { 2 } else { link.domain }
 }
 
 impl World {
-    pub(super) fn set_state(&mut self, domain: usize, push: Option<State>, pop: Option<State>) {
-        self.push[domain].state = push.unwrap_or(self.push[domain].state);
-        self.pop.state = pop.unwrap_or(self.pop.state);
-        let pop = if domain == 0 { self.pop.state } else { State::Up };
-        let away = self.push[domain].state == State::Away || pop == State::Away;
-        let up = self.push[domain].state == State::Up && pop == State::Up;
-        self.clients.context.accepting[domain] = !away;
-        self.oracle.accepting[domain] = !away;
-        if up && domain == 0 {
-            self.clients.context.bus_ever_up = true;
-            self.oracle.ever_up = true;
+    fn line(&mut self, link: LinkId) -> &mut Line {
+        &mut self.lines[place(link)]
+    }
+
+    /// Has the links do something, then does what they want, and holds what they said against what must have been said.
+    fn links<T>(&mut self, act: impl FnOnce(&mut Links, &mut Told<'_>) -> T) -> T {
+        self.clients.context.now_ms = self.now;
+        self.oracle.now = self.now;
+        let mut links = self.links.take().expect("one call at a time");
+        let done = act(&mut links, &mut Told(self));
+        for (domain, push) in std::mem::take(&mut self.pushed) {
+            links.push(domain, push, self.now);
+        }
+        self.links = Some(links);
+        self.settle();
+        self.do_what_links_want();
+        let Expected { failed, emptied, pops_lost, pops_back } = std::mem::take(&mut self.expected);
+        if !failed.is_empty() || emptied.is_some() || pops_lost || pops_back {
+            violated!("not told: {failed:?} fail, restarted {emptied:?}, pops lost {pops_lost}, back {pops_back}");
+        }
+        for domain in 0..2 {
+            let is_away = |line: &Line| line.state == State::Away;
+            let away = is_away(&self.lines[domain]) || domain == 0 && is_away(&self.lines[2]);
+            if self.clients.context.accepting[domain] == away {
+                violated!("messages for {domain} are taken and it is away, or neither: {away}");
+            }
+            self.oracle.accepting[domain] = !away;
+        }
+        self.was_up |= self.lines[0].state == State::Up && self.lines[2].state == State::Up;
+        self.oracle.ever_up = self.was_up;
+        if self.clients.context.bus_ever_up != self.was_up {
+            violated!("the bus was up once: {}, must be {}", self.clients.context.bus_ever_up, self.was_up);
+        }
+        done
+    }
+
+    pub(super) fn do_what_links_want(&mut self) {
+        while let Some(want) = self.links.as_mut().and_then(Links::next_want) {
+            match want {
+                Want::Connect { link, generation, .. } => {
+                    let (until, known) = (self.now + CONNECT_MAX_MS, self.known[link.domain]);
+                    let line = self.line(link);
+                    if line.attempt.is_some() || line.wire.is_some() {
+                        violated!("{link:?} is connected while it has a connection");
+                    }
+                    (line.attempt, line.until, line.known) = (Some(generation), until, known);
+                }
+                Want::Close { link, generation } => {
+                    let line = self.line(link);
+                    if line.attempt.or(line.wire.as_ref().map(|_| line.generation)) != Some(generation) {
+                        violated!("{link:?} closes what it does not have");
+                    }
+                    let Line { state, waiting, .. } = std::mem::take(line);
+                    (line.state, line.waiting) = (state, waiting);
+                    self.given_up.push((link, generation));
+                }
+            }
         }
     }
 
-    pub(super) fn fail_pushes(&mut self, tickets: Vec<Ticket>, text: &str) {
-        note!(self, "pushes fail ({text}): {tickets:?}");
-        for ticket in tickets {
-            self.call(|clients| clients.push_failed(ticket, text));
-            self.oracle.push_failed((ticket.slot, ticket.generation, ticket.n, ticket.push));
-            self.settle();
+    /// A message is given to a link.
+    pub(super) fn give(&mut self, domain: usize, push: Push) {
+        self.lines[domain].waiting.push((push.key.to_string(), push.ticket));
+        let now = self.now;
+        match &mut self.links {
+            Some(links) => {
+                links.push(domain, push, now);
+                self.do_what_links_want();
+            }
+            // As in the shell: what is decided in a call is done behind it.
+            None => self.pushed.push((domain, push)),
         }
     }
 
-    pub(super) fn connect_push(&mut self, domain: usize) {
-        let link = &mut self.push[domain];
-        if !link.started || link.wire.is_some() {
+    /// What a link's end means, before it is told; `attempt`: it was not yet greeted.
+    fn expect_end(&mut self, link: LinkId) {
+        let line = &mut self.lines[place(link)];
+        match (link.half, line.is_greeted) {
+            (Half::Push, true) => {
+                self.tally.one(What::push_link_lost);
+                self.expected.failed = line.written.drain(..).flatten().collect();
+                self.tally.add(What::push_unconfirmed, self.expected.failed.len());
+                line.state = State::Connecting;
+            }
+            (Half::Pop, true) => {
+                self.tally.one(What::pop_link_lost);
+                let mark = b"{\"sim\":";
+                let back = line.wire.as_ref().map_or(&[][..], |wire| &wire.back);
+                let lost = back.windows(mark.len()).filter(|part| part == mark).count();
+                self.tally.add(What::reply_lost_between_pop_and_read, lost);
+                self.expected.pops_lost = true;
+                self.are_pops_lost = true;
+                line.state = State::Connecting;
+            }
+            (half, false) => {
+                self.tally.add(What::bus_away, usize::from(line.state != State::Away));
+                line.state = State::Away;
+                if half == Half::Push {
+                    self.expected.failed = line.waiting.drain(..).filter_map(|(_, ticket)| ticket).collect();
+                    self.tally.add(What::push_unsent, self.expected.failed.len());
+                }
+            }
+        }
+    }
+
+    /// Something is still told of a connection that was given up: it means nothing.
+    fn tell_late(&mut self) {
+        let Some((link, generation)) = self.given_up.pop() else { return };
+        self.tally.one(What::link_told_late);
+        let reset = || Trouble::Host(io::ErrorKind::ConnectionReset.into());
+        self.links(|links, told| match generation % 4 {
+            0 => links.connected(told, link, generation, Ok(ADDRESS)),
+            1 => links.received(told, link, generation, b"+OK".to_vec(), Ok(Some(3))),
+            2 => links.written(told, link, generation, Err(reset())),
+            _ => links.broke(told, link, generation, &reset()),
+        });
+    }
+
+    /// An attempt is answered, or hangs.
+    pub(super) fn connect(&mut self, link: LinkId) {
+        if self.network.percent(30) {
+            self.tell_late();
+        }
+        let Some(generation) = self.line(link).attempt else { return };
+        if self.network.percent(4) && !self.is_ending {
+            self.tally.one(What::connect_hangs);
             return;
         }
-        if self.redis[domain].down {
+        if self.redis[link.domain].down {
             self.tally.one(What::connect_refused);
-            if self.push[domain].state != State::Away {
-                self.tally.one(What::bus_away);
-            }
-            self.push[domain].failures += 1;
-            self.set_state(domain, Some(State::Away), None);
-            let link = &mut self.push[domain];
-            let expected: Vec<Ticket> = link.waiting.drain(..).filter_map(|(_, ticket)| ticket).collect();
-            let tickets = link.outbox.take_unsent();
-            self.hear_of_router(domain, &[RouterNews::Lost]);
-            if tickets != expected {
-                violated!("unsent are {tickets:?}, must be {expected:?}");
-            }
-            self.tally.add(What::push_unsent, tickets.len());
-            self.fail_pushes(tickets, "away");
+            self.expect_end(link);
+            let refused = Trouble::Host(io::ErrorKind::ConnectionRefused.into());
+            return self.links(|links, told| links.connected(told, link, generation, Err(refused)));
+        }
+        let line = self.line(link);
+        (line.attempt, line.generation, line.wire) = (None, generation, Some(Wire::default()));
+        self.links(|links, told| links.connected(told, link, generation, Ok(ADDRESS)));
+    }
+
+    /// The link's next batch goes out.
+    pub(super) fn write(&mut self, link: LinkId) {
+        let (generation, now) = (self.line(link).generation, self.now);
+        if std::mem::take(&mut self.line(link).is_writing) {
+            self.links(|links, told| links.written(told, link, generation, Ok(())));
+        }
+        if link == PUSH[0] && self.clients.asks_about_router() {
+            self.links(|links, _| links.ask_about_router(now));
+        }
+        let Some(links) = &self.links else { return };
+        if self.lines[place(link)].wire.is_none() || !links.writes(link) {
             return;
         }
-        let id = self.greet(domain);
-        self.push[domain].failures = 0;
-        self.push[domain].wire = Some(Wire::default());
-        self.push[domain].input.clear();
-        self.note_id(domain, id);
-        self.set_state(domain, Some(State::Up), None);
-    }
-
-    pub(super) fn greet(&mut self, domain: usize) -> i64 {
-        self.redis[domain].next_id += 1;
-        self.redis[domain].next_id
-    }
-
-    /// A lower number than before: Redis restarted empty.
-    pub(super) fn note_id(&mut self, domain: usize, id: i64) {
-        let known = self.push[domain].redis_id;
-        self.push[domain].redis_id = if id < known { id } else { known.max(id) };
-        if id < known {
-            note!(self, "Redis of {domain} came back empty");
-            self.tally.one(What::redis_restarted_empty);
-            self.call(|clients| clients.bus_emptied(domain));
-            self.oracle.emptied(domain);
-            self.settle();
-        }
-    }
-
-    /// Redis has told something of the router's list.
-    fn hear_of_router(&mut self, domain: usize, news: &[RouterNews]) {
-        if domain == 0 && !news.is_empty() {
-            let served = self.call(|clients| clients.heard_of_router(news));
-            self.oracle.heard_of_router(news, &served);
-            self.settle();
-        }
-    }
-
-    pub(super) fn write_pushes(&mut self, domain: usize) {
-        if domain == 0 && self.clients.asks_about_router() && self.push[0].wire.is_some() {
-            self.tally.add(What::router_asked, usize::from(!self.push[0].outbox.is_asking()));
-            self.push[0].outbox.ask(ROUTER_KEY.into());
-        }
-        let link = &mut self.push[domain];
-        let Some(wire) = &mut link.wire else { return };
-        if link.outbox.is_empty() {
-            return;
-        }
-        let waited = link.outbox.len();
         let mut batch = Vec::new();
-        let was_asking = link.outbox.is_asking();
-        let commands = link.outbox.write(&mut batch);
-        let asks = usize::from(link.outbox.is_asking() && !was_asking);
-        // What is too much for one batch goes with the next.
-        let messages = waited - link.outbox.len();
-        let left = link.waiting.split_off(messages.min(link.waiting.len()));
-        link.outbox.take_used().for_each(|buffer| self.clients.recycle(buffer));
-        let mut lists: Vec<&str> = Vec::new();
-        let mut written: BTreeMap<usize, Vec<Ticket>> = BTreeMap::new();
-        for (key, ticket) in &link.waiting {
-            let at = lists.iter().position(|list| list == key).unwrap_or_else(|| {
-                lists.push(key);
-                lists.len() - 1
-            });
-            written.entry(at).or_default().extend(ticket);
+        if !self.links(|links, told| links.write(told, link, &mut batch)) || batch.is_empty() {
+            violated!("{link:?} has something to write and writes nothing");
         }
-        if messages + asks == 0 || left.len() != link.outbox.len() || commands != lists.len() + asks {
-            violated!("{messages} pushes in {commands} commands, must be {} in {}", link.waiting.len(), lists.len());
+        let line = self.line(link);
+        line.is_writing = true;
+        let is_greeted = line.is_greeted;
+        if let Some(wire) = &mut line.wire {
+            wire.to.extend_from_slice(&batch);
         }
-        self.tally.add(What::batch_of_several, usize::from(messages > commands));
-        link.written.extend(written.into_values());
-        link.written.extend((asks > 0).then(Vec::new));
-        link.waiting = left;
-        wire.to.extend(batch);
-        self.write_pushes(domain);
+        if link.half == Half::Push && is_greeted {
+            self.note_batch(link, &batch);
+        }
+    }
+
+    /// Writes down which tickets each command of a batch carries.
+    fn note_batch(&mut self, link: LinkId, batch: &[u8]) {
+        let (mut at, mut lists, mut several) = (0, BTreeMap::new(), false);
+        while let Some((words, used)) = command(&batch[at..]) {
+            at += used;
+            let mut tickets = Vec::new();
+            let list = String::from_utf8_lossy(&words[1]).into_owned();
+            match &*words[0] {
+                b"RPUSH" if list.ends_with(":probe") => {}
+                b"RPUSH" => {
+                    several |= words.len() > 3;
+                    if lists.insert(list.clone(), ()).is_some() {
+                        violated!("two commands of one batch push to {list}");
+                    }
+                    for _ in &words[2..] {
+                        let waiting = &mut self.lines[place(link)].waiting;
+                        let Some(at) = waiting.iter().position(|(key, _)| *key == list) else {
+                            violated!("{list} is given what nobody gave for it");
+                        };
+                        tickets.extend(waiting.remove(at).1);
+                    }
+                }
+                b"LPOP" => self.tally.one(What::router_asked),
+                _ => {}
+            }
+            self.line(link).written.push_back(tickets);
+        }
+        self.tally.add(What::batch_of_several, usize::from(several));
     }
 
     /// Bytes reach Redis, and it carries out what it can.
     pub(super) fn serve_redis(&mut self) {
-        for domain in 0..2 {
-            let n = self.some_bytes(|world| world.push[domain].wire.as_ref().map_or(0, |wire| wire.to.len()));
-            if self.redis[domain].stalled {
-                continue;
-            }
+        for link in [PUSH[0], PUSH[1], POP] {
+            let n = self.some_bytes(|world| world.lines[place(link)].wire.as_ref().map_or(0, |wire| wire.to.len()));
+            let redis = &mut self.redis[link.domain];
             let mut seen = Vec::new();
-            if let Some(wire) = &mut self.push[domain].wire {
+            let line = &mut self.lines[place(link)];
+            if let Some(wire) = &mut line.wire
+                && !redis.stalled
+            {
                 wire.arrive(n);
-                self.redis[domain].serve(wire, |_, message| seen.push(message.to_vec()));
+                redis.serve(wire, |key, message| {
+                    if !key.ends_with(b":probe") {
+                        seen.push(message.to_vec());
+                    }
+                });
+                if line.greeting.is_none() && wire.done >= 2 {
+                    line.greeting = Some(wire.greeting);
+                }
             }
             for message in seen {
                 // A DISCONNECT of ours answers each 200 that nobody waits for; all else is pushed once.
@@ -193,171 +394,152 @@ impl World {
                 }
             }
         }
-        let n = self.some_bytes(|world| world.pop.wire.as_ref().map_or(0, |wire| wire.to.len()));
-        if !self.redis[0].stalled
-            && let Some(wire) = &mut self.pop.wire
-        {
-            wire.arrive(n);
-            self.redis[0].serve(wire, |_, _| ());
-        }
     }
 
-    /// Confirmations reach the gateway.
-    pub(super) fn confirm(&mut self, domain: usize) {
-        let n = self.some_bytes(|world| world.push[domain].wire.as_ref().map_or(0, |wire| wire.back.len()));
-        let link = &mut self.push[domain];
-        let Some(wire) = &mut link.wire else { return };
-        link.input.extend(wire.back.drain(..n));
-        let mut at = 0;
-        let mut refused = Vec::new();
-        let mut news = Vec::new();
-        loop {
-            match resp::next(&link.input, &mut at) {
-                Err(error) => violated!("what Redis sent is not understood: {error:?}"),
-                Ok(None) => break,
-                Ok(Some(token)) => {
-                    let expected = link.written.pop_front();
-                    match link.outbox.answer(&token) {
-                        Some(Answer::Done { list, messages, length }) if expected.is_some() => {
-                            if *list == *ROUTER_KEY {
-                                news.push(RouterNews::Took { messages, length });
-                            }
-                        }
-                        Some(Answer::Asked(is_empty)) if expected == Some(Vec::new()) => {
-                            news.extend(is_empty.then_some(RouterNews::Empty));
-                        }
-                        Some(Answer::Refused { list, tickets, text }) if Some(&tickets) == expected.as_ref() => {
-                            if *list == *ROUTER_KEY {
-                                news.push(RouterNews::Refused { messages: tickets.len() as u64 });
-                            }
-                            refused.push((tickets, text));
-                        }
-                        other => violated!("Redis answered {token:?}: {other:?}, must be about {expected:?}"),
-                    }
-                }
-            }
+    /// What Redis answered reaches the gateway, as far as the link wants to know of it.
+    pub(super) fn receive(&mut self, link: LinkId) {
+        let n = self.some_bytes(|world| world.lines[place(link)].wire.as_ref().map_or(0, |wire| wire.back.len()));
+        let (is_full, now) = (self.clients.context.is_core_full(), self.now);
+        let Some(links) = &mut self.links else { return };
+        if link == POP && is_full && links.receives(link, is_full) && self.lines[2].is_greeted {
+            violated!("replies are received while the core is full");
         }
-        if at < link.input.len() {
-            self.tally.one(What::resp_cut);
-        }
-        self.push[domain].input.drain(..at);
-        self.hear_of_router(domain, &news);
-        for (tickets, text) in refused {
-            self.tally.add(What::push_refused, tickets.len());
-            self.fail_pushes(tickets, &text);
-        }
-    }
-
-    pub(super) fn break_push(&mut self, domain: usize) {
-        if self.push[domain].wire.take().is_none() {
+        let wanted = links.receives(link, is_full) || links.catches_up(link, now).is_some();
+        if self.lines[place(link)].wire.is_none() || !wanted {
             return;
         }
-        self.tally.one(What::push_link_lost);
-        note!(self, "the link that pushes to {domain} breaks");
-        // As in the shell: told when the bus is next known to be up or away.
-        self.push[domain].state = State::Connecting;
-        let expected: Vec<Ticket> = self.push[domain].written.drain(..).flatten().collect();
-        let tickets = self.push[domain].outbox.take_unconfirmed();
-        self.hear_of_router(domain, &[RouterNews::Lost]);
-        if tickets != expected {
-            violated!("unconfirmed are {tickets:?}, must be {expected:?}");
-        }
-        self.tally.add(What::push_unconfirmed, tickets.len());
-        self.fail_pushes(tickets, "broke");
-        self.set_state(domain, None, None);
-    }
-
-    pub(super) fn connect_pop(&mut self) {
-        if self.pop.wire.is_some() {
-            return;
-        }
-        if self.redis[0].down {
-            self.set_state(0, None, Some(State::Away));
-            return;
-        }
-        let id = self.greet(0);
-        self.pop.wire = Some(Wire::default());
-        self.pop.input.clear();
-        self.pop.inbox = Inbox::new(ADDRESS);
-        self.note_id(0, id);
-        self.set_state(0, None, Some(State::Up));
-        if self.pop.lost {
-            self.call(Clients::pops_back);
-            self.oracle.pops_back();
-            self.settle();
-        }
-    }
-
-    pub(super) fn write_pops(&mut self) {
-        if let Some(wire) = &mut self.pop.wire {
-            self.pop.inbox.write(&mut wire.to);
-        }
-    }
-
-    /// What was popped reaches the gateway.
-    pub(super) fn deliver(&mut self) {
-        let n = self.some_bytes(|world| world.pop.wire.as_ref().map_or(0, |wire| wire.back.len()));
-        let Some(wire) = &mut self.pop.wire else { return };
-        self.pop.input.extend(wire.back.drain(..n));
-        let input = std::mem::take(&mut self.pop.input);
-        let mut at = 0;
-        let mut messages = Vec::new();
-        loop {
-            match resp::next(&input, &mut at) {
-                Err(error) => violated!("what Redis sent is not understood: {error:?}"),
-                Ok(None) => break,
-                Ok(Some(token)) => match self.pop.inbox.token(&token) {
-                    Err(error) => violated!("what Redis sent is not taken for a pop: {error:?}"),
-                    Ok(None) => {}
-                    Ok(Some(message)) => messages.push(message),
-                },
+        let Some(mut room) = links.room(link) else { violated!("{link:?} has no room to receive into") };
+        let line = &mut self.lines[place(link)];
+        let bytes: Vec<u8> = line.wire.as_mut().map(|wire| wire.back.drain(..n).collect()).unwrap_or_default();
+        let generation = line.generation;
+        let later = line.greet(&bytes);
+        if let Some(later) = later {
+            if line.is_greeted && line.state != State::Up {
+                self.expect_greeted(link);
+            }
+            if link.half == Half::Push {
+                self.expect_answers(link, &later);
             }
         }
-        let mut rest = &messages[..];
-        while !rest.is_empty() {
-            checks::tell_halves(&mut self.oracle, &self.clients);
-            let taken = self.call(|clients| clients.from_bus(rest));
-            for (at, message) in rest[..taken].iter().enumerate() {
-                let Some(reply) = self.workers.sent(message) else {
-                    violated!("popped is what nobody sent: {}", String::from_utf8_lossy(message));
-                };
-                note!(self, "popped {}", String::from_utf8_lossy(message));
-                self.oracle.reply(&reply);
-                // More is taken until the core is full, and none beyond.
-                let full = self.oracle.is_core_full(self.clients.context.shell_bytes);
-                if at + 1 < rest.len() && full == (at + 1 < taken) {
-                    violated!(
-                        "of {} messages {taken} were taken: the core is full after {}: {full}",
-                        rest.len(),
-                        at + 1
-                    );
-                }
-            }
-            rest = &rest[taken..];
-            self.settle();
-            checks::tell_halves(&mut self.oracle, &self.clients);
-            self.call(Clients::cut_holders);
-            self.oracle.cut_holders();
-            self.settle();
+        room.extend_from_slice(&bytes);
+        let received = (n > 0).then_some(n);
+        self.links(|links, told| links.received(told, link, generation, room, Ok(received)));
+        self.end_refused(link);
+        if link == POP {
+            while self.links(|links, told| links.deliver(told)) > 0 {}
         }
-        if at < input.len() {
-            self.tally.one(What::resp_cut);
-        }
-        self.pop.input = input[at..].to_vec();
     }
 
-    pub(super) fn break_pop(&mut self) {
-        let Some(wire) = self.pop.wire.take() else { return };
-        self.tally.one(What::pop_link_lost);
-        note!(self, "the link that pops breaks");
-        let mark = b"{\"sim\":";
-        let lost = wire.back.windows(mark.len()).filter(|part| part == mark).count();
-        self.tally.add(What::reply_lost_between_pop_and_read, lost);
-        self.pop.state = State::Connecting;
-        self.pop.lost = true;
-        self.call(Clients::pops_lost);
-        self.oracle.pops_lost();
+    /// The greeting is over: the link is up, and a lower number than before means that Redis restarted empty.
+    fn expect_greeted(&mut self, link: LinkId) {
+        let line = &mut self.lines[place(link)];
+        line.state = State::Up;
+        let (id, known) = (line.wire.as_ref().map_or(0, |wire| wire.id), line.known);
+        let now_known = &mut self.known[link.domain];
+        if id < known.0 && known.1 == now_known.1 {
+            *now_known = (id, known.1 + 1);
+            self.expected.emptied = Some(link.domain);
+        } else {
+            now_known.0 = now_known.0.max(id);
+        }
+        if link == POP {
+            self.expected.pops_back = self.are_pops_lost;
+        }
+    }
+
+    /// Of confirmations: which pushes were refused. Each answer is one line.
+    fn expect_answers(&mut self, link: LinkId, bytes: &[u8]) {
+        let line = &mut self.lines[place(link)];
+        line.part.extend_from_slice(bytes);
+        while let Some(end) = line.part.iter().position(|&byte| byte == b'\n') {
+            let answer: Vec<u8> = line.part.drain(..=end).collect();
+            let Some(tickets) = line.written.pop_front() else { violated!("Redis answers what was not written") };
+            if answer.starts_with(b"-") {
+                self.tally.add(What::push_refused, tickets.len());
+                self.expected.failed.extend(tickets);
+            }
+        }
+        self.tally.add(What::resp_cut, usize::from(!line.part.is_empty()));
+    }
+
+    /// A link that is refused ends of itself; none is, here, but the state must be what it was.
+    fn end_refused(&mut self, link: LinkId) {
+        if self.line(link).wire.is_none() {
+            violated!("{link:?} was given up for what Redis said");
+        }
+    }
+
+    /// What was popped reaches the clients.
+    fn take_replies(&mut self, texts: &[&[u8]]) -> usize {
+        checks::tell_halves(&mut self.oracle, &self.clients);
+        let taken = self.call(|clients| clients.from_bus(texts));
+        for (at, message) in texts[..taken].iter().enumerate() {
+            let Some(reply) = self.workers.sent(message) else {
+                violated!("popped is what nobody sent: {}", String::from_utf8_lossy(message));
+            };
+            note!(self, "popped {}", String::from_utf8_lossy(message));
+            self.oracle.reply(&reply);
+            // More is taken until the core is full, and none beyond.
+            let full = self.oracle.is_core_full(self.clients.context.shell_bytes);
+            if at + 1 < texts.len() && full == (at + 1 < taken) {
+                violated!("of {} messages {taken} were taken: the core is full after {}: {full}", texts.len(), at + 1);
+            }
+        }
         self.settle();
-        self.set_state(0, None, None);
+        checks::tell_halves(&mut self.oracle, &self.clients);
+        taken
+    }
+
+    /// The network breaks a connection.
+    pub(super) fn break_link(&mut self, link: LinkId) {
+        if self.line(link).wire.is_none() {
+            return;
+        }
+        note!(self, "{link:?} breaks");
+        self.expect_end(link);
+        let generation = self.line(link).generation;
+        if self.network.percent(50)
+            && let Some(room) = self.links.as_mut().and_then(|links| links.room(link))
+        {
+            return self.links(|links, told| links.received(told, link, generation, room, Ok(Some(0))));
+        }
+        let reset = Trouble::Host(io::ErrorKind::ConnectionReset.into());
+        self.links(|links, told| links.broke(told, link, generation, &reset));
+    }
+
+    /// Time has passed for the links: an attempt that takes too long has failed.
+    pub(super) fn tick_links(&mut self) {
+        let now = self.now;
+        let mut failed = VecDeque::new();
+        for link in [POP, PUSH[0], PUSH[1]] {
+            let line = self.line(link);
+            let is_attempt = line.attempt.is_some() || line.wire.is_some() && !line.is_greeted;
+            if is_attempt && now >= line.until {
+                self.expect_end(link);
+                self.tally.one(What::connect_timed_out);
+                failed.append(&mut self.expected.failed);
+            }
+        }
+        self.expected.failed = failed;
+        self.links(|links, told| links.tick(told));
+    }
+
+    /// Bytes of the messages that wait for their links.
+    pub(super) fn bus_bytes(&self) -> Option<u64> {
+        self.links.as_ref().map(Links::bytes)
+    }
+}
+
+impl Line {
+    /// Takes the greeting's part of what was received; what comes behind it, once it is over.
+    fn greet(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        if self.is_greeted {
+            return Some(bytes.to_vec());
+        }
+        let wire = self.wire.as_mut()?;
+        wire.read += bytes.len();
+        let greeting = self.greeting.filter(|greeting| wire.read >= *greeting)?;
+        self.is_greeted = true;
+        Some(bytes[bytes.len() - (wire.read - greeting)..].to_vec())
     }
 }

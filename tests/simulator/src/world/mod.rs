@@ -10,6 +10,7 @@
 //! - `ending`: everything is brought to its end
 
 use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::oracle::Oracle;
@@ -20,7 +21,9 @@ use crate::workers::Workers;
 use conn::Conn;
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters::{self, Limit};
-use link::{PopLink, PushLink};
+use evergate_proto::redis::links::{LinkId, Links};
+use evergate_proto::redis::outbox::Push;
+use link::{Expected, Line};
 
 /// What went wrong.
 pub struct Violation(pub String);
@@ -68,8 +71,26 @@ pub struct World {
     cores: Arc<[counters::Core]>,
     conns: Vec<Option<Conn>>,
     oracle: Oracle,
-    push: [PushLink; 2],
-    pop: PopLink,
+    /// The product's links; away while they are at work.
+    links: Option<Links>,
+    /// What the network knows of them: those that push to either domain, the one that pops.
+    lines: [Line; 3],
+    /// Decided while the links are at work.
+    pushed: Vec<(usize, Push)>,
+    /// What the links must tell in the call that is under way.
+    expected: Expected,
+    /// Connections that were given up, and of which something may still be told.
+    given_up: Vec<(LinkId, u32)>,
+    /// Of each Redis: the highest number that it has given, how often it was seen to have restarted.
+    known: [(i64, u32); 2],
+    /// Both links to the first domain were up at some time.
+    was_up: bool,
+    /// The link that pops was lost once.
+    are_pops_lost: bool,
+    /// What the network does: apart, so that old seeds do what they did.
+    network: Random,
+    /// Nothing hangs any more.
+    is_ending: bool,
     redis: [Redis; 2],
     workers: Workers,
     phase: Phase,
@@ -119,6 +140,8 @@ impl World {
         let drain_at_end = r.percent(70);
         let cores: Arc<[counters::Core]> = vec![counters::Core::new(0)].into();
         let context = rules::context(&rules, &cores);
+        let mut links = Links::new(link::options(), Rc::clone(&context.names));
+        links.begin(1_000);
         let close_ms = rules.close_ms;
         let mut world = Self {
             random,
@@ -130,8 +153,16 @@ impl World {
             cores,
             conns: Vec::new(),
             oracle: Oracle::new(rules),
-            push: [PushLink::default(), PushLink::default()],
-            pop: PopLink::new(),
+            links: Some(links),
+            lines: Default::default(),
+            pushed: Vec::new(),
+            expected: Expected::default(),
+            given_up: Vec::new(),
+            known: [(0, 0); 2],
+            was_up: false,
+            are_pops_lost: false,
+            network: Random::new(seed ^ 0x6e65_7477_6f72_6b00),
+            is_ending: false,
             redis: [Redis::default(), Redis::default()],
             workers: Workers::default(),
             phase: Phase::Serving,
@@ -149,7 +180,7 @@ impl World {
             closes_per_second,
             drain_max_ms,
         };
-        world.push[0].started = true;
+        world.do_what_links_want();
         world
     }
 

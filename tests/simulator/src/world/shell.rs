@@ -7,6 +7,7 @@ use evergate_proto::clients::output::Output;
 use evergate_proto::clients::table::Clients;
 
 use super::conn::Conn;
+use super::link::{POP, PUSH};
 use super::{Phase, World, checks};
 use crate::oracle::Stage;
 use crate::tally::What;
@@ -60,13 +61,11 @@ impl World {
                 conn.browser.was_pushed(&text);
             }
             note!(self, "push {} {text}", push.key);
-            let link = &mut self.push[domain];
-            link.started = true;
-            link.waiting.push((push.key.to_string(), push.ticket));
-            link.outbox.push(push);
+            self.give(domain, push);
         }
         checks::nothing_is_missing(&mut self.oracle);
-        self.clients.context.shell_bytes = self.bus_bytes();
+        // As the shell has it: while the links are at work it is what it was.
+        self.clients.context.shell_bytes = self.bus_bytes().unwrap_or(self.clients.context.shell_bytes);
         for slot in send {
             if let Some(conn) = self.conn(slot) {
                 conn.sending = true;
@@ -99,10 +98,6 @@ impl World {
         }
     }
 
-    pub(super) fn bus_bytes(&self) -> u64 {
-        self.push.iter().map(|link| link.outbox.bytes() as u64).sum()
-    }
-
     pub(super) fn conn(&mut self, slot: u32) -> Option<&mut Conn> {
         self.conns.get_mut(slot as usize)?.as_mut()
     }
@@ -129,7 +124,8 @@ impl World {
         self.oracle.overdue();
         checks::nothing_is_missing(&mut self.oracle);
         self.check_tick(&paused, core_full);
-        self.clients.context.shell_bytes = self.bus_bytes();
+        self.clients.context.shell_bytes = self.bus_bytes().unwrap_or_default();
+        self.tick_links();
         match self.phase {
             Phase::Draining { deadline, passed } => {
                 if self.clients.is_empty() || self.now >= deadline + self.close_ms {
@@ -159,19 +155,19 @@ impl World {
             4 | 5 => self.some_conn(Self::send),
             6 => {
                 let domain = usize::from(self.random.percent(25));
-                self.write_pushes(domain);
-                self.connect_push(domain);
+                self.write(PUSH[domain]);
+                self.connect(PUSH[domain]);
             }
             7 => {
                 let domain = usize::from(self.random.percent(25));
-                self.confirm(domain);
+                self.receive(PUSH[domain]);
             }
             8 => self.serve_redis(),
             9 => {
-                self.connect_pop();
-                self.write_pops();
+                self.connect(POP);
+                self.write(POP);
             }
-            10 => self.deliver(),
+            10 => self.receive(POP),
             _ => self.some_conn(Self::hang_up_broken),
         }
     }

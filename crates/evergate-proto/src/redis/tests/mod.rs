@@ -1,6 +1,7 @@
 //! Bytes from and to Redis, however they are cut.
 
 mod inbox;
+mod links;
 mod outbox;
 mod refusals;
 mod resp;

@@ -223,10 +223,7 @@ fn unmasking_is_right_at_every_alignment_and_cut() {
         input.extend_from_slice(&frame);
         let mut at = shift;
         let mut decoder = Decoder::new();
-        assert_eq!(
-            decoder.next(&mut input, &mut at, MAX),
-            Ok(Some(Event::Message(OpCode::Text, &payload.clone())))
-        );
+        assert_eq!(decoder.next(&mut input, &mut at, MAX), Ok(Some(Event::Message(OpCode::Text, &payload.clone()))));
         assert_eq!(at, input.len());
     }
     for length in 0..payload.len() {

@@ -1,0 +1,924 @@
+//! The life of a core's links to the bus: for each domain in use one that pushes, for the primary domain one that pops besides.
+//!
+//! What is decided here: when to connect and for how long to wait, whether what answers is a Redis that takes our account, whether it
+//! has restarted, what is written and when its answers are read, what a broken link means for whom. The sockets are the shell's: it
+//! does what [`Links::next_want`] asks, tells what came of it, and once a turn takes what is to be written ([`Links::write`]).
+//!
+//! A link is given up only when TCP says so (reset, FIN, `TCP_USER_TIMEOUT`), never for silence: Redis serves a dead reader first,
+//! and a hasty reconnection loses replies.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use smallvec::SmallVec;
+
+use super::connection::{Connection, Half, Known, Stage};
+use super::greeting::{Greeted, Greeting};
+use super::inbox::Inbox;
+use super::outbox::{Answer, Outbox, Push, Ticket};
+use super::refusals::{self, Refusals};
+use super::silence::Silence;
+use super::trouble::Trouble;
+use crate::clients::context::Context;
+use crate::clients::from_bus::TOGETHER;
+use crate::clients::limits::Names;
+use crate::clients::output::{BusNews, Level};
+use crate::clients::router_list::RouterNews;
+use crate::clients::table::Clients;
+use crate::counters::{self, LinkState};
+
+/// The first wait between two attempts to connect, ms; doubles up to `backoff_max_ms`. A link that ended as soon as this after it
+/// was opened is given the same pause.
+const BACKOFF_MS: u64 = 50;
+/// How long a link whose pops were refused before must go without another refusal to count as up, ms.
+const REFUSAL_WAIT_MS: u64 = 500;
+/// How long after a batch the end of the connection is waited for, ms.
+const QUIET_MS: u64 = 40;
+/// A pause after which a link may have been closed unnoticed, ms.
+const PAUSE_MS: u64 = 2;
+/// Fewer missing confirmations are not worth a receive: they are read with those of later batches.
+const UNCONFIRMED_FEW: usize = 8;
+/// Bytes that one receive of replies brings at most. It also bounds a turn: what it brought is handed to clients and sent, then the
+/// others have their turn before the next.
+const REPLIES_BYTES: usize = 128 * 1024;
+/// The same of confirmations, which are a few bytes each.
+const CONFIRMATIONS_BYTES: usize = 4 * 1024;
+
+/// Whom the links serve: the clients of a core.
+pub trait Served {
+    /// What they share: the time, and where the log's lines go.
+    fn context(&mut self) -> &mut Context;
+    /// A push was refused, or may or may not have been carried out; `text` says so.
+    fn push_failed(&mut self, ticket: Ticket, text: &str);
+    /// The link that pops broke, with whatever Redis had popped for it.
+    fn pops_lost(&mut self);
+    /// There is a link that pops again.
+    fn pops_back(&mut self);
+    /// The Redis of a domain came back empty.
+    fn bus_emptied(&mut self, domain: usize);
+    /// Redis has told something of the router's list.
+    fn heard_of_router(&mut self, news: &[RouterNews]);
+    /// Messages from the bus; how many were taken, at least one: the core is full behind the last.
+    fn take_replies(&mut self, texts: &[&[u8]]) -> usize;
+    /// The core holds too much.
+    fn cut_holders(&mut self);
+    /// A buffer that is used no more.
+    fn recycle(&mut self, buffer: Vec<u8>);
+}
+
+impl Served for Clients {
+    fn context(&mut self) -> &mut Context {
+        &mut self.context
+    }
+
+    fn push_failed(&mut self, ticket: Ticket, text: &str) {
+        self.push_failed(ticket, text);
+    }
+
+    fn pops_lost(&mut self) {
+        self.pops_lost();
+    }
+
+    fn pops_back(&mut self) {
+        self.pops_back();
+    }
+
+    fn bus_emptied(&mut self, domain: usize) {
+        self.bus_emptied(domain);
+    }
+
+    fn heard_of_router(&mut self, news: &[RouterNews]) {
+        self.heard_of_router(news);
+    }
+
+    fn take_replies(&mut self, texts: &[&[u8]]) -> usize {
+        self.from_bus(texts)
+    }
+
+    fn cut_holders(&mut self) {
+        self.cut_holders();
+    }
+
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        self.recycle(buffer);
+    }
+}
+
+/// What every link must know.
+#[derive(Clone, Debug)]
+pub struct LinkOptions {
+    /// The account on every domain's Redis.
+    pub username: String,
+    /// Its password.
+    pub passwd: String,
+    /// The longest wait for a connection that is greeted, ms.
+    pub connect_max_ms: u64,
+    /// The longest wait between two attempts, ms.
+    pub backoff_max_ms: u64,
+    /// Silence after which a link that pushes is probed, ms.
+    pub probe_ms: u64,
+}
+
+/// Names a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId {
+    /// The index of its domain.
+    pub domain: usize,
+    /// Which of the domain's.
+    pub half: Half,
+}
+
+/// What the shell is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Open a connection, and tell [`Links::connected`].
+    Connect {
+        /// For this link.
+        link: LinkId,
+        /// Names the attempt: what is told of another is ignored.
+        generation: u32,
+        /// How many have failed in a row: each takes the next of several addresses.
+        attempt: u32,
+    },
+    /// Give the link's connection up.
+    Close {
+        /// Its link.
+        link: LinkId,
+        /// Its attempt.
+        generation: u32,
+    },
+}
+
+/// The links to one domain.
+#[derive(Debug)]
+struct Domain {
+    push: Connection,
+    pop: Option<Connection>,
+    /// How the two are, for the clients: a link that has ended and is about to be opened again is still what it was.
+    push_state: LinkState,
+    pop_state: LinkState,
+    /// What waits to be pushed, and what waits for its confirmation.
+    outbox: Outbox,
+    /// The pops under way.
+    inbox: Inbox,
+    /// Whether Redis takes pushes.
+    refusals: Refusals,
+    /// How long Redis has confirmed nothing.
+    silence: Silence,
+    /// Why a link could not be opened last, or was given up by Redis.
+    trouble: String,
+    known: Known,
+    /// When the last batch was written, ms.
+    wrote_ms: u64,
+    /// The confirmations that come next are waited for, not left for later.
+    listens: bool,
+    /// Replies that Redis popped for a link that broke may be lost.
+    pops_lost: bool,
+    /// Since when no pop of this connection has been refused, after one that was, ms; `None`: the last one was not.
+    pops_refused_ms: Option<u64>,
+}
+
+impl Domain {
+    fn new(index: usize, names: &Names) -> Self {
+        Self {
+            push: Connection::new(CONFIRMATIONS_BYTES),
+            pop: (index == 0).then(|| Connection::new(REPLIES_BYTES)),
+            push_state: LinkState::Connecting,
+            pop_state: if index == 0 { LinkState::Connecting } else { LinkState::Up },
+            outbox: Outbox::default(),
+            inbox: Inbox::new(&names.address),
+            refusals: Refusals::default(),
+            silence: Silence::default(),
+            trouble: String::new(),
+            known: Known::default(),
+            wrote_ms: 0,
+            listens: false,
+            pops_lost: false,
+            pops_refused_ms: None,
+        }
+    }
+
+    fn state(&self) -> LinkState {
+        match (self.push_state, self.pop_state) {
+            (LinkState::Up, LinkState::Up) => LinkState::Up,
+            (LinkState::Away, _) | (_, LinkState::Away) => LinkState::Away,
+            _ => LinkState::Connecting,
+        }
+    }
+
+    fn connection_mut(&mut self, half: Half) -> Option<&mut Connection> {
+        match half {
+            Half::Push => Some(&mut self.push),
+            Half::Pop => self.pop.as_mut(),
+        }
+    }
+
+    /// Whether the links have been asked for.
+    fn is_started(&self) -> bool {
+        !matches!(self.push.stage, Stage::Off)
+    }
+}
+
+/// All links of a core.
+#[derive(Debug)]
+pub struct Links {
+    options: LinkOptions,
+    names: Rc<Names>,
+    /// A list that is never filled: deleting it shows that a link is alive.
+    probe_key: Rc<str>,
+    domains: Vec<Domain>,
+    wants: VecDeque<Want>,
+    /// The next batches are the last: the core ends.
+    ending: bool,
+    /// When Redis was asked about the router's list last, ms.
+    asked_ms: u64,
+    /// The links are not shown as they are.
+    unpublished: bool,
+    /// The state of a small random generator: the cores of all gateways of a site must not come back in step.
+    random: u64,
+}
+
+impl Links {
+    /// None is wanted.
+    pub fn new(options: LinkOptions, names: Rc<Names>) -> Self {
+        let seed = names
+            .address
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Self {
+            options,
+            probe_key: format!("{}:probe", names.address).into(),
+            domains: (0..names.domains.len()).map(|index| Domain::new(index, &names)).collect(),
+            names,
+            wants: VecDeque::new(),
+            ending: false,
+            asked_ms: 0,
+            unpublished: true,
+            random: seed | 1,
+        }
+    }
+
+    /// The links to the primary domain are wanted.
+    pub fn begin(&mut self, now_ms: u64) {
+        self.start(0, now_ms);
+    }
+
+    /// What the shell is to do next.
+    pub fn next_want(&mut self) -> Option<Want> {
+        self.wants.pop_front()
+    }
+
+    /// Which attempt the link's connection is; `None` while there is none, nor one under way.
+    pub fn generation(&self, link: LinkId) -> Option<u32> {
+        let connection = self.connection(link)?;
+        connection.has_socket().then_some(connection.generation)
+    }
+
+    fn connection(&self, link: LinkId) -> Option<&Connection> {
+        let domain = &self.domains[link.domain];
+        if link.half == Half::Push { Some(&domain.push) } else { domain.pop.as_ref() }
+    }
+
+    /// Every link that there may be.
+    pub fn all(&self) -> impl Iterator<Item = LinkId> + use<> {
+        let domains = self.domains.len();
+        std::iter::once(LinkId { domain: 0, half: Half::Pop })
+            .chain((0..domains).map(|domain| LinkId { domain, half: Half::Push }))
+    }
+
+    /// Queues a message; it goes out with the next batch.
+    pub fn push(&mut self, domain: usize, push: Push, now_ms: u64) {
+        self.domains[domain].outbox.push(push);
+        self.start(domain, now_ms);
+    }
+
+    /// Somebody would like to know whether the router has taken what is in its list: Redis is asked, once a millisecond at most.
+    pub fn ask_about_router(&mut self, now_ms: u64) {
+        let primary = &mut self.domains[0];
+        if std::mem::replace(&mut self.asked_ms, now_ms) < now_ms && !primary.outbox.is_asking() {
+            primary.outbox.ask(Rc::clone(&self.names.router));
+        }
+    }
+
+    /// Messages that wait to be written, bytes.
+    pub fn bytes(&self) -> u64 {
+        self.domains.iter().map(|domain| domain.outbox.bytes() as u64).sum()
+    }
+
+    fn start(&mut self, domain: usize, now_ms: u64) {
+        if self.domains[domain].is_started() || self.ending {
+            return;
+        }
+        for half in [Half::Push, Half::Pop] {
+            let link = LinkId { domain, half };
+            if let Some(connection) = self.domains[domain].connection_mut(half) {
+                connection.backoff_ms = BACKOFF_MS;
+                self.connect(link, now_ms);
+            }
+        }
+    }
+
+    /// Begins an attempt.
+    fn connect(&mut self, link: LinkId, now_ms: u64) {
+        let until_ms = now_ms + self.options.connect_max_ms;
+        let domain = &mut self.domains[link.domain];
+        let known = domain.known;
+        let Some(connection) = domain.connection_mut(link.half) else { return };
+        connection.stage = Stage::Connecting { until_ms, known };
+        let (generation, attempt) = (connection.generation, connection.failures);
+        self.wants.push_back(Want::Connect { link, generation, attempt });
+    }
+
+    /// Whether what is told of `generation` is told of the connection that the link has.
+    fn is_current(&self, link: LinkId, generation: u32) -> bool {
+        self.generation(link) == Some(generation)
+    }
+
+    /// A connection is open, to that address, or cannot be opened.
+    pub fn connected(
+        &mut self,
+        clients: &mut impl Served,
+        link: LinkId,
+        generation: u32,
+        result: Result<SocketAddr, Trouble>,
+    ) {
+        if !self.is_current(link, generation) {
+            return;
+        }
+        let address = match result {
+            Ok(address) => address,
+            Err(trouble) => return self.failed(clients, link, &trouble),
+        };
+        let account = (self.options.username.as_str(), self.options.passwd.as_str());
+        let own = [self.names.address.as_bytes(), b"0"];
+        let probe: (&str, &[&[u8]]) = match link.half {
+            Half::Push => ("DEL", &[self.probe_key.as_bytes()]),
+            // Takes nothing, but needs what a pop needs.
+            Half::Pop => ("LPOP", &own),
+        };
+        let Some(connection) = self.domains[link.domain].connection_mut(link.half) else { return };
+        if let Stage::Connecting { until_ms, known } = connection.stage {
+            connection.greets.clear();
+            let greeting = Greeting::begin(&mut connection.greets, account, address.port(), probe);
+            connection.stage = Stage::Greeting { until_ms, known, greeting: Box::new(greeting) };
+        }
+    }
+
+    /// Whether something is to be received on a link now. What comes for nobody in a hurry stays in the kernel: confirmations are read
+    /// before every eighth batch and once a tick, which spares a busy link a wake-up for each batch, and no reply is taken while the
+    /// core is full (`is_full`).
+    pub fn receives(&self, link: LinkId, is_full: bool) -> bool {
+        let Some(connection) = self.connection(link) else { return false };
+        !connection.input.is_lent()
+            && match (&connection.stage, link.half) {
+                (Stage::Greeting { .. }, _) => connection.greets.is_empty(),
+                (Stage::Up { .. }, Half::Push) => self.domains[link.domain].listens,
+                (Stage::Up { .. }, Half::Pop) => !is_full || self.ending,
+                _ => false,
+            }
+    }
+
+    /// Whether the confirmations that have come are to be read before the next batch is written; with `true` all of them, so that
+    /// nothing is written to a link that Redis has closed in a pause.
+    pub fn catches_up(&self, link: LinkId, now_ms: u64) -> Option<bool> {
+        let domain = &self.domains[link.domain];
+        let paused = now_ms.saturating_sub(domain.wrote_ms) >= PAUSE_MS;
+        let reads = link.half == Half::Push
+            && domain.push.is_up()
+            && !domain.outbox.is_empty()
+            && (paused || domain.outbox.unconfirmed() >= UNCONFIRMED_FEW);
+        reads.then_some(paused)
+    }
+
+    /// Room to receive into; it comes back with [`Self::received`]. `None` where somebody has it already.
+    pub fn room(&mut self, link: LinkId) -> Option<Vec<u8>> {
+        let connection = self.domains[link.domain].connection_mut(link.half)?;
+        (connection.has_socket() && !connection.input.is_lent()).then(|| connection.input.take_room())
+    }
+
+    /// What a receive brought; `None` = nothing has come. Of replies, [`Self::deliver`] hands on what is whole.
+    pub fn received(
+        &mut self,
+        clients: &mut impl Served,
+        link: LinkId,
+        generation: u32,
+        buffer: Vec<u8>,
+        result: Result<Option<usize>, Trouble>,
+    ) {
+        let Some(connection) = self.domains[link.domain].connection_mut(link.half) else { return };
+        if connection.generation == generation && connection.input.is_lent() {
+            connection.input.give(buffer);
+        }
+        if !self.is_current(link, generation) {
+            return;
+        }
+        match result {
+            Ok(None) => {}
+            Ok(Some(0)) => self.broke(clients, link, generation, &Trouble::Closed),
+            Ok(Some(_)) => self.read(clients, link, generation),
+            Err(trouble) => self.broke(clients, link, generation, &trouble),
+        }
+    }
+
+    /// Reads what has come, but for replies of a link that is up.
+    fn read(&mut self, clients: &mut impl Served, link: LinkId, generation: u32) {
+        let domain = &mut self.domains[link.domain];
+        let Some(connection) = domain.connection_mut(link.half) else { return };
+        if let Stage::Greeting { greeting, known, .. } = &mut connection.stage {
+            let known = *known;
+            match greeting.read(&mut connection.input) {
+                Ok(None) => return,
+                Ok(Some(greeted)) => self.opened(clients, link, known, &greeted),
+                Err(trouble) => return self.failed(clients, link, &trouble),
+            }
+        }
+        if link.half == Half::Push {
+            let domain = &mut self.domains[link.domain];
+            domain.listens = false;
+            if let Err(trouble) = self.confirm(clients, link.domain) {
+                return self.broke(clients, link, generation, &trouble);
+            }
+            let domain = &mut self.domains[link.domain];
+            domain.listens |= domain.outbox.is_asking();
+        }
+    }
+
+    /// The account is accepted.
+    fn opened(&mut self, clients: &mut impl Served, link: LinkId, known: Known, greeted: &Greeted) {
+        let (index, now_ms) = (link.domain, clients.context().now_ms);
+        clients.context().output.bus.push(BusNews::Opened { domain: index });
+        let domain = &mut self.domains[index];
+        let emptied = greeted.id < known.id && domain.known.restarts == known.restarts;
+        domain.known.id = if emptied { greeted.id } else { domain.known.id.max(greeted.id) };
+        let Some(connection) = domain.connection_mut(link.half) else { return };
+        connection.stage = Stage::Up { since_ms: now_ms };
+        (connection.failures, connection.backoff_ms) = (0, BACKOFF_MS);
+        if emptied {
+            domain.known.restarts = known.restarts.wrapping_add(1);
+            let text = format!("bus: {} was restarted; what was pending is over", self.names.domains[index]);
+            clients.context().output.log(Level::Warn, text);
+            clients.bus_emptied(index);
+        }
+        let domain = &mut self.domains[index];
+        match link.half {
+            Half::Push => {
+                domain.wrote_ms = now_ms;
+                domain.listens = false;
+                // Redis has answered a greeting.
+                domain.silence.answered(now_ms, true);
+                self.set_state(clients, link, LinkState::Up);
+            }
+            Half::Pop => {
+                let own = &self.names.address;
+                domain.inbox = if greeted.lacks_probe { Inbox::without_counts(own) } else { Inbox::new(own) };
+                if greeted.lacks_probe {
+                    clients.context().output.bus.push(BusNews::LacksCounts { domain: index });
+                }
+                match &mut domain.pops_refused_ms {
+                    // An account that may log in and not pop is refused again at once: it counts as up when it was not for a while.
+                    Some(since_ms) => *since_ms = now_ms,
+                    None => self.set_state(clients, link, LinkState::Up),
+                }
+                if self.domains[index].pops_lost {
+                    clients.pops_back();
+                }
+            }
+        }
+    }
+
+    /// Hands on replies that are whole, not more than are handled well together: how many. With none left it is 0.
+    pub fn deliver(&mut self, clients: &mut impl Served) -> usize {
+        let Domain { pop: Some(pop), inbox, pops_refused_ms, .. } = &mut self.domains[0] else { return 0 };
+        if !pop.is_up() {
+            return 0;
+        }
+        let generation = pop.generation;
+        let mut messages = SmallVec::<[&[u8]; TOGETHER]>::new();
+        let read = pop.input.each(|token| {
+            messages.extend(inbox.token(token)?);
+            Ok::<_, Trouble>(messages.len() == TOGETHER)
+        });
+        let delivered = messages.len();
+        if let (Some(since_ms), 1..) = (pops_refused_ms, delivered) {
+            // Nothing is refused any more, as the next tick says.
+            *since_ms = 0;
+        }
+        let mut rest = &messages[..];
+        while !rest.is_empty() {
+            let taken = clients.take_replies(rest);
+            rest = &rest[taken..];
+            if clients.context().is_core_full() {
+                clients.cut_holders();
+            }
+        }
+        drop(messages);
+        if let Err(trouble) = read {
+            self.broke(clients, LinkId { domain: 0, half: Half::Pop }, generation, &trouble);
+        }
+        delivered
+    }
+
+    /// Takes the confirmations that are whole; tells the clients of refused pushes.
+    fn confirm(&mut self, clients: &mut impl Served, index: usize) -> Result<(), Trouble> {
+        let now_ms = clients.context().now_ms;
+        let mut refused = Vec::new();
+        let mut news = SmallVec::<[RouterNews; 8]>::new();
+        let (mut answered, mut takes_again) = (false, false);
+        let Domain { push, outbox, refusals, silence, .. } = &mut self.domains[index];
+        let router = &self.names.router;
+        let read = loop {
+            let token = match push.input.next() {
+                Ok(Some(token)) => token,
+                Ok(None) => break Ok(()),
+                Err(malformed) => break Err(malformed.into()),
+            };
+            answered = true;
+            match outbox.answer(&token) {
+                Some(Answer::Done { list, messages, length }) => {
+                    if Rc::ptr_eq(&list, router) {
+                        news.push(RouterNews::Took { messages, length });
+                    }
+                    takes_again |= refusals.taken();
+                }
+                Some(Answer::Deleted | Answer::Asked(false)) => {}
+                Some(Answer::Asked(true)) => news.push(RouterNews::Empty),
+                Some(Answer::NotDeleted(text)) => refusals.doubt(&text),
+                Some(Answer::Refused { list, tickets, text }) => {
+                    if Rc::ptr_eq(&list, router) {
+                        news.push(RouterNews::Refused { messages: tickets.len() as u64 });
+                    }
+                    refused.push((tickets, text));
+                }
+                None => break Err(Trouble::Unexpected),
+            }
+        };
+        if answered {
+            silence.answered(now_ms, outbox.is_confirmed());
+        }
+        if takes_again {
+            let text = format!("bus: {} takes pushes again", self.names.domains[index]);
+            clients.context().output.log(Level::Info, text);
+            self.unpublished = true;
+        }
+        if read.is_ok() {
+            hear_of_router(clients, index, &news);
+            for (tickets, text) in refused {
+                self.refused(clients, index, tickets, &text);
+            }
+        }
+        read
+    }
+
+    /// Redis has refused a push, with `text`.
+    fn refused(&mut self, clients: &mut impl Served, index: usize, tickets: Vec<Ticket>, text: &str) {
+        counters::add(&clients.context().counts().bus_pushes_refused, 1);
+        let name = &self.names.domains[index];
+        let now_ms = clients.context().now_ms;
+        if self.domains[index].refusals.refused(now_ms, text) {
+            let text = format!("bus: {name} refused a push: {}", refusals::explain(text));
+            clients.context().output.log(Level::Warn, text);
+            self.unpublished = true;
+        } else {
+            clients.context().output.log(Level::Debug, format!("bus: {name} refused a push: {text}"));
+        }
+        let text = text.trim_end_matches('.');
+        let text = format!("the bus (Redis) refused the message: {text}; it may or may not have been carried out");
+        for ticket in tickets {
+            clients.push_failed(ticket, &text);
+        }
+    }
+
+    /// Whether [`Self::write`] has something.
+    pub fn writes(&self, link: LinkId) -> bool {
+        let Some(connection) = self.connection(link) else { return false };
+        let domain = &self.domains[link.domain];
+        let waits = match link.half {
+            Half::Push => !domain.outbox.is_empty(),
+            Half::Pop => domain.inbox.wants_pops(),
+        };
+        !connection.is_sending && (!connection.greets.is_empty() || connection.is_up() && waits)
+    }
+
+    /// Appends what is to be written on a link now, unless something is being written; says whether that is anything.
+    pub fn write(&mut self, clients: &mut impl Served, link: LinkId, out: &mut Vec<u8>) -> bool {
+        let domain = &mut self.domains[link.domain];
+        let Some(connection) = domain.connection_mut(link.half) else { return false };
+        if connection.is_sending {
+            return false;
+        }
+        if !connection.greets.is_empty() {
+            out.append(&mut connection.greets);
+            connection.is_sending = true;
+            return true;
+        }
+        if !connection.is_up() {
+            return false;
+        }
+        let commands = match link.half {
+            Half::Push if domain.outbox.is_empty() => 0,
+            Half::Push => {
+                let waited = domain.outbox.len();
+                let commands = domain.outbox.write(out);
+                counters::add(&clients.context().counts().bus_pushes, (waited - domain.outbox.len()) as u64);
+                // Before the kernel has taken it: where Redis reads nothing any more, that may never be.
+                domain.silence.wrote(clients.context().now_ms);
+                domain.outbox.take_used().for_each(|buffer| clients.recycle(buffer));
+                commands
+            }
+            Half::Pop => domain.inbox.write(out),
+        };
+        counters::add(&clients.context().counts().bus_commands, commands as u64);
+        let writes = commands > 0;
+        if let Some(connection) = domain.connection_mut(link.half) {
+            connection.is_sending = writes;
+        }
+        writes
+    }
+
+    /// What [`Self::write`] gave has been taken by the kernel, or never will be.
+    pub fn written(&mut self, clients: &mut impl Served, link: LinkId, generation: u32, result: Result<(), Trouble>) {
+        if !self.is_current(link, generation) {
+            return;
+        }
+        let now_ms = clients.context().now_ms;
+        let domain = &mut self.domains[link.domain];
+        let Some(connection) = domain.connection_mut(link.half) else { return };
+        connection.is_sending = false;
+        if connection.is_up() && link.half == Half::Push {
+            domain.outbox.written();
+            domain.wrote_ms = now_ms;
+            domain.listens |= domain.outbox.is_asking();
+        }
+        if let Err(trouble) = result {
+            self.broke(clients, link, generation, &trouble);
+        }
+    }
+
+    /// A connection broke, or one under way cannot be opened.
+    pub fn broke(&mut self, clients: &mut impl Served, link: LinkId, generation: u32, trouble: &Trouble) {
+        if !self.is_current(link, generation) {
+            return;
+        }
+        let Some(connection) = self.domains[link.domain].connection_mut(link.half) else { return };
+        let Stage::Up { since_ms } = connection.stage else { return self.failed(clients, link, trouble) };
+        self.close(link);
+        match link.half {
+            Half::Push => self.pushes_ended(clients, link.domain, trouble),
+            Half::Pop => self.pops_ended(clients, trouble),
+        }
+        if self.ending {
+            return;
+        }
+        // A link that ended at once, or by a refusal, is given a pause, and the bus counts as away meanwhile.
+        let now_ms = clients.context().now_ms;
+        let until_ms = if trouble.is_refusal() {
+            self.domains[link.domain].trouble = trouble.to_string();
+            self.set_state(clients, link, LinkState::Away);
+            now_ms + self.options.backoff_max_ms
+        } else {
+            self.set_state(clients, link, LinkState::Connecting);
+            if now_ms < since_ms + BACKOFF_MS { now_ms + BACKOFF_MS } else { now_ms }
+        };
+        self.wait(link, now_ms, until_ms);
+    }
+
+    fn pushes_ended(&mut self, clients: &mut impl Served, index: usize, trouble: &Trouble) {
+        let domain = &mut self.domains[index];
+        domain.push_state = LinkState::Connecting;
+        domain.outbox.written();
+        let unconfirmed = domain.outbox.take_unconfirmed();
+        hear_of_router(clients, index, &[RouterNews::Lost]);
+        if self.ending {
+            return;
+        }
+        let name = &self.names.domains[index];
+        if unconfirmed.is_empty() {
+            let text = format!("bus: the idle link that pushes to {name} ended: {trouble}");
+            return clients.context().output.log(Level::Debug, text);
+        }
+        counters::add(&clients.context().counts().bus_links_lost, 1);
+        let count = unconfirmed.len();
+        let text = format!("bus: the link that pushes to {name} broke: {trouble} unconfirmed={count}");
+        clients.context().output.log(Level::Warn, text);
+        let text = format!("the link to the bus broke ({trouble}); this may or may not have been carried out");
+        for ticket in unconfirmed {
+            clients.push_failed(ticket, &text);
+        }
+    }
+
+    fn pops_ended(&mut self, clients: &mut impl Served, trouble: &Trouble) {
+        let primary = &mut self.domains[0];
+        primary.pop_state = LinkState::Connecting;
+        primary.pops_lost = true;
+        if self.ending {
+            return;
+        }
+        // An account that may log in and not pop (an ACL, a replica, a key of another type) is refused again at once.
+        primary.pops_refused_ms = trouble.is_refusal().then_some(clients.context().now_ms);
+        clients.pops_lost();
+        let text = format!("bus: the link that pops from {} broke: {trouble}", self.names.domains[0]);
+        clients.context().output.log(Level::Warn, text);
+        counters::add(&clients.context().counts().bus_links_lost, 1);
+    }
+
+    /// An attempt failed: the bus counts as away, and another follows.
+    fn failed(&mut self, clients: &mut impl Served, link: LinkId, trouble: &Trouble) {
+        let (index, now_ms) = (link.domain, clients.context().now_ms);
+        self.close(link);
+        let random = self.jitter();
+        let domain = &mut self.domains[index];
+        let Some(connection) = domain.connection_mut(link.half) else { return };
+        if connection.failures == 0 {
+            counters::add(&clients.context().counts().bus_links_lost, 1);
+        }
+        connection.failures = connection.failures.saturating_add(1);
+        let backoff_ms = connection.backoff_ms;
+        connection.backoff_ms = (backoff_ms * 2).min(self.options.backoff_max_ms.max(1));
+        let until_ms = now_ms + backoff_ms / 2 + random % (backoff_ms / 2 + 1);
+        connection.stage = if self.ending { Stage::Off } else { Stage::Waiting { until_ms } };
+        let text = trouble.to_string();
+        let text = text.trim_end_matches('.');
+        text.clone_into(&mut domain.trouble);
+        let (half, refused) = (link.half, trouble.is_refusal());
+        clients.context().output.bus.push(BusNews::Failed { domain: index, half, text: text.to_owned(), refused });
+        self.set_state(clients, link, LinkState::Away);
+        if link.half == Half::Push {
+            let unsent = self.domains[index].outbox.take_unsent();
+            hear_of_router(clients, index, &[RouterNews::Lost]);
+            let text = self.names.away(index);
+            for ticket in unsent {
+                clients.push_failed(ticket, &text);
+            }
+        }
+    }
+
+    /// Has the shell give the connection up; whatever is still told of it is of no interest.
+    fn close(&mut self, link: LinkId) {
+        let Some(connection) = self.domains[link.domain].connection_mut(link.half) else { return };
+        self.wants.push_back(Want::Close { link, generation: connection.generation });
+        let receive_bytes = if link.half == Half::Push { CONFIRMATIONS_BYTES } else { REPLIES_BYTES };
+        *connection = Connection {
+            generation: connection.generation.wrapping_add(1),
+            failures: connection.failures,
+            backoff_ms: connection.backoff_ms,
+            ..Connection::new(receive_bytes)
+        };
+    }
+
+    /// The next attempt is due then, which may be now.
+    fn wait(&mut self, link: LinkId, now_ms: u64, until_ms: u64) {
+        let Some(connection) = self.domains[link.domain].connection_mut(link.half) else { return };
+        (connection.failures, connection.backoff_ms) = (0, BACKOFF_MS);
+        connection.stage = Stage::Waiting { until_ms };
+        if until_ms <= now_ms {
+            self.connect(link, now_ms);
+        }
+    }
+
+    /// A number, for jitter (xorshift64).
+    fn jitter(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    /// A link is in another state: tells the clients whether messages are taken.
+    fn set_state(&mut self, clients: &mut impl Served, link: LinkId, state: LinkState) {
+        let domain = &mut self.domains[link.domain];
+        match link.half {
+            Half::Push => domain.push_state = state,
+            Half::Pop => domain.pop_state = state,
+        }
+        let state = domain.state();
+        let context = clients.context();
+        context.accepting[link.domain] = state != LinkState::Away;
+        if link.domain == 0 {
+            context.bus_ever_up |= state == LinkState::Up;
+            let (core, now_ms) = (context.core(), context.now_ms);
+            if state == LinkState::Up {
+                core.bus_ever_up.store(true, Relaxed);
+                core.bus_away_since_ms.store(0, Relaxed);
+            } else if core.bus_away_since_ms.load(Relaxed) == 0 {
+                core.bus_away_since_ms.store(now_ms.max(1), Relaxed);
+            }
+        }
+        self.unpublished = true;
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, clients: &mut impl Served) {
+        let now_ms = clients.context().now_ms;
+        for link in self.all() {
+            let Some(connection) = self.domains[link.domain].connection_mut(link.half) else { continue };
+            match connection.stage {
+                Stage::Waiting { .. } if self.ending => connection.stage = Stage::Off,
+                Stage::Waiting { until_ms } if now_ms >= until_ms => self.connect(link, now_ms),
+                Stage::Connecting { until_ms, .. } | Stage::Greeting { until_ms, .. } if now_ms >= until_ms => {
+                    self.failed(clients, link, &Trouble::TimedOut);
+                }
+                Stage::Up { .. } if link.half == Half::Pop => self.tick_pops(clients, now_ms),
+                _ => {}
+            }
+        }
+        for index in 0..self.domains.len() {
+            let silent_ms = self.domains[index].silence.tick(now_ms);
+            if index == 0 {
+                counters::set(&clients.context().core().bus_silent_ms, silent_ms);
+            }
+            self.tick_pushes(index, now_ms);
+        }
+        self.publish(clients.context().core());
+    }
+
+    /// A link whose pops were refused before counts as up when they have not been for a while.
+    fn tick_pops(&mut self, clients: &mut impl Served, now_ms: u64) {
+        let primary = &mut self.domains[0];
+        if primary.pops_refused_ms.is_some_and(|since_ms| now_ms >= since_ms + REFUSAL_WAIT_MS) {
+            primary.pops_refused_ms = None;
+            self.set_state(clients, LinkId { domain: 0, half: Half::Pop }, LinkState::Up);
+            let text = format!("bus: {} lets the gateway pop again", self.names.domains[0]);
+            clients.context().output.log(Level::Info, text);
+        }
+    }
+
+    /// A link that pushes and has been quiet is listened to, and probed after a while.
+    fn tick_pushes(&mut self, index: usize, now_ms: u64) {
+        let domain = &mut self.domains[index];
+        if !domain.push.is_up() {
+            return;
+        }
+        let quiet_ms = now_ms.saturating_sub(domain.wrote_ms);
+        let is_confirmed = domain.outbox.is_confirmed();
+        // A refusal is told within a tick. Later than that the end of the connection is waited for.
+        domain.listens |= quiet_ms >= QUIET_MS || self.ending || !is_confirmed;
+        // While others are under way, they show it.
+        if !domain.outbox.is_empty() || !is_confirmed {
+            return;
+        }
+        if domain.refusals.wants_probe(now_ms) {
+            // What was refused tells nothing of now, and where the node was taken out nobody else asks.
+            domain.outbox.push(Push { key: Rc::clone(&self.probe_key), message: b"probe".to_vec(), ticket: None });
+            domain.outbox.delete(Rc::clone(&self.probe_key));
+        } else if quiet_ms >= self.options.probe_ms {
+            domain.outbox.delete(Rc::clone(&self.probe_key));
+        }
+    }
+
+    /// The core ends: what waits goes out, its own list is deleted, and no link is opened any more.
+    pub fn end(&mut self) {
+        self.domains[0].outbox.delete(self.names.address.as_str().into());
+        self.ending = true;
+    }
+
+    /// True when nothing waits for the links any more, or nothing can be done about it.
+    pub fn are_done(&self) -> bool {
+        self.domains.iter().all(|domain| {
+            domain.push_state != LinkState::Up || (domain.outbox.is_empty() && domain.outbox.is_confirmed())
+        })
+    }
+
+    /// Whether nothing is under way but waiting: no link is being opened, nothing waits to be written.
+    pub fn are_quiet(&self) -> bool {
+        self.domains
+            .iter()
+            .all(|domain| !domain.is_started() || domain.state() == LinkState::Up && domain.outbox.is_empty())
+    }
+
+    /// Shows other threads how the links are, unless that has been shown. Where one of them is just reading, the next tick tries again.
+    pub fn publish(&mut self, core: &counters::Core) {
+        if !self.unpublished {
+            return;
+        }
+        let shown = |domain: &Domain| match domain.state() {
+            LinkState::Up if domain.refusals.since_ms() > 0 => LinkState::Refusing,
+            state => state,
+        };
+        let primary = &self.domains[0];
+        core.bus.store(shown(primary) as u8, Relaxed);
+        counters::set(&core.bus_refused_since_ms, primary.refusals.since_ms());
+        let (Ok(mut trouble), Ok(mut others)) = (core.bus_trouble.try_lock(), core.other_domains.try_lock()) else {
+            return;
+        };
+        *trouble = match primary.state() {
+            LinkState::Up => primary.refusals.why().unwrap_or_default(),
+            _ => primary.trouble.clone(),
+        };
+        *others = self.domains[1..]
+            .iter()
+            .zip(&self.names.domains[1..])
+            .filter(|(domain, _)| domain.is_started())
+            .map(|(domain, name)| (name.clone(), shown(domain)))
+            .collect();
+        self.unpublished = false;
+    }
+}
+
+/// Redis has told something of the router's list, which is on the primary domain.
+fn hear_of_router(clients: &mut impl Served, domain: usize, news: &[RouterNews]) {
+    if domain == 0 && !news.is_empty() {
+        clients.heard_of_router(news);
+    }
+}

@@ -1,0 +1,357 @@
+//! The life of links: what the simulator does not show, above all what Redis may refuse.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::clients::context::Context;
+use crate::clients::limits::{Limits, Names};
+use crate::clients::output::{BusNews, Level};
+use crate::clients::table::Clients;
+use crate::counters::{self, LinkState};
+use crate::redis::connection::Half;
+use crate::redis::links::{LinkId, LinkOptions, Links, Want};
+use crate::redis::outbox::Push;
+use crate::redis::trouble::Trouble;
+
+const OUR_ADDRESS: &str = "opensrf:client:gateway:public.localhost:vm:7:00ff";
+const PUSH: LinkId = LinkId { domain: 0, half: Half::Push };
+const POP: LinkId = LinkId { domain: 0, half: Half::Pop };
+const OTHER: LinkId = LinkId { domain: 1, half: Half::Push };
+const TICK_MS: u64 = 20;
+/// What Redis answers to HELLO.
+const HELLO: &str = "*4\r\n$2\r\nid\r\n:7\r\n$7\r\nmodules\r\n*0\r\n";
+
+/// A core's links, and Redis as a script.
+struct World {
+    clients: Clients,
+    links: Links,
+    cores: Arc<[counters::Core]>,
+    /// Asked for, not done yet.
+    wants: Vec<Want>,
+    news: Vec<BusNews>,
+    log: Vec<(Level, String)>,
+}
+
+impl World {
+    fn new() -> Self {
+        let names = Rc::new(Names {
+            address: OUR_ADDRESS.to_owned(),
+            router: "opensrf:router:router:public.localhost".into(),
+            domains: vec!["public.localhost".to_owned(), "private.localhost".to_owned()],
+            xid_prefix: String::new(),
+        });
+        let cores: Arc<[_]> = Arc::new([counters::Core::new(0)]);
+        let mut context = Context::new(Rc::new(Limits::default()), Rc::clone(&names), Arc::clone(&cores), 0);
+        context.now_ms = 1_000_000;
+        let options = LinkOptions {
+            username: "gateway".to_owned(),
+            passwd: "secret".to_owned(),
+            connect_max_ms: 5_000,
+            backoff_max_ms: 400,
+            probe_ms: 30_000,
+        };
+        let mut links = Links::new(options, names);
+        links.begin(context.now_ms);
+        Self { clients: Clients::new(context), links, cores, wants: Vec::new(), news: Vec::new(), log: Vec::new() }
+    }
+
+    /// A world whose primary links are up.
+    fn up() -> Self {
+        let mut world = Self::new();
+        for link in [PUSH, POP] {
+            world.connects(link);
+            world.greets(link, &format!("{HELLO}{}", if link == PUSH { ":0\r\n" } else { "*-1\r\n" }));
+        }
+        assert_eq!(world.shown(), LinkState::Up);
+        world.news.clear();
+        world
+    }
+
+    fn shown(&mut self) -> LinkState {
+        self.links.publish(self.clients.context.core());
+        self.cores[0].bus_state()
+    }
+
+    fn trouble(&mut self) -> String {
+        self.links.publish(self.clients.context.core());
+        self.cores[0].bus_trouble.lock().expect("nobody panics with it").clone()
+    }
+
+    fn settle(&mut self) {
+        self.news.append(&mut self.clients.context.output.bus);
+        self.log.append(&mut self.clients.context.output.events);
+    }
+
+    /// What is wanted next.
+    fn want(&mut self) -> Option<Want> {
+        self.wants.extend(std::iter::from_fn(|| self.links.next_want()));
+        (!self.wants.is_empty()).then(|| self.wants.remove(0))
+    }
+
+    /// The attempt that the link wants, which finds somebody at Redis' port.
+    fn connects(&mut self, link: LinkId) -> u32 {
+        let generation = self.attempt(link);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 6379));
+        self.links.connected(&mut self.clients, link, generation, Ok(address));
+        self.settle();
+        generation
+    }
+
+    fn attempt(&mut self, link: LinkId) -> u32 {
+        self.wants.extend(std::iter::from_fn(|| self.links.next_want()));
+        let at = self.wants.iter().position(|want| matches!(want, Want::Connect { link: of, .. } if *of == link));
+        match self.wants.remove(at.unwrap_or_else(|| panic!("{link:?} is not connected"))) {
+            Want::Connect { generation, .. } | Want::Close { generation, .. } => generation,
+        }
+    }
+
+    /// What the link writes now.
+    fn written(&mut self, link: LinkId) -> String {
+        let mut batch = Vec::new();
+        if self.links.write(&mut self.clients, link, &mut batch) {
+            let generation = self.links.generation(link).expect("it has a connection");
+            self.links.written(&mut self.clients, link, generation, Ok(()));
+        }
+        self.settle();
+        String::from_utf8(batch).expect("text")
+    }
+
+    /// Redis says something on the link.
+    fn hears(&mut self, link: LinkId, text: &str) {
+        let generation = self.links.generation(link).expect("it has a connection");
+        let mut room = self.links.room(link).expect("nobody has it");
+        room.extend_from_slice(text.as_bytes());
+        let received = Ok(Some(text.len()));
+        self.links.received(&mut self.clients, link, generation, room, received);
+        if link == POP {
+            while self.links.deliver(&mut self.clients) > 0 {}
+        }
+        self.settle();
+    }
+
+    /// The greeting goes out, and is answered so.
+    fn greets(&mut self, link: LinkId, answer: &str) {
+        assert!(
+            self.written(link).contains("$5\r\nHELLO\r\n$1\r\n2\r\n$4\r\nAUTH\r\n$7\r\ngateway\r\n$6\r\nsecret\r\n")
+        );
+        self.hears(link, answer);
+    }
+
+    /// Time passes, tick by tick.
+    fn passes(&mut self, ms: u64) {
+        for _ in 0..ms.div_ceil(TICK_MS) {
+            self.clients.context.now_ms += TICK_MS;
+            self.links.tick(&mut self.clients);
+            self.settle();
+        }
+    }
+
+    fn failures(&self) -> Vec<&str> {
+        self.news
+            .iter()
+            .filter_map(|news| if let BusNews::Failed { text, .. } = news { Some(text.as_str()) } else { None })
+            .collect()
+    }
+}
+
+fn push(key: &str) -> Push {
+    Push { key: key.into(), message: b"{}".to_vec(), ticket: None }
+}
+
+#[test]
+fn a_link_is_up_when_redis_has_done_what_it_is_for_however_the_answer_is_cut() {
+    let whole = format!("{HELLO}*-1\r\n");
+    for cut in 1..whole.len() {
+        let mut world = World::new();
+        world.connects(POP);
+        world.greets(POP, &whole[..cut]);
+        assert!(!world.news.contains(&BusNews::Opened { domain: 0 }), "{cut}");
+        world.hears(POP, &whole[cut..]);
+        assert_eq!(world.news, [BusNews::Opened { domain: 0 }], "{cut}");
+    }
+}
+
+#[test]
+fn an_account_that_is_refused_is_said_with_the_remedy_and_tried_again_with_growing_pauses() {
+    let mut world = World::new();
+    world.connects(PUSH);
+    world.greets(PUSH, "-WRONGPASS invalid username-password pair\r\n");
+    assert!(world.failures()[0].starts_with("Redis refused the account: WRONGPASS"), "{:?}", world.news);
+    assert!(world.failures()[0].contains("evergate check"));
+    assert!(world.trouble().starts_with("Redis refused the account"));
+    assert!(!world.clients.context.accepting[0]);
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        let since_ms = world.clients.context.now_ms;
+        world.news.clear();
+        while world.links.generation(PUSH).is_none() {
+            world.passes(TICK_MS);
+        }
+        pauses.push(world.clients.context.now_ms - since_ms);
+        let generation = world.attempt(PUSH);
+        let refused = Trouble::Host(io::ErrorKind::ConnectionRefused.into());
+        world.links.connected(&mut world.clients, PUSH, generation, Err(refused));
+        world.settle();
+    }
+    // Half of 50, 100, 200, 400, 400 ms at least, and a tick more than all of it at most.
+    for (pause_ms, backoff_ms) in pauses.iter().zip([50, 100, 200, 400, 400]) {
+        assert!((backoff_ms / 2..=backoff_ms + TICK_MS).contains(pause_ms), "{pauses:?}");
+    }
+}
+
+#[test]
+fn what_answers_and_is_no_redis_is_called_so() {
+    for (answer, what) in [
+        ("HTTP/1.1 400 Bad Request\r\n", "it is an HTTP server"),
+        ("<?xml version='1.0'?>", "it looks like ejabberd"),
+        ("+OK\r\n", "what answers there is no Redis"),
+        ("$x\r\n", "what answers there is no Redis"),
+    ] {
+        let mut world = World::new();
+        world.connects(PUSH);
+        world.greets(PUSH, answer);
+        assert!(world.failures()[0].contains(what), "{answer}: {:?}", world.news);
+    }
+}
+
+#[test]
+fn a_redis_that_is_too_old_for_accounts_and_one_that_is_too_old_for_counts_are_told_apart() {
+    let mut world = World::new();
+    world.connects(PUSH);
+    world.greets(PUSH, "-ERR unknown command `HELLO`\r\n");
+    assert!(world.failures()[0].contains("older than 6.0"), "{:?}", world.news);
+    let mut world = World::new();
+    world.connects(POP);
+    world.greets(POP, &format!("{HELLO}-ERR wrong number of arguments for 'lpop' command\r\n"));
+    assert_eq!(world.news, [BusNews::Opened { domain: 0 }, BusNews::LacksCounts { domain: 0 }]);
+    let pops = world.written(POP);
+    assert!(pops.contains("BLPOP") && !pops.contains("$4\r\nLPOP"), "{pops}");
+}
+
+#[test]
+fn a_link_whose_pops_were_refused_counts_as_up_when_they_have_not_been_for_a_while() {
+    let mut world = World::up();
+    assert!(world.written(POP).contains("BLPOP"));
+    world.hears(POP, "-NOPERM this user has no permissions to run the 'blpop' command\r\n");
+    assert_eq!(world.shown(), LinkState::Away);
+    assert!(world.trouble().starts_with("Redis refused a pop: NOPERM"), "{}", world.trouble());
+    world.passes(400);
+    world.connects(POP);
+    world.greets(POP, &format!("{HELLO}*-1\r\n"));
+    world.passes(460);
+    assert_eq!(world.shown(), LinkState::Away, "it is likely to be refused again");
+    world.passes(60);
+    assert_eq!(world.shown(), LinkState::Up);
+    assert!(world.log.iter().any(|(_, line)| line.ends_with("lets the gateway pop again")));
+}
+
+#[test]
+fn an_idle_link_that_redis_closes_is_opened_again_at_once_and_without_a_warning() {
+    let mut world = World::up();
+    world.passes(100);
+    assert!(world.links.receives(PUSH, false), "a quiet link is listened to");
+    let (generation, room) = (world.links.generation(PUSH).expect("up"), world.links.room(PUSH).expect("room"));
+    world.links.received(&mut world.clients, PUSH, generation, room, Ok(Some(0)));
+    world.settle();
+    assert_eq!(world.want(), Some(Want::Close { link: PUSH, generation }));
+    assert!(matches!(world.want(), Some(Want::Connect { link: PUSH, attempt: 0, .. })));
+    assert!(world.clients.context.accepting[0]);
+    assert!(world.log.iter().all(|(level, _)| *level == Level::Debug), "{:?}", world.log);
+}
+
+#[test]
+fn a_link_that_ends_as_soon_as_it_is_opened_is_given_a_pause() {
+    let mut world = World::up();
+    let generation = world.links.generation(PUSH).expect("up");
+    world.links.broke(&mut world.clients, PUSH, generation, &Trouble::Closed);
+    assert_eq!(world.want(), Some(Want::Close { link: PUSH, generation }));
+    assert_eq!(world.want(), None);
+    world.passes(60);
+    assert!(matches!(world.want(), Some(Want::Connect { link: PUSH, .. })));
+}
+
+#[test]
+fn confirmations_are_left_for_later_unless_many_are_missing_or_the_link_was_quiet() {
+    let mut world = World::up();
+    for n in 0..8 {
+        world.links.push(0, push("opensrf:client:worker"), world.clients.context.now_ms);
+        assert_eq!(world.links.catches_up(PUSH, world.clients.context.now_ms), None, "{n} are missing");
+        assert!(world.written(PUSH).contains("RPUSH"));
+        assert!(!world.links.receives(PUSH, false));
+    }
+    world.links.push(0, push("opensrf:client:worker"), world.clients.context.now_ms);
+    assert_eq!(world.links.catches_up(PUSH, world.clients.context.now_ms), Some(false), "eight are missing");
+    world.clients.context.now_ms += 2;
+    assert_eq!(world.links.catches_up(PUSH, world.clients.context.now_ms), Some(true), "it may be closed");
+    world.passes(20);
+    assert!(world.links.receives(PUSH, false), "a refusal is told within a tick");
+}
+
+#[test]
+fn a_redis_that_refuses_pushes_is_asked_with_one_of_ours_until_it_takes_them() {
+    let mut world = World::up();
+    world.links.push(0, push("opensrf:client:worker"), world.clients.context.now_ms);
+    world.written(PUSH);
+    world.hears(PUSH, "-OOM command not allowed when used memory > 'maxmemory'.\r\n");
+    assert_eq!(world.shown(), LinkState::Refusing);
+    assert!(world.trouble().starts_with("OOM"), "{}", world.trouble());
+    world.passes(1_000);
+    let probe = world.written(PUSH);
+    assert!(probe.contains("RPUSH") && probe.contains(":probe") && probe.contains("$3\r\nDEL"), "{probe}");
+    world.hears(PUSH, ":1\r\n:1\r\n");
+    assert_eq!(world.shown(), LinkState::Up);
+    assert!(world.log.iter().any(|(_, line)| line == "bus: public.localhost takes pushes again"));
+}
+
+#[test]
+fn a_quiet_link_is_probed_and_another_domain_is_dialled_when_something_goes_there() {
+    let mut world = World::up();
+    world.passes(30_020);
+    assert!(world.written(PUSH).contains("$3\r\nDEL"));
+    assert_eq!(world.links.generation(OTHER), None);
+    world.links.push(1, push("opensrf:client:worker"), world.clients.context.now_ms);
+    world.connects(OTHER);
+    world.greets(OTHER, &format!("{HELLO}:0\r\n"));
+    assert!(world.written(OTHER).contains("RPUSH"));
+}
+
+#[test]
+fn what_answered_what_was_not_asked_is_given_up() {
+    for (link, answer) in [(PUSH, ":1\r\n"), (POP, ":1\r\n"), (PUSH, "x\r\n"), (POP, "x\r\n")] {
+        let mut world = World::up();
+        world.written(POP);
+        let generation = world.links.generation(link);
+        world.hears(link, answer);
+        assert_ne!(world.links.generation(link), generation, "{link:?} {answer}");
+        assert_eq!(world.shown(), LinkState::Away, "trying again at once is of no use");
+    }
+}
+
+#[test]
+fn a_core_that_ends_deletes_its_list_and_opens_nothing_any_more() {
+    let mut world = World::up();
+    world.links.end();
+    assert!(!world.links.are_done());
+    assert!(world.written(PUSH).ends_with(&format!("$3\r\nDEL\r\n${}\r\n{OUR_ADDRESS}\r\n", OUR_ADDRESS.len())));
+    world.passes(20);
+    assert!(world.links.receives(PUSH, false), "its confirmation is waited for");
+    world.hears(PUSH, ":1\r\n");
+    assert!(world.links.are_done());
+    let generation = world.links.generation(PUSH).expect("up");
+    world.links.broke(&mut world.clients, PUSH, generation, &Trouble::Closed);
+    world.passes(1_000);
+    assert_eq!(world.links.generation(PUSH), None);
+}
+
+#[test]
+fn a_name_that_is_not_resolved_yet_is_a_failure_like_another() {
+    let mut world = World::new();
+    let generation = world.attempt(PUSH);
+    world.links.connected(&mut world.clients, PUSH, generation, Err(Trouble::Unresolved));
+    world.settle();
+    assert_eq!(world.failures(), ["the name is not resolved yet"]);
+    world.passes(100);
+    assert!(world.links.generation(PUSH).is_some(), "it is tried again");
+}
