@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 use evergate_proto::counters::Limit;
+use evergate_proto::lifecycle::Listener;
 use monoio::io::Canceller;
 use monoio::net::{TcpListener, TcpStream};
 use monoio::time::timeout;
@@ -84,9 +85,15 @@ impl Share {
         }
     }
 
-    /// Whether the port is given up.
-    pub fn is_closed(&self) -> bool {
-        self.closed.get()
+    /// How the share is.
+    pub fn state(&self) -> Listener {
+        if self.closed.get() {
+            Listener::Closed
+        } else if self.crowded.get() {
+            Listener::Crowded
+        } else {
+            Listener::Open
+        }
     }
 }
 

@@ -2,18 +2,16 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use evergate_proto::clients::output::SlotIndex;
 use evergate_proto::clients::table::Clients;
-use evergate_proto::drain::DrainOptions;
+use evergate_proto::lifecycle::{Lifecycle, LifecycleOptions, Step};
 use evergate_proto::redis::links::Links;
 use monoio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Core;
 use super::listener::Share;
-use crate::process::phase::Phase;
 
 /// The tick: the resolution of every timer of a core, ms.
 const TICK_MS: u64 = 20;
@@ -24,29 +22,18 @@ const WORK: Duration = Duration::from_millis(2);
 const REST: Duration = Duration::from_millis(1);
 /// How often clients that are not read from are looked at, ms.
 const PAUSED_LOOK_MS: u64 = 1_000;
-/// How long the links may take to confirm the last of what they were given, ms; and when the drain's time is over, ms.
-const LINKS_MAX_MS: u64 = 1_000;
-const LINKS_LATE_MAX_MS: u64 = 100;
 /// How often the oldest thing waited for is published during a drain, ms.
 const OLDEST_MS: u64 = 500;
 
-/// Where the core itself stands; it follows the process.
-enum Stage {
-    Serving,
-    /// The listener share is closed; clients end at their gaps.
-    Draining {
-        deadline_passed: bool,
-    },
-    /// Everybody has been told; the core ends when they are gone, at the latest then (ms).
-    Stopping {
-        until_ms: u64,
-    },
-}
-
 /// Ticks until the core has ended.
 pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
-    let mut stage = Stage::Serving;
-    let mut links_ms = LINKS_MAX_MS;
+    let mut life = Lifecycle::new(LifecycleOptions {
+        quiet_ms: core.settings.drain_quiet_ms,
+        closes_per_second: core.settings.drain_closes_per_second / core.shared.cores.len() as f64,
+        close_timeout_ms: core.settings.close_timeout_ms,
+        stop_max_ms: core.settings.stop_max_ms,
+    });
+    let mut links_max_ms = None;
     let mut ticks = interval(Duration::from_millis(TICK_MS));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut settings_seen = core.settings.version();
@@ -74,51 +61,26 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
         }
         hang_up_broken(core, &mut unlooked);
         if is_time(OLDEST_MS)
-            && matches!(stage, Stage::Draining { .. })
+            && life.is_draining()
             && let Ok(mut oldest) = core.published().oldest.try_lock()
         {
             *oldest = core.clients.borrow().oldest();
         }
-        stage = match stage {
-            Stage::Serving | Stage::Draining { .. } if core.shared.phase() == Phase::Stopping => {
-                share.close().await;
-                let close_code = core.shared.stop_code.load(SeqCst) as u16;
-                let draining = core.shared.drain_start_ms.load(SeqCst) > 0;
-                core.clients(|clients| clients.stop(close_code, draining));
-                Stage::Stopping { until_ms: now_ms + core.settings.stop_max_ms }
+        // As of the time at which the tick began: closing the share may take a moment.
+        loop {
+            let is_empty = core.clients.borrow().is_empty();
+            match life.next(now_ms, &core.shared.orders(), share.state(), is_empty) {
+                Step::Wait => break,
+                Step::CloseListener => share.close().await,
+                Step::BeginDrain(options) => core.clients(|clients| clients.begin_drain(options)),
+                Step::DrainDeadline => core.clients(Clients::drain_deadline),
+                Step::Stop { code, draining } => core.clients(|clients| clients.stop(code, draining)),
+                Step::End { links_max_ms: max_ms } => links_max_ms = Some(max_ms),
             }
-            Stage::Serving
-                if core.shared.phase() == Phase::Draining && now_ms >= core.shared.drain_start_ms.load(SeqCst) =>
-            {
-                share.close().await;
-                core.clients(|clients| {
-                    clients.begin_drain(DrainOptions {
-                        quiet_ms: core.settings.drain_quiet_ms,
-                        deadline_ms: core.shared.drain_deadline_ms.load(SeqCst),
-                        closes_per_second: core.settings.drain_closes_per_second / core.shared.cores.len() as f64,
-                    });
-                });
-                Stage::Draining { deadline_passed: false }
-            }
-            Stage::Draining { deadline_passed } => {
-                let deadline_ms = core.shared.drain_deadline_ms.load(SeqCst);
-                let over_ms = deadline_ms + core.settings.close_timeout_ms;
-                if now_ms >= over_ms {
-                    links_ms = LINKS_LATE_MAX_MS;
-                    break;
-                }
-                if core.clients.borrow().is_empty() && share.is_closed() {
-                    break;
-                }
-                let deadline_passes = !deadline_passed && now_ms >= deadline_ms;
-                if deadline_passes {
-                    core.clients(Clients::drain_deadline);
-                }
-                Stage::Draining { deadline_passed: deadline_passed || deadline_passes }
-            }
-            Stage::Stopping { until_ms } if core.clients.borrow().is_empty() || now_ms >= until_ms => break,
-            stage => stage,
-        };
+        }
+        if links_max_ms.is_some() {
+            break;
+        }
         core.waits.ticked(Duration::from_millis(TICK_MS));
     }
     if let Ok(mut oldest) = core.published().oldest.try_lock() {
@@ -130,7 +92,7 @@ pub async fn run(core: &Rc<Core>, share: Rc<Share>) {
         let index = core.index;
         tracing::warn!("core {index} ends with {bytes} bytes not delivered to {clients} of its clients");
     }
-    end_links(core, links_ms).await;
+    end_links(core, links_max_ms.unwrap_or_default()).await;
 }
 
 /// Does what is due for the clients, and lets others have their turns between where that takes long: thousands may have been due

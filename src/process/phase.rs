@@ -6,28 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evergate_proto::counters;
+use evergate_proto::lifecycle::Orders;
+pub use evergate_proto::lifecycle::Phase;
 use nix::time::{ClockId, clock_gettime};
-
-/// The life of the process, in order. It never goes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Phase {
-    /// Options read, sockets bound, cores started; the bus may not have been reached yet.
-    Starting = 0,
-    /// Clients are taken and served.
-    Serving = 1,
-    /// SIGUSR1 came: no new clients once the grace is over; each connection ends at its idle gap, all at the deadline.
-    Draining = 2,
-    /// SIGTERM or SIGINT came, a core failed, or the drain is done: connections are closed and the process ends.
-    Stopping = 3,
-}
-
-impl Phase {
-    /// The word for `/status` and the logs.
-    pub fn name(self) -> &'static str {
-        ["starting", "serving", "draining", "stopping"][self as usize]
-    }
-}
 
 /// Reasons that are said for one domain before one of its links has been opened.
 const BUS_ERRORS_MAX: usize = 16;
@@ -109,7 +90,17 @@ impl Shared {
 
     /// Where the process stands.
     pub fn phase(&self) -> Phase {
-        [Phase::Starting, Phase::Serving, Phase::Draining, Phase::Stopping][self.phase.load(SeqCst) as usize]
+        Phase::ALL[self.phase.load(SeqCst) as usize]
+    }
+
+    /// What the process wants of its cores.
+    pub fn orders(&self) -> Orders {
+        Orders {
+            phase: self.phase(),
+            drain_start_ms: self.drain_start_ms.load(SeqCst),
+            drain_deadline_ms: self.drain_deadline_ms.load(SeqCst),
+            stop_code: self.stop_code.load(SeqCst) as u16,
+        }
     }
 
     /// Moves on to `phase`; never back. Says whether that was a change.

@@ -2,15 +2,13 @@
 //!
 //! Pure: the time is given. One per core; the pace of the process is divided among the cores.
 
-#![forbid(unsafe_code)]
-
 use std::collections::VecDeque;
 
 /// The shortest time over which the clients that are left are spread, ms.
 const SHORTEST_MS: u64 = 100;
 
 /// The options of a drain, for one core.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DrainOptions {
     /// From the last activity to the Close, ms.
     pub quiet_ms: u64,

@@ -10,7 +10,7 @@
 //! - [`websocket`]: RFC 6455
 //! - [`clients`]: a core's clients, their conversations, limits, timers, idle gaps
 //! - [`redis`]: the bus as lists of Redis
-//! - [`drain`]: when a connection may close
+//! - [`lifecycle`]: a core from its start to its end; [`drain`]: when a connection may close
 //! - [`ring`]: what a core asks of the kernel
 //! - [`counters`]: what one core writes and other threads read
 
@@ -20,6 +20,7 @@ pub mod clients;
 pub mod counters;
 pub mod drain;
 pub mod json;
+pub mod lifecycle;
 pub mod opensrf;
 pub mod redis;
 pub mod ring;

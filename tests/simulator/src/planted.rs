@@ -249,10 +249,25 @@ planted! {
     "popped-when-full": "replies are received while the core is full",
         "redis/links.rs", "(Stage::Up { .. }, Half::Pop) => !is_full || self.ending," => "(Stage::Up { .. }, Half::Pop) => true,";
     "answers-unread": "confirmations are never waited for",
-        "redis/links.rs", "domain.listens |= quiet_ms >= QUIET_MS" => "domain.listens |= quiet_ms >= QUIET_MS * 1_000_000";
+        "redis/links.rs", "domain.listens |= quiet_ms >= QUIET_MS || self.ending || !is_confirmed;" => "let _ = (quiet_ms, QUIET_MS);";
     "lost-router-untold": "what was under way to the router when a link broke counts for ever",
         "redis/links.rs", "        let unconfirmed = domain.outbox.take_unconfirmed();\n        hear_of_router(clients, index, &[RouterNews::Lost]);"
         => "        let unconfirmed = domain.outbox.take_unconfirmed();";
+    "drain-without-grace": "a drain begins at the signal, whatever its grace",
+        "lifecycle.rs", "if orders.phase == Phase::Draining && now_ms >= orders.drain_start_ms" => "if orders.phase == Phase::Draining";
+    "drain-before-closed": "clients are told of the drain before the share of the port is closed",
+        "lifecycle.rs", "                if listener == Listener::Open {\n                    return Step::CloseListener;\n                }\n                self.stage = Stage::Draining"
+        => "                self.stage = Stage::Draining";
+    "drain-leaves-queue": "a drain ends with its last client though more are established",
+        "lifecycle.rs", "} else if is_empty && listener == Listener::Closed {" => "} else if is_empty {";
+    "drain-for-ever": "a drain waits for its clients beyond its deadline",
+        "lifecycle.rs", "if now_ms >= orders.drain_deadline_ms + self.options.close_timeout_ms {" => "if now_ms >= orders.drain_deadline_ms + 1_000_000 {";
+    "deadline-twice": "at the deadline of a drain everybody is told at each tick",
+        "lifecycle.rs", "self.stage = Stage::Draining { deadline_passed: true };\n" => "";
+    "stop-forgets-drain": "a stop that overtakes a drain is told as a stop",
+        "lifecycle.rs", "draining: orders.drain_start_ms > 0 }" => "draining: false }";
+    "stop-at-once": "a stop ends the core before anybody could read it",
+        "lifecycle.rs", "if is_empty || now_ms >= until_ms => self.end" => "if is_empty || now_ms < until_ms => self.end";
     "disconnect-outstanding": "a DISCONNECT is outstanding, though nothing ever comes about it",
         "clients/relay.rs", "if envelope.messages.iter().any(|message| message.kind != Kind::Disconnect) {\n            self.gave" => "if true {\n            self.gave";
     "look-late": "a drain asks once a second whether a reply has arrived",

@@ -50,7 +50,7 @@ impl Drain {
 impl Oracle {
     pub fn begin_drain(&mut self, quiet: u64, deadline: u64, rate: f64) {
         let (began, here) = (self.now, self.clients.iter().flatten().count());
-        let half = began + (deadline - began) / 2;
+        let half = began + deadline.saturating_sub(began) / 2;
         self.drain = Some(Drain { quiet, half, rate, began, here, closes: Vec::new(), late: false });
         self.tally.one(What::drain);
         let busy = self.clients.iter().flatten().any(|c| c.pending() > 0);

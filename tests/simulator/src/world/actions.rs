@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use evergate_proto::drain::DrainOptions;
+use evergate_proto::lifecycle::{Listener, Phase};
 
+use super::World;
 use super::conn::Conn;
 use super::link::{POP, PUSH};
-use super::{Phase, World};
 use crate::browser::{Browser, Kind};
 use crate::oracle::{ADDRESS, PROXY, ROUTER_KEY};
 use crate::random::Random;
@@ -48,7 +48,7 @@ pub const ACTIONS: &[(&str, u64)] = &[
 ];
 
 /// For so long after the signal connections still come, ms.
-const ACCEPTED_IN_DRAIN_MS: u64 = 40;
+pub(super) const ACCEPTED_IN_DRAIN_MS: u64 = 40;
 
 /// Where clients come from: a proxy that names nobody, two IPv4 addresses, two of one IPv6 network.
 fn peers() -> [(IpAddr, usize); 5] {
@@ -229,15 +229,15 @@ impl World {
 
     pub(super) fn accept(&mut self) {
         // What was established before the listener share was closed is still taken.
-        let may = match self.phase {
-            Phase::Serving => true,
-            Phase::Draining { deadline, .. } => self.now + self.drain_max_ms < deadline + ACCEPTED_IN_DRAIN_MS,
-            Phase::Stopping { .. } | Phase::Ended => false,
+        let may = match self.listener {
+            Listener::Open => true,
+            Listener::Crowded => self.orders.phase == Phase::Draining,
+            Listener::Closed => false,
         };
         if !may || self.conns.iter().flatten().count() >= self.clients_max {
             return;
         }
-        self.tally.add(What::accepted_in_drain, usize::from(self.phase != Phase::Serving));
+        self.tally.add(What::accepted_in_drain, usize::from(self.orders.phase != Phase::Serving));
         let (peer, address) = peers()[self.next_client % 5];
         let slot = self.call(|clients| clients.accept(peer));
         let expected = self.oracle.accept(address);
@@ -288,28 +288,21 @@ impl World {
     }
 
     pub(super) fn drain(&mut self) {
-        if self.phase != Phase::Serving {
+        if self.orders.phase != Phase::Serving {
             return;
         }
         note!(self, "SIGUSR1");
-        let deadline = self.now + self.drain_max_ms;
-        let options =
-            DrainOptions { quiet_ms: self.quiet_ms, deadline_ms: deadline, closes_per_second: self.closes_per_second };
-        self.call(|clients| clients.begin_drain(options));
-        self.oracle.begin_drain(self.quiet_ms, deadline, self.closes_per_second);
-        self.settle();
-        self.phase = Phase::Draining { deadline, passed: false };
+        let grace = if self.network.percent(30) { self.network.between(1, 300) } else { 0 };
+        self.orders.phase = Phase::Draining;
+        self.orders.drain_start_ms = self.now + grace;
+        self.orders.drain_deadline_ms = self.now + grace + self.drain_max_ms;
     }
 
     pub(super) fn stop(&mut self) {
-        if !matches!(self.phase, Phase::Serving | Phase::Draining { .. }) {
+        if self.orders.phase == Phase::Stopping {
             return;
         }
         note!(self, "SIGTERM");
-        let draining = matches!(self.phase, Phase::Draining { .. });
-        self.call(|clients| clients.stop(1001, draining));
-        self.oracle.stop(1001, draining);
-        self.settle();
-        self.phase = Phase::Stopping { until: self.now + 500 };
+        self.orders.phase = Phase::Stopping;
     }
 }

@@ -167,7 +167,7 @@ impl World {
         self.oracle.looked(slot, unacknowledged);
         let given_up =
             was_closing && too_slow(self) == before && self.audit(slot).is_some_and(|audit| audit.stage == 3);
-        let (now, close_ms) = (self.now, self.close_ms);
+        let (now, close_ms) = (self.now, self.life.close_timeout_ms);
         if let Some(conn) = self.conn(slot)
             && given_up
             && !conn.kernel.is_empty()

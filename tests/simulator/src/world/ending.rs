@@ -2,9 +2,10 @@
 
 use evergate_proto::clients::audit::Audit;
 use evergate_proto::clients::table::Clients;
+use evergate_proto::lifecycle::Phase;
 
 use super::link::{POP, PUSH};
-use super::{Phase, World, checks};
+use super::{World, checks};
 use crate::tally::What;
 
 impl World {
@@ -17,14 +18,14 @@ impl World {
         self.conns.iter_mut().flatten().for_each(|conn| (conn.browser.reading, conn.drip) = (true, 0));
         // What is under way is given the time to end, unless the end has been told already.
         let patience = self.now + 120_000;
-        while self.phase == Phase::Serving && self.now < patience {
+        while self.orders.phase == Phase::Serving && self.now < patience {
             self.settle_down();
             let waits = |audit: Audit| audit.pending > 0 || audit.backlog > 0;
             if !self.slots().any(|slot| self.audit(slot).is_some_and(waits)) {
                 break;
             }
         }
-        if self.phase == Phase::Serving {
+        if self.orders.phase == Phase::Serving {
             for slot in self.slots() {
                 if self.audit(slot).is_some_and(|audit| audit.pending > 0 || audit.backlog > 0) {
                     violated!("slot {slot} still waits at the end of all time-outs");
@@ -33,7 +34,7 @@ impl World {
             if self.drain_at_end { self.drain() } else { self.stop() }
         }
         let mut turns = 0;
-        while self.phase != Phase::Ended {
+        while !self.has_ended {
             self.settle_down();
             turns += 1;
             if turns > 20_000 {
@@ -94,6 +95,6 @@ impl World {
 
     pub(super) fn end(&mut self) {
         note!(self, "the core ends");
-        self.phase = Phase::Ended;
+        self.has_ended = true;
     }
 }

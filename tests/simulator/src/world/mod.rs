@@ -21,6 +21,7 @@ use crate::workers::Workers;
 use conn::Conn;
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters::{self, Limit};
+use evergate_proto::lifecycle::{Lifecycle, LifecycleOptions, Listener, Orders, Phase};
 use evergate_proto::redis::links::{LinkId, Links};
 use evergate_proto::redis::outbox::Push;
 use link::{Expected, Line};
@@ -51,15 +52,6 @@ mod rules;
 mod shell;
 
 pub use rules::context;
-
-/// Where the core stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    Serving,
-    Draining { deadline: u64, passed: bool },
-    Stopping { until: u64 },
-    Ended,
-}
 
 pub struct World {
     random: Random,
@@ -93,9 +85,17 @@ pub struct World {
     is_ending: bool,
     redis: [Redis; 2],
     workers: Workers,
-    phase: Phase,
+    /// The product's own account of where the core stands.
+    lifecycle: Lifecycle,
+    orders: Orders,
+    listener: Listener,
+    /// When a crowded listener has been emptied, ms.
+    emptied_at: u64,
+    has_ended: bool,
+    is_deadline_told: bool,
+    /// When everybody was told of the stop, ms.
+    stopped_at: u64,
     drain_at_end: bool,
-    close_ms: u64,
     /// Lines of the activity log.
     activity_lines: u64,
     /// How often the log has said that a client was told 429.
@@ -107,8 +107,7 @@ pub struct World {
     pub trace: Option<VecDeque<String>>,
     pub step: usize,
     clients_max: usize,
-    quiet_ms: u64,
-    closes_per_second: f64,
+    life: LifecycleOptions,
     drain_max_ms: u64,
 }
 
@@ -140,9 +139,10 @@ impl World {
         let drain_at_end = r.percent(70);
         let cores: Arc<[counters::Core]> = vec![counters::Core::new(0)].into();
         let context = rules::context(&rules, &cores);
+        let life = LifecycleOptions { quiet_ms, closes_per_second, close_timeout_ms: rules.close_ms, stop_max_ms: 500 };
+        let lifecycle = Lifecycle::new(life);
         let mut links = Links::new(link::options(), Rc::clone(&context.names));
         links.begin(1_000);
-        let close_ms = rules.close_ms;
         let mut world = Self {
             random,
             weights,
@@ -165,9 +165,14 @@ impl World {
             is_ending: false,
             redis: [Redis::default(), Redis::default()],
             workers: Workers::default(),
-            phase: Phase::Serving,
+            lifecycle,
+            orders: Orders { phase: Phase::Serving, drain_start_ms: 0, drain_deadline_ms: 0, stop_code: 1001 },
+            listener: Listener::Open,
+            emptied_at: 0,
+            has_ended: false,
+            is_deadline_told: false,
+            stopped_at: 0,
             drain_at_end,
-            close_ms,
             activity_lines: 0,
             logged_429: 0,
             next_client: 1,
@@ -176,8 +181,7 @@ impl World {
             trace: verbose.then(VecDeque::new),
             step: 0,
             clients_max,
-            quiet_ms,
-            closes_per_second,
+            life,
             drain_max_ms,
         };
         world.do_what_links_want();
@@ -186,7 +190,7 @@ impl World {
 
     /// Runs `steps` steps, then to the end of everything.
     pub fn run(&mut self, steps: usize) {
-        while self.step < steps && self.phase != Phase::Ended {
+        while self.step < steps && !self.has_ended {
             self.one_step();
         }
         self.finish();
@@ -196,7 +200,7 @@ impl World {
         self.step += 1;
         let ms = if self.random.percent(50) { 0 } else { self.random.between(0, 3) };
         self.advance(ms);
-        if self.phase == Phase::Ended {
+        if self.has_ended {
             return;
         }
         if self.random.percent(60) || self.total == 0 {

@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use evergate_proto::clients::audit::{Audit, audit};
 use evergate_proto::clients::output::Output;
 use evergate_proto::clients::table::Clients;
+use evergate_proto::lifecycle::{Listener, Phase, Step};
 
+use super::actions::ACCEPTED_IN_DRAIN_MS;
 use super::conn::Conn;
 use super::link::{POP, PUSH};
-use super::{Phase, World, checks};
+use super::{World, checks};
 use crate::oracle::Stage;
 use crate::tally::What;
 
@@ -106,7 +108,7 @@ impl World {
 
     pub(super) fn advance(&mut self, ms: u64) {
         let until = self.now + ms;
-        while self.next_tick <= until && self.phase != Phase::Ended {
+        while self.next_tick <= until && !self.has_ended {
             self.now = self.now.max(self.next_tick);
             self.tick();
             self.next_tick = self.now + TICK_MS;
@@ -126,23 +128,82 @@ impl World {
         self.check_tick(&paused, core_full);
         self.clients.context.shell_bytes = self.bus_bytes().unwrap_or_default();
         self.tick_links();
-        match self.phase {
-            Phase::Draining { deadline, passed } => {
-                if self.clients.is_empty() || self.now >= deadline + self.close_ms {
-                    self.tally.add(What::drain_ended_early, usize::from(self.clients.is_empty() && !passed));
-                    self.end();
-                } else if !passed && self.now >= deadline {
+        self.live();
+        self.check();
+    }
+
+    /// Does what the core's life calls for.
+    fn live(&mut self) {
+        if self.listener == Listener::Crowded && self.now >= self.emptied_at {
+            self.listener = Listener::Closed;
+        }
+        let started = self.orders.drain_start_ms > 0 && self.now >= self.orders.drain_start_ms;
+        let deadline = self.orders.drain_deadline_ms;
+        loop {
+            let is_empty = self.clients.is_empty();
+            let step = self.lifecycle.next(self.now, &self.orders, self.listener, is_empty);
+            match step {
+                Step::Wait => return,
+                Step::CloseListener => {
+                    if self.listener != Listener::Open || !started && self.orders.phase != Phase::Stopping {
+                        violated!("the listener is closed: {:?} at {:?}", self.listener, self.orders);
+                    }
+                    // Sometimes more are established than there are descriptors for.
+                    let is_crowded = self.network.percent(15);
+                    self.listener = if is_crowded { Listener::Crowded } else { Listener::Closed };
+                    self.emptied_at = self.now + ACCEPTED_IN_DRAIN_MS;
+                }
+                Step::BeginDrain(options) => {
+                    if !started || self.listener == Listener::Open {
+                        violated!("the drain begins too soon: {:?}", self.orders);
+                    }
+                    note!(self, "the drain begins");
+                    self.call(|clients| clients.begin_drain(options));
+                    self.oracle.begin_drain(self.life.quiet_ms, deadline, self.life.closes_per_second);
+                    self.settle();
+                }
+                Step::DrainDeadline => {
                     note!(self, "the drain's deadline");
-                    self.phase = Phase::Draining { deadline, passed: true };
+                    if !started || self.now < deadline || std::mem::replace(&mut self.is_deadline_told, true) {
+                        violated!("the drain's deadline is told at {}: {:?}", self.now, self.orders);
+                    }
                     self.call(Clients::drain_deadline);
                     self.oracle.deadline();
                     self.settle();
                 }
+                Step::Stop { code, draining } => {
+                    if self.orders.phase != Phase::Stopping || draining != (self.orders.drain_start_ms > 0) {
+                        violated!("a stop that nobody wants: {step:?}, {:?}", self.orders);
+                    }
+                    self.stopped_at = self.now;
+                    self.call(|clients| clients.stop(code, draining));
+                    self.oracle.stop(1001, draining);
+                    self.settle();
+                }
+                Step::End { .. } => {
+                    let over = match self.orders.phase {
+                        Phase::Stopping => self.now >= self.stopped_at + self.life.stop_max_ms,
+                        _ => self.now >= deadline + self.life.close_timeout_ms,
+                    };
+                    let is_crowded = self.listener == Listener::Crowded && self.orders.phase != Phase::Stopping;
+                    if !over && (!is_empty || is_crowded) {
+                        violated!("the core ends while somebody is left: {:?}, {:?}", self.listener, self.orders);
+                    }
+                    self.tally.add(What::drain_ended_early, usize::from(is_empty && !self.is_deadline_told && started));
+                    self.end();
+                }
             }
-            Phase::Stopping { until } if self.clients.is_empty() || self.now >= until => self.end(),
-            _ => {}
+            self.tell_time();
         }
-        self.check();
+    }
+
+    /// A core that has told everybody ends in its time.
+    fn tell_time(&self) {
+        let late = TICK_MS * 50;
+        let drains = self.orders.phase == Phase::Draining && !self.has_ended;
+        if drains && self.now > self.orders.drain_deadline_ms + self.life.close_timeout_ms + late {
+            violated!("the drain does not end");
+        }
     }
 
     // ---- What may happen next at any time: the scheduler's choice.

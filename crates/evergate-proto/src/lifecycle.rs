@@ -1,0 +1,231 @@
+//! The life of a core: it follows the process, and says what is to be done next.
+
+use crate::drain::DrainOptions;
+
+/// How long the links may take to confirm the last of what they were given, ms; and when the drain's time is over, ms.
+const LINKS_MAX_MS: u64 = 1_000;
+const LINKS_LATE_MAX_MS: u64 = 100;
+
+/// The life of the process, in order. It never goes back. Readiness, systemd, `/status` and the logs derive from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// Options read, sockets bound, cores started; the bus may not have been reached yet.
+    Starting = 0,
+    /// Clients are taken and served.
+    Serving = 1,
+    /// SIGUSR1 came: no new clients once the grace is over; each connection ends at its idle gap, all at the deadline.
+    Draining = 2,
+    /// SIGTERM or SIGINT came, a core failed, or the drain is done: connections are closed and the process ends.
+    Stopping = 3,
+}
+
+impl Phase {
+    /// Every phase, in its order.
+    pub const ALL: [Self; 4] = [Self::Starting, Self::Serving, Self::Draining, Self::Stopping];
+
+    /// The word for `/status` and the logs.
+    pub fn name(self) -> &'static str {
+        ["starting", "serving", "draining", "stopping"][self as usize]
+    }
+}
+
+/// What the process wants of its cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Orders {
+    /// Where the process stands.
+    pub phase: Phase,
+    /// When the cores close their listener shares, ms; 0 while there is no drain.
+    pub drain_start_ms: u64,
+    /// When the drain's time is over, ms; 0 while there is no drain.
+    pub drain_deadline_ms: u64,
+    /// The WebSocket close code of a stop.
+    pub stop_code: u16,
+}
+
+/// A core's share of the listening port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// Connections are taken.
+    Open,
+    /// It is being closed, and more is established than there are descriptors for: the rest is taken as clients leave.
+    Crowded,
+    /// The port is given up.
+    Closed,
+}
+
+/// What a core must know of how it is to end.
+#[derive(Clone, Copy, Debug)]
+pub struct LifecycleOptions {
+    /// Of a drain: from the last activity of a client to its Close, ms.
+    pub quiet_ms: u64,
+    /// Of a drain: closes a second on this core; 0 = no limit.
+    pub closes_per_second: f64,
+    /// How long a closing client may stay beyond a drain's deadline, ms.
+    pub close_timeout_ms: u64,
+    /// How long a stop may take, ms.
+    pub stop_max_ms: u64,
+}
+
+/// What is to be done next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// Nothing, for now.
+    Wait,
+    /// The share of the port is to be closed: what is established is taken.
+    CloseListener,
+    /// Clients end at their gaps from now on.
+    BeginDrain(DrainOptions),
+    /// The drain's time is over: all that are left are told.
+    DrainDeadline,
+    /// Everybody is told.
+    Stop {
+        /// The close code.
+        code: u16,
+        /// Whether it overtakes a drain.
+        draining: bool,
+    },
+    /// The core ends.
+    End {
+        /// So long the links may take for the last that they were given, ms.
+        links_max_ms: u64,
+    },
+}
+
+/// Where the core itself stands.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Serving,
+    /// The listener share is closed; clients end at their gaps.
+    Draining {
+        deadline_passed: bool,
+    },
+    /// Everybody has been told; the core ends when they are gone, at the latest then, ms.
+    Stopping {
+        until_ms: u64,
+    },
+    Ended,
+}
+
+/// The life of one core.
+#[derive(Debug)]
+pub struct Lifecycle {
+    options: LifecycleOptions,
+    stage: Stage,
+}
+
+impl Lifecycle {
+    /// A core that serves.
+    pub fn new(options: LifecycleOptions) -> Self {
+        Self { options, stage: Stage::Serving }
+    }
+
+    /// Whether a drain is under way.
+    pub fn is_draining(&self) -> bool {
+        matches!(self.stage, Stage::Draining { .. })
+    }
+
+    /// What is to be done at `now_ms`, given what the process wants, how the listener is, and whether clients are left. To be asked
+    /// again behind each step until there is none.
+    pub fn next(&mut self, now_ms: u64, orders: &Orders, listener: Listener, is_empty: bool) -> Step {
+        match self.stage {
+            Stage::Serving | Stage::Draining { .. } if orders.phase == Phase::Stopping => {
+                if listener == Listener::Open {
+                    return Step::CloseListener;
+                }
+                self.stage = Stage::Stopping { until_ms: now_ms + self.options.stop_max_ms };
+                Step::Stop { code: orders.stop_code, draining: orders.drain_start_ms > 0 }
+            }
+            Stage::Serving if orders.phase == Phase::Draining && now_ms >= orders.drain_start_ms => {
+                if listener == Listener::Open {
+                    return Step::CloseListener;
+                }
+                self.stage = Stage::Draining { deadline_passed: false };
+                Step::BeginDrain(DrainOptions {
+                    quiet_ms: self.options.quiet_ms,
+                    deadline_ms: orders.drain_deadline_ms,
+                    closes_per_second: self.options.closes_per_second,
+                })
+            }
+            Stage::Draining { deadline_passed } => {
+                if now_ms >= orders.drain_deadline_ms + self.options.close_timeout_ms {
+                    self.end(LINKS_LATE_MAX_MS)
+                } else if is_empty && listener == Listener::Closed {
+                    self.end(LINKS_MAX_MS)
+                } else if !deadline_passed && now_ms >= orders.drain_deadline_ms {
+                    self.stage = Stage::Draining { deadline_passed: true };
+                    Step::DrainDeadline
+                } else {
+                    Step::Wait
+                }
+            }
+            Stage::Stopping { until_ms } if is_empty || now_ms >= until_ms => self.end(LINKS_MAX_MS),
+            _ => Step::Wait,
+        }
+    }
+
+    fn end(&mut self, links_max_ms: u64) -> Step {
+        self.stage = Stage::Ended;
+        Step::End { links_max_ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: LifecycleOptions =
+        LifecycleOptions { quiet_ms: 250, closes_per_second: 0.0, close_timeout_ms: 2_000, stop_max_ms: 5_000 };
+    const SERVES: Orders = Orders { phase: Phase::Serving, drain_start_ms: 0, drain_deadline_ms: 0, stop_code: 1001 };
+    const DRAINS: Orders =
+        Orders { phase: Phase::Draining, drain_start_ms: 1_000, drain_deadline_ms: 10_000, stop_code: 1001 };
+    const STOPS: Orders = Orders { phase: Phase::Stopping, ..DRAINS };
+
+    fn draining() -> Lifecycle {
+        let mut life = Lifecycle::new(OPTIONS);
+        assert!(matches!(life.next(1_000, &DRAINS, Listener::Closed, false), Step::BeginDrain(_)));
+        life
+    }
+
+    #[test]
+    fn a_core_serves_through_the_grace_then_closes_its_share_then_drains() {
+        let mut life = Lifecycle::new(OPTIONS);
+        assert_eq!(life.next(500, &SERVES, Listener::Open, true), Step::Wait);
+        assert_eq!(life.next(999, &DRAINS, Listener::Open, true), Step::Wait);
+        assert_eq!(life.next(1_000, &DRAINS, Listener::Open, true), Step::CloseListener);
+        let options = DrainOptions { quiet_ms: 250, deadline_ms: 10_000, closes_per_second: 0.0 };
+        assert_eq!(life.next(1_000, &DRAINS, Listener::Closed, true), Step::BeginDrain(options));
+        assert_eq!(life.next(1_000, &DRAINS, Listener::Closed, true), Step::End { links_max_ms: LINKS_MAX_MS });
+        assert_eq!(life.next(9_000, &STOPS, Listener::Closed, true), Step::Wait, "it has ended");
+    }
+
+    #[test]
+    fn a_drain_ends_with_its_last_client_unless_more_are_established() {
+        let mut life = draining();
+        assert_eq!(life.next(2_000, &DRAINS, Listener::Closed, false), Step::Wait);
+        assert_eq!(life.next(2_000, &DRAINS, Listener::Crowded, true), Step::Wait);
+        assert_eq!(life.next(2_000, &DRAINS, Listener::Closed, true), Step::End { links_max_ms: LINKS_MAX_MS });
+    }
+
+    #[test]
+    fn at_the_deadline_all_are_told_once_and_the_core_ends_when_they_have_had_time_to_close() {
+        let mut life = draining();
+        assert_eq!(life.next(9_999, &DRAINS, Listener::Closed, false), Step::Wait);
+        assert_eq!(life.next(10_000, &DRAINS, Listener::Closed, false), Step::DrainDeadline);
+        assert_eq!(life.next(10_000, &DRAINS, Listener::Closed, false), Step::Wait);
+        assert_eq!(life.next(12_000, &DRAINS, Listener::Crowded, false), Step::End { links_max_ms: LINKS_LATE_MAX_MS });
+    }
+
+    #[test]
+    fn a_stop_closes_the_share_tells_everybody_and_ends_in_its_time_also_in_the_middle_of_a_drain() {
+        for (mut life, listener) in [(Lifecycle::new(OPTIONS), Listener::Open), (draining(), Listener::Crowded)] {
+            if listener == Listener::Open {
+                assert_eq!(life.next(2_000, &STOPS, listener, false), Step::CloseListener);
+            }
+            let stop = Step::Stop { code: 1001, draining: true };
+            assert_eq!(life.next(2_000, &STOPS, Listener::Crowded, false), stop);
+            assert_eq!(life.next(6_999, &STOPS, Listener::Closed, false), Step::Wait);
+            assert_eq!(life.next(7_000, &STOPS, Listener::Closed, false), Step::End { links_max_ms: LINKS_MAX_MS });
+        }
+    }
+}
