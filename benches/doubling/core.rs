@@ -10,7 +10,8 @@ use evergate_proto::clients::limits::{Limits, Names};
 use evergate_proto::clients::output::{Output, SlotIndex};
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters;
-use evergate_proto::redis::outbox::{Outbox, Ticket};
+use evergate_proto::effects::{Shell, carry_out};
+use evergate_proto::redis::outbox::{Outbox, Push, Ticket};
 use evergate_proto::redis::resp::Token;
 
 const HANDSHAKE: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -192,28 +193,42 @@ impl Core {
         }
     }
 
-    /// Does what the shell does after each call.
+    /// Does what was decided.
     pub fn settle(&mut self) {
-        while !self.clients.context.output.is_empty() {
-            let mut output = self.clients.take_output(std::mem::take(&mut self.spare));
-            for (_, push) in output.pushes.drain(..) {
-                let text = std::str::from_utf8(&push.message).expect("JSON");
-                let (_, rest) = text.split_once(r#""thread":""#).expect("a bus message names its thread");
-                let thread = rest[..rest.find('"').expect("a string ends")].to_owned();
-                self.pushed.push(Pushed { thread, ticket: push.ticket });
-                self.outbox.push(push);
-            }
-            for &slot in &output.send {
-                while let Some(chunk) = self.clients.take_outbound(slot) {
-                    self.clients.recycle(chunk);
-                    self.clients.sent(slot);
-                }
-            }
-            self.look.append(&mut output.look);
-            self.hang_up.append(&mut output.hang_up);
-            self.resumed += output.resume.len();
-            output.clear();
-            self.spare = output;
+        let spare = std::mem::take(&mut self.spare);
+        self.spare = carry_out(self, spare);
+    }
+}
+
+impl Shell for Core {
+    fn clients(&mut self) -> &mut Clients {
+        &mut self.clients
+    }
+
+    fn push(&mut self, _: usize, push: Push) {
+        let text = std::str::from_utf8(&push.message).expect("JSON");
+        let (_, rest) = text.split_once(r#""thread":""#).expect("a bus message names its thread");
+        let thread = rest[..rest.find('"').expect("a string ends")].to_owned();
+        self.pushed.push(Pushed { thread, ticket: push.ticket });
+        self.outbox.push(push);
+    }
+
+    fn send(&mut self, slot: SlotIndex) {
+        while let Some(chunk) = self.clients.take_outbound(slot) {
+            self.clients.recycle(chunk);
+            self.clients.sent(slot);
         }
+    }
+
+    fn look(&mut self, slot: SlotIndex) {
+        self.look.push(slot);
+    }
+
+    fn resume(&mut self, _: SlotIndex) {
+        self.resumed += 1;
+    }
+
+    fn hang_up(&mut self, slot: SlotIndex) {
+        self.hang_up.push(slot);
     }
 }

@@ -12,8 +12,9 @@ use evergate_proto::clients::limits::Names;
 use evergate_proto::clients::output::{Output, SlotIndex};
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters;
+use evergate_proto::effects::{Shell, carry_out};
 use evergate_proto::redis::inbox::Inbox;
-use evergate_proto::redis::outbox::Outbox;
+use evergate_proto::redis::outbox::{Outbox, Push};
 use evergate_proto::redis::resp::{self, Token};
 use memchr::memmem;
 use smallvec::SmallVec;
@@ -120,7 +121,9 @@ impl PureCore {
                 }
             }
             self.clients.from_bus(&messages);
-            settle(&mut self.clients, &mut self.outbox, &mut self.output, &mut self.sent_bytes);
+            // The replies lie in what was popped, which is borrowed.
+            let Self { clients, outbox, sent_bytes, output, .. } = self;
+            *output = carry_out(&mut Hands { clients, outbox, sent_bytes }, std::mem::take(output));
         }
     }
 
@@ -154,27 +157,34 @@ impl PureCore {
         }
     }
 
-    /// Does what the shell does after each call.
+    /// Does what was decided.
     fn settle(&mut self) {
-        settle(&mut self.clients, &mut self.outbox, &mut self.output, &mut self.sent_bytes);
+        let Self { clients, outbox, sent_bytes, output, .. } = self;
+        *output = carry_out(&mut Hands { clients, outbox, sent_bytes }, std::mem::take(output));
     }
 }
 
-fn settle(clients: &mut Clients, outbox: &mut Outbox, spare: &mut Output, sent_bytes: &mut usize) {
-    if clients.context.output.is_empty() {
-        return;
+/// What of a core does something about decisions.
+struct Hands<'c> {
+    clients: &'c mut Clients,
+    outbox: &'c mut Outbox,
+    sent_bytes: &'c mut usize,
+}
+
+impl Shell for Hands<'_> {
+    fn clients(&mut self) -> &mut Clients {
+        self.clients
     }
-    let mut output = clients.take_output(std::mem::take(spare));
-    for (_, push) in output.pushes.drain(..) {
-        outbox.push(push);
+
+    fn push(&mut self, _: usize, push: Push) {
+        self.outbox.push(push);
     }
-    for &slot in &output.send {
-        while let Some(chunk) = clients.take_outbound(slot) {
-            *sent_bytes += chunk.len();
-            clients.recycle(chunk);
-            clients.sent(slot);
+
+    fn send(&mut self, slot: SlotIndex) {
+        while let Some(chunk) = self.clients.take_outbound(slot) {
+            *self.sent_bytes += chunk.len();
+            self.clients.recycle(chunk);
+            self.clients.sent(slot);
         }
     }
-    output.clear();
-    *spare = output;
 }

@@ -40,7 +40,9 @@ use evergate_proto::clients::limits::Names;
 use evergate_proto::clients::output::{BusNews, Level, Output, SlotIndex};
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters::{self, Counts};
+use evergate_proto::effects::{Shell, carry_out};
 use evergate_proto::redis::links::Links;
+use evergate_proto::redis::outbox::Push;
 use evergate_proto::websocket::handshake;
 use notify::Notify;
 use readiness::Readiness;
@@ -159,12 +161,10 @@ impl Core {
         clients.context.now_ms = self.shared.now_ms();
         self.published().turns(clients.context.now_ms);
         let decided = decide(&mut clients);
-        // What is done may lead to more decisions: what was sent may be the last that its client waited for.
-        while !clients.context.output.is_empty() {
-            let mut output = clients.take_output(self.spare_output.take());
-            self.carry_out(&mut clients, &mut output);
-            output.clear();
-            self.spare_output.replace(output);
+        if !clients.context.output.is_empty() {
+            let mut hands = Hands { core: self, clients: &mut clients };
+            let spare = carry_out(&mut hands, self.spare_output.take());
+            self.spare_output.replace(spare);
         }
         let (asks, now_ms) = (clients.asks_about_router(), clients.context.now_ms);
         self.bus.links(|links| {
@@ -188,60 +188,6 @@ impl Core {
         let messages = self.clients(decide);
         self.waits.end_turn(messages);
         messages
-    }
-
-    /// Does what was decided.
-    fn carry_out(self: &Rc<Self>, clients: &mut Clients, output: &mut Output) {
-        if !output.activity.is_empty()
-            && let Some(log) = &mut *self.activity.borrow_mut()
-        {
-            log.log(clients.context.now_ms, &output.activity);
-        }
-        output.bus.drain(..).for_each(|news| self.say_of_bus(news));
-        for (level, line) in output.events.drain(..) {
-            match level {
-                Level::Warn => tracing::warn!("{line}"),
-                Level::Info => tracing::info!("{line}"),
-                Level::Debug => tracing::debug!("{line}"),
-            }
-        }
-        if !output.pushes.is_empty() {
-            let now_ms = clients.context.now_ms;
-            self.bus.links(|links| {
-                for (domain, push) in output.pushes.drain(..) {
-                    links.push(domain, push, now_ms);
-                }
-            });
-            clients.context.shell_bytes = self.shell_bytes();
-        }
-        if !output.probes.is_empty() {
-            let ready = health::readiness(&self.shared, self.now_ms(), self.settings.ready_bus_grace_seconds);
-            let status = if ready.good { 200 } else { 503 };
-            for (slot, head) in output.probes.drain(..) {
-                clients.answer(slot, &handshake::response(status, &ready.why, head));
-            }
-        }
-        let connections = self.connections.borrow();
-        let each = |slots: &[SlotIndex], act: &mut dyn FnMut(SlotIndex, &Rc<Connection>)| {
-            for &slot in slots {
-                if let Some(Some(connection)) = connections.get(slot as usize) {
-                    act(slot, connection);
-                }
-            }
-        };
-        if output.send.len() > 1 {
-            each(&output.send, &mut |_, connection| prefetch(&**connection));
-        }
-        each(&output.send, &mut |slot, connection| connection::send_outbound(self, clients, slot, connection));
-        each(&output.half_close, &mut |_, connection| connection.stream.shutdown(Shutdown::Write));
-        each(&output.look, &mut |slot, connection| connection::look(self, clients, slot, connection));
-        each(&output.resume, &mut |slot, connection| self.readiness.look_again(&connection.stream, slot));
-        drop(connections);
-        for &slot in &output.hang_up {
-            if let Some(connection) = self.connection(slot) {
-                connection::release(self, clients, slot, &connection);
-            }
-        }
     }
 
     /// Milliseconds since the process began.
@@ -337,6 +283,93 @@ impl Core {
                     );
                 }
             }
+        }
+    }
+}
+
+/// A core that does what its clients have decided.
+struct Hands<'c> {
+    core: &'c Rc<Core>,
+    clients: &'c mut Clients,
+}
+
+impl Hands<'_> {
+    /// Has `act` done to the connection of `slot`, if it has one.
+    fn connection(&mut self, slot: SlotIndex, act: impl FnOnce(&Rc<Core>, &mut Clients, &Rc<Connection>)) {
+        if let Some(Some(connection)) = self.core.connections.borrow().get(slot as usize) {
+            act(self.core, self.clients, connection);
+        }
+    }
+}
+
+impl Shell for Hands<'_> {
+    fn clients(&mut self) -> &mut Clients {
+        self.clients
+    }
+
+    fn begin(&mut self, decided: &Output) {
+        // Among thousands of clients each connection is cold.
+        if decided.send.len() > 1 {
+            let connections = self.core.connections.borrow();
+            for &slot in &decided.send {
+                connections.get(slot as usize).and_then(Option::as_deref).inspect(|connection| prefetch(*connection));
+            }
+        }
+    }
+
+    fn activity(&mut self, lines: &str) {
+        if let Some(log) = &mut *self.core.activity.borrow_mut() {
+            log.log(self.clients.context.now_ms, lines);
+        }
+    }
+
+    fn bus(&mut self, news: BusNews) {
+        self.core.say_of_bus(news);
+    }
+
+    fn log(&mut self, level: Level, line: String) {
+        match level {
+            Level::Warn => tracing::warn!("{line}"),
+            Level::Info => tracing::info!("{line}"),
+            Level::Debug => tracing::debug!("{line}"),
+        }
+    }
+
+    fn push(&mut self, domain: usize, push: Push) {
+        let now_ms = self.clients.context.now_ms;
+        self.core.bus.links(|links| links.push(domain, push, now_ms));
+    }
+
+    fn pushed(&mut self) {
+        self.clients.context.shell_bytes = self.core.shell_bytes();
+    }
+
+    fn probe(&mut self, slot: SlotIndex, head: bool) {
+        let Core { shared, settings, .. } = &**self.core;
+        let ready = health::readiness(shared, self.core.now_ms(), settings.ready_bus_grace_seconds);
+        let status = if ready.good { 200 } else { 503 };
+        self.clients.answer(slot, &handshake::response(status, &ready.why, head));
+    }
+
+    fn send(&mut self, slot: SlotIndex) {
+        self.connection(slot, |core, clients, connection| connection::send_outbound(core, clients, slot, connection));
+    }
+
+    fn half_close(&mut self, slot: SlotIndex) {
+        self.connection(slot, |_, _, connection| connection.stream.shutdown(Shutdown::Write));
+    }
+
+    fn look(&mut self, slot: SlotIndex) {
+        self.connection(slot, |core, clients, connection| connection::look(core, clients, slot, connection));
+    }
+
+    fn resume(&mut self, slot: SlotIndex) {
+        self.connection(slot, |core, _, connection| core.readiness.look_again(&connection.stream, slot));
+    }
+
+    fn hang_up(&mut self, slot: SlotIndex) {
+        if let Some(connection) = self.core.connection(slot) {
+            connection::release(self.core, self.clients, slot, &connection);
         }
     }
 }

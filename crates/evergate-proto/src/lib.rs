@@ -9,6 +9,7 @@
 //! - [`opensrf`]: the messages of either side
 //! - [`websocket`]: RFC 6455
 //! - [`clients`]: a core's clients, their conversations, limits, timers, idle gaps
+//! - [`effects`]: what clients decide, carried out
 //! - [`redis`]: the bus as lists of Redis
 //! - [`lifecycle`]: a core from its start to its end; [`drain`]: when a connection may close
 //! - [`ring`]: what a core asks of the kernel
@@ -19,6 +20,7 @@
 pub mod clients;
 pub mod counters;
 pub mod drain;
+pub mod effects;
 pub mod json;
 pub mod lifecycle;
 pub mod opensrf;

@@ -9,6 +9,8 @@ use evergate_proto::clients::output::Output;
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters;
 use evergate_proto::drain::DrainOptions;
+use evergate_proto::effects::{Shell, carry_out};
+use evergate_proto::redis::outbox::Push;
 
 use crate::browser::{Bounds, Browser, Kind, unframe_all};
 use crate::oracle::{Oracle, PROXY, Reply, ReplyMsg, Rules};
@@ -96,6 +98,56 @@ impl Op {
     }
 }
 
+impl Shell for Small {
+    fn clients(&mut self) -> &mut Clients {
+        &mut self.clients
+    }
+
+    fn begin(&mut self, decided: &Output) {
+        if decided.pushes.is_empty() {
+            self.pushed();
+        }
+    }
+
+    fn push(&mut self, domain: usize, push: Push) {
+        let text = checks::pushed(&mut self.oracle, domain, &push);
+        self.transcript[0].extend_from_slice(text.as_bytes());
+        if push.ticket.is_some() {
+            let thread = text.split("\"thread\":\"").nth(1).and_then(|rest| rest.split("\",\"osrf_xid").next());
+            let thread = thread.unwrap_or_default().to_owned();
+            let which = usize::from(thread.ends_with(":a"));
+            self.pushed[which].push(Pushed { thread, asks: Job::new(text.as_bytes()).asks });
+        }
+    }
+
+    fn pushed(&mut self) {
+        checks::nothing_is_missing(&mut self.oracle);
+    }
+
+    fn send(&mut self, _: u32) {
+        while let Some(chunk) = if self.here { self.clients.take_outbound(0) } else { None } {
+            let (frames, _) = unframe_all(&chunk);
+            if let Err(wrong) = self.oracle.taken(0, chunk.len(), &frames) {
+                violated!("{wrong}");
+            }
+            self.transcript[1].extend_from_slice(&chunk);
+            self.clients.recycle(chunk);
+            self.call(|clients| clients.sent(0));
+            self.oracle.sent(0);
+        }
+    }
+
+    fn half_close(&mut self, slot: u32) {
+        self.oracle.half_closed(slot);
+    }
+
+    /// All that was sent has been acknowledged, and all that was said has been read.
+    fn look(&mut self, slot: u32) {
+        self.call(|clients| clients.looked(slot, 0));
+        self.oracle.looked(slot, 0);
+    }
+}
+
 impl Small {
     pub fn new() -> Self {
         let cores: Arc<[counters::Core]> = vec![counters::Core::new(0)].into();
@@ -134,41 +186,7 @@ impl Small {
 
     /// Compares, and lets the kernel take what is to be sent.
     fn settle(&mut self) {
-        loop {
-            let Output { pushes, look, half_close, .. } = self.clients.take_output(Output::default());
-            for (domain, push) in pushes {
-                let text = checks::pushed(&mut self.oracle, domain, &push);
-                self.transcript[0].extend_from_slice(text.as_bytes());
-                if push.ticket.is_some() {
-                    let thread = text.split("\"thread\":\"").nth(1).and_then(|rest| rest.split("\",\"osrf_xid").next());
-                    let thread = thread.unwrap_or_default().to_owned();
-                    let which = usize::from(thread.ends_with(":a"));
-                    self.pushed[which].push(Pushed { thread, asks: Job::new(text.as_bytes()).asks });
-                }
-            }
-            checks::nothing_is_missing(&mut self.oracle);
-            for slot in half_close {
-                self.oracle.half_closed(slot);
-            }
-            // All that was sent has been acknowledged, and all that was said has been read.
-            let looked = !look.is_empty();
-            for slot in look {
-                self.call(|clients| clients.looked(slot, 0));
-                self.oracle.looked(slot, 0);
-            }
-            if looked {
-                continue;
-            }
-            let Some(chunk) = (if self.here { self.clients.take_outbound(0) } else { None }) else { break };
-            let (frames, _) = unframe_all(&chunk);
-            if let Err(wrong) = self.oracle.taken(0, chunk.len(), &frames) {
-                violated!("{wrong}");
-            }
-            self.transcript[1].extend_from_slice(&chunk);
-            self.clients.recycle(chunk);
-            self.call(|clients| clients.sent(0));
-            self.oracle.sent(0);
-        }
+        carry_out(self, Output::default());
         checks::counters(&self.cores[0], &self.oracle.tally);
         if let (Some(audit), Some(client)) = (audit(&self.clients, 0), self.oracle.client(0)) {
             checks::client(0, &audit, client);

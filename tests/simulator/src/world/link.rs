@@ -522,6 +522,12 @@ impl World {
         }
         self.expected.failed = failed;
         self.links(|links, told| links.tick(told));
+        for link in PUSH {
+            let waits = self.line(link).is_greeted && !self.line(link).written.is_empty();
+            if waits && self.links.as_ref().is_some_and(|links| !links.receives(link, false)) {
+                violated!("{link:?} does not wait for what Redis says of its pushes");
+            }
+        }
     }
 
     /// Bytes of the messages that wait for their links.

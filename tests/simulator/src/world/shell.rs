@@ -3,11 +3,14 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use evergate_proto::clients::audit::{Audit, audit};
-use evergate_proto::clients::output::Output;
+use evergate_proto::clients::output::{Level, Output};
 use evergate_proto::clients::table::Clients;
+use evergate_proto::effects::{Shell, carry_out};
 use evergate_proto::lifecycle::{Listener, Phase, Step};
 
 use super::actions::ACCEPTED_IN_DRAIN_MS;
+use evergate_proto::redis::outbox::Push;
+
 use super::conn::Conn;
 use super::link::{POP, PUSH};
 use super::{World, checks};
@@ -16,6 +19,79 @@ use crate::tally::What;
 
 /// The core's tick, ms.
 const TICK_MS: u64 = 20;
+
+impl Shell for World {
+    fn clients(&mut self) -> &mut Clients {
+        &mut self.clients
+    }
+
+    fn begin(&mut self, decided: &Output) {
+        for slot in &decided.resume {
+            self.oracle.resume(*slot);
+        }
+        if decided.pushes.is_empty() {
+            self.pushed();
+        }
+    }
+
+    fn activity(&mut self, lines: &str) {
+        self.activity_lines += lines.lines().count() as u64;
+    }
+
+    fn log(&mut self, _: Level, line: String) {
+        self.logged_429 += checks::told_429(&line);
+    }
+
+    fn push(&mut self, domain: usize, push: Push) {
+        let text = checks::pushed(&mut self.oracle, domain, &push);
+        if let Some(ticket) = push.ticket
+            && let Some(conn) = self.conn(ticket.slot)
+        {
+            conn.browser.was_pushed(&text);
+        }
+        note!(self, "push {} {text}", push.key);
+        self.give(domain, push);
+    }
+
+    fn pushed(&mut self) {
+        checks::nothing_is_missing(&mut self.oracle);
+        // As the shell has it: while the links are at work it is what it was.
+        self.clients.context.shell_bytes = self.bus_bytes().unwrap_or(self.clients.context.shell_bytes);
+    }
+
+    fn send(&mut self, slot: u32) {
+        if let Some(conn) = self.conn(slot) {
+            conn.sending = true;
+        }
+    }
+
+    fn half_close(&mut self, slot: u32) {
+        let Some(conn) = self.conn(slot) else { return };
+        conn.half_closed = true;
+        self.oracle.half_closed(slot);
+        let Some(client) = self.oracle.client(slot) else { return };
+        if !client.is_all_sent() || !(client.desynced || matches!(client.stage, Stage::Closing { awaits: false, .. })) {
+            violated!("slot {slot} was half closed too soon: {:?}", client.stage);
+        }
+    }
+
+    fn look(&mut self, slot: u32) {
+        World::look(self, slot);
+    }
+
+    fn resume(&mut self, slot: u32) {
+        if let Some(conn) = self.conn(slot) {
+            conn.waits_for_resume = false;
+        }
+    }
+
+    fn hang_up(&mut self, slot: u32) {
+        if let Some(conn) = self.conn(slot) {
+            conn.shut = true;
+            self.try_release(slot);
+        }
+    }
+}
 
 impl World {
     pub(super) fn call<T>(&mut self, decide: impl FnOnce(&mut Clients) -> T) -> T {
@@ -39,65 +115,7 @@ impl World {
 
     /// Does what was decided, after the oracle has decided for itself.
     pub(super) fn settle(&mut self) {
-        loop {
-            let output = self.clients.take_output(Output::default());
-            if output.is_empty() {
-                return;
-            }
-            self.carry_out(output);
-        }
-    }
-
-    fn carry_out(&mut self, output: Output) {
-        let Output { pushes, send, look, half_close, hang_up, resume, activity, events, .. } = output;
-        self.activity_lines += activity.lines().count() as u64;
-        self.logged_429 += events.iter().map(|(_, line)| checks::told_429(line)).sum::<u64>();
-        for slot in &resume {
-            self.oracle.resume(*slot);
-        }
-        for (domain, push) in pushes {
-            let text = checks::pushed(&mut self.oracle, domain, &push);
-            if let Some(ticket) = push.ticket
-                && let Some(conn) = self.conn(ticket.slot)
-            {
-                conn.browser.was_pushed(&text);
-            }
-            note!(self, "push {} {text}", push.key);
-            self.give(domain, push);
-        }
-        checks::nothing_is_missing(&mut self.oracle);
-        // As the shell has it: while the links are at work it is what it was.
-        self.clients.context.shell_bytes = self.bus_bytes().unwrap_or(self.clients.context.shell_bytes);
-        for slot in send {
-            if let Some(conn) = self.conn(slot) {
-                conn.sending = true;
-            }
-        }
-        for slot in half_close {
-            let Some(conn) = self.conn(slot) else { continue };
-            conn.half_closed = true;
-            self.oracle.half_closed(slot);
-            let Some(client) = self.oracle.client(slot) else { continue };
-            if !client.is_all_sent()
-                || !(client.desynced || matches!(client.stage, Stage::Closing { awaits: false, .. }))
-            {
-                violated!("slot {slot} was half closed too soon: {:?}", client.stage);
-            }
-        }
-        for slot in look {
-            self.look(slot);
-        }
-        for slot in resume {
-            if let Some(conn) = self.conn(slot) {
-                conn.waits_for_resume = false;
-            }
-        }
-        for slot in hang_up {
-            if let Some(conn) = self.conn(slot) {
-                conn.shut = true;
-                self.try_release(slot);
-            }
-        }
+        carry_out(self, Output::default());
     }
 
     pub(super) fn conn(&mut self, slot: u32) -> Option<&mut Conn> {

@@ -37,7 +37,8 @@ use super::output::{Level, Output, SlotIndex};
 use super::reuse::Reuse;
 use super::table::Clients;
 use crate::counters::{self, Counts, Limit};
-use crate::redis::outbox::Ticket;
+use crate::effects::{Shell, carry_out};
+use crate::redis::outbox::{Push, Ticket};
 use crate::websocket::frame::{self, OpCode};
 use messages::{complete, connect, disconnect, envelope, message, request, result, status, traces};
 
@@ -104,6 +105,57 @@ struct World {
     probes: Vec<(SlotIndex, bool)>,
     log: Vec<(Level, String)>,
     activity: Vec<String>,
+}
+
+impl Shell for World {
+    fn clients(&mut self) -> &mut Clients {
+        &mut self.clients
+    }
+
+    fn activity(&mut self, lines: &str) {
+        self.activity.extend(lines.lines().map(str::to_owned));
+    }
+
+    fn log(&mut self, level: Level, line: String) {
+        self.log.push((level, line));
+    }
+
+    fn push(&mut self, domain: usize, push: Push) {
+        let json = serde_json::from_slice(&push.message).expect("what is pushed is JSON");
+        self.pushes.push(Pushed { domain, key: push.key.to_string(), json, ticket: push.ticket });
+    }
+
+    fn probe(&mut self, slot: SlotIndex, head: bool) {
+        self.probes.push((slot, head));
+    }
+
+    fn send(&mut self, slot: SlotIndex) {
+        if !self.stalled.contains(&slot) {
+            self.drain_outbound(slot);
+        }
+    }
+
+    fn half_close(&mut self, slot: SlotIndex) {
+        self.half_closed.push(slot);
+    }
+
+    fn look(&mut self, slot: SlotIndex) {
+        if let Some(mut bytes) = self.unread.remove(&slot) {
+            self.clients.input(slot, &mut bytes);
+        }
+        self.clients.looked(slot, self.unacknowledged.get(&slot).copied().unwrap_or(0));
+    }
+
+    fn resume(&mut self, slot: SlotIndex) {
+        self.resumed.push(slot);
+    }
+
+    fn hang_up(&mut self, slot: SlotIndex) {
+        if self.clients.client(slot).is_some_and(|client| matches!(client.stage, Stage::Gone)) {
+            self.clients.release(slot);
+            self.hung_up.push(slot);
+        }
+    }
 }
 
 impl World {
@@ -308,40 +360,9 @@ impl World {
         self.clients.context.now_ms
     }
 
-    /// Does what the shell does after each call.
+    /// Does what was decided.
     fn settle(&mut self) {
-        loop {
-            let output = self.clients.take_output(Output::default());
-            if output.is_empty() {
-                return;
-            }
-            self.log.extend(output.events);
-            self.activity.extend(output.activity.lines().map(str::to_owned));
-            self.resumed.extend(output.resume);
-            self.half_closed.extend(output.half_close);
-            self.probes.extend(output.probes);
-            for (domain, push) in output.pushes {
-                let json = serde_json::from_slice(&push.message).expect("what is pushed is JSON");
-                self.pushes.push(Pushed { domain, key: push.key.to_string(), json, ticket: push.ticket });
-            }
-            for slot in output.send {
-                if !self.stalled.contains(&slot) {
-                    self.drain_outbound(slot);
-                }
-            }
-            for slot in output.look {
-                if let Some(mut bytes) = self.unread.remove(&slot) {
-                    self.clients.input(slot, &mut bytes);
-                }
-                self.clients.looked(slot, self.unacknowledged.get(&slot).copied().unwrap_or(0));
-            }
-            for slot in output.hang_up {
-                if self.clients.client(slot).is_some_and(|client| matches!(client.stage, Stage::Gone)) {
-                    self.clients.release(slot);
-                    self.hung_up.push(slot);
-                }
-            }
-        }
+        carry_out(self, Output::default());
     }
 
     /// The kernel takes what there is, and the browser reads it.
