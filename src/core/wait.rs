@@ -1,7 +1,7 @@
 //! How a core waits for its next turn.
 //!
-//! As a rule it leaves that to the ring, which sleeps until something has come. A core that has waited only shortly many times in
-//! a row does better, at either end, and so does one that has nothing to do:
+//! As a rule it leaves that to the ring, which sleeps until something has come. A core that waits only shortly does better, at
+//! either end, and so does one that has nothing to do:
 //!
 //! - With no message for a while it sleeps in poll(2), not in the ring: the kernel counts who waits in a ring as one who waits for
 //!   a disk (`procs_blocked`, `/proc/pressure/io`, iowait), and each idle core would look like a broken one. What is not among
@@ -21,6 +21,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use evergate_proto::counters;
+use evergate_proto::waiting::Looking;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
 use nix::sys::time::TimeSpec;
 use smallvec::SmallVec;
@@ -34,7 +36,7 @@ mod tests;
 
 /// What is short besides the time that the core would look: what waking up may add to a wait.
 const WAKE_UP: Duration = Duration::from_micros(100);
-/// Short waits in a row before the core does anything but sleep until something comes.
+/// Short waits in a row before the core lets messages gather.
 const SHORT_WAITS: u32 = 16;
 /// Requests in flight for which a wake-up is too much.
 const FEW_PENDING: u64 = 4;
@@ -63,8 +65,8 @@ enum Before {
 /// What a core knows of its last waits and turns.
 #[derive(Debug)]
 pub struct Waits {
-    /// How long it looks at most; zero: never.
-    look_max: Duration,
+    /// How long it looks.
+    looking: RefCell<Looking>,
     /// When the last turn was over; `None` = there was none yet.
     idle_since: Cell<Option<Instant>>,
     /// Short waits in a row.
@@ -91,7 +93,7 @@ impl Waits {
     /// Looks for at most so long, where that pays.
     pub fn new(look_max: Duration) -> Self {
         Self {
-            look_max,
+            looking: RefCell::new(Looking::new(look_max)),
             idle_since: Cell::default(),
             short_in_a_row: Cell::default(),
             idle: Cell::default(),
@@ -143,7 +145,9 @@ impl Waits {
     pub fn begin_turn(&self) {
         if let Some(since) = self.idle_since.take() {
             let waited = since.elapsed();
-            let is_short = waited <= self.look_max + WAKE_UP;
+            let mut looking = self.looking.borrow_mut();
+            looking.waited(waited);
+            let is_short = waited <= looking.most() + WAKE_UP;
             self.idle.set(!is_short && waited >= IDLE_WAIT);
             self.short_in_a_row.set(if is_short { self.short_in_a_row.get().saturating_add(1) } else { 0 });
         }
@@ -153,10 +157,15 @@ impl Waits {
     pub fn end_turn(&self, messages: usize) {
         self.messages.set(self.messages.get() + messages);
         self.idle_since.set(Some(Instant::now()));
-        if self.short_in_a_row.get() >= SHORT_WAITS || self.idle.get() {
+        if self.is_in_flow() || self.idle.get() || !self.looking.borrow().next().is_zero() {
             self.is_wait_special.set(true);
             self.turn.notify();
         }
+    }
+
+    /// Whether its waits were short many times in a row.
+    fn is_in_flow(&self) -> bool {
+        self.short_in_a_row.get() >= SHORT_WAITS
     }
 
     /// What the core does before it waits, with so many requests in flight.
@@ -164,9 +173,9 @@ impl Waits {
         let messages = self.messages.take();
         if self.idle.get() {
             Before::Rest
-        } else if pending <= FEW_PENDING && !self.look_max.is_zero() {
+        } else if pending <= FEW_PENDING && !self.looking.borrow().next().is_zero() {
             Before::Look
-        } else if pending >= MANY_PENDING && messages < FEW_MESSAGES {
+        } else if pending >= MANY_PENDING && messages < FEW_MESSAGES && self.is_in_flow() {
             Before::Gather
         } else {
             Before::Nothing
@@ -184,18 +193,14 @@ impl Waits {
         let _ = ppoll(&mut awaited, Some(TimeSpec::from_duration(left)), None);
     }
 
-    /// Looks until there is something, which costs no sleep, or until it has looked for long enough.
-    fn look(&self, readiness: &impl AsFd) {
-        let pops = self.pops.borrow();
-        let Some(pops) = &*pops else { return };
+    /// Looks until there is something, which costs no sleep, or until it has looked for long enough; how long it has.
+    fn look(&self, readiness: &impl AsFd) -> Duration {
+        let (pops, most) = (self.pops.borrow(), self.looking.borrow().next());
+        let Some(pops) = &*pops else { return Duration::ZERO };
         let began = Instant::now();
         let mut awaited = [readiness.as_fd(), pops.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        while poll(&mut awaited, PollTimeout::ZERO) == Ok(0) {
-            if began.elapsed() >= self.look_max {
-                self.short_in_a_row.set(0);
-                return;
-            }
-        }
+        while poll(&mut awaited, PollTimeout::ZERO) == Ok(0) && began.elapsed() < most {}
+        began.elapsed()
     }
 }
 
@@ -214,7 +219,10 @@ pub async fn run(core: Rc<Core>) {
         match waits.before(core.pending()) {
             Before::Nothing => {}
             Before::Rest => rest(&core),
-            Before::Look => waits.look(&core.readiness),
+            Before::Look => {
+                let looked = waits.look(&core.readiness);
+                counters::add(&core.counts().looked_us, looked.as_micros() as u64);
+            }
             Before::Gather => {
                 std::thread::sleep(GATHER);
                 // That was no wait.

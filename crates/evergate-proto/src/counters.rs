@@ -97,6 +97,8 @@ counters! {
     foreign_sessions_refused: count,
     /// Bytes held for all clients of the core: unsent frames, backlogs, half-received messages, bus pushes.
     core_bytes: gauge,
+    /// Microseconds for which the core has looked for messages instead of sleeping.
+    looked_us: count,
     /// Commands written to Redis.
     bus_commands: count,
     /// Messages pushed to Redis.

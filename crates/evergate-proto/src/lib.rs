@@ -12,7 +12,7 @@
 //! - [`effects`]: what clients decide, carried out
 //! - [`redis`]: the bus as lists of Redis
 //! - [`lifecycle`]: a core from its start to its end; [`drain`]: when a connection may close
-//! - [`ring`]: what a core asks of the kernel
+//! - [`ring`]: what a core asks of the kernel; [`waiting`]: how long it looks before it sleeps
 //! - [`counters`]: what one core writes and other threads read
 
 #![forbid(unsafe_code)]
@@ -26,6 +26,7 @@ pub mod lifecycle;
 pub mod opensrf;
 pub mod redis;
 pub mod ring;
+pub mod waiting;
 pub mod websocket;
 
 /// Whether the bounds are those of the simulator: a program that serves must not be built so.

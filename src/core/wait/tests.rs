@@ -29,9 +29,9 @@ fn patient() -> Waits {
 }
 
 #[test]
-fn a_core_looks_when_its_waits_were_short_many_times_in_a_row_and_little_is_in_flight() {
+fn a_core_looks_when_that_would_have_paid_and_little_is_in_flight() {
     let waits = patient();
-    assert_eq!(turns(&waits, SHORT_WAITS - 1, LONG, 1, FEW_PENDING), Before::Nothing);
+    assert_eq!(waits.before(FEW_PENDING), Before::Nothing, "nothing is known");
     assert_eq!(turns(&waits, 1, LONG, 1, FEW_PENDING), Before::Look);
     assert_eq!(turns(&waits, 1, LONG, 1, FEW_PENDING + 1), Before::Nothing);
 }
@@ -48,6 +48,7 @@ fn a_core_lets_messages_gather_when_many_are_in_flight_and_few_come_at_once() {
 #[test]
 fn what_came_in_several_turns_without_a_wait_came_at_once() {
     let waits = patient();
+    waits.short_in_a_row.set(SHORT_WAITS);
     waits.end_turn(FEW_MESSAGES / 2);
     waits.end_turn(FEW_MESSAGES / 2);
     assert_eq!(waits.before(MANY_PENDING), Before::Nothing);
@@ -66,43 +67,44 @@ fn one_long_wait_begins_the_count_anew() {
 #[test]
 fn with_no_time_to_look_it_never_looks_and_lets_messages_gather_still() {
     let waits = Waits::new(Duration::ZERO);
+    waits.short_in_a_row.set(SHORT_WAITS);
     assert_eq!((waits.before(1), waits.before(MANY_PENDING)), (Before::Nothing, Before::Gather));
 }
 
 #[test]
-fn looking_in_vain_ends_it_and_finding_something_does_not() {
+fn looking_ends_when_something_comes_or_with_its_time() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     crate::core::ring::build().unwrap().block_on(async {
         let pops = Rc::new(Stream::connect(address).await.unwrap());
         let (mut redis, _) = listener.accept().unwrap();
         let clients = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let waits = Waits::new(Duration::from_millis(1));
+        let waits = patient();
         waits.set_pops(Some(Rc::clone(&pops)));
-        waits.short_in_a_row.set(SHORT_WAITS);
-        waits.look(&clients);
-        assert_eq!(waits.short_in_a_row.get(), 0, "in vain");
+        let learn = |waited| waits.looking.borrow_mut().waited(waited);
+        learn(LONG);
+        let most = waits.looking.borrow().next();
+        assert!(waits.look(&clients) >= most, "in vain");
 
-        waits.short_in_a_row.set(SHORT_WAITS);
+        // So long that only what comes ends it.
+        (0..40).for_each(|_| learn(LONG * 900));
         std::io::Write::write_all(&mut redis, b"+OK\r\n").unwrap();
         pops.readable().await.unwrap();
-        waits.look(&clients);
-        assert_eq!(waits.short_in_a_row.get(), SHORT_WAITS, "a reply");
+        assert!(waits.look(&clients) < LONG, "a reply");
 
         let other = Stream::connect(address).await.unwrap();
         clients.send_to(b"x", clients.local_addr().unwrap()).unwrap();
         waits.set_pops(Some(Rc::new(other)));
-        waits.look(&clients);
-        assert_eq!(waits.short_in_a_row.get(), SHORT_WAITS, "a request");
+        assert!(waits.look(&clients) < LONG, "a request");
     });
 }
 
 #[test]
 fn a_core_rests_outside_the_ring_after_a_long_wait_and_not_while_messages_come_fast() {
-    let mut waits = Waits::new(Duration::from_millis(1));
+    let waits = Waits::new(Duration::from_millis(1));
     assert_eq!(turns(&waits, 1, LONG, 1, 0), Before::Rest);
-    waits.look_max = LONG * 1_000;
-    assert_eq!(turns(&waits, 1, LONG, 1, 0), Before::Nothing, "a reply came soon");
+    let waits = patient();
+    assert_eq!(turns(&waits, 1, LONG, 1, FEW_PENDING + 1), Before::Nothing, "a reply came soon");
     waits.idle_since.set(Instant::now().checked_add(LONG));
     waits.ticked(LONG);
     assert_eq!(waits.before(0), Before::Look, "it came just now");

@@ -79,10 +79,10 @@ impl World {
             }
         }
         self.step += 1;
-        for domain in 0..2 {
-            self.connect(PUSH[domain]);
-            self.write(PUSH[domain]);
-            self.receive(PUSH[domain]);
+        for link in PUSH {
+            self.connect(link);
+            self.write(link);
+            self.receive(link);
         }
         self.connect(POP);
         self.write(POP);
