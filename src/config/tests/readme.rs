@@ -133,7 +133,7 @@ fn the_documents_name_files_that_exist() {
         let text = read(document);
         let linked = links(&text).filter_map(|link| link.split('#').next());
         let named = code(&text).filter(|word| {
-            ["src/", "proto/", "crates/", "tests/", "tuning/", "fuzz/", "docs/", "benches/", ".ci/", ".config/"]
+            ["src/", "proto/", "crates/", "examples/", "tests/", "tuning/", "fuzz/", "docs/", "benches/", ".cargo/", ".ci/", ".config/"]
                 .iter()
                 .any(|folder| word.starts_with(folder))
                 && !word.contains([' ', '*'])
