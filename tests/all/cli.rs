@@ -1,67 +1,13 @@
 //! The command line and its configuration: one table behind every face, errors that a user can act on, passwords that nobody sees.
 
+use evergate::config::TABLE;
+
 use crate::support::Folder;
 use crate::support::free_port;
 use crate::support::process::{Ended, evergate};
 use crate::support::redis::Redis;
 use crate::support::services::Services;
 use crate::support::{PATIENCE, until};
-
-/// Every option of the contract's own table and text.
-const OPTIONS: &[&str] = &[
-    "listen",
-    "admin",
-    "cores",
-    "handshake_timeout_seconds",
-    "header_bytes_max",
-    "health_path",
-    "message_timeout_seconds",
-    "ping_seconds",
-    "pong_timeout_seconds",
-    "idle_timeout_seconds",
-    "request_max_seconds",
-    "connect_max_seconds",
-    "close_timeout_seconds",
-    "stop_max_seconds",
-    "drain_max_seconds",
-    "drain_quiet_ms",
-    "drain_grace_seconds",
-    "drain_closes_per_second",
-    "origins",
-    "ingress",
-    "clients_max",
-    "handshakes_max",
-    "message_bytes_max",
-    "bus_message_bytes_max",
-    "json_depth_max",
-    "keys_per_object_max",
-    "messages_per_envelope_max",
-    "parallel_max",
-    "backlog_max",
-    "sessions_max",
-    "outbound_bytes_max",
-    "core_bytes_max",
-    "garbage_max",
-    "bus_lost_reply_seconds",
-    "bus_dead_seconds",
-    "ready_bus_grace_seconds",
-    "trusted_proxies",
-    "path",
-    "require_origin",
-    "same_origin",
-    "allow_router_calls",
-    "admin_allow_remote",
-    "share_port",
-    "state_dir",
-    "activity_bytes_max",
-    "domain",
-    "username",
-    "bus_domain_address",
-    "bus_domains",
-    "log_queue_bytes_max",
-    "loglevel",
-    "logfile",
-];
 
 const BASE: &str = "domain = \"public.localhost\"\nusername = \"gateway\"\npasswd = \"very-secret\"\n";
 
@@ -87,10 +33,14 @@ fn help_config_and_the_sample_all_know_every_option() {
     let sample = evergate(&["config", "--sample"], &[]);
     let config = config(BASE, &[], &[]);
     assert_eq!((help.code, sample.code, config.code), (0, 0, 0), "{}{}{}", help.text(), sample.text(), config.text());
-    for option in OPTIONS {
-        assert!(help.stdout.contains(&format!("--{}", option.replace('_', "-"))), "{option} in --help");
-        assert!(sample.stdout.contains(option), "{option} in the sample");
-        line(&config, option);
+    for option in TABLE {
+        let name = option.name;
+        if let Some(flag) = option.flag() {
+            let shown = [format!("--{flag} <"), format!("--{flag}[=")];
+            assert!(shown.iter().any(|flag| help.stdout.contains(flag)), "{name} in --help");
+        }
+        assert!(sample.stdout.contains(&format!("{name} = ")), "{name} in the sample");
+        line(&config, name);
     }
     assert!(!help.stdout.contains("--passwd"), "a password is never a flag");
 }

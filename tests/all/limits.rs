@@ -1,5 +1,10 @@
 //! Every queue has a named limit, a counter that says when it was hit, and somebody who is told.
 
+use std::collections::BTreeSet;
+
+use evergate::config::TABLE;
+use evergate_proto::counters::Limit;
+
 use crate::support::client::{Client, connect, contents, envelope, request};
 use crate::support::gateway::Gateway;
 use crate::support::raw::Raw;
@@ -112,30 +117,30 @@ fn a_client_that_does_not_read_harms_nobody_else() {
 fn every_limit_has_its_counter_in_status() {
     let gateway = Gateway::demo(&[]);
     let limits = gateway.status()["limits"].clone();
-    for name in [
-        "clients_max",
-        "handshakes_max",
-        "message_bytes_max",
-        "bus_message_bytes_max",
-        "json_depth_max",
-        "keys_per_object_max",
-        "messages_per_envelope_max",
-        "parallel_max",
-        "backlog_max",
-        "sessions_max",
-        "outbound_bytes_max",
-        "core_bytes_max",
-        "garbage_max",
-        "client_messages_per_second_max",
-        "address_messages_per_second_max",
-        "address_connects_per_second_max",
-        "addresses_max",
-        "address_orphans_max",
-        "bus_unanswered_max",
-        "bus_unanswered_bytes_max",
-    ] {
+    for (_, name) in Limit::ALL {
         assert_eq!(limits[name], 0, "{name}");
     }
+}
+
+#[test]
+fn every_option_that_bounds_something_is_a_limit_with_a_counter() {
+    // What these bound is seen otherwise: a drain and a stop by how they end, lines of a log by being cut or counted as dropped, a
+    // link by its state.
+    let seen_otherwise = [
+        "activity_bytes_max",
+        "bus_backoff_max_ms",
+        "bus_connect_timeout_seconds",
+        "drain_max_seconds",
+        "log_queue_bytes_max",
+        "stop_max_seconds",
+    ];
+    let bounds = |name: &&str| name.contains("_max") || name.contains("_timeout");
+    let limits: BTreeSet<&str> = Limit::ALL.iter().map(|(_, name)| *name).collect();
+    let options: BTreeSet<&str> = TABLE.iter().map(|option| option.name).collect();
+    let bounding: BTreeSet<&str> = options.iter().copied().filter(bounds).collect();
+    let uncounted: Vec<&str> = bounding.difference(&limits).copied().collect();
+    assert_eq!(uncounted, seen_otherwise, "a limit that nobody counts, or one of these has its counter now");
+    assert!(limits.is_subset(&options), "counters of no option: {:?}", limits.difference(&options));
 }
 
 #[test]

@@ -132,7 +132,7 @@ limits! {
     pong_timeout_seconds, slow_bytes_per_second_min,
     idle_timeout_seconds, request_max_seconds, connect_max_seconds, close_timeout_seconds,
     message_bytes_max, bus_message_bytes_max, json_depth_max, keys_per_object_max, messages_per_envelope_max, parallel_max,
-    backlog_max, sessions_max, outbound_bytes_max, core_bytes_max, garbage_max, bus_lost_reply_seconds,
+    backlog_max, backlog_bytes_max, sessions_max, outbound_bytes_max, core_bytes_max, garbage_max, bus_lost_reply_seconds,
     client_messages_per_second_max, address_messages_per_second_max, address_connects_per_second_max, addresses_max,
     address_orphans_max, bus_unanswered_max, bus_unanswered_bytes_max, router_queue_max,
 }
@@ -215,7 +215,18 @@ pub struct Core {
     pub other_domains: Mutex<Vec<(String, LinkState)>>,
     /// Written once a second during a drain.
     pub oldest: Mutex<Option<Oldest>>,
-    limits: [AtomicU64; Limit::ALL.len()],
+    /// How often each limit was hit.
+    limits: Hits,
+}
+
+/// A count for each [`Limit`], in the order of [`Limit::ALL`].
+#[derive(Debug)]
+struct Hits([AtomicU64; Limit::ALL.len()]);
+
+impl Default for Hits {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
 }
 
 impl Core {
@@ -243,12 +254,12 @@ impl Core {
 
     /// Counts a hit of `limit`.
     pub fn limit_hit(&self, limit: Limit) {
-        add(&self.limits[limit as usize], 1);
+        add(&self.limits.0[limit as usize], 1);
     }
 
     /// How often `limit` was hit.
     pub fn limit_hits(&self, limit: Limit) -> u64 {
-        self.limits[limit as usize].load(Relaxed)
+        self.limits.0[limit as usize].load(Relaxed)
     }
 
     /// The state of the primary domain's links.

@@ -84,10 +84,15 @@ impl Client {
         if self.must_wait(cx, &envelope.thread, counted, text.len()) {
             self.garbage = 0;
             let kept = Kept { text: text.to_vec(), judged: judged.unwrap_or_default() };
+            let had_bytes = self.book.backlog_bytes();
             self.book.wait(&mut cx.reuse, &envelope.thread, kept, counted);
-            if self.book.backlog() == cx.limits.backlog_max || self.book.backlog_bytes() >= cx.limits.backlog_bytes_max
-            {
+            if self.book.backlog() == cx.limits.backlog_max {
                 cx.hit(Limit::backlog_max);
+            }
+            // Once each time that it fills: what has been read already comes on top of it.
+            let full = cx.limits.backlog_bytes_max;
+            if had_bytes < full && self.book.backlog_bytes() >= full {
+                cx.hit(Limit::backlog_bytes_max);
             }
         } else {
             self.relay(cx, envelope, text.len());

@@ -77,7 +77,19 @@ fn a_backlog_that_holds_as_many_bytes_as_it_may_is_full() {
         assert!(world.state(slot).book.owns_heap());
         world.say(slot, &waiting);
         assert_eq!(world.clients.may_read(slot), reads);
+        assert_eq!(world.hits(Limit::backlog_bytes_max), u64::from(!reads));
     }
+}
+
+#[test]
+fn a_backlog_that_fills_by_its_bytes_is_counted_once_and_under_their_own_name() {
+    let mut world = World::with(|limits| (limits.parallel_max, limits.backlog_bytes_max) = (1, 1));
+    let slot = world.client();
+    world.say(slot, envelope("a", &[request(0)]));
+    for thread in ["b", "c"] {
+        world.say(slot, envelope(thread, &[request(0)]));
+    }
+    assert_eq!((world.hits(Limit::backlog_bytes_max), world.hits(Limit::backlog_max)), (1, 0));
 }
 
 #[test]
