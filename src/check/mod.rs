@@ -16,8 +16,9 @@ mod tests;
 use std::io::Write;
 
 use evergate_proto::opensrf::printable::Shown;
+use evergate_proto::websocket::handshake::Origins;
 
-use crate::config::{Config, Origins};
+use crate::config::Config;
 use crate::stdio;
 
 pub use host::{cannot_bind, host_usable};
@@ -106,7 +107,7 @@ fn write_finding(out: &mut impl Write, finding: &Finding) -> std::io::Result<()>
 fn proxy(config: &Config) -> Finding {
     let trusted = config.trusted_proxies.join(", ");
     let origin = match (&config.origins, config.same_origin) {
-        (Origins::Any, false) => String::new(),
+        (Origins::Any | Origins::AnyHost, false) => String::new(),
         (Origins::List(_), false) => {
             " Origins are compared with the list in `origins`, so the site's own host must be \
              in it."

@@ -216,6 +216,8 @@ pub(super) fn quote(text: &str) -> String {
 pub mod text {
     use std::net::{IpAddr, SocketAddr};
 
+    use evergate_proto::websocket::handshake::OriginEntry;
+
     use super::super::typed::{Facility, Level};
 
     type Checked = Result<String, &'static str>;
@@ -261,18 +263,16 @@ pub mod text {
         accept(good, text, "addresses and networks such as 127.0.0.1, 10.0.0.0/8 or fd00::/8")
     }
 
-    /// `host`, `host:port` or `*`; a scheme is dropped, the host is put in lower case.
+    /// `*`, or what [`OriginEntry`] reads, as it shows it.
     pub fn origin(text: &str) -> Checked {
-        const EXPECTED: &str =
-            "any, opensrf_core, or origins such as catalog.example.org, catalog.example.org:8443 or *";
-        let lower = text.to_ascii_lowercase();
-        let host = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://")).unwrap_or(&lower);
-        if host == "*" {
-            return Ok(host.to_owned());
+        if text == "*" {
+            return Ok(text.to_owned());
         }
-        let (name, port) = split_port(host);
-        let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|n| n > 0));
-        accept(is_host(name) && host != "null" && port_fits, host, EXPECTED)
+        let entry = text.parse::<OriginEntry>().map_err(|_| {
+            "any, opensrf_core, or origins such as catalog.example.org, catalog.example.org:8443, \
+             https://catalog.example.org or *"
+        })?;
+        Ok(entry.to_string())
     }
 
     /// A host name or an address, without a port; in lower case, an IPv6 address without its brackets.

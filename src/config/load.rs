@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use evergate_proto::websocket::handshake::Origins;
+
 use super::error::{About, Error, Errors};
 use super::file;
 use super::host::{self, Descriptors, Host};
@@ -13,7 +15,7 @@ use super::layers;
 use super::opensrf_core::{self, OpensrfCore};
 use super::permissions;
 use super::table::Config;
-use super::typed::{Level, Origins};
+use super::typed::Level;
 use super::values::{Source, Value, Values};
 
 /// Bytes of a configuration file; the stock `opensrf_core.xml` has 7,000. A larger one is something else.

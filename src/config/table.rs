@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use evergate_proto::opensrf::envelope::Limits;
+use evergate_proto::websocket::handshake::Origins;
 
 use super::error::{About, Error};
 use super::kind::{Kind, text};
-use super::typed::{Facility, Level, Logfile, Origins, Secret, Typed};
+use super::typed::{Facility, Level, Logfile, Secret, Typed};
 use super::values::{Value, Values};
 
 /// One option: everything that is known of it, in one place.
@@ -156,7 +157,8 @@ options! {
     }
     "Who may connect" {
         /// Origins that may connect: `any`, `opensrf_core` (the `cross_origin` list of that file, which does not name
-        /// the site's own host), or a list of `host` or `host:port`, `*` meaning all. Under a list, `null` is refused.
+        /// the site's own host), or a list of `host`, `host:port` or `https://host`, `*` meaning all. Port and scheme
+        /// count only where they are named. Under a list, `null` is refused.
         origins: Origins = Kind::Origins, "any";
         /// Refuse handshakes that carry no `Origin` header. Scripts and some probes carry none.
         require_origin: bool = Kind::Bool, "false";

@@ -5,16 +5,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::values::Value;
+use evergate_proto::websocket::handshake::Origins;
 
-/// Which origins a handshake may carry. `origins = "opensrf_core"` is resolved to that file's list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origins {
-    /// Every origin, `null` included.
-    Any,
-    /// `host`, `host:port` (IPv6 in brackets), in lower case and without scheme, or `*`. An empty list allows none.
-    List(Vec<String>),
-}
+use super::values::Value;
 
 /// How much is logged. The order is that of 0 to 5 in `opensrf_core.xml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -243,7 +236,7 @@ impl Typed for BTreeMap<String, String> {
 impl Typed for Origins {
     fn typed(value: &Value) -> Result<Self, String> {
         match value {
-            Value::List(list) => Ok(Self::List(list.clone())),
+            Value::List(list) => Self::parse(list.iter().map(String::as_str)),
             Value::Text(text) if text == "any" => Ok(Self::Any),
             other => Err(format!("expected any or a list, found {other:?}")),
         }

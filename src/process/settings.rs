@@ -9,14 +9,14 @@ use evergate_proto::clients::limits::Limits;
 use evergate_proto::clients::rate::Rate;
 use evergate_proto::opensrf::{address, envelope};
 use evergate_proto::redis::links::LinkOptions;
-use evergate_proto::websocket::handshake::{self, Net, Policy};
+use evergate_proto::websocket::handshake::{Net, Origins, Policy};
 
-use crate::config::{Config, Origins, refusals_max};
+use crate::config::{Config, refusals_max};
 
 /// What SIGHUP reads again.
 #[derive(Clone, Debug)]
 struct Changing {
-    origins: handshake::Origins,
+    origins: Origins,
     log_protect: Vec<String>,
     trusted_proxies: Vec<Net>,
 }
@@ -163,10 +163,7 @@ impl Settings {
 impl Changing {
     fn new(origins: &Origins, log_protect: &[String], trusted_proxies: &[String]) -> Result<Self, String> {
         Ok(Self {
-            origins: match origins {
-                Origins::Any => handshake::Origins::Any,
-                Origins::List(entries) => handshake::Origins::parse(entries.iter().map(String::as_str))?,
-            },
+            origins: origins.clone(),
             log_protect: log_protect.to_vec(),
             trusted_proxies: trusted_proxies.iter().map(|net| net.parse()).collect::<Result<_, _>>()?,
         })

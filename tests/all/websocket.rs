@@ -187,6 +187,16 @@ fn origins_are_compared_by_host_and_by_port_only_where_the_entry_names_one() {
 }
 
 #[test]
+fn the_scheme_of_an_origin_counts_only_where_the_entry_names_one() {
+    let gateway = Setup::demo().line("origins = [\"HTTPS://catalog.example.org\", \"any.example.org\"]").start();
+    let refusal = |origin: &str| Client::refusal(gateway.address(), &[("Origin", origin)]);
+    for fine in ["https://catalog.example.org", "https://catalog.example.org:8443", "http://any.example.org"] {
+        assert_eq!(refusal(fine), None, "{fine}");
+    }
+    assert_eq!(refusal("http://catalog.example.org"), Some(403));
+}
+
+#[test]
 fn any_origin_is_the_default_and_a_star_is_all_hosts_but_null() {
     let gateway = Gateway::demo(&[]);
     for origin in ["https://anything.example", "null"] {

@@ -175,7 +175,7 @@ fn a_value_of_opensrf_core_is_its_whole_text_whatever_stands_in_it() {
     let config = found.config;
     assert_eq!((config.domain.as_str(), config.port, config.username.as_str()), ("public.localhost", 6_380, "gateway"));
     assert_eq!((config.passwd.expose(), config.router_name.as_str()), ("a&<c>&f", "router"));
-    assert_eq!(config.origins, Origins::List(vec!["a.example".to_owned()]));
+    assert_eq!(config.origins, listed(&["a.example"]));
     assert_eq!(config.domains, ["public.localhost", "private.localhost"]);
     assert_eq!(config.log_protect, ["open-ils.auth", "open-ils.actor", "x.y"]);
     assert_eq!(found.warnings, [""; 0]);

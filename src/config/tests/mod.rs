@@ -13,6 +13,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use evergate_proto::websocket::handshake::Origins;
+
 use super::cli::{Action, Failure, Show, action, command};
 use super::*;
 
@@ -72,6 +74,11 @@ fn error(arguments: &[&str], env: &[(&str, &str)]) -> String {
     }
 }
 
+/// The origins of a list.
+fn listed(entries: &[&str]) -> Origins {
+    Origins::parse(entries.iter().copied()).expect("origins")
+}
+
 /// A value other than the default for each option: as text, and as TOML.
 fn other_value(option: &Opt) -> (&'static str, &'static str) {
     match option.name {
@@ -79,7 +86,9 @@ fn other_value(option: &Opt) -> (&'static str, &'static str) {
         "admin" => ("127.0.0.9:1235", "\"127.0.0.9:1235\""),
         "path" | "health_path" => ("/ws", "\"/ws\""),
         "cores" => ("0,2-3", "[0, \"2-3\"]"),
-        "origins" => ("Catalog.example.org,https://b.example:8443", "[\"catalog.example.org\", \"b.example:8443\"]"),
+        "origins" => {
+            ("Catalog.example.org,https://b.example:8443", "[\"catalog.example.org\", \"https://b.example:8443\"]")
+        }
         "trusted_proxies" => ("10.0.0.0/8,fd00::/8", "[\"10.0.0.0/8\", \"fd00::/8\"]"),
         "ingress" => ("ws-translator-v1", "\"ws-translator-v1\""),
         "domain" => ("private.localhost", "\"private.localhost\""),
@@ -306,7 +315,7 @@ fn switches_stand_alone_or_with_a_value() {
 #[test]
 fn lists_may_be_repeated_or_separated_by_commas() {
     let config = loaded(&["config", "--origins", "a.example", "--origins", "b.example, A.example"], &[]).config;
-    assert_eq!(config.origins, Origins::List(vec!["a.example".to_owned(), "b.example".to_owned()]));
+    assert_eq!(config.origins, listed(&["a.example", "b.example"]));
     assert_eq!(loaded(&["config", "--origins="], &[]).config.origins, Origins::List(Vec::new()));
     assert_eq!(loaded(&["config", "--trusted-proxies="], &[]).config.trusted_proxies, [""; 0]);
 }

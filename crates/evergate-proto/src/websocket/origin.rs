@@ -1,5 +1,6 @@
 //! Who may connect: the `Origin` header (RFC 6454 7, RFC 6455 10.2) against the operator's list or the site's own host.
 
+use std::fmt;
 use std::str::FromStr;
 
 use super::net::is_digits;
@@ -37,12 +38,12 @@ impl Origins {
 }
 
 /// One allowed origin: `host`, `host:port`, `https://host` or `https://host:port`. The host is compared
-/// case-insensitively; port and scheme only where the entry names them.
+/// case-insensitively; port and scheme only where the entry names them. Shown as it is compared, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginEntry {
-    /// `https` of `https://host`.
+    /// `https` of `https://host`, in lower case.
     scheme: Option<String>,
-    /// Name or address, IPv6 in brackets.
+    /// Name or address in lower case, IPv6 in brackets.
     host: String,
     /// `8443` of `host:8443`.
     port: Option<u16>,
@@ -57,11 +58,24 @@ impl FromStr for OriginEntry {
         let trimmed = text.trim();
         let (scheme, rest) = match trimmed.split_once("://") {
             Some((scheme, _)) if !is_scheme(scheme) => return Err(bad()),
-            Some((scheme, rest)) => (Some(scheme.to_owned()), rest.strip_suffix('/').unwrap_or(rest)),
+            Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest.strip_suffix('/').unwrap_or(rest)),
             None => (None, trimmed),
         };
-        let authority = Authority::parse(rest.as_bytes()).filter(|a| !a.host.contains('*')).ok_or_else(bad)?;
-        Ok(OriginEntry { scheme, host: authority.host.to_owned(), port: authority.port })
+        let Authority { host, port } = Authority::parse(rest.as_bytes()).ok_or_else(bad)?;
+        // Narrower than a header's: what no browser says would never match, and `null` is the origin without a host.
+        let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+        let fits = (is_name || host.starts_with('[')) && !host.eq_ignore_ascii_case("null") && port != Some(0);
+        fits.then(|| OriginEntry { scheme, host: host.to_ascii_lowercase(), port }).ok_or_else(bad)
+    }
+}
+
+impl fmt::Display for OriginEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(scheme) = &self.scheme {
+            write!(f, "{scheme}://")?;
+        }
+        f.write_str(&self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 

@@ -311,7 +311,26 @@ fn a_list_of_origins_compares_hosts_and_named_ports() {
 fn origin_entries_are_parsed_or_named_as_bad() {
     assert_eq!(origins(&["a.example", "*"]), Origins::AnyHost);
     assert_eq!(origins(&[]), Origins::List(vec![]));
-    for bad in ["", "*.example.org", "a/b", "https://a/b", "a:x", "a b", "1://a", "::1"] {
+    for (written, shown) in
+        [("A.example", "a.example"), ("HTTPS://A.Example:8443/", "https://a.example:8443"), (" [::1]:80 ", "[::1]:80")]
+    {
+        assert_eq!(written.parse::<OriginEntry>().unwrap().to_string(), shown);
+    }
+    for bad in [
+        "",
+        "*.example.org",
+        "https://*",
+        "a/b",
+        "https://a/b",
+        "a:x",
+        "a:0",
+        "a b",
+        "a!b",
+        "1://a",
+        "::1",
+        "null",
+        "https://Null",
+    ] {
         let error = bad.parse::<OriginEntry>().unwrap_err();
         assert!(error.contains(&format!("\"{bad}\"")), "{error}");
     }
