@@ -169,7 +169,8 @@ mod envelope_in {
 #[divan::bench_group(sample_size = 4, min_time = 0.4, max_time = 1)]
 mod envelope_out {
     use super::{Bencher, BytesCount, Reply, black_box, fmt, json, messages};
-    use evergate_proto::opensrf::transport::{parse_reply, write_envelope};
+    use evergate_proto::opensrf::reply::parse_reply;
+    use evergate_proto::opensrf::transport::write_envelope;
     use messages::Content::{EscapedXml, OneString, Records};
 
     const REPLIES: [Reply; 5] = [

@@ -3,7 +3,8 @@
 use std::hint::black_box;
 
 use evergate_proto::opensrf::envelope::{Limits, parse};
-use evergate_proto::opensrf::transport::{escaped_len, parse_reply, write_envelope, write_message};
+use evergate_proto::opensrf::reply::parse_reply;
+use evergate_proto::opensrf::transport::{escaped_len, write_envelope, write_message};
 use evergate_proto::redis::inbox::Inbox;
 use evergate_proto::redis::resp;
 use evergate_proto::websocket::decoder::{Decoder, Event};

@@ -4,6 +4,7 @@
 
 use evergate_proto::json::judge::Judge;
 use evergate_proto::opensrf::envelope::{Envelope, Limits, Refusal, Trace, parse, parse_judged};
+use evergate_proto::opensrf::reply::parse_reply;
 use evergate_proto::opensrf::{error, transport};
 use serde_json::Value;
 
@@ -116,7 +117,7 @@ fn bus_message(envelope: &Envelope<'_>, body: &[u8]) {
     let thread = format!("1.2.3:{}", envelope.thread);
     transport::write_message(&mut message, "to", "from\u{1}\"", &thread, xid, envelope, INGRESS);
     must_be_valid(&message);
-    let reply = transport::parse_reply(&message, Vec::new()).expect("a bus message");
+    let reply = parse_reply(&message, Vec::new()).expect("a bus message");
     assert_eq!((&*reply.from, &*reply.thread, reply.body), ("from\u{1}\"", &*thread, body));
     assert_eq!(reply.xid.as_deref(), Some(xid));
     for (read, sent) in reply.messages.iter().zip(&envelope.messages) {

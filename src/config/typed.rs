@@ -65,39 +65,19 @@ pub enum Logfile {
 pub struct Facility {
     /// The name in lower case, without `LOG_`.
     pub name: &'static str,
-    /// The numerical code of RFC 5424, table 1; shifted left by 3 it is what `syslog(3)` wants.
-    pub code: u8,
 }
 
 impl Facility {
-    const NAMES: [(&'static str, u8); 20] = [
-        ("kern", 0),
-        ("user", 1),
-        ("mail", 2),
-        ("daemon", 3),
-        ("auth", 4),
-        ("syslog", 5),
-        ("lpr", 6),
-        ("news", 7),
-        ("uucp", 8),
-        ("cron", 9),
-        ("authpriv", 10),
-        ("ftp", 11),
-        ("local0", 16),
-        ("local1", 17),
-        ("local2", 18),
-        ("local3", 19),
-        ("local4", 20),
-        ("local5", 21),
-        ("local6", 22),
-        ("local7", 23),
+    const NAMES: [&'static str; 20] = [
+        "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "local0",
+        "local1", "local2", "local3", "local4", "local5", "local6", "local7",
     ];
 
     /// `local0` or `LOG_LOCAL0`, in any case.
     pub fn parse(text: &str) -> Option<Self> {
         let lower = text.to_ascii_lowercase();
         let wanted = lower.strip_prefix("log_").unwrap_or(&lower);
-        Self::NAMES.into_iter().find(|(name, _)| *name == wanted).map(|(name, code)| Self { name, code })
+        Self::NAMES.into_iter().find(|name| *name == wanted).map(|name| Self { name })
     }
 }
 

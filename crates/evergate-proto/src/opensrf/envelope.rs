@@ -163,22 +163,6 @@ impl Envelope<'_> {
         out.push(b']');
     }
 
-    /// The refusal of this envelope for a reason that its text alone does not show: a limit of the client's, a service
-    /// that may not be called, a bus message too large.
-    pub fn refusal(&self, status: u16, limit: Option<Limit>, reason: impl Into<String>) -> Refusal {
-        let asks = |message: &&Message<'_>| message.kind != Kind::Disconnect;
-        let traces: Vec<Trace> = self.messages.iter().filter(asks).map(|message| message.trace).collect();
-        Refusal {
-            status,
-            limit,
-            reason: reason.into(),
-            thread_spelled: self.thread_spelled.to_vec(),
-            xid: self.xid.as_deref().map(<[u8]>::to_vec),
-            only_disconnects: traces.is_empty(),
-            traces,
-        }
-    }
-
     fn part(&self, span: &Range<usize>) -> &[u8] {
         self.text.get(span.clone()).unwrap_or_default()
     }
@@ -282,13 +266,22 @@ fn damaged() -> Refusal {
     unreadable("the message is not valid JSON; send one JSON object per message")
 }
 
-/// The refusal of an envelope whose bus message is larger than `bytes_max` after the router's escaping.
-pub fn too_large(envelope: &Envelope<'_>, bytes_max: usize) -> Refusal {
-    let reason = format!(
-        "the message is larger than {bytes_max} bytes on the bus (bus_message_bytes_max), where characters outside ASCII \
-         count 6 or 12; send less at once"
-    );
-    envelope.refusal(413, Some(Limit::BusMessageBytesMax), reason)
+/// The refusal of an envelope whose messages alone are larger than `bytes_max` after the router's escaping.
+fn too_large(envelope: &Envelope<'_>, bytes_max: usize) -> Refusal {
+    let asks = |message: &&Message<'_>| message.kind != Kind::Disconnect;
+    let traces: Vec<Trace> = envelope.messages.iter().filter(asks).map(|message| message.trace).collect();
+    Refusal {
+        status: 413,
+        limit: Some(Limit::BusMessageBytesMax),
+        reason: format!(
+            "the message is larger than {bytes_max} bytes on the bus (bus_message_bytes_max), where characters outside \
+             ASCII count 6 or 12; send less at once"
+        ),
+        thread_spelled: envelope.thread_spelled.to_vec(),
+        xid: envelope.xid.as_deref().map(<[u8]>::to_vec),
+        only_disconnects: traces.is_empty(),
+        traces,
+    }
 }
 
 /// A refusal of text of which nothing could be read.

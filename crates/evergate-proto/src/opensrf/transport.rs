@@ -1,7 +1,7 @@
 //! Writing: messages for the bus, and the wrapper in which a reply travels to the client.
 
 use super::envelope::{Envelope, Trace};
-pub use super::reply::{BadReply, Reply, ReplyKind, ReplyMessage, parse_reply};
+use super::reply::{Reply, ReplyMessage};
 use crate::json::escape::{self, push_string};
 
 /// Appends the bus message of an envelope. `thread` is the whole bus thread; `xid` and `ingress` are JSON text of

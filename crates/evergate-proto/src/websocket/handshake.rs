@@ -77,9 +77,6 @@ pub struct Accepted {
     pub response: Vec<u8>,
     /// The client's address, by the rules for `X-Forwarded-For` and `X-Real-IP`; an IPv4-mapped one is given as IPv4.
     pub client: IpAddr,
-    /// Where the client believes the site to be, as `host[:port]`: `X-Forwarded-Host` from a trusted proxy, else the
-    /// request's.
-    pub host: Option<String>,
 }
 
 /// A handshake that failed.
@@ -134,8 +131,8 @@ pub fn read(header: &[u8], policy: &Policy, peer: IpAddr) -> Progress {
         return Progress::Refused(Refused { status: 405, response: response(405, METHOD_REASON, true) });
     }
     match judge(&request, policy, peer) {
-        Ok(Verdict { key, client, host }) => {
-            Progress::Accepted(Accepted { consumed, response: switching_protocols(key), client, host })
+        Ok(Verdict { key, client }) => {
+            Progress::Accepted(Accepted { consumed, response: switching_protocols(key), client })
         }
         Err(objection) => refused(objection),
     }
@@ -244,7 +241,6 @@ fn protocol(window: &[u8]) -> &[u8] {
 struct Verdict<'a> {
     key: &'a [u8],
     client: IpAddr,
-    host: Option<String>,
 }
 
 /// The header fields that count, each value without surrounding whitespace.
@@ -340,11 +336,7 @@ fn judge<'a>(request: &Request<'_, 'a>, policy: &Policy, peer: IpAddr) -> Result
         values(request.headers, "X-Forwarded-For"),
         values(request.headers, "X-Real-IP"),
     );
-    let host = site.map(|site| match site.port {
-        Some(port) => format!("{}:{port}", site.host),
-        None => site.host.to_owned(),
-    });
-    Ok(Verdict { key, client, host })
+    Ok(Verdict { key, client })
 }
 
 /// The values of every line named `name`, in order, without surrounding whitespace.

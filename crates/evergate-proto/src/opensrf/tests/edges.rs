@@ -1,5 +1,6 @@
 //! The exact edges of limits, escapes and words, each of which a mutant once moved unnoticed.
 
+use super::super::reply::*;
 use super::super::transport::*;
 use super::*;
 use crate::opensrf::activity;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::activity;
+use super::super::reply::*;
 use super::super::transport::*;
 use super::*;
 use crate::json::tests::{any_json, jsonish};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::super::reply::*;
 use super::super::transport::*;
 use super::*;
 

@@ -1,5 +1,6 @@
 use super::super::envelope::Trace;
 use super::super::error::write_error;
+use super::super::reply::*;
 use super::super::transport::*;
 use super::*;
 
@@ -143,10 +144,10 @@ fn an_error_has_the_exact_shape() {
 
 #[test]
 fn an_error_has_the_trace_as_its_client_spelled_it() {
-    let refusal =
-        read(&envelope_of(&request("\"2\"", r#"{"method":"m"}"#))).refusal(503, None, "the bus is away; try again");
+    let text = envelope_of(&request("\"2\"", r#"{"method":"m"}"#));
+    let trace = read(&text).messages[0].trace;
     let mut out = Vec::new();
-    write_error(&mut out, (b"\"t\"", b"\"x\""), &refusal.traces[0], (503, true), &refusal.reason);
+    write_error(&mut out, (b"\"t\"", b"\"x\""), &trace, (503, true), "the bus is away; try again");
     let written = json(&out);
     assert_eq!(written["osrf_msg"][0]["__p"]["threadTrace"], "2");
     assert_eq!(written["transport_error"], true);
