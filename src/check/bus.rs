@@ -26,8 +26,7 @@ const PROBE: &str = "evergate check";
 
 /// Looks at one domain; stops at the first thing that fails, since the rest depends on it.
 pub(super) fn domain(config: &Config, domain: &str) -> Vec<Finding> {
-    let target = config.bus_domain_address.get(domain).cloned();
-    let target = target.unwrap_or_else(|| format!("{domain}:{}", config.port));
+    let target = config.redis_of(domain);
     let mut findings = Vec::new();
     let addresses = match resolve(&target) {
         Ok(addresses) => addresses,

@@ -11,12 +11,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Finding, Outcome};
 use crate::config::{Config, Descriptors, Host};
+use crate::process::listeners::BACKLOG;
 
 /// `SINGLE_ISSUER` and `DEFER_TASKRUN` together: Linux 6.1.
 const KERNEL_MIN: (u32, u32) = (6, 1);
-
-/// Connections that may wait to be accepted; a smaller `net.core.somaxconn` cuts what a listener asks for.
-const BACKLOG: u64 = 4_096;
 
 /// Kernel and ring: without them nothing can be served. The error names the cause and the remedy; exit code 1.
 pub fn host_usable() -> Result<(), String> {
@@ -221,7 +219,7 @@ fn remedy(option: &str, address: SocketAddr, share: bool, why: &io::Error) -> St
 
 pub(super) fn backlog() -> Finding {
     let text = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
-    let Ok(found) = text.trim().parse::<u64>() else {
+    let Ok(found) = text.trim().parse::<i32>() else {
         return Finding::note("net.core.somaxconn cannot be read here");
     };
     if found >= BACKLOG {

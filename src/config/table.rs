@@ -322,5 +322,12 @@ options! {
     }
 }
 
+impl Config {
+    /// Where the Redis of a bus domain is, as `host:port`.
+    pub fn redis_of(&self, domain: &str) -> String {
+        self.bus_domain_address.get(domain).cloned().unwrap_or_else(|| format!("{domain}:{}", self.port))
+    }
+}
+
 /// The highest `clients_max`: more than any host has memory for. It bounds what an unlimited `RLIMIT_NOFILE` gives.
 pub const CLIENTS_MAX_LIMIT: u64 = 16_777_216;

@@ -91,8 +91,7 @@ fn delete(config: &Config, orphans: &[Orphan]) -> bool {
     for orphan in orphans {
         let keys_by_domain = orphan.keys_by_domain();
         for (domain, keys) in keys_by_domain.into_iter().filter(|(domain, _)| is_configured(config, domain)) {
-            let place = config.bus_domain_address.get(domain);
-            let place = place.cloned().unwrap_or_else(|| format!("{domain}:{}", config.port));
+            let place = config.redis_of(domain);
             let Some((host, port)) = place.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)))
             else {
                 continue;

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use crate::config::Config;
+
 /// The shortest time between two rounds of resolving.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -29,10 +31,9 @@ pub struct Resolver {
 impl Resolver {
     /// Resolves once, then on request, on a thread of its own. A name that cannot be resolved yet is no error; for those
     /// that take long nobody waits.
-    pub fn start(domains: &[String], port: u16, overrides: &BTreeMap<String, String>) -> io::Result<Arc<Self>> {
-        let place = |domain: &String| overrides.get(domain).cloned().unwrap_or_else(|| format!("{domain}:{port}"));
+    pub fn start(config: &Config) -> io::Result<Arc<Self>> {
         let resolver = Arc::new(Self {
-            domains: domains.iter().map(|domain| (place(domain), RwLock::default())).collect(),
+            domains: config.domains.iter().map(|domain| (config.redis_of(domain), RwLock::default())).collect(),
             errors: Mutex::default(),
             asked: AtomicBool::new(false),
             thread: Mutex::default(),

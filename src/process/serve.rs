@@ -112,8 +112,7 @@ impl Running {
         let reloader = Reloader::start(loaded.clone(), logs.control(), Arc::clone(&settings))
             .map_err(|error| host("no thread can be started", error))?;
         let (threads, address_file) = signals::blocked(|| -> Result<_, String> {
-            let resolver = Resolver::start(&config.domains, config.port, &config.bus_domain_address)
-                .map_err(|error| host("no thread can be started", error))?;
+            let resolver = Resolver::start(config).map_err(|error| host("no thread can be started", error))?;
             if let Some(address) = config.admin {
                 let options = AdminOptions {
                     domain: config.domain.clone(),

@@ -313,6 +313,12 @@ fn switches_stand_alone_or_with_a_value() {
 }
 
 #[test]
+fn a_domains_redis_is_at_its_own_name_unless_the_table_says_otherwise() {
+    let config = loaded(&["config", "--port", "6380", "--bus-domain-address", "b=[::1]:1"], &[]).config;
+    assert_eq!((config.redis_of("a"), config.redis_of("b")), ("a:6380".to_owned(), "[::1]:1".to_owned()));
+}
+
+#[test]
 fn lists_may_be_repeated_or_separated_by_commas() {
     let config = loaded(&["config", "--origins", "a.example", "--origins", "b.example, A.example"], &[]).config;
     assert_eq!(config.origins, listed(&["a.example", "b.example"]));
