@@ -16,7 +16,8 @@ use super::View;
 use super::health::heartbeat_age_ms;
 use super::status::{LOG_QUEUE, held, seconds};
 use crate::process::logs::Figures;
-use crate::process::phase::{Phase, Shared};
+use evergate_proto::lifecycle::Phase;
+use crate::process::shared::Shared;
 use crate::process::watchdog::judge::Was;
 
 /// The format's own media type: without it a scraper would take `# TYPE name counter` for another metric than

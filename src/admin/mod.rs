@@ -32,7 +32,7 @@ use tokio::time::timeout;
 
 use crate::process::listeners::BACKLOG;
 use crate::process::logs::Figures;
-use crate::process::phase::Shared;
+use crate::process::shared::Shared;
 use crate::process::signals;
 use hosts::Hosts;
 use places::{Place, Places, Stage};

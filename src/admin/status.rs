@@ -8,7 +8,7 @@ use evergate_proto::counters::{self, Core, Limit};
 use serde::Serialize;
 
 use super::View;
-use crate::process::phase::Shared;
+use crate::process::shared::Shared;
 
 /// The limit of the log, which no core hits.
 pub(super) const LOG_QUEUE: &str = "log_queue_bytes_max";

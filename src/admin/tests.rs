@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::health::{GIVEN_MAX_MS, health, readiness};
 use super::{Admin, AdminOptions, start};
-use crate::process::phase::{Phase, Shared};
+use evergate_proto::lifecycle::Phase;
+use crate::process::shared::Shared;
 
 fn options() -> AdminOptions {
     AdminOptions {

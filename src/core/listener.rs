@@ -19,7 +19,7 @@ use socket2::{SockFilter, SockRef};
 use super::connection;
 use super::stream::Stream;
 use super::{Core, notify::Notify};
-use crate::process::phase::Phase;
+use evergate_proto::lifecycle::Phase;
 
 /// The pause after the process has run out of descriptors, unless a connection ends before.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);

@@ -29,9 +29,9 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::admin::health;
 use crate::process::logs::ActivityLog;
-use crate::process::phase::Shared;
 use crate::process::resolver::Resolver;
 use crate::process::settings::Settings;
+use crate::process::shared::Shared;
 use bus::Bus;
 use connection::Connection;
 use evergate_prefetch::prefetch;

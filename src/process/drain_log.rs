@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use evergate_proto::opensrf::printable::Name;
 
-use super::phase::Shared;
+use super::shared::Shared;
 use super::systemd;
 
 /// One line for each core that is not done, and one word for systemd.

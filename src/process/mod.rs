@@ -3,7 +3,7 @@
 //! May use: threads, files, the environment, blocking calls. Never: the message path. The main thread, which hears the
 //! signals, waits for nothing that may hang but through [`bounded`](crate::bounded).
 //!
-//! - [`phase`]: where the process stands, and what all threads can see
+//! - [`shared`]: where the process stands, and what else all threads can see
 //! - [`serve`]: from the options to the exit code
 //! - [`demo`]: the same with a bus of its own
 //! - [`signals`]: what was asked for from outside
@@ -24,11 +24,11 @@ pub mod drain_log;
 pub mod listeners;
 pub mod logs;
 pub mod memory;
-pub mod phase;
 pub mod reload;
 pub mod resolver;
 pub mod serve;
 pub mod settings;
+pub mod shared;
 pub mod signals;
 pub mod systemd;
 pub mod watchdog;

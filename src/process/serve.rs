@@ -12,10 +12,11 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
 use super::logs::{self, Activity, Destination, LogOptions, Logs, StartError};
-use super::phase::{Phase, Shared};
+use evergate_proto::lifecycle::Phase;
 use super::reload::Reloader;
 use super::resolver::Resolver;
 use super::settings::Settings;
+use super::shared::Shared;
 use super::signals::{self, Signals};
 use super::watchdog::Watchdog;
 use super::{Exit, addresses, drain_log, listeners, systemd};

@@ -13,7 +13,7 @@ use evergate_proto::counters::Core;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
-use super::phase::Shared;
+use super::shared::Shared;
 use super::signals;
 use judge::{Judge, Look, STANDSTILL_MAX, State, Verdict, Was};
 

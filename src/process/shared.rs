@@ -1,4 +1,5 @@
-//! Where the process stands in its life. Readiness, systemd, `/status` and the logs derive from it.
+//! What every thread of the process can see: its phase, its clock, its deadlines, what the log was told of the bus, and the cores'
+//! counters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
@@ -6,8 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evergate_proto::counters;
-use evergate_proto::lifecycle::Orders;
-pub use evergate_proto::lifecycle::Phase;
+use evergate_proto::lifecycle::{Orders, Phase};
 use nix::time::{ClockId, clock_gettime};
 
 /// Reasons that are said for one domain before one of its links has been opened.
