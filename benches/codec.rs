@@ -170,7 +170,7 @@ mod envelope_in {
 mod envelope_out {
     use super::{Bencher, BytesCount, Reply, black_box, fmt, json, messages};
     use evergate_proto::opensrf::reply::parse_reply;
-    use evergate_proto::opensrf::transport::write_envelope;
+    use evergate_proto::opensrf::transport::{ReplyTo, write_envelope};
     use messages::Content::{EscapedXml, OneString, Records};
 
     const REPLIES: [Reply; 5] = [
@@ -195,7 +195,7 @@ mod envelope_out {
         bencher.counter(BytesCount::of_str(&text)).bench_local(|| {
             out.clear();
             let reply = parse_reply(black_box(text.as_bytes()), std::mem::take(&mut messages)).expect("a valid reply");
-            write_envelope(&mut out, b"\"t\"", b"\"x\"", &reply);
+            write_envelope(&mut out, ReplyTo { thread: b"\"t\"", xid: b"\"x\"" }, &reply);
             messages = reply.messages;
         });
     }

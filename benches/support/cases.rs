@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use evergate_proto::opensrf::envelope::{Limits, parse};
 use evergate_proto::opensrf::reply::parse_reply;
-use evergate_proto::opensrf::transport::{escaped_len, write_envelope, write_message};
+use evergate_proto::opensrf::transport::{ReplyTo, escaped_len, write_envelope, write_message};
 use evergate_proto::redis::inbox::Inbox;
 use evergate_proto::redis::resp;
 use evergate_proto::websocket::decoder::{Decoder, Event};
@@ -72,7 +72,7 @@ fn envelope_out(bytes: usize) -> Operation {
     Box::new(move || {
         out.clear();
         let reply = parse_reply(text.as_bytes(), std::mem::take(&mut messages)).expect("a valid reply");
-        write_envelope(&mut out, b"\"t\"", b"\"x\"", &reply);
+        write_envelope(&mut out, ReplyTo { thread: b"\"t\"", xid: b"\"x\"" }, &reply);
         messages = reply.messages;
         black_box(&out);
     })

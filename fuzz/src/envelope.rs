@@ -138,6 +138,8 @@ fn refused(text: &[u8], refusal: &Refusal) {
     let mut answer = Vec::new();
     let xid = refusal.xid.as_deref().unwrap_or(b"\"x\"");
     let trace = refusal.traces.first().unwrap_or(&Trace::UNREADABLE);
-    error::write_error(&mut answer, (&refusal.thread_spelled, xid), trace, (refusal.status, false), &refusal.reason);
+    let to = transport::ReplyTo { thread: &refusal.thread_spelled, xid };
+    let exception = error::Exception { status: refusal.status, transport_error: false, text: &refusal.reason };
+    error::write_error(&mut answer, to, trace, exception);
     must_be_valid(&answer);
 }

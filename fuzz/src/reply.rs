@@ -49,8 +49,9 @@ pub fn run(text: &[u8]) {
 /// What goes to the client.
 fn write(text: &[u8], reply: &Reply<'_>, message: &ReplyMessage) {
     let (mut envelope, mut not_found) = (Vec::new(), Vec::new());
-    transport::write_envelope(&mut envelope, b"\"t\"", b"\"x\"", reply);
-    transport::write_router_404(&mut not_found, (b"\"t\"", b"\"x\""), text, message, &Trace::UNREADABLE);
+    let to = transport::ReplyTo { thread: b"\"t\"", xid: b"\"x\"" };
+    transport::write_envelope(&mut envelope, to, reply);
+    transport::write_router_404(&mut not_found, to, text, message, &Trace::UNREADABLE);
     if is_valid(text) != Some(true) || value(text).is_none() {
         return;
     }

@@ -8,6 +8,8 @@ use super::outstanding::{Room, Unanswered};
 use super::router_list::LARGE_BYTES;
 use crate::counters::Limit;
 use crate::opensrf::envelope::{Envelope, Kind, Trace};
+use crate::opensrf::error::Exception;
+use crate::opensrf::transport::ReplyTo;
 
 impl Client {
     /// Whether an envelope comes faster than the client, or its address, may send; the client is told.
@@ -35,7 +37,8 @@ impl Client {
         }
         cx.say_throttled(self.address, limit);
         let xid = envelope.xid.as_deref().map_or_else(|| cx.make_xid(), <[u8]>::to_vec);
-        self.error(cx, (&envelope.thread_spelled, &xid), &traces, (429, false), text);
+        let to = ReplyTo { thread: &envelope.thread_spelled, xid: &xid };
+        self.error(cx, to, &traces, Exception { status: 429, transport_error: false, text });
         true
     }
 

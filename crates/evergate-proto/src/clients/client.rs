@@ -13,7 +13,8 @@ use super::rate::Bucket;
 use crate::counters::{self, Limit};
 use crate::json::judge::Judge;
 use crate::opensrf::envelope::Trace;
-use crate::opensrf::error;
+use crate::opensrf::error::{self, Exception};
+use crate::opensrf::transport::ReplyTo;
 use crate::websocket::CloseCode;
 use crate::websocket::decoder::{Decoder, Event};
 use crate::websocket::frame::{self, OpCode};
@@ -384,20 +385,11 @@ impl Client {
 
     /// Sends our own error replies: one envelope for each of `traces`, since the browser client reads only the first
     /// message of one; one with 0 where no trace could be read.
-    pub(super) fn error(
-        &mut self,
-        cx: &mut Context,
-        (thread_spelled, xid): (&[u8], &[u8]),
-        traces: &[Trace],
-        (status, transport_error): (u16, bool),
-        text: &str,
-    ) {
+    pub(super) fn error(&mut self, cx: &mut Context, to: ReplyTo<'_>, traces: &[Trace], exception: Exception<'_>) {
         let traces = if traces.is_empty() { &[Trace::UNREADABLE] } else { traces };
         for trace in traces {
             counters::add(&cx.counts().errors_made, 1);
-            self.send_text(cx, 256 + text.len(), |out| {
-                error::write_error(out, (thread_spelled, xid), trace, (status, transport_error), text);
-            });
+            self.send_text(cx, 256 + exception.text.len(), |out| error::write_error(out, to, trace, exception));
         }
     }
 

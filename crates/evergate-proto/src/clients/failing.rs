@@ -6,6 +6,8 @@ use super::conversation::Conversation;
 use super::pendings::Pending;
 use crate::counters::{self, Limit};
 use crate::opensrf::envelope::{Kind, Trace};
+use crate::opensrf::error::Exception;
+use crate::opensrf::transport::ReplyTo;
 
 impl Client {
     /// Ends what `ends` picks in every conversation and tells the client.
@@ -44,7 +46,8 @@ impl Client {
         let traces: Vec<Trace> = ended.iter().map(|pending| pending.trace).collect();
         if let Some(conversation) = self.book.get(n) {
             let (spelled, xid) = (conversation.thread_spelled.clone(), conversation.xid.clone());
-            self.error(cx, (&spelled, &xid), &traces, (status, true), text);
+            let to = ReplyTo { thread: &spelled, xid: &xid };
+            self.error(cx, to, &traces, Exception { status, transport_error: true, text });
         }
         self.book.forget_if_over(n);
         ended.len()

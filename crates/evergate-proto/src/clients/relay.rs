@@ -10,9 +10,11 @@ use super::pendings::Pending;
 use super::threads::Kept;
 use crate::counters::{self, Limit};
 use crate::json::judge::Judged;
+use crate::opensrf::activity;
 use crate::opensrf::address::{self, BusThread};
 use crate::opensrf::envelope::{self, Envelope, Kind, Trace};
-use crate::opensrf::{activity, transport};
+use crate::opensrf::error::Exception;
+use crate::opensrf::transport::{self, ReplyTo};
 use crate::redis::outbox::Ticket;
 use crate::websocket::CloseCode;
 
@@ -28,11 +30,21 @@ struct Route {
     to: Rc<str>,
 }
 
-/// Why an envelope was not relayed: status, whether the transport is at fault, what is wrong and what to do.
+/// Why an envelope was not relayed.
 struct Refused {
+    /// As in [`Exception`].
     status: u16,
+    /// As in [`Exception`].
     transport_error: bool,
+    /// What is wrong and what to do.
     text: String,
+}
+
+impl Refused {
+    /// What the client is told.
+    fn exception(&self) -> Exception<'_> {
+        Exception { status: self.status, transport_error: self.transport_error, text: &self.text }
+    }
 }
 
 /// Bytes of a method's name that the books keep for the logs.
@@ -59,8 +71,9 @@ impl Client {
                 }
                 if !refusal.only_disconnects {
                     let xid = refusal.xid.unwrap_or_else(|| cx.make_xid());
-                    let about = (&*refusal.thread_spelled, &*xid);
-                    self.error(cx, about, &refusal.traces, (refusal.status, false), &refusal.reason);
+                    let to = ReplyTo { thread: &refusal.thread_spelled, xid: &xid };
+                    let (status, text) = (refusal.status, &*refusal.reason);
+                    self.error(cx, to, &refusal.traces, Exception { status, transport_error: false, text });
                 }
                 self.count_garbage(cx);
             }
@@ -167,8 +180,8 @@ impl Client {
             let traces: Vec<Trace> =
                 envelope.messages.iter().filter(|m| m.kind != Kind::Disconnect).map(|m| m.trace).collect();
             if !traces.is_empty() {
-                let about = (&*envelope.thread_spelled, &*xid);
-                self.error(cx, about, &traces, (refused.status, refused.transport_error), &refused.text);
+                let to = ReplyTo { thread: &envelope.thread_spelled, xid: &xid };
+                self.error(cx, to, &traces, refused.exception());
             }
             if matches!(refused.status, 400 | 413) {
                 self.count_garbage(cx);

@@ -9,9 +9,10 @@ use super::pendings::Pending;
 use crate::counters;
 use crate::opensrf::address;
 use crate::opensrf::envelope::Trace;
+use crate::opensrf::error::Exception;
 use crate::opensrf::printable::Name;
 use crate::opensrf::reply::{Reply, ReplyKind, ReplyMessage};
-use crate::opensrf::transport;
+use crate::opensrf::transport::{self, ReplyTo};
 
 /// What one reply did besides changing counts.
 #[derive(Default)]
@@ -43,6 +44,7 @@ impl Client {
             _ => Cow::Owned(conversation.xid.to_vec()),
         };
         let xid = &*xid;
+        let to = ReplyTo { thread: &spelled, xid };
         // What a bad byte stands in for, in case this reply cannot be forwarded as it is.
         let named: Vec<Trace> = if reply.utf8 {
             Vec::new()
@@ -63,17 +65,17 @@ impl Client {
         if !reply.utf8 {
             counters::add(&cx.counts().bus_garbage, 1);
             let text = "the service's reply is not UTF-8 and cannot be delivered as text; the service is at fault";
-            self.error(cx, (&spelled, xid), &named, (500, false), text);
+            self.error(cx, to, &named, Exception { status: 500, transport_error: false, text });
         } else if let Some((at, ended)) = &done.no_service {
             // An envelope for each, since the browser client reads only the first message of one.
             for pending in ended {
                 self.send_text(cx, 512, |out| {
-                    transport::write_router_404(out, (&spelled, xid), text, &reply.messages[*at], &pending.trace);
+                    transport::write_router_404(out, to, text, &reply.messages[*at], &pending.trace);
                 });
             }
         } else if done.foreign.is_empty() || reply.messages.len() > 1 {
             self.send_text(cx, reply.body.len() + spelled.len() + xid.len() + 64, |out| {
-                transport::write_envelope(out, &spelled, xid, reply);
+                transport::write_envelope(out, to, reply);
             });
         }
         if !done.foreign.is_empty() {
@@ -87,12 +89,12 @@ impl Client {
                 ),
             );
             let text = format!("the worker's domain {domain} may not be dialled by this gateway (bus_domains)");
-            self.error(cx, (&spelled, xid), &traces(&done.foreign), (503, true), &text);
+            self.error(cx, to, &traces(&done.foreign), Exception { status: 503, transport_error: true, text: &text });
         }
         if !done.unanswered.is_empty() {
             let text = "the session ended (the worker's keep-alive ran out) before this was answered; \
                         it may or may not have been carried out";
-            self.error(cx, (&spelled, xid), &traces(&done.unanswered), (503, true), text);
+            self.error(cx, to, &traces(&done.unanswered), Exception { status: 503, transport_error: true, text });
         }
         if done.unwanted {
             let domain = address::domain_of(&reply.from).and_then(|name| cx.domain(name));

@@ -13,12 +13,16 @@ mod transport;
 use serde_json::Value;
 
 use super::envelope::{Envelope, Limits, Refusal, parse};
+use super::transport::ReplyTo;
 
 /// The defaults of the options.
 pub(super) const LIMITS: Limits = Limits::DEFAULT;
 
 /// The text of a string, as `ingress` is given.
 pub(super) const INGRESS: &[u8] = b"\"ws-translator-v2\"";
+
+/// Thread and `log_xid` of an answer.
+pub(super) const TO: ReplyTo<'static> = ReplyTo { thread: b"\"t\"", xid: b"\"x\"" };
 
 pub(super) fn read(text: &str) -> Envelope<'_> {
     match parse(text.as_bytes(), &LIMITS) {

@@ -4,6 +4,15 @@ use super::envelope::{Envelope, Trace};
 use super::reply::{Reply, ReplyMessage};
 use crate::json::escape::{self, push_string};
 
+/// What leads an answer to its place at the client: JSON text of strings, quotes included.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplyTo<'a> {
+    /// The client's thread, as it spelled it.
+    pub thread: &'a [u8],
+    /// The `log_xid` of the request.
+    pub xid: &'a [u8],
+}
+
 /// Appends the bus message of an envelope. `thread` is the whole bus thread; `xid` and `ingress` are JSON text of
 /// strings, quotes included.
 pub fn write_message(
@@ -50,9 +59,9 @@ pub fn escaped_len(message: &[u8]) -> usize {
 
 /// Appends the client's message for a reply: the wrapper is ours, the body's bytes are the service's. `thread` comes
 /// first: a deployed client finds it with a regular expression (docs/wire.md, "What a client gets").
-pub fn write_envelope(out: &mut Vec<u8>, thread_spelled: &[u8], xid: &[u8], reply: &Reply<'_>) {
-    out.reserve(64 + thread_spelled.len() + xid.len() + reply.body.len());
-    write_opening(out, thread_spelled, xid);
+pub fn write_envelope(out: &mut Vec<u8>, to: ReplyTo<'_>, reply: &Reply<'_>) {
+    out.reserve(64 + to.thread.len() + to.xid.len() + reply.body.len());
+    write_opening(out, to);
     if reply.body_is_array {
         out.extend_from_slice(reply.body);
     } else {
@@ -64,26 +73,20 @@ pub fn write_envelope(out: &mut Vec<u8>, thread_spelled: &[u8], xid: &[u8], repl
 }
 
 /// `{"thread":T,"log_xid":X,"osrf_msg":`
-pub(super) fn write_opening(out: &mut Vec<u8>, thread_spelled: &[u8], xid: &[u8]) {
+pub(super) fn write_opening(out: &mut Vec<u8>, to: ReplyTo<'_>) {
     out.extend_from_slice(b"{\"thread\":");
-    out.extend_from_slice(thread_spelled);
+    out.extend_from_slice(to.thread);
     out.extend_from_slice(b",\"log_xid\":");
-    out.extend_from_slice(xid);
+    out.extend_from_slice(to.xid);
     out.extend_from_slice(b",\"osrf_msg\":");
 }
 
 /// Appends the client's message for the router's "Service Not Found": the router's own message with the `threadTrace` of
 /// the request that it ends, and `transport_error` (quirk 1).
-pub fn write_router_404(
-    out: &mut Vec<u8>,
-    (thread_spelled, xid): (&[u8], &[u8]),
-    reply_text: &[u8],
-    message: &ReplyMessage,
-    trace: &Trace,
-) {
+pub fn write_router_404(out: &mut Vec<u8>, to: ReplyTo<'_>, reply_text: &[u8], message: &ReplyMessage, trace: &Trace) {
     let part = |start: usize, end: usize| reply_text.get(start..end).unwrap_or_default();
     let (start, end) = (message.span.start, message.span.end);
-    write_opening(out, thread_spelled, xid);
+    write_opening(out, to);
     out.push(b'[');
     if let Some(span) = &message.trace_span {
         out.extend_from_slice(part(start, span.start));

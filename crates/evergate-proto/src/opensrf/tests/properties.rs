@@ -70,10 +70,9 @@ fn check_against_the_validator(text: &[u8]) {
             let xid = refusal.xid.as_deref().unwrap_or(b"\"x\"");
             super::super::error::write_error(
                 &mut out,
-                (&refusal.thread_spelled, xid),
+                ReplyTo { thread: &refusal.thread_spelled, xid },
                 refusal.traces.first().unwrap_or(&super::super::envelope::Trace::UNREADABLE),
-                (400, false),
-                &refusal.reason,
+                super::super::error::Exception { status: 400, transport_error: false, text: &refusal.reason },
             );
             json(&out);
         }
@@ -145,7 +144,7 @@ proptest! {
         prop_assert_eq!((&*reply.from, &*reply.thread, reply.xid.as_deref()), ("from\n", &*thread, Some(xid.as_bytes())));
         prop_assert_eq!((reply.messages[0].trace, reply.utf8), (Some(-3), true));
         let mut wrapped = Vec::new();
-        write_envelope(&mut wrapped, b"\"t\"", xid.as_bytes(), &reply);
+        write_envelope(&mut wrapped, ReplyTo { xid: xid.as_bytes(), ..TO }, &reply);
         let opening = b"{\"thread\":\"t\",\"log_xid\":";
         prop_assert!(wrapped.starts_with(opening));
         prop_assert!(simd_json_takes(&wrapped));
@@ -159,7 +158,7 @@ proptest! {
             if let Ok(reply) = parse_reply(text, Vec::new()) {
                 for message in &reply.messages {
                     prop_assert!(message.span.end <= text.len());
-                    write_router_404(&mut Vec::new(), (b"\"t\"", b"\"x\""), text, message, &super::super::envelope::Trace::UNREADABLE);
+                    write_router_404(&mut Vec::new(), TO, text, message, &super::super::envelope::Trace::UNREADABLE);
                 }
             }
         }

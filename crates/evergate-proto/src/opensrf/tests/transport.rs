@@ -1,5 +1,5 @@
 use super::super::envelope::Trace;
-use super::super::error::write_error;
+use super::super::error::{Exception, write_error};
 use super::super::reply::*;
 use super::super::transport::*;
 use super::*;
@@ -61,7 +61,7 @@ fn an_envelope_wraps_the_body_as_it_came_with_the_thread_first() {
     let reply = parsed(&text);
     assert_eq!((reply.xid.as_deref(), &*reply.from), (None, ""));
     let mut out = Vec::new();
-    write_envelope(&mut out, b"\"t\"", b"\"x\"", &reply);
+    write_envelope(&mut out, TO, &reply);
     assert_eq!(String::from_utf8(out).unwrap(), format!(r#"{{"thread":"t","log_xid":"x","osrf_msg":{body}}}"#));
 }
 
@@ -70,7 +70,7 @@ fn a_body_that_is_one_message_is_wrapped() {
     let reply = parsed(r#"{"thread":"t","body":{"__c":"osrfMessage","__p":{"type":"STATUS","threadTrace":1}}}"#);
     assert_eq!((reply.body_is_array, reply.messages[0].kind), (false, ReplyKind::Status));
     let mut out = Vec::new();
-    write_envelope(&mut out, b"\"t\"", b"\"x\"", &reply);
+    write_envelope(&mut out, TO, &reply);
     assert!(json(&out)["osrf_msg"].is_array());
 }
 
@@ -90,7 +90,7 @@ fn the_routers_404_is_recognised_and_told_to_each_pending_request_in_its_own_spe
     let traces: Vec<Trace> = read(&text).messages.iter().map(|message| message.trace).collect();
     for (trace, spelled) in traces.iter().zip(["0", "\"7\""]) {
         let mut out = Vec::new();
-        write_router_404(&mut out, (b"\"t\"", b"\"x\""), ROUTER_404.as_bytes(), &reply.messages[0], trace);
+        write_router_404(&mut out, TO, ROUTER_404.as_bytes(), &reply.messages[0], trace);
         let expected = format!(
             r#"{{"thread":"t","log_xid":"x","osrf_msg":[{{"__c":"osrfMessage","__p":{{"threadTrace":{spelled},"locale":"en-US","api_level":1,"type":"STATUS","payload":{{"__c":"osrfServiceException","__p":{{"status":"Service Not Found","statusCode":"404"}}}}}}}}],"transport_error":true}}"#
         );
@@ -104,7 +104,7 @@ fn a_404_without_a_thread_trace_gets_one() {
         let text = format!(r#"{{"thread":"t","body":[{{"__c":"c","__p":{parameters}}}]}}"#);
         let reply = parsed(&text);
         let mut out = Vec::new();
-        write_router_404(&mut out, (b"\"t\"", b"\"x\""), text.as_bytes(), &reply.messages[0], &Trace::UNREADABLE);
+        write_router_404(&mut out, TO, text.as_bytes(), &reply.messages[0], &Trace::UNREADABLE);
         assert!(String::from_utf8(out).unwrap().contains(expected));
     }
 }
@@ -137,7 +137,12 @@ fn a_used_vector_of_messages_is_filled_anew() {
 #[test]
 fn an_error_has_the_exact_shape() {
     let mut out = Vec::new();
-    write_error(&mut out, (b"\"t\"", b"\"x\""), &Trace::UNREADABLE, (400, false), "say \"hello\";\n\\");
+    write_error(
+        &mut out,
+        TO,
+        &Trace::UNREADABLE,
+        Exception { status: 400, transport_error: false, text: "say \"hello\";\n\\" },
+    );
     let expected = r#"{"thread":"t","log_xid":"x","osrf_msg":[{"__c":"osrfMessage","__p":{"threadTrace":0,"locale":"en-US","type":"STATUS","payload":{"__c":"osrfMethodException","__p":{"status":"evergate: say \"hello\";\n\\","statusCode":400}}}}]}"#;
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
@@ -147,7 +152,12 @@ fn an_error_has_the_trace_as_its_client_spelled_it() {
     let text = envelope_of(&request("\"2\"", r#"{"method":"m"}"#));
     let trace = read(&text).messages[0].trace;
     let mut out = Vec::new();
-    write_error(&mut out, (b"\"t\"", b"\"x\""), &trace, (503, true), "the bus is away; try again");
+    write_error(
+        &mut out,
+        TO,
+        &trace,
+        Exception { status: 503, transport_error: true, text: "the bus is away; try again" },
+    );
     let written = json(&out);
     assert_eq!(written["osrf_msg"][0]["__p"]["threadTrace"], "2");
     assert_eq!(written["transport_error"], true);
