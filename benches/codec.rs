@@ -29,9 +29,9 @@ mod envelope_in_long {
 
     use super::{Bencher, BytesCount, black_box};
     use evergate_proto::json::judge::{Judge, Judged};
-    use evergate_proto::opensrf::envelope::{Limits, parse_judged};
+    use evergate_proto::opensrf::envelope::{EnvelopeLimits, parse_judged};
 
-    const LIMITS: Limits = Limits::DEFAULT;
+    const LIMITS: EnvelopeLimits = EnvelopeLimits::DEFAULT;
     const BYTES: usize = 7_800_000;
     /// What a core reads at once.
     const READ: usize = 16 * 1024;
@@ -110,11 +110,11 @@ mod envelope_in_long {
 #[divan::bench_group(sample_size = 16, min_time = 0.4, max_time = 1)]
 mod envelope_in {
     use super::{Bencher, BytesCount, black_box, json, messages};
-    use evergate_proto::opensrf::envelope::{Limits, parse};
+    use evergate_proto::opensrf::envelope::{EnvelopeLimits, parse};
     use evergate_proto::opensrf::transport::{escaped_len, write_message};
 
     /// The defaults of the options table.
-    const LIMITS: Limits = Limits::DEFAULT;
+    const LIMITS: EnvelopeLimits = EnvelopeLimits::DEFAULT;
     const BYTES: [usize; 2] = [470, 4096];
 
     #[divan::bench(args = BYTES)]

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use evergate_proto::clients::context::Context;
-use evergate_proto::clients::limits::{Limits, Names};
+use evergate_proto::clients::limits::{BusNames, Limits};
 use evergate_proto::clients::output::{Output, SlotIndex};
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters;
@@ -94,7 +94,7 @@ pub struct Core {
 impl Core {
     /// With so many domains, under limits that `change` has changed.
     pub fn new(domains: usize, change: impl FnOnce(&mut Limits)) -> Self {
-        let names = Names {
+        let names = BusNames {
             address: "opensrf:client:gateway:public.localhost:vm:1:2".to_owned(),
             router: "opensrf:router:router:public.localhost".into(),
             domains: (0..domains).map(name_of).collect(),

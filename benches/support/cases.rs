@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use evergate_proto::opensrf::envelope::{Limits, parse};
+use evergate_proto::opensrf::envelope::{EnvelopeLimits, parse};
 use evergate_proto::opensrf::reply::parse_reply;
 use evergate_proto::opensrf::transport::{ReplyTo, escaped_len, write_envelope, write_message};
 use evergate_proto::redis::inbox::Inbox;
@@ -57,7 +57,7 @@ fn envelope_in(bytes: usize) -> Operation {
     let mut out = Vec::new();
     Box::new(move || {
         out.clear();
-        let envelope = parse(text.as_bytes(), &Limits::DEFAULT).expect("a valid envelope");
+        let envelope = parse(text.as_bytes(), &EnvelopeLimits::DEFAULT).expect("a valid envelope");
         let to = "opensrf:service:_:_:open-ils.search";
         write_message(&mut out, to, "opensrf:client:gateway:h:1:2", "1.2.3:t", b"\"x\"", &envelope, INGRESS);
         black_box(escaped_len(&out));

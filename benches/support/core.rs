@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use evergate_proto::clients::context::Context;
 use evergate_proto::clients::from_bus::TOGETHER;
-use evergate_proto::clients::limits::Names;
+use evergate_proto::clients::limits::BusNames;
 use evergate_proto::clients::output::{Output, SlotIndex};
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters;
@@ -53,7 +53,7 @@ pub struct PureCore {
 impl PureCore {
     /// A core with so many clients, under the defaults of the options table.
     pub fn new(clients: usize, request_bytes: usize, reply_bytes: usize) -> Self {
-        let names = Names {
+        let names = BusNames {
             address: ADDRESS.to_owned(),
             router: "opensrf:router:router:public.localhost".into(),
             domains: vec!["public.localhost".to_owned(), "private.localhost".to_owned()],

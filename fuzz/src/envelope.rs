@@ -3,7 +3,7 @@
 //! in is read as what comes at once.
 
 use evergate_proto::json::judge::Judge;
-use evergate_proto::opensrf::envelope::{Envelope, Limits, Refusal, Trace, parse, parse_judged};
+use evergate_proto::opensrf::envelope::{Envelope, EnvelopeLimits, Refusal, Trace, parse, parse_judged};
 use evergate_proto::opensrf::reply::parse_reply;
 use evergate_proto::opensrf::{error, transport};
 use serde_json::Value;
@@ -27,7 +27,7 @@ pub fn run(data: &[u8]) {
 }
 
 fn envelope(text: &[u8]) {
-    let read = parse(text, &Limits::DEFAULT);
+    let read = parse(text, &EnvelopeLimits::DEFAULT);
     judged(text, &read);
     match read {
         Ok(envelope) => relayed(text, &envelope),
@@ -41,11 +41,11 @@ fn judged(text: &[u8], read: &Result<Envelope<'_>, Refusal>) {
         return;
     }
     let step = 1 + text.len() / (1 + text.first().map_or(0, |&byte| usize::from(byte)) % 50);
-    let mut judge = Judge::new(Limits::DEFAULT.json_depth_max);
+    let mut judge = Judge::new(EnvelopeLimits::DEFAULT.json_depth_max);
     for end in (0..text.len()).step_by(step) {
         judge.see(&text[..end]);
     }
-    match (read, parse_judged(text, &judge.finish(text), &Limits::DEFAULT)) {
+    match (read, parse_judged(text, &judge.finish(text), &EnvelopeLimits::DEFAULT)) {
         (Ok(one), Ok(other)) => {
             assert_eq!(fields(one), fields(&other));
             assert!(other.escaped_at_most(0) >= transport::escaped_len(text));
@@ -88,7 +88,7 @@ fn relayed(text: &[u8], envelope: &Envelope<'_>) {
         b"}",
     ]
     .concat();
-    let again = parse(&again, &Limits { bus_message_bytes_max: usize::MAX, ..Limits::DEFAULT });
+    let again = parse(&again, &EnvelopeLimits { bus_message_bytes_max: usize::MAX, ..EnvelopeLimits::DEFAULT });
     let again = again.unwrap_or_else(|refusal| panic!("its own splice is refused: {}", refusal.reason));
     assert_eq!((&again.thread, &again.xid), (&envelope.thread, &envelope.xid));
     assert_eq!(fields(&again).1, fields(envelope).1);

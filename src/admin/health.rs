@@ -7,8 +7,8 @@ use evergate_proto::counters::Core;
 use evergate_proto::opensrf::printable::Shown;
 
 use super::status::held;
-use evergate_proto::lifecycle::Phase;
 use crate::process::shared::Shared;
+use evergate_proto::lifecycle::Phase;
 
 /// A core whose loop has not turned for so much of the time that it was given is not healthy. Half of the 10 s after which the
 /// process gives such a core up: the balancer should know first. A starved core is healthy: to restart it would help nobody.

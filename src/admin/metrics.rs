@@ -16,9 +16,9 @@ use super::View;
 use super::health::heartbeat_age_ms;
 use super::status::{LOG_QUEUE, held, seconds};
 use crate::process::logs::Figures;
-use evergate_proto::lifecycle::Phase;
 use crate::process::shared::Shared;
 use crate::process::watchdog::judge::Was;
+use evergate_proto::lifecycle::Phase;
 
 /// The format's own media type: without it a scraper would take `# TYPE name counter` for another metric than
 /// `name_total`.

@@ -40,12 +40,12 @@ pub(super) struct Drain {
     /// To the deadline, never below 0; null where nothing drains.
     pub seconds_left: Option<f64>,
     /// What has been waited for longest, over all cores.
-    pub oldest: Option<Oldest>,
+    pub oldest: Option<LongestWait>,
 }
 
 /// [`counters::Oldest`] as JSON.
 #[derive(Debug, Serialize)]
-pub(super) struct Oldest {
+pub(super) struct LongestWait {
     /// The service.
     pub service: String,
     /// The method; empty for a CONNECT or a session.
@@ -154,11 +154,11 @@ fn seconds_left(shared: &Shared, now_ms: u64) -> Option<f64> {
 }
 
 /// What has been waited for longest, over all cores.
-fn oldest(shared: &Shared) -> Option<Oldest> {
+fn oldest(shared: &Shared) -> Option<LongestWait> {
     let oldest =
         shared.cores.iter().filter_map(|core| held(&core.oldest).clone()).max_by_key(|oldest| oldest.age_ms)?;
     let counters::Oldest { service, method, age_ms, client } = oldest;
-    Some(Oldest { service, method, age_ms, client })
+    Some(LongestWait { service, method, age_ms, client })
 }
 
 /// Seconds, to the millisecond.

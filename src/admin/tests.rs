@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::health::{GIVEN_MAX_MS, health, readiness};
 use super::{Admin, AdminOptions, start};
-use evergate_proto::lifecycle::Phase;
 use crate::process::shared::Shared;
+use evergate_proto::lifecycle::Phase;
 
 fn options() -> AdminOptions {
     AdminOptions {

@@ -218,7 +218,7 @@ pub mod text {
 
     use evergate_proto::websocket::handshake::OriginEntry;
 
-    use super::super::typed::{Facility, Level};
+    use super::super::typed::{Facility, LogLevel};
 
     type Checked = Result<String, &'static str>;
 
@@ -311,7 +311,7 @@ pub mod text {
 
     /// A level of the log, by its name.
     pub fn level(text: &str) -> Checked {
-        let level = Level::parse(text).ok_or("off, error, warn, info, debug, trace, or 0 to 5")?;
+        let level = LogLevel::parse(text).ok_or("off, error, warn, info, debug, trace, or 0 to 5")?;
         Ok(level.name().to_owned())
     }
 

@@ -15,7 +15,7 @@ use super::layers;
 use super::opensrf_core::{self, OpensrfCore};
 use super::permissions;
 use super::table::Config;
-use super::typed::Level;
+use super::typed::LogLevel;
 use super::values::{Source, Value, Values};
 
 /// Bytes of a configuration file; the stock `opensrf_core.xml` has 7,000. A larger one is something else.
@@ -92,7 +92,7 @@ pub struct Loaded {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reloaded {
     /// How much is logged.
-    pub loglevel: Level,
+    pub loglevel: LogLevel,
     /// Which origins new handshakes may carry.
     pub origins: Origins,
     /// Beginnings of methods whose parameters the activity log hides.

@@ -29,5 +29,5 @@ pub use kind::Kind;
 pub use load::{Inputs, Loaded, Purpose, Reloaded, load, reload};
 pub use print::{effective, markdown, sample};
 pub use table::{Config, Opt, TABLE, find};
-pub use typed::{Facility, Level, Logfile, Secret};
+pub use typed::{Facility, LogLevel, Logfile, Secret};
 pub use values::{Setting, Source, Value, Values};

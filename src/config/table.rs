@@ -6,12 +6,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use evergate_proto::opensrf::envelope::Limits;
+use evergate_proto::opensrf::envelope::EnvelopeLimits;
 use evergate_proto::websocket::handshake::Origins;
 
 use super::error::{About, Error};
 use super::kind::{Kind, text};
-use super::typed::{Facility, Level, Logfile, Secret, Typed};
+use super::typed::{Facility, LogLevel, Logfile, Secret, Typed};
 use super::values::{Value, Values};
 
 /// One option: everything that is known of it, in one place.
@@ -216,7 +216,7 @@ options! {
         /// Size of a message to the bus after escaping; larger: 413. The C router dies of 10 MiB.
         bus_message_bytes_max: usize = Kind::Bytes { min: 1_024, max: 512 << 20 }, "8 MiB", unit "bytes";
         /// Nesting of a client's JSON; deeper: 400. The C router's parser recurses.
-        json_depth_max: usize = Kind::Integer { min: 8, max: Limits::JSON_DEPTH_MOST as u64 }, "1000", unit "levels";
+        json_depth_max: usize = Kind::Integer { min: 8, max: EnvelopeLimits::JSON_DEPTH_MOST as u64 }, "1000", unit "levels";
         /// Keys of an object in which repeated ones are looked for: the envelope, a message, its `__p`, its payload; not `params`
         /// (OpenSRF's router drops a message in which a key is repeated there). More, or ten times as many in one envelope: 400.
         keys_per_object_max: usize = Kind::Integer { min: 16, max: 1_000_000 }, "10000", unit "keys";
@@ -304,7 +304,7 @@ options! {
     }
     "Logs" {
         /// `off`, `error`, `warn`, `info`, `debug`, `trace`, or 0 to 5 as in `opensrf_core.xml`.
-        loglevel: Level = Kind::Text(text::level), "info", xml "gateway/loglevel";
+        loglevel: LogLevel = Kind::Text(text::level), "info", xml "gateway/loglevel";
         /// `stderr`, `syslog`, or the path of a file.
         logfile: Logfile = Kind::Text(text::logfile), "stderr", xml "gateway/logfile";
         /// Facility of the log when `logfile` is `syslog`.

@@ -9,9 +9,10 @@ use evergate_proto::websocket::handshake::Origins;
 
 use super::values::Value;
 
-/// How much is logged. The order is that of 0 to 5 in `opensrf_core.xml`.
+/// How much is logged; activity lines are, whatever the level. The number is that in `opensrf_core.xml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+#[repr(u8)]
+pub enum LogLevel {
     /// 0: nothing.
     Off,
     /// 1.
@@ -26,7 +27,7 @@ pub enum Level {
     Trace,
 }
 
-impl Level {
+impl LogLevel {
     /// The levels by their number in `opensrf_core.xml`.
     pub const ALL: [Self; 6] = [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
 
@@ -223,7 +224,7 @@ impl Typed for Origins {
     }
 }
 
-impl Typed for Level {
+impl Typed for LogLevel {
     fn typed(value: &Value) -> Result<Self, String> {
         let text = text(value)?;
         Self::parse(text).ok_or_else(|| format!("{text} is not a log level"))

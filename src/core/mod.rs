@@ -36,8 +36,8 @@ use bus::Bus;
 use connection::Connection;
 use evergate_prefetch::prefetch;
 use evergate_proto::clients::context::Context;
-use evergate_proto::clients::limits::Names;
-use evergate_proto::clients::output::{BusNews, Level, Output, SlotIndex};
+use evergate_proto::clients::limits::BusNames;
+use evergate_proto::clients::output::{BusNews, Output, Severity, SlotIndex};
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters::{self, Counts};
 use evergate_proto::effects::{Shell, carry_out};
@@ -91,7 +91,7 @@ pub struct Core {
     /// How it waits for its next turn.
     pub waits: Waits,
     /// The names on the bus.
-    pub names: Rc<Names>,
+    pub names: Rc<BusNames>,
     /// Gone when the core has ended.
     activity: RefCell<Option<ActivityLog>>,
     settings: Arc<Settings>,
@@ -120,7 +120,7 @@ pub fn run(options: CoreOptions) -> std::io::Result<()> {
 impl Core {
     fn new(options: &CoreOptions) -> std::io::Result<Self> {
         let settings = Arc::clone(&options.settings);
-        let names = Rc::new(Names {
+        let names = Rc::new(BusNames {
             address: options.address.clone(),
             router: settings.router.as_str().into(),
             domains: settings.domains.clone(),
@@ -327,11 +327,11 @@ impl Shell for Hands<'_> {
         self.core.say_of_bus(news);
     }
 
-    fn log(&mut self, level: Level, line: String) {
+    fn log(&mut self, level: Severity, line: String) {
         match level {
-            Level::Warn => tracing::warn!("{line}"),
-            Level::Info => tracing::info!("{line}"),
-            Level::Debug => tracing::debug!("{line}"),
+            Severity::Warn => tracing::warn!("{line}"),
+            Severity::Info => tracing::info!("{line}"),
+            Severity::Debug => tracing::debug!("{line}"),
         }
     }
 

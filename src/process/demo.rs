@@ -10,7 +10,7 @@ use super::serve;
 use super::signals::{self, Signals, Stopper};
 use crate::bounded;
 use crate::config::cli::DemoServices;
-use crate::config::{Loaded, Secret};
+use crate::config::{Loaded, LogLevel, Secret};
 use crate::stdio;
 
 /// Serves until a signal ends it.
@@ -77,7 +77,7 @@ fn greeting(loaded: &Loaded, listen: SocketAddr) -> String {
 /// stderr, also before the bus has been reached: nobody else could tell why a call gets no answer.
 pub fn run_services(options: DemoServices) -> Result<(), String> {
     let _logs = logs::start(&LogOptions {
-        level: logs::Level::Info,
+        level: LogLevel::Info,
         destination: Destination::Stderr,
         activity: Activity::SameAsDestination,
         tag: String::new(),

@@ -30,6 +30,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::bounded::{self, FILE_MAX, Failed};
+use crate::config::LogLevel;
 use crate::stdio;
 pub use activity::ActivityLog;
 use line::Lines;
@@ -43,34 +44,6 @@ const FLUSH_MAX: Duration = Duration::from_secs(1);
 
 /// `log_queue_bytes_max` where there is no configuration.
 pub const QUEUE_BYTES_MAX: usize = 16 << 20;
-
-/// Which messages are printed; activity lines are, whatever the level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Level {
-    /// None.
-    Off = 0,
-    /// What stopped working.
-    Error = 1,
-    /// And what works, but not as it should.
-    Warn = 2,
-    /// And what an operator wants to see of a normal day.
-    Info = 3,
-    /// And what helps to find a fault.
-    Debug = 4,
-    /// Everything.
-    Trace = 5,
-}
-
-impl Level {
-    /// Every level; the index is its number in `opensrf_core.xml` (`loglevel`).
-    pub const ALL: [Level; 6] = [Level::Off, Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
-
-    /// Its name in the configuration.
-    pub fn name(self) -> &'static str {
-        ["off", "error", "warn", "info", "debug", "trace"][self as usize]
-    }
-}
 
 /// Where messages go.
 #[derive(Clone, Debug)]
@@ -102,7 +75,7 @@ pub enum Activity {
 #[derive(Clone, Debug)]
 pub struct LogOptions {
     /// What is printed at first; [`LogControl::set_level`] changes it.
-    pub level: Level,
+    pub level: LogLevel,
     /// Where messages go.
     pub destination: Destination,
     /// Where activity lines go.
@@ -139,7 +112,7 @@ pub struct Logs {
 /// What may be done to a running log, from any thread.
 #[derive(Clone, Debug)]
 pub struct LogControl {
-    /// A [`Level`]; shared with the layer that prints.
+    /// A [`LogLevel`]; shared with the layer that prints.
     level: Arc<AtomicU8>,
     /// The file, where there is one.
     file: Option<PathBuf>,
@@ -201,7 +174,7 @@ pub const FILE_REMEDY: &str =
 
 /// Puts the parts together; tests bring their own outputs.
 fn assemble(
-    level: Level,
+    level: LogLevel,
     open: impl FnOnce() -> Result<(Output, Option<Output>), String> + Send + 'static,
     file: Option<PathBuf>,
     colour: bool,
@@ -316,15 +289,10 @@ impl LogControl {
     }
 
     /// Prints messages up to `level` from now on. A message of a level that is off costs a load and a branch.
-    pub fn set_level(&self, level: Level) {
+    pub fn set_level(&self, level: LogLevel) {
         self.level.store(level as u8, Relaxed);
         tracing::callsite::rebuild_interest_cache();
     }
-}
-
-/// The level that the configuration names.
-pub fn level(level: crate::config::Level) -> Level {
-    Level::ALL[level as usize]
 }
 
 /// As tracing spells it.

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::logs::{self, LogControl};
+use super::logs::LogControl;
 use super::settings::Settings;
 use crate::bounded;
 use crate::config::{self, Loaded};
@@ -44,7 +44,7 @@ fn read_again(loaded: &Loaded, logs: &LogControl, settings: &Settings) {
         Ok(reloaded) => reloaded,
         Err(errors) => return errors.iter().for_each(|error| tracing::error!("config: nothing was changed: {error}")),
     };
-    logs.set_level(logs::level(reloaded.loglevel));
+    logs.set_level(reloaded.loglevel);
     for warning in &reloaded.warnings {
         tracing::warn!("{warning}");
     }

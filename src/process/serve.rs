@@ -12,7 +12,6 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
 use super::logs::{self, Activity, Destination, LogOptions, Logs, StartError};
-use evergate_proto::lifecycle::Phase;
 use super::reload::Reloader;
 use super::resolver::Resolver;
 use super::settings::Settings;
@@ -27,6 +26,7 @@ use crate::config::{self, Config, Loaded, Logfile};
 use crate::core::{self, CoreOptions};
 use crate::process::address_file::AddressFile;
 use crate::stdio;
+use evergate_proto::lifecycle::Phase;
 
 /// How often the main thread looks around when no signal comes.
 const LOOK: Duration = Duration::from_millis(50);
@@ -80,7 +80,7 @@ fn start_logs(config: &Config) -> Result<Logs, StartError> {
     };
     let tag = config.logtag.clone().unwrap_or_else(|| "evergate".to_owned());
     let queue_bytes_max = config.log_queue_bytes_max;
-    logs::start(&LogOptions { level: logs::level(config.loglevel), destination, activity, tag, queue_bytes_max })
+    logs::start(&LogOptions { level: config.loglevel, destination, activity, tag, queue_bytes_max })
 }
 
 /// A process whose cores have been started.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use evergate_proto::clients::limits::Limits;
 use evergate_proto::clients::rate::Rate;
-use evergate_proto::opensrf::{address, envelope};
+use evergate_proto::opensrf::address;
+use evergate_proto::opensrf::envelope::EnvelopeLimits;
 use evergate_proto::redis::links::LinkOptions;
 use evergate_proto::websocket::handshake::{Net, Origins, Policy};
 
@@ -121,7 +122,7 @@ impl Settings {
             close_timeout_ms: self.close_timeout_ms,
             bus_lost_reply_ms: config.bus_lost_reply_seconds * 1_000,
             message_bytes_max: config.message_bytes_max,
-            envelope: envelope::Limits {
+            envelope: EnvelopeLimits {
                 json_depth_max: config.json_depth_max,
                 keys_per_object_max: config.keys_per_object_max,
                 messages_per_envelope_max: config.messages_per_envelope_max,

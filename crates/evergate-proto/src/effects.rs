@@ -1,6 +1,6 @@
 //! Decisions carried out: the one place that knows in which order.
 
-use crate::clients::output::{BusNews, Level, Output, SlotIndex};
+use crate::clients::output::{BusNews, Output, Severity, SlotIndex};
 use crate::clients::table::Clients;
 use crate::redis::outbox::Push;
 
@@ -19,7 +19,7 @@ pub trait Shell {
     fn bus(&mut self, _news: BusNews) {}
 
     /// A line for the log.
-    fn log(&mut self, _level: Level, _line: String) {}
+    fn log(&mut self, _level: Severity, _line: String) {}
 
     /// A message for a bus domain.
     fn push(&mut self, domain: usize, push: Push);

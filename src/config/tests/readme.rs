@@ -133,9 +133,22 @@ fn the_documents_name_files_that_exist() {
         let text = read(document);
         let linked = links(&text).filter_map(|link| link.split('#').next());
         let named = code(&text).filter(|word| {
-            ["src/", "proto/", "crates/", "examples/", "tests/", "tuning/", "fuzz/", "docs/", "benches/", ".cargo/", ".ci/", ".config/"]
-                .iter()
-                .any(|folder| word.starts_with(folder))
+            [
+                "src/",
+                "proto/",
+                "crates/",
+                "examples/",
+                "tests/",
+                "tuning/",
+                "fuzz/",
+                "docs/",
+                "benches/",
+                ".cargo/",
+                ".ci/",
+                ".config/",
+            ]
+            .iter()
+            .any(|folder| word.starts_with(folder))
                 && !word.contains([' ', '*'])
         });
         for path in linked.filter(|path| !path.is_empty()).chain(named) {

@@ -83,7 +83,7 @@ fn the_sample_opensrf_core_feeds_what_it_says() {
     assert_eq!((config.passwd.expose(), config.router_name.as_str()), ("pw", "r2"));
     assert_eq!(
         (config.logfile, config.loglevel, config.logtag.as_deref()),
-        (Logfile::Syslog, Level::Warn, Some("one"))
+        (Logfile::Syslog, LogLevel::Warn, Some("one"))
     );
     assert_eq!((config.syslog.name, config.actlog.name), ("local4", "local5"));
     assert_eq!(config.log_protect, ["open-ils.auth"], "an empty match_string would hide everything");
@@ -164,7 +164,7 @@ fn a_reload_takes_over_four_options_and_names_the_others() {
         "loglevel = 5\norigins = [\"a\"]\ntrusted_proxies = [\"::1\"]\nlog_protect = [\"x\"]\nport = 2\n",
     );
     let again = reload(&first).expect("a good file");
-    assert_eq!((again.loglevel, again.origins), (Level::Trace, listed(&["a"])));
+    assert_eq!((again.loglevel, again.origins), (LogLevel::Trace, listed(&["a"])));
     assert_eq!((again.trusted_proxies, again.log_protect), (vec!["::1".to_owned()], vec!["kept".to_owned()]));
     assert_eq!(again.needs_restart, ["port"]);
     dir.file("e.toml", "loglevel = \"loud\"\n");

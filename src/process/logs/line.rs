@@ -30,7 +30,7 @@ thread_local! {
 
 /// The layer that prints.
 pub(super) struct Lines {
-    /// A [`super::Level`], set by the main thread.
+    /// A [`crate::config::LogLevel`], set by the main thread.
     level: Arc<AtomicU8>,
     queue: Queue,
     /// Whether the level is coloured.

@@ -26,7 +26,7 @@ impl Drop for Dir {
     }
 }
 
-fn to_file(path: &Path, level: Level) -> (Logs, Dispatch) {
+fn to_file(path: &Path, level: LogLevel) -> (Logs, Dispatch) {
     let options = LogOptions {
         level,
         destination: Destination::File(path.to_owned()),
@@ -38,7 +38,7 @@ fn to_file(path: &Path, level: Level) -> (Logs, Dispatch) {
 }
 
 /// What `log` prints to a file with `level`.
-fn printed(level: Level, log: impl FnOnce(&Logs)) -> String {
+fn printed(level: LogLevel, log: impl FnOnce(&Logs)) -> String {
     let dir = Dir::new();
     let path = dir.0.join("log");
     let (logs, dispatch) = to_file(&path, level);
@@ -49,7 +49,7 @@ fn printed(level: Level, log: impl FnOnce(&Logs)) -> String {
 
 #[test]
 fn a_line_has_time_level_target_message_and_fields() {
-    let text = printed(Level::Info, |_| {
+    let text = printed(LogLevel::Info, |_| {
         tracing::warn!(target: "evergate::core", answer = 42, name = "x y", "something {}", "odd");
     });
     let (time, rest) = text.split_once(' ').unwrap();
@@ -60,7 +60,7 @@ fn a_line_has_time_level_target_message_and_fields() {
 
 #[test]
 fn what_a_client_wrote_cannot_begin_a_line_or_steer_a_terminal() {
-    let text = printed(Level::Info, |_| {
+    let text = printed(LogLevel::Info, |_| {
         let evil = "a\nb\r\t\u{1b}[31m\u{7f}\u{85}\u{2028}\u{2029}é\\n";
         tracing::info!(target: "t", field = %evil, "{evil}");
     });
@@ -70,7 +70,7 @@ fn what_a_client_wrote_cannot_begin_a_line_or_steer_a_terminal() {
 
 #[test]
 fn a_long_line_is_cut_at_a_character() {
-    let text = printed(Level::Info, |_| {
+    let text = printed(LogLevel::Info, |_| {
         tracing::info!("x{}", "é".repeat(LINE_BYTES_MAX));
         tracing::info!("{}\n", "y".repeat(LINE_BYTES_MAX));
     });
@@ -82,7 +82,7 @@ fn a_long_line_is_cut_at_a_character() {
 
 #[test]
 fn the_level_can_change_while_running_and_activity_ignores_it() {
-    let text = printed(Level::Warn, |logs| {
+    let text = printed(LogLevel::Warn, |logs| {
         // The same call sites each time: tracing caches its answer per site.
         let log = |round: u32| {
             tracing::debug!(target: "t", "debug {round}");
@@ -91,9 +91,9 @@ fn the_level_can_change_while_running_and_activity_ignores_it() {
             logs.activity().log(1, &format!("activity {round}\n"));
         };
         log(1);
-        logs.control.set_level(Level::Debug);
+        logs.control.set_level(LogLevel::Debug);
         log(2);
-        logs.control.set_level(Level::Off);
+        logs.control.set_level(LogLevel::Off);
         log(3);
     });
     let messages: Vec<&str> = text.lines().map(|line| line.split_once(": ").unwrap().1).collect();
@@ -105,7 +105,7 @@ fn the_level_can_change_while_running_and_activity_ignores_it() {
 fn reopening_follows_logrotate_and_loses_no_line() {
     let dir = Dir::new();
     let (path, moved) = (dir.0.join("log"), dir.0.join("log.1"));
-    let (logs, dispatch) = to_file(&path, Level::Info);
+    let (logs, dispatch) = to_file(&path, LogLevel::Info);
     tracing::dispatcher::with_default(&dispatch, || {
         for n in 0..3000 {
             tracing::info!("line {n}");
@@ -129,7 +129,7 @@ fn reopening_follows_logrotate_and_loses_no_line() {
 fn a_file_that_cannot_be_reopened_leaves_the_old_one_in_use() {
     let dir = Dir::new();
     let (path, moved) = (dir.0.join("log"), dir.0.join("log.1"));
-    let (logs, dispatch) = to_file(&path, Level::Info);
+    let (logs, dispatch) = to_file(&path, LogLevel::Info);
     fs::rename(&path, &moved).unwrap();
     fs::create_dir(&path).unwrap();
     assert!(logs.control.reopen().unwrap_err().contains(path.to_str().unwrap()));
@@ -141,7 +141,7 @@ fn a_file_that_cannot_be_reopened_leaves_the_old_one_in_use() {
 #[test]
 fn a_file_that_cannot_be_opened_is_named() {
     let options = LogOptions {
-        level: Level::Info,
+        level: LogLevel::Info,
         destination: Destination::File("/nowhere/at/all".into()),
         activity: Activity::SameAsDestination,
         tag: String::new(),
@@ -153,7 +153,7 @@ fn a_file_that_cannot_be_opened_is_named() {
 
 /// A log that writes to `main`, and activity to another place if there is one.
 fn to(main: Output, activity: Option<Output>, queue_bytes_max: usize) -> (Logs, Dispatch) {
-    assemble(Level::Info, move || Ok((main, activity)), None, false, queue_bytes_max).unwrap()
+    assemble(LogLevel::Info, move || Ok((main, activity)), None, false, queue_bytes_max).unwrap()
 }
 
 fn lost(logs: &Logs) -> u64 {
@@ -318,7 +318,7 @@ fn an_absent_syslog_counts_nothing_as_lost() {
 
 #[test]
 fn many_threads_log_whole_lines() {
-    let text = printed(Level::Info, |_| {
+    let text = printed(LogLevel::Info, |_| {
         let dispatch = tracing::dispatcher::get_default(Clone::clone);
         thread::scope(|scope| {
             for thread in 0..4 {
@@ -339,7 +339,7 @@ fn many_threads_log_whole_lines() {
 
 #[test]
 fn lines_of_activity_are_gathered_and_none_is_lost() {
-    let text = printed(Level::Off, |logs| {
+    let text = printed(LogLevel::Off, |logs| {
         let mut log = logs.activity();
         for n in 0..1_000 {
             log.log(n / 10, &format!("line {n} {}\nand another\n", "x".repeat(100)));

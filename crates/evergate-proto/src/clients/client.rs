@@ -8,7 +8,7 @@ use super::book::Book;
 use super::closing::Closing;
 use super::context::Context;
 use super::outbound::Outbound;
-use super::output::{Level, SlotIndex};
+use super::output::{Severity, SlotIndex};
 use super::rate::Bucket;
 use crate::counters::{self, Limit};
 use crate::json::judge::Judge;
@@ -278,7 +278,7 @@ impl Client {
     /// Answers a handshake with an HTTP error and ends the connection.
     pub(super) fn refuse(&mut self, cx: &mut Context, status: u16, response: &[u8]) {
         counters::add(&cx.counts().handshakes_refused, 1);
-        cx.output.log(Level::Debug, format!("client {}: handshake refused with {status}", self.address));
+        cx.output.log(Severity::Debug, format!("client {}: handshake refused with {status}", self.address));
         self.answer(cx, response);
     }
 

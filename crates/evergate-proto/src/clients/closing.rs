@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use super::client::{Client, Stage};
 use super::context::Context;
 use super::limits::Limits;
-use super::output::Level;
+use super::output::Severity;
 use crate::counters::{self, Limit};
 use crate::json::judge::Judged;
 use crate::opensrf::envelope::Kind;
@@ -142,7 +142,7 @@ impl Client {
                              are only counted",
                             self.address
                         );
-                        cx.output.log(Level::Warn, line);
+                        cx.output.log(Severity::Warn, line);
                     }
                     continue;
                 }
@@ -152,7 +152,7 @@ impl Client {
                     Name(envelope.service.as_deref().unwrap_or("-")),
                     Name(message.method.as_deref().unwrap_or("-")),
                 );
-                cx.output.log(Level::Warn, line);
+                cx.output.log(Severity::Warn, line);
             }
         }
     }
@@ -256,7 +256,7 @@ impl Client {
                 "client {}: given up while closing: it takes no more, or too little; {undelivered} bytes were not delivered",
                 self.address
             );
-            cx.output.log(Level::Info, line);
+            cx.output.log(Severity::Info, line);
         }
     }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::holders::Holders;
-use super::limits::{Limits, Names};
-use super::output::{Level, Output};
+use super::limits::{BusNames, Limits};
+use super::output::{Output, Severity};
 use super::outstanding::Outstanding;
 use super::reuse::Reuse;
 use super::router_list::RouterList;
@@ -27,7 +27,7 @@ pub struct Context {
     /// The limits; replaced as a whole.
     pub limits: Rc<Limits>,
     /// The core's names on the bus.
-    pub names: Rc<Names>,
+    pub names: Rc<BusNames>,
     /// For each bus domain: whether messages are taken for it. False while it is known to be away.
     pub accepting: Vec<bool>,
     /// Whether the primary links have ever been up: until then a handshake is refused.
@@ -62,7 +62,7 @@ pub struct Context {
 
 impl Context {
     /// A context at the beginning of the core's life.
-    pub fn new(limits: Rc<Limits>, names: Rc<Names>, cores: Arc<[counters::Core]>, core: usize) -> Self {
+    pub fn new(limits: Rc<Limits>, names: Rc<BusNames>, cores: Arc<[counters::Core]>, core: usize) -> Self {
         let domains = names.domains.iter().rev().cloned().zip((0..names.domains.len()).rev()).collect();
         Self {
             now_ms: 0,
@@ -104,14 +104,14 @@ impl Context {
     /// Names the address of a client that was told 429 in the log; what is repeated is counted there.
     pub(super) fn say_throttled(&mut self, address: IpAddr, limit: Limit) {
         if let Some(line) = self.throttled.count(address, limit, self.now_ms) {
-            self.output.log(Level::Warn, line);
+            self.output.log(Severity::Warn, line);
         }
     }
 
     /// Says what was counted, if it is time for that, or at the `end`.
     pub(super) fn say_throttled_more(&mut self, end: bool) {
         for line in self.throttled.take(self.now_ms, end) {
-            self.output.log(Level::Warn, line);
+            self.output.log(Severity::Warn, line);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::client::{Client, Stage};
 use super::context::Context;
-use super::output::{Level, SlotIndex};
+use super::output::{Severity, SlotIndex};
 use super::outstanding::Room;
 use super::table::Clients;
 use crate::counters::Limit;
@@ -45,14 +45,14 @@ impl Clients {
             _ => "bus_unanswered_bytes_max",
         };
         let (level, line) = match room {
-            Room::All => (Level::Info, "bus: what is unanswered leaves room for all clients again".to_owned()),
+            Room::All => (Severity::Info, "bus: what is unanswered leaves room for all clients again".to_owned()),
             Room::Newcomers => {
                 let who = "clients whose address has something there are not read; look for a service that hangs";
-                (Level::Warn, format!("bus: too much is unanswered ({limit}): {who}"))
+                (Severity::Warn, format!("bus: too much is unanswered ({limit}): {who}"))
             }
             Room::Nobody => {
                 let who = "no client is read; look for a service that hangs";
-                (Level::Warn, format!("bus: twice too much is unanswered ({limit}): {who}"))
+                (Severity::Warn, format!("bus: twice too much is unanswered ({limit}): {who}"))
             }
         };
         cx.output.log(level, line);

@@ -4,7 +4,7 @@ use memchr::memmem;
 use smallvec::SmallVec;
 
 use super::client::Stage;
-use super::output::{Level, SlotIndex};
+use super::output::{Severity, SlotIndex};
 use super::router_list::RouterNews;
 use super::table::Clients;
 use crate::counters;
@@ -51,7 +51,7 @@ impl Clients {
                 counters::add(&self.context.counts().bus_garbage, 1);
                 // The same words each time: the log gathers what is repeated.
                 let line = format!("bus: a message could not be read: {}", bad.reason);
-                self.context.output.log(Level::Warn, line);
+                self.context.output.log(Severity::Warn, line);
                 return;
             }
         };

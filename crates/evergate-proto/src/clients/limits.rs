@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::rate::Rate;
-use crate::opensrf::envelope;
+use crate::opensrf::envelope::EnvelopeLimits;
 use crate::websocket::handshake::Policy;
 
 /// What a core needs to know to judge its clients. One per core, replaced as a whole on SIGHUP.
@@ -34,7 +34,7 @@ pub struct Limits {
     /// Bytes of a WebSocket message, its frames together.
     pub message_bytes_max: usize,
     /// What an envelope may be.
-    pub envelope: envelope::Limits,
+    pub envelope: EnvelopeLimits,
     /// Requests in flight per client.
     pub parallel_max: usize,
     /// Envelopes that wait per client.
@@ -102,7 +102,7 @@ impl Default for Limits {
             close_timeout_ms: 2_000,
             bus_lost_reply_ms: 30_000,
             message_bytes_max: 10 << 20,
-            envelope: envelope::Limits::DEFAULT,
+            envelope: EnvelopeLimits::DEFAULT,
             parallel_max: 100,
             backlog_max: 1_000,
             backlog_bytes_max: 16 << 20,
@@ -130,7 +130,7 @@ impl Default for Limits {
 
 /// The names under which a core is known on the bus.
 #[derive(Debug)]
-pub struct Names {
+pub struct BusNames {
     /// The core's own bus address.
     pub address: String,
     /// The router's list on the primary domain.
@@ -141,7 +141,7 @@ pub struct Names {
     pub xid_prefix: String,
 }
 
-impl Names {
+impl BusNames {
     /// What a client is told whose message was not sent because the bus of `domain` is away.
     pub fn away(&self, domain: usize) -> String {
         let name = &self.domains[domain];

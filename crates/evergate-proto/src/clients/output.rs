@@ -8,7 +8,7 @@ pub type SlotIndex = u32;
 
 /// How loud an event is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub enum Severity {
     /// Something an operator should look at.
     Warn,
     /// Worth a line in a normal log.
@@ -64,15 +64,15 @@ pub struct Output {
     /// What became of links.
     pub bus: Vec<BusNews>,
     /// Lines for the log.
-    pub events: Vec<(Level, String)>,
+    pub events: Vec<(Severity, String)>,
     /// Lines for the activity log, each with its end of line.
     pub activity: String,
 }
 
 impl Output {
     /// Queues a log line.
-    pub fn log(&mut self, level: Level, text: String) {
-        self.events.push((level, text));
+    pub fn log(&mut self, severity: Severity, text: String) {
+        self.events.push((severity, text));
     }
 
     /// Forgets everything but the memory.

@@ -12,7 +12,7 @@ use crate::counters::{self, Limit};
 use crate::json::judge::Judged;
 use crate::opensrf::activity;
 use crate::opensrf::address::{self, BusThread};
-use crate::opensrf::envelope::{self, Envelope, Kind, Trace};
+use crate::opensrf::envelope::{Envelope, Kind, Trace};
 use crate::opensrf::error::Exception;
 use crate::opensrf::transport::{self, ReplyTo};
 use crate::redis::outbox::Ticket;
@@ -62,12 +62,7 @@ impl Client {
             Ok(envelope) => self.admit(cx, &envelope, text, judged),
             Err(refusal) => {
                 if let Some(limit) = refusal.limit {
-                    cx.hit(match limit {
-                        envelope::Limit::JsonDepthMax => Limit::json_depth_max,
-                        envelope::Limit::KeysPerObjectMax => Limit::keys_per_object_max,
-                        envelope::Limit::MessagesPerEnvelopeMax => Limit::messages_per_envelope_max,
-                        envelope::Limit::BusMessageBytesMax => Limit::bus_message_bytes_max,
-                    });
+                    cx.hit(limit);
                 }
                 if !refusal.only_disconnects {
                     let xid = refusal.xid.unwrap_or_else(|| cx.make_xid());

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::client::Client;
 use super::context::Context;
-use super::output::Level;
+use super::output::Severity;
 use super::pendings::Pending;
 use crate::counters;
 use crate::opensrf::address;
@@ -82,7 +82,7 @@ impl Client {
             counters::add(&cx.counts().foreign_sessions_refused, 1);
             let domain = Name(address::domain_of(&reply.from).unwrap_or("?")).to_string();
             cx.output.log(
-                Level::Warn,
+                Severity::Warn,
                 format!(
                     "bus: a worker of the domain {domain} accepted a session, but that domain may not be dialled; \
                      add it to bus_domains or to the routers of opensrf_core.xml"

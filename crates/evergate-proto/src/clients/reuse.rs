@@ -26,9 +26,9 @@ pub struct Reuse {
     #[expect(clippy::vec_box, reason = "a client holds the box: taking one must not copy the book")]
     books: Vec<Box<Open>>,
     /// Methods, as the books name them.
-    pub methods: Names,
+    pub methods: Interned,
     /// Services and the `to` of messages for them.
-    pub services: Names,
+    pub services: Interned,
     /// For the name of a conversation on the bus.
     pub bus_thread: String,
 }
@@ -74,9 +74,9 @@ impl Reuse {
 /// Strings that recur, each held once. Each has one place, which the last that fell there has: clients choose the names, and
 /// could make all of them fall together in a table that keeps them all.
 #[derive(Debug, Default)]
-pub struct Names(Vec<Option<(Box<str>, Rc<str>)>>);
+pub struct Interned(Vec<Option<(Box<str>, Rc<str>)>>);
 
-impl Names {
+impl Interned {
     /// What `make` makes of `name`, or once made.
     pub fn get(&mut self, name: &str, make: impl FnOnce(&str) -> Rc<str>) -> Rc<str> {
         if self.0.is_empty() {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::client::{Class, Client, Stage, Times, in_seconds};
 use super::context::Context;
-use super::output::Level;
+use super::output::Severity;
 use super::pendings::Pending;
 use crate::counters::{self, Limit};
 use crate::opensrf::envelope::Kind;
@@ -331,7 +331,7 @@ impl Client {
         // Half a message was never a request: its client loses nothing by being closed.
         let word = if is_busy { "cut off" } else { "closed" };
         let line = format!("drain: client {} was {word} {when}: {}", self.address, self.holds(cx));
-        cx.output.log(Level::Warn, line);
+        cx.output.log(Severity::Warn, line);
     }
 
     /// What the client still holds, for the log: its oldest request or session, replies on their way, what there was no room for.

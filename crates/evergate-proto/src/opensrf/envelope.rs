@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::counters::Limit;
 use crate::json::escape::escaped_len;
 use crate::json::judge::{Fault, Judged};
 use crate::json::precheck::precheck;
@@ -24,7 +25,7 @@ const TRACE: &[u8] = b",\"threadTrace\":0";
 
 /// What an envelope may be at most; options of the same names.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct EnvelopeLimits {
     /// Levels of brackets, the envelope's own included; never more than 1,024.
     pub json_depth_max: usize,
     /// Keys of an object in which repeated ones are looked for (quirk 8); ten times as many in one envelope.
@@ -36,7 +37,7 @@ pub struct Limits {
     pub bus_message_bytes_max: usize,
 }
 
-impl Limits {
+impl EnvelopeLimits {
     /// The highest `json_depth_max`: so many levels the strict walk can follow.
     pub const JSON_DEPTH_MOST: usize = DEPTH_MOST;
 
@@ -168,25 +169,12 @@ impl Envelope<'_> {
     }
 }
 
-/// The limits that a message alone can exceed, for counting; options of the same names.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Limit {
-    /// `json_depth_max`
-    JsonDepthMax,
-    /// `keys_per_object_max`
-    KeysPerObjectMax,
-    /// `messages_per_envelope_max`
-    MessagesPerEnvelopeMax,
-    /// `bus_message_bytes_max`
-    BusMessageBytesMax,
-}
-
 /// Why nothing of an envelope is relayed, and whom to tell.
 #[derive(Debug)]
 pub struct Refusal {
     /// 400 or 413 from [`parse`].
     pub status: u16,
-    /// The limit that was exceeded, if it was one.
+    /// The limit that was exceeded, if it was one: to be counted.
     pub limit: Option<Limit>,
     /// What is wrong and what to do about it.
     pub reason: String,
@@ -204,7 +192,7 @@ pub struct Refusal {
 ///
 /// The text is checked for UTF-8 here too, although the WebSocket layer has done so: that costs nanoseconds, and
 /// nothing that follows need trust its caller.
-pub fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, Refusal> {
+pub fn parse<'a>(text: &'a [u8], limits: &EnvelopeLimits) -> Result<Envelope<'a>, Refusal> {
     let Ok(text) = simdutf8::basic::from_utf8(text) else {
         return Err(unreadable("the message is not UTF-8; encode it as UTF-8"));
     };
@@ -213,7 +201,7 @@ pub fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, Refusa
 }
 
 /// Reads a client's message that has been judged before: a long one while it came in, or one that had to wait.
-pub fn parse_judged<'a>(text: &'a [u8], judged: &Judged, limits: &Limits) -> Result<Envelope<'a>, Refusal> {
+pub fn parse_judged<'a>(text: &'a [u8], judged: &Judged, limits: &EnvelopeLimits) -> Result<Envelope<'a>, Refusal> {
     match judged.fault {
         Some(Fault::TooDeep) => Err(too_deep(text, limits)),
         Some(Fault::LoneSurrogate) => Err(lone_surrogate(text, limits)),
@@ -228,7 +216,7 @@ pub fn parse_judged<'a>(text: &'a [u8], judged: &Judged, limits: &Limits) -> Res
     }
 }
 
-fn within_bytes_max<'a>(envelope: Envelope<'a>, limits: &Limits) -> Result<Envelope<'a>, Refusal> {
+fn within_bytes_max<'a>(envelope: Envelope<'a>, limits: &EnvelopeLimits) -> Result<Envelope<'a>, Refusal> {
     let bytes_max = limits.bus_message_bytes_max;
     if envelope.escaped_most > bytes_max && envelope.body_escaped_len(b"") > bytes_max {
         return Err(too_large(&envelope, bytes_max));
@@ -240,7 +228,7 @@ fn within_bytes_max<'a>(envelope: Envelope<'a>, limits: &Limits) -> Result<Envel
 /// message, which is judged while it comes in, where they come first), and the fields are
 /// read as far as possible to address the answer.
 #[cold]
-fn broken(text: &str, limits: &Limits) -> Refusal {
+fn broken(text: &str, limits: &EnvelopeLimits) -> Refusal {
     let findings = precheck(text.as_bytes(), limits.json_depth_max.min(DEPTH_MOST));
     if findings.too_deep {
         return too_deep(text.as_bytes(), limits);
@@ -251,13 +239,13 @@ fn broken(text: &str, limits: &Limits) -> Refusal {
     damaged()
 }
 
-fn too_deep(text: &[u8], limits: &Limits) -> Refusal {
+fn too_deep(text: &[u8], limits: &EnvelopeLimits) -> Refusal {
     let levels = limits.json_depth_max.min(DEPTH_MOST);
     let reason = format!("the message is nested deeper than {levels} levels (json_depth_max); send flatter data");
-    read::refuse(text, limits, reason, Some(Limit::JsonDepthMax))
+    read::refuse(text, limits, reason, Some(Limit::json_depth_max))
 }
 
-fn lone_surrogate(text: &[u8], limits: &Limits) -> Refusal {
+fn lone_surrogate(text: &[u8], limits: &EnvelopeLimits) -> Refusal {
     let reason = "a string holds half a surrogate pair; write the character itself or both escapes";
     read::refuse(text, limits, reason.to_owned(), None)
 }
@@ -272,7 +260,7 @@ fn too_large(envelope: &Envelope<'_>, bytes_max: usize) -> Refusal {
     let traces: Vec<Trace> = envelope.messages.iter().filter(asks).map(|message| message.trace).collect();
     Refusal {
         status: 413,
-        limit: Some(Limit::BusMessageBytesMax),
+        limit: Some(Limit::bus_message_bytes_max),
         reason: format!(
             "the message is larger than {bytes_max} bytes on the bus (bus_message_bytes_max), where characters outside \
              ASCII count 6 or 12; send less at once"

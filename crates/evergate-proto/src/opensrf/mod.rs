@@ -5,7 +5,7 @@
 //! `address` knows the names of queues and threads; `activity` formats the activity log's lines; `printable` shows what
 //! others wrote.
 //!
-//! May use `json` and its arguments. May never recurse on input or rebuild a message: bytes are scanned and spliced, so that big
+//! May use `json`, the names of the limits and its arguments. May never recurse on input or rebuild a message: bytes are scanned and spliced, so that big
 //! numbers, escapes and class names arrive as they were written.
 
 pub mod activity;

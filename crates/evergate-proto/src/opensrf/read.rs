@@ -6,10 +6,11 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::envelope::{ESCAPED_MOST, Envelope, Kind, Limit, Limits, Message, Refusal, Splice};
+use super::envelope::{ESCAPED_MOST, Envelope, EnvelopeLimits, Kind, Message, Refusal, Splice};
 use super::payload::Payload;
 use super::printable::{Shown, is_plain, is_printable};
 use super::trace::Trace;
+use crate::counters::Limit;
 use crate::json::judge::Judged;
 use crate::json::keys::{FEW, Keys, Noted};
 use crate::json::scan::{Broken, Cursor, Key, Scalar};
@@ -25,7 +26,7 @@ const THREAD_TOO_LONG: &str = "thread is longer than 64 bytes; use a shorter one
 const XID_BYTES_MAX: usize = 64;
 
 /// Reads what a client sent; [`Broken`] where that is no JSON, is too deep, or holds half a surrogate pair.
-pub(super) fn envelope<'a>(text: &'a str, limits: &Limits) -> Result<Result<Envelope<'a>, Refusal>, Broken> {
+pub(super) fn envelope<'a>(text: &'a str, limits: &EnvelopeLimits) -> Result<Result<Envelope<'a>, Refusal>, Broken> {
     let mut draft = Draft::new(text.as_bytes(), Some(text), limits, Strict::new(limits.json_depth_max));
     draft.read_envelope()?;
     if draft.cursor.strictness.nul {
@@ -38,7 +39,7 @@ pub(super) fn envelope<'a>(text: &'a str, limits: &Limits) -> Result<Result<Enve
 pub(super) fn judged<'a>(
     text: &'a [u8],
     judged: &Judged,
-    limits: &Limits,
+    limits: &EnvelopeLimits,
 ) -> Result<Result<Envelope<'a>, Refusal>, Broken> {
     let mut draft = Draft::new(text, None, limits, Trusting(judged));
     draft.read_envelope()?;
@@ -49,7 +50,7 @@ pub(super) fn judged<'a>(
 }
 
 /// Refuses text for a reason found before; the fields are read as far as possible to address the answer.
-pub(super) fn refuse(text: &[u8], limits: &Limits, reason: String, limit: Option<Limit>) -> Refusal {
+pub(super) fn refuse(text: &[u8], limits: &EnvelopeLimits, reason: String, limit: Option<Limit>) -> Refusal {
     let mut draft = Draft::new(text, None, limits, Lenient);
     draft.fault = Some((reason, limit));
     // Where it breaks off, it has been read as far as possible.
@@ -101,7 +102,7 @@ const OBJECTS_FULL_MAX: usize = 10;
 const ANSWERED_MAX: usize = 256;
 
 impl<'a, R: Strictness> Draft<'a, R> {
-    fn new(text: &'a [u8], utf8: Option<&'a str>, limits: &Limits, strictness: R) -> Self {
+    fn new(text: &'a [u8], utf8: Option<&'a str>, limits: &EnvelopeLimits, strictness: R) -> Self {
         Self {
             text,
             cursor: Cursor::new(text, utf8, strictness),
@@ -176,7 +177,7 @@ impl<'a, R: Strictness> Draft<'a, R> {
             Noted::Repeated => self.repeated(name, place),
             Noted::TooMany => self.too_many_keys(place),
         }
-        self.fault.as_ref().is_none_or(|(_, limit)| *limit != Some(Limit::KeysPerObjectMax))
+        self.fault.as_ref().is_none_or(|(_, limit)| *limit != Some(Limit::keys_per_object_max))
     }
 
     #[cold]
@@ -189,7 +190,7 @@ impl<'a, R: Strictness> Draft<'a, R> {
                 "{place} has more keys than an object may have: {keys_max}, and {objects_max} times as many in one \
                  envelope (keys_per_object_max); leave out those that OpenSRF does not know, or send several envelopes"
             );
-            self.fault = Some((reason, Some(Limit::KeysPerObjectMax)));
+            self.fault = Some((reason, Some(Limit::keys_per_object_max)));
         }
     }
 
@@ -350,7 +351,7 @@ impl<'a, R: Strictness> Draft<'a, R> {
                 let reason = format!(
                     "osrf_msg has more than {most} messages (messages_per_envelope_max); send several envelopes"
                 );
-                self.fault = Some((reason, Some(Limit::MessagesPerEnvelopeMax)));
+                self.fault = Some((reason, Some(Limit::messages_per_envelope_max)));
             }
             if count > ANSWERED_MAX && self.cursor.leave(start) {
                 return Ok(());

@@ -12,11 +12,11 @@ mod transport;
 
 use serde_json::Value;
 
-use super::envelope::{Envelope, Limits, Refusal, parse};
+use super::envelope::{Envelope, EnvelopeLimits, Refusal, parse};
 use super::transport::ReplyTo;
 
 /// The defaults of the options.
-pub(super) const LIMITS: Limits = Limits::DEFAULT;
+pub(super) const LIMITS: EnvelopeLimits = EnvelopeLimits::DEFAULT;
 
 /// The text of a string, as `ingress` is given.
 pub(super) const INGRESS: &[u8] = b"\"ws-translator-v2\"";

@@ -23,8 +23,8 @@ use super::silence::Silence;
 use super::trouble::Trouble;
 use crate::clients::context::Context;
 use crate::clients::from_bus::TOGETHER;
-use crate::clients::limits::Names;
-use crate::clients::output::{BusNews, Level};
+use crate::clients::limits::BusNames;
+use crate::clients::output::{BusNews, Severity};
 use crate::clients::router_list::RouterNews;
 use crate::clients::table::Clients;
 use crate::counters::{self, LinkState};
@@ -181,7 +181,7 @@ struct Domain {
 }
 
 impl Domain {
-    fn new(index: usize, names: &Names) -> Self {
+    fn new(index: usize, names: &BusNames) -> Self {
         Self {
             push: Connection::new(CONFIRMATIONS_BYTES),
             pop: (index == 0).then(|| Connection::new(REPLIES_BYTES)),
@@ -225,7 +225,7 @@ impl Domain {
 #[derive(Debug)]
 pub struct Links {
     options: LinkOptions,
-    names: Rc<Names>,
+    names: Rc<BusNames>,
     /// A list that is never filled: deleting it shows that a link is alive.
     probe_key: Rc<str>,
     domains: Vec<Domain>,
@@ -242,7 +242,7 @@ pub struct Links {
 
 impl Links {
     /// None is wanted.
-    pub fn new(options: LinkOptions, names: Rc<Names>) -> Self {
+    pub fn new(options: LinkOptions, names: Rc<BusNames>) -> Self {
         let seed = names
             .address
             .bytes()
@@ -458,7 +458,7 @@ impl Links {
         if emptied {
             domain.known.restarts = known.restarts.wrapping_add(1);
             let text = format!("bus: {} was restarted; what was pending is over", self.names.domains[index]);
-            clients.context().output.log(Level::Warn, text);
+            clients.context().output.log(Severity::Warn, text);
             clients.bus_emptied(index);
         }
         let domain = &mut self.domains[index];
@@ -559,7 +559,7 @@ impl Links {
         }
         if takes_again {
             let text = format!("bus: {} takes pushes again", self.names.domains[index]);
-            clients.context().output.log(Level::Info, text);
+            clients.context().output.log(Severity::Info, text);
             self.unpublished = true;
         }
         if read.is_ok() {
@@ -578,10 +578,10 @@ impl Links {
         let now_ms = clients.context().now_ms;
         if self.domains[index].refusals.refused(now_ms, text) {
             let text = format!("bus: {name} refused a push: {}", refusals::explain(text));
-            clients.context().output.log(Level::Warn, text);
+            clients.context().output.log(Severity::Warn, text);
             self.unpublished = true;
         } else {
-            clients.context().output.log(Level::Debug, format!("bus: {name} refused a push: {text}"));
+            clients.context().output.log(Severity::Debug, format!("bus: {name} refused a push: {text}"));
         }
         let text = text.trim_end_matches('.');
         let text = format!("the bus (Redis) refused the message: {text}; it may or may not have been carried out");
@@ -696,12 +696,12 @@ impl Links {
         let name = &self.names.domains[index];
         if unconfirmed.is_empty() {
             let text = format!("bus: the idle link that pushes to {name} ended: {trouble}");
-            return clients.context().output.log(Level::Debug, text);
+            return clients.context().output.log(Severity::Debug, text);
         }
         counters::add(&clients.context().counts().bus_links_lost, 1);
         let count = unconfirmed.len();
         let text = format!("bus: the link that pushes to {name} broke: {trouble} unconfirmed={count}");
-        clients.context().output.log(Level::Warn, text);
+        clients.context().output.log(Severity::Warn, text);
         let text = format!("the link to the bus broke ({trouble}); this may or may not have been carried out");
         for ticket in unconfirmed {
             clients.push_failed(ticket, &text);
@@ -719,7 +719,7 @@ impl Links {
         primary.pops_refused_ms = trouble.is_refusal().then_some(clients.context().now_ms);
         clients.pops_lost();
         let text = format!("bus: the link that pops from {} broke: {trouble}", self.names.domains[0]);
-        clients.context().output.log(Level::Warn, text);
+        clients.context().output.log(Severity::Warn, text);
         counters::add(&clients.context().counts().bus_links_lost, 1);
     }
 
@@ -840,7 +840,7 @@ impl Links {
             primary.pops_refused_ms = None;
             self.set_state(clients, LinkId { domain: 0, half: Half::Pop }, LinkState::Up);
             let text = format!("bus: {} lets the gateway pop again", self.names.domains[0]);
-            clients.context().output.log(Level::Info, text);
+            clients.context().output.log(Severity::Info, text);
         }
     }
 

@@ -4,10 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use evergate_proto::clients::context::Context;
-use evergate_proto::clients::limits::{Limits, Names};
+use evergate_proto::clients::limits::{BusNames, Limits};
 use evergate_proto::clients::rate::Rate;
 use evergate_proto::counters;
-use evergate_proto::opensrf::envelope;
+use evergate_proto::opensrf::envelope::EnvelopeLimits;
 
 use crate::browser::{Bounds, INGRESS};
 use crate::oracle::{ADDRESS, DOMAINS, ROUTER_KEY, Rules};
@@ -82,9 +82,9 @@ pub fn context(rules: &Rules, cores: &Arc<[counters::Core]>) -> Context {
         close_timeout_ms: rules.close_ms,
         bus_lost_reply_ms: rules.bus_lost_ms,
         message_bytes_max: rules.bounds.message_bytes,
-        envelope: envelope::Limits {
+        envelope: EnvelopeLimits {
             json_depth_max: rules.bounds.depth,
-            keys_per_object_max: envelope::Limits::DEFAULT.keys_per_object_max,
+            keys_per_object_max: EnvelopeLimits::DEFAULT.keys_per_object_max,
             messages_per_envelope_max: rules.bounds.per_envelope,
             bus_message_bytes_max: rules.bounds.bus_bytes,
         },
@@ -105,7 +105,7 @@ pub fn context(rules: &Rules, cores: &Arc<[counters::Core]>) -> Context {
         activity_bytes_max: 200,
         ..Limits::default()
     };
-    let names = Names {
+    let names = BusNames {
         address: ADDRESS.to_owned(),
         router: ROUTER_KEY.into(),
         domains: DOMAINS.iter().map(|domain| (*domain).to_owned()).collect(),

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use evergate_proto::clients::audit::{Audit, audit};
-use evergate_proto::clients::output::{Level, Output};
+use evergate_proto::clients::output::{Output, Severity};
 use evergate_proto::clients::table::Clients;
 use evergate_proto::effects::{Shell, carry_out};
 use evergate_proto::lifecycle::{Listener, Phase, Step};
@@ -38,7 +38,7 @@ impl Shell for World {
         self.activity_lines += lines.lines().count() as u64;
     }
 
-    fn log(&mut self, _: Level, line: String) {
+    fn log(&mut self, _: Severity, line: String) {
         self.logged_429 += checks::told_429(&line);
     }
 

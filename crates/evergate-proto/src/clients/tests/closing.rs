@@ -198,7 +198,7 @@ fn requests_that_cross_our_close_are_counted_named_and_not_pushed() {
     world.say(slot, "nonsense");
     assert_eq!((world.pushed().len(), world.heard(slot).len()), (0, 0));
     assert_eq!(world.counts().crossed_close.load(Relaxed), 2);
-    assert!(world.log.iter().any(|(level, line)| *level == Level::Warn && line.ends_with("opensrf.math add")));
+    assert!(world.log.iter().any(|(level, line)| *level == Severity::Warn && line.ends_with("opensrf.math add")));
 }
 
 #[test]

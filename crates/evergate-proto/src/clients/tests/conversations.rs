@@ -380,7 +380,7 @@ fn a_worker_of_a_domain_that_may_not_be_dialled_gets_no_session_but_its_replies_
     world.answer(&push, FOREIGN_WORKER, &[status(0, 200)]);
     assert_eq!(world.told(slot), (503, vec![json!(0)], true));
     assert_eq!(world.counts().foreign_sessions_refused.load(Relaxed), 1);
-    assert!(world.log.iter().any(|(level, line)| *level == Level::Warn && line.contains("elsewhere.example")));
+    assert!(world.log.iter().any(|(level, line)| *level == Severity::Warn && line.contains("elsewhere.example")));
     world.answer(&push, FOREIGN_WORKER, &complete(1));
     assert_eq!(world.heard(slot).len(), 1);
     assert_eq!(world.pushed().len(), 0, "nothing is pushed to a domain that may not be dialled");

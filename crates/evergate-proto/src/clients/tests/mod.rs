@@ -31,9 +31,9 @@ use serde_json::{Value, json};
 
 use super::client::{Class, Client, Stage};
 use super::context::Context;
-use super::limits::{Limits, Names};
+use super::limits::{BusNames, Limits};
 use super::outbound::Outbound;
-use super::output::{Level, Output, SlotIndex};
+use super::output::{Output, Severity, SlotIndex};
 use super::reuse::Reuse;
 use super::table::Clients;
 use crate::counters::{self, Counts, Limit};
@@ -103,7 +103,7 @@ struct World {
     hung_up: Vec<SlotIndex>,
     resumed: Vec<SlotIndex>,
     probes: Vec<(SlotIndex, bool)>,
-    log: Vec<(Level, String)>,
+    log: Vec<(Severity, String)>,
     activity: Vec<String>,
 }
 
@@ -116,7 +116,7 @@ impl Shell for World {
         self.activity.extend(lines.lines().map(str::to_owned));
     }
 
-    fn log(&mut self, level: Level, line: String) {
+    fn log(&mut self, level: Severity, line: String) {
         self.log.push((level, line));
     }
 
@@ -168,7 +168,7 @@ impl World {
         // Nothing tells of the router's list but what a test says.
         let mut limits = Limits { router_queue_max: 0, ..Limits::default() };
         change(&mut limits);
-        let names = Names {
+        let names = BusNames {
             address: OUR_ADDRESS.to_owned(),
             router: ROUTER_KEY.into(),
             domains: vec!["public.localhost".to_owned(), "private.localhost".to_owned()],

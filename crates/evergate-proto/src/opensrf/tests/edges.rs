@@ -73,7 +73,7 @@ fn the_size_on_the_bus_may_be_what_the_limit_says_and_not_a_byte_more() {
     let text = envelope_of(&format!("[{}]", request("3", r#"{"method":"m","params":["éé\u007f"]}"#)));
     let size = read(&text).body_escaped_len(b"");
     let take = |bytes_max: usize| {
-        let limits = Limits { bus_message_bytes_max: bytes_max, ..LIMITS };
+        let limits = EnvelopeLimits { bus_message_bytes_max: bytes_max, ..LIMITS };
         parse(text.as_bytes(), &limits).is_ok()
     };
     assert!(take(size) && !take(size - 1));

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::envelope::{Limit, parse_judged};
+use super::super::envelope::parse_judged;
 use super::*;
+use crate::counters::Limit;
 use crate::json::judge::{Fault, Judge, Judged};
 use crate::json::strictness::{Strict, Strictness};
 use crate::json::tests::{any_json, jsonish};
@@ -97,7 +98,7 @@ fn a_judged_message_is_refused_for_what_is_wrong_with_it_first() {
     let refused = |text: &str| parse_judged(text.as_bytes(), &judge(text.as_bytes(), &[], 20), &LIMITS).unwrap_err();
     let deep = format!("{{\"thread\":\"t\",\"x\":{}}}", "[".repeat(30));
     assert_eq!(judge(deep.as_bytes(), &[], 20).fault, Some(Fault::TooDeep));
-    assert_eq!((refused(&deep).limit, refused(&deep).thread_spelled), (Some(Limit::JsonDepthMax), b"\"t\"".to_vec()));
+    assert_eq!((refused(&deep).limit, refused(&deep).thread_spelled), (Some(Limit::json_depth_max), b"\"t\"".to_vec()));
     assert!(refused(r#"{"thread":"t","x":"\ud800"}"#).reason.contains("surrogate"));
     assert!(refused(r#"{"thread":"t","x":"\u0000","osrf_msg":[]}"#).reason.contains("u0000"));
     assert!(refused("{\"x\":tru}").reason.contains("not valid JSON"));
@@ -105,7 +106,7 @@ fn a_judged_message_is_refused_for_what_is_wrong_with_it_first() {
 
 #[test]
 fn an_object_may_have_so_many_keys_and_its_envelope_ten_times_as_many() {
-    let limits = Limits { keys_per_object_max: 100, ..LIMITS };
+    let limits = EnvelopeLimits { keys_per_object_max: 100, ..LIMITS };
     let object = |keys: usize| {
         let members: Vec<String> = (0..keys).map(|n| format!("\"k{n}\":{{\"a\":[0]}}")).collect();
         format!("{{\"method\":\"m\",{}}}", members.join(","))
@@ -120,7 +121,7 @@ fn an_object_may_have_so_many_keys_and_its_envelope_ten_times_as_many() {
         {
             assert_eq!(read.is_ok(), is_taken, "{keys} keys in {messages} messages");
             if let Err(refusal) = read {
-                assert_eq!(refusal.limit, Some(Limit::KeysPerObjectMax), "{}", refusal.reason);
+                assert_eq!(refusal.limit, Some(Limit::keys_per_object_max), "{}", refusal.reason);
                 assert!(refusal.reason.contains("keys_per_object_max"), "{}", refusal.reason);
                 assert_eq!(refusal.traces.len(), messages, "each is told");
             }

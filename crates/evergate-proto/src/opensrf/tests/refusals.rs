@@ -1,5 +1,6 @@
-use super::super::envelope::{Limit, Trace};
+use super::super::envelope::Trace;
 use super::*;
+use crate::counters::Limit;
 
 fn traces(refusal: &Refusal) -> Vec<String> {
     let spelled = |trace: &Trace| String::from_utf8(trace.spelled().to_vec()).unwrap();
@@ -75,7 +76,7 @@ fn json_that_is_no_object_is_refused() {
 fn nesting_beyond_the_limit_is_refused_before_any_parser_sees_it() {
     let deep = format!(r#"{{"method":"m","params":{}"#, "[".repeat(110_000));
     let refusal = refused_for(&envelope_of(&format!("[{}", request("4", &deep))), "json_depth_max");
-    assert_eq!(refusal.limit, Some(Limit::JsonDepthMax));
+    assert_eq!(refusal.limit, Some(Limit::json_depth_max));
     assert_eq!(refusal.thread_spelled, b"\"t\"");
 }
 
@@ -257,18 +258,18 @@ fn a_format_that_needs_the_idl_is_refused_by_name() {
 fn more_messages_than_allowed_are_refused_by_the_limits_name() {
     let messages: Vec<String> = (0..300).map(|n| request(&n.to_string(), r#"{"method":"m"}"#)).collect();
     let refusal = refused_for(&envelope_of(&format!("[{}]", messages.join(","))), "messages_per_envelope_max");
-    assert_eq!((refusal.limit, refusal.traces.len()), (Some(Limit::MessagesPerEnvelopeMax), 256));
+    assert_eq!((refusal.limit, refusal.traces.len()), (Some(Limit::messages_per_envelope_max), 256));
 }
 
 #[test]
 fn what_grows_beyond_the_limit_under_the_routers_escaping_is_refused_with_413() {
     let params = |count: usize| format!(r#"{{"method":"m","params":["{}"]}}"#, "é".repeat(count));
     let text = |count: usize| envelope_of(&format!("[{}]", request("3", &params(count))));
-    let limits = Limits { bus_message_bytes_max: 60_000, ..LIMITS };
+    let limits = EnvelopeLimits { bus_message_bytes_max: 60_000, ..LIMITS };
     assert!(parse(text(9_900).as_bytes(), &limits).is_ok());
     let large = text(10_000);
     let refusal = parse(large.as_bytes(), &limits).unwrap_err();
-    assert_eq!((refusal.status, refusal.limit), (413, Some(Limit::BusMessageBytesMax)));
+    assert_eq!((refusal.status, refusal.limit), (413, Some(Limit::bus_message_bytes_max)));
     assert_eq!(traces(&refusal), ["3"]);
     assert_eq!((&refusal.thread_spelled[..], refusal.xid.as_deref()), (&b"\"t\""[..], Some(&b"\"x\""[..])));
 }

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::clients::context::Context;
-use crate::clients::limits::{Limits, Names};
-use crate::clients::output::{BusNews, Level};
+use crate::clients::limits::{BusNames, Limits};
+use crate::clients::output::{BusNews, Severity};
 use crate::clients::table::Clients;
 use crate::counters::{self, LinkState};
 use crate::redis::connection::Half;
@@ -31,12 +31,12 @@ struct World {
     /// Asked for, not done yet.
     wants: Vec<Want>,
     news: Vec<BusNews>,
-    log: Vec<(Level, String)>,
+    log: Vec<(Severity, String)>,
 }
 
 impl World {
     fn new() -> Self {
-        let names = Rc::new(Names {
+        let names = Rc::new(BusNames {
             address: OUR_ADDRESS.to_owned(),
             router: "opensrf:router:router:public.localhost".into(),
             domains: vec!["public.localhost".to_owned(), "private.localhost".to_owned()],
@@ -258,7 +258,7 @@ fn an_idle_link_that_redis_closes_is_opened_again_at_once_and_without_a_warning(
     assert_eq!(world.want(), Some(Want::Close { link: PUSH, generation }));
     assert!(matches!(world.want(), Some(Want::Connect { link: PUSH, attempt: 0, .. })));
     assert!(world.clients.context.accepting[0]);
-    assert!(world.log.iter().all(|(level, _)| *level == Level::Debug), "{:?}", world.log);
+    assert!(world.log.iter().all(|(level, _)| *level == Severity::Debug), "{:?}", world.log);
 }
 
 #[test]
