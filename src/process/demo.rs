@@ -9,12 +9,18 @@ use super::logs::{self, Activity, Destination, LogOptions};
 use super::serve;
 use super::signals::{self, Signals, Stopper};
 use crate::bounded;
+use crate::check;
 use crate::config::cli::DemoServices;
 use crate::config::{Loaded, LogLevel, Secret};
 use crate::stdio;
 
 /// Serves until a signal ends it.
 pub fn run(mut loaded: Loaded, keepalive_seconds: u64, signals: &Signals) -> Exit {
+    // Its bus needs a ring as the cores do: say what is amiss before the first that misses it.
+    if let Err(error) = check::host_usable() {
+        stdio::say(&format!("host: {error}"));
+        return Exit::Host;
+    }
     let config = &mut loaded.config;
     let demo = match signals::blocked(|| Demo::start(&config.domain, keepalive_seconds)) {
         Ok(demo) => demo,
@@ -84,6 +90,7 @@ pub fn run_services(options: DemoServices) -> Result<(), String> {
         queue_bytes_max: logs::QUEUE_BYTES_MAX,
     })
     .map_err(|error| error.to_string())?;
+    check::host_usable().map_err(|error| format!("host: {error}"))?;
     options.warnings.iter().for_each(|warning| tracing::warn!("config: {warning}"));
     evergate_demo::serve_services(services(options), stdio::print)
 }

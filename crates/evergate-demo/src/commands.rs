@@ -1,7 +1,7 @@
 //! The commands: which exist, who may call them, what they do. No I/O.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::account::{Access, User};
 use super::keyspace::Keyspace;
@@ -57,7 +57,7 @@ pub(super) struct Client {
     /// Redis' client id: rises with every connection of the server.
     pub(super) id: u64,
     /// Who authenticated on it.
-    pub(super) user: Option<Arc<User>>,
+    pub(super) user: Option<Rc<User>>,
 }
 
 /// What the connection does after a command.
@@ -80,7 +80,7 @@ pub(super) enum Next {
 pub(super) fn execute(
     arguments: &[Vec<u8>],
     client: &mut Client,
-    users: &[Arc<User>],
+    users: &[Rc<User>],
     keyspace: &mut Keyspace,
     replies: &mut Replies,
 ) -> Next {
@@ -170,11 +170,11 @@ fn wrong_number(name: &str) -> String {
     format!("ERR wrong number of arguments for '{name}' command")
 }
 
-fn login(name: &[u8], password: &[u8], users: &[Arc<User>]) -> Option<Arc<User>> {
-    users.iter().find(|user| user.name.as_bytes() == name && user.password.as_bytes() == password).map(Arc::clone)
+fn login(name: &[u8], password: &[u8], users: &[Rc<User>]) -> Option<Rc<User>> {
+    users.iter().find(|user| user.name.as_bytes() == name && user.password.as_bytes() == password).map(Rc::clone)
 }
 
-fn auth(arguments: &[Vec<u8>], client: &mut Client, users: &[Arc<User>], replies: &mut Replies) {
+fn auth(arguments: &[Vec<u8>], client: &mut Client, users: &[Rc<User>], replies: &mut Replies) {
     let user = match arguments {
         [password] => login(b"default", password, users),
         [name, password] => login(name, password, users),
@@ -189,7 +189,7 @@ fn auth(arguments: &[Vec<u8>], client: &mut Client, users: &[Arc<User>], replies
     }
 }
 
-fn hello(arguments: &[Vec<u8>], client: &mut Client, users: &[Arc<User>], replies: &mut Replies) {
+fn hello(arguments: &[Vec<u8>], client: &mut Client, users: &[Rc<User>], replies: &mut Replies) {
     let mut version = replies.version;
     let mut options = arguments;
     if let [number, rest @ ..] = arguments {

@@ -1,9 +1,8 @@
 //! The lists, and the readers that wait for them. No I/O.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
-use tokio::sync::Notify;
+use futures_channel::oneshot;
 
 /// A list's name.
 type Key = Vec<u8>;
@@ -30,8 +29,8 @@ struct Reader {
     /// The element it was given and has not fetched: it stays here, not in a channel, so that a reader that goes away
     /// gives it back.
     given: Option<(Key, Element)>,
-    /// Tells the connection that `given` is there.
-    notify: Arc<Notify>,
+    /// Tells the connection that `given` is there, once.
+    tell: Option<oneshot::Sender<()>>,
 }
 
 impl Keyspace {
@@ -72,16 +71,17 @@ impl Keyspace {
         })
     }
 
-    /// Adds a reader to the end of each list's queue. It must be ended with [`Self::unblock`].
-    pub(super) fn block(&mut self, keys: Vec<Key>) -> (u64, Arc<Notify>) {
+    /// Adds a reader to the end of each list's queue, and says how it hears that it was given something. It must be
+    /// ended with [`Self::unblock`].
+    pub(super) fn block(&mut self, keys: Vec<Key>) -> (u64, oneshot::Receiver<()>) {
         let reader = self.reader_next;
         self.reader_next += 1;
         for key in &keys {
             self.queues.entry(key.clone()).or_default().push_back(reader);
         }
-        let notify = Arc::new(Notify::new());
-        self.readers.insert(reader, Reader { keys, given: None, notify: Arc::clone(&notify) });
-        (reader, notify)
+        let (tell, told) = oneshot::channel();
+        self.readers.insert(reader, Reader { keys, given: None, tell: Some(tell) });
+        (reader, told)
     }
 
     /// Fetches what the reader was given.
@@ -117,7 +117,10 @@ impl Keyspace {
             let mut keys = Vec::new();
             if let Some(waiting) = self.readers.get_mut(&reader) {
                 waiting.given = Some((key.to_vec(), element));
-                waiting.notify.notify_one();
+                if let Some(tell) = waiting.tell.take() {
+                    // Nobody listens any more: the reader is about to give the element back.
+                    let _ = tell.send(());
+                }
                 keys.clone_from(&waiting.keys);
             }
             self.leave(reader, &keys);

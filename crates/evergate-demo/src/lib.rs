@@ -4,19 +4,23 @@
 //! `router` and `services` are ordinary clients of a Redis (`link`), be it that server or a real one, and speak
 //! OpenSRF's messages (`envelope`) as the C and Perl originals do.
 //!
-//! It may use tokio and the `redis` crate, in a thread of its own. It never runs on a core, never shares memory with
+//! It runs on monoio, on a ring and in a thread of its own (`ring`, `task`), where nothing blocks, and may use the
+//! `redis` crate to spell commands and to read answers (`connection`). It never runs on a core, never shares memory with
 //! the gateway (they meet on a TCP socket, as in production), and nothing of the gateway depends on it.
 #![forbid(unsafe_code)]
 
 pub mod account;
 mod commands;
+mod connection;
 mod envelope;
 mod keyspace;
 mod link;
 mod resp;
+mod ring;
 mod router;
 pub mod server;
 mod services;
+mod task;
 #[cfg(test)]
 mod tests;
 
@@ -24,17 +28,21 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use futures_channel::mpsc;
+use futures_util::future::select_all;
+use futures_util::stream::StreamExt as _;
+use monoio::time::{sleep, timeout};
 
 use account::User;
 use link::{Account, Domains, Listener, Pusher};
 use router::Router;
 use services::{Pool, PoolOptions, Service};
+use task::Task;
 
 /// Workers of each service, unless [`ServiceOptions`] say otherwise.
 pub const WORKERS: usize = 512;
@@ -94,27 +102,20 @@ pub fn password_from_file(path: &Path) -> Result<String, String> {
 /// Serves `opensrf.math`, `opensrf.demo` and its kind, and routes calls to them, until the process ends. Has one line
 /// printed when everything is connected; reconnects for as long as it takes when a Redis goes away.
 pub fn serve_services(options: ServiceOptions, print: impl FnOnce(&str) -> Result<(), String>) -> Result<(), String> {
-    runtime().map_err(|error| error.to_string())?.block_on(async {
-        let (mut running, mut ready) = attach(&options)?;
-        for _ in 0..running.len() {
-            ready.recv().await;
-        }
+    let mut runtime = ring::build().map_err(|error| format!("the services cannot be started: {error}"))?;
+    runtime.block_on(async {
+        let (running, ready) = attach(&options)?;
+        ready.take(running.len()).for_each(async |()| {}).await;
         let ServiceOptions { domain, redis, .. } = options;
         print(&format!("demo services ready on {domain} ({redis})\n"))?;
         // The tasks run for ever; one that ended would be a defect worth an exit code.
-        match running.join_next().await {
-            Some(Err(error)) => Err(format!("a demo service failed: {error}")),
-            _ => Err("a demo service ended by itself".to_owned()),
-        }
+        select_all(running).await;
+        Err("a demo service ended by itself".to_owned())
     })
 }
 
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
-}
-
 /// Starts the router and the services as tasks. Each task says on the channel when it is connected.
-fn attach(options: &ServiceOptions) -> Result<(JoinSet<()>, mpsc::UnboundedReceiver<()>), String> {
+fn attach(options: &ServiceOptions) -> Result<(Vec<Task>, mpsc::UnboundedReceiver<()>), String> {
     let domain = options.domain.as_str();
     let service_domain = options.service_domain.as_deref().unwrap_or(domain);
     let service_redis = options.service_redis.as_deref();
@@ -141,10 +142,10 @@ fn attach(options: &ServiceOptions) -> Result<(JoinSet<()>, mpsc::UnboundedRecei
     }
 
     let (host, pid) = (host_name(), std::process::id());
-    let (told, ready) = mpsc::unbounded_channel();
-    let mut running = JoinSet::new();
+    let (told, ready) = mpsc::unbounded();
+    let mut running = Vec::new();
     let mut registered = BTreeMap::new();
-    let workers = options.workers.clamp(1, tokio::sync::Semaphore::MAX_PERMITS);
+    let workers = options.workers.max(1);
     for (index, service) in Service::ALL.into_iter().enumerate() {
         let pool = Pool::new(PoolOptions {
             service,
@@ -160,7 +161,7 @@ fn attach(options: &ServiceOptions) -> Result<(JoinSet<()>, mpsc::UnboundedRecei
         registered.insert(service.name().to_owned(), queue(domain));
         for (domain, pusher) in &queues {
             let listener = Listener::new(queue(domain), pusher.clone(), told.clone());
-            running.spawn(pool.clone().run(listener));
+            running.push(Task::spawn(pool.clone().run(listener)));
         }
     }
     let random = random_hex(4).map_err(|error| error.to_string())?;
@@ -172,7 +173,7 @@ fn attach(options: &ServiceOptions) -> Result<(JoinSet<()>, mpsc::UnboundedRecei
         domains: router_domains,
     };
     let key = format!("opensrf:router:{}:{domain}", options.router_name);
-    running.spawn(router.run(Listener::new(key, routing, told)));
+    running.push(Task::spawn(router.run(Listener::new(key, routing, told))));
     Ok((running, ready))
 }
 
@@ -209,7 +210,8 @@ fn random_hex(bytes: usize) -> Result<String, getrandom::Error> {
 pub struct Demo {
     address: SocketAddr,
     password: String,
-    stop: Option<oneshot::Sender<()>>,
+    /// The thread ends when this end of a socket pair is closed: a ring hears of nothing else that another thread does.
+    stop: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -237,22 +239,24 @@ impl Demo {
             keepalive_seconds,
             workers: WORKERS,
         };
-        let runtime = runtime()?;
         let (started, starting) = std::sync::mpsc::channel();
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("demo-bus".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                match start_demo(options, users).await {
-                    Ok((server, running)) => {
-                        // Nobody waits any more: `stopped` says so too.
-                        let _ = started.send(Ok(server.addr()));
-                        let _ = stopped.await;
-                        drop((running, server));
-                    }
-                    Err(error) => drop(started.send(Err(error))),
-                }
-            });
-        })?;
+        let (stop, stopped) = UnixStream::pair()?;
+        let bus = move || {
+            let run = async {
+                let stopped = monoio::net::UnixStream::from_std(stopped)?;
+                let (server, running) = start_demo(options, users).await?;
+                // Nobody waits any more: `stopped` says so too.
+                let _ = started.send(Ok(server.addr()));
+                let closed = stopped.readable(false).await;
+                end(server, running).await;
+                closed
+            };
+            if let Err(error) = ring::build().and_then(|mut runtime| runtime.block_on(run)) {
+                // Nobody hears it once the start has been told.
+                let _ = started.send(Err(error));
+            }
+        };
+        let thread = std::thread::Builder::new().name("demo-bus".to_owned()).spawn(bus)?;
         let address = starting.recv().map_err(|_| io::Error::other("the demo bus did not start"))??;
         Ok(Self { address, password, stop: Some(stop), thread: Some(thread) })
     }
@@ -279,15 +283,20 @@ impl Drop for Demo {
     }
 }
 
-async fn start_demo(mut options: ServiceOptions, users: Vec<User>) -> io::Result<(server::Server, JoinSet<()>)> {
-    let server = server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), users).await?;
+async fn start_demo(mut options: ServiceOptions, users: Vec<User>) -> io::Result<(server::Server, Vec<Task>)> {
+    let server = server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), users)?;
     options.redis = server.addr().to_string();
-    let (running, mut ready) = attach(&options).map_err(io::Error::other)?;
-    let all = async {
-        for _ in 0..running.len() {
-            ready.recv().await;
-        }
-    };
-    tokio::time::timeout(DEMO_START_MAX, all).await?;
+    let (running, ready) = attach(&options).map_err(io::Error::other)?;
+    timeout(DEMO_START_MAX, ready.take(running.len()).for_each(async |()| {})).await?;
     Ok((server, running))
+}
+
+/// Ends all that [`start_demo`] started, descriptors included.
+async fn end(server: server::Server, running: Vec<Task>) {
+    for task in running {
+        task.end().await;
+    }
+    server.end().await;
+    // What the tasks had in flight is cancelled in the ring's next turn, and closes what it held.
+    sleep(Duration::from_millis(1)).await;
 }

@@ -1,13 +1,19 @@
 //! Connections to Redis for the router and the services: pops on one of their own, pushes on a shared one.
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError};
-use tokio::sync::{Mutex, mpsc};
-use tokio::time::{Instant, sleep, timeout};
+use async_lock::Mutex;
+use futures_channel::{mpsc, oneshot};
+use futures_util::future::{Either, select};
+use monoio::time::{Instant, sleep, timeout};
+use redis::{FromRedisValue, RedisError, Value};
+
+use super::connection::Connection;
 
 /// First and longest pause between two attempts to reach Redis: services are back within a second of its return.
 const BACKOFF: Duration = Duration::from_millis(20);
@@ -44,52 +50,58 @@ impl std::fmt::Debug for Account {
     }
 }
 
-impl Account {
-    async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
-        let login = RedisConnectionInfo::default()
-            .set_username(&self.user)
-            .set_password(&self.password)
-            .set_skip_set_lib_name();
-        let info = ConnectionAddr::Tcp(self.host.clone(), self.port).into_connection_info()?.set_redis_settings(login);
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_MAX)).set_response_timeout(None);
-        Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await
-    }
-}
-
 /// BLPOP's answer: the list and its element.
 type First = Option<(Vec<u8>, Vec<u8>)>;
 
-/// A result that did not come in time.
-fn late(what: &'static str) -> RedisError {
-    std::io::Error::new(std::io::ErrorKind::TimedOut, what).into()
+/// What a command said, for at most `limit`; an error names it.
+async fn within<T>(
+    limit: Duration,
+    late: &'static str,
+    answer: impl Future<Output = Result<T, RedisError>>,
+) -> Result<T, RedisError> {
+    match timeout(limit, answer).await {
+        Ok(result) => result,
+        Err(_elapsed) => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, late).into()),
+    }
+}
+
+/// Connects and logs in.
+async fn connect(account: &Account) -> Result<Connection, RedisError> {
+    within(CONNECT_MAX, "no connection in time", Connection::open(account)).await
+}
+
+/// An answer as what it stands for; a refusal is an error.
+fn read<T: FromRedisValue>(answer: Value) -> Result<T, RedisError> {
+    Ok(redis::from_redis_value(answer.extract_error()?)?)
 }
 
 /// A connection that pops, and does nothing else, for BLPOP holds up whatever follows it.
 #[derive(Debug)]
 pub(super) struct Popper {
-    connection: MultiplexedConnection,
+    connection: Connection,
 }
 
 impl Popper {
     /// Logs in.
     pub(super) async fn connect(account: &Account) -> Result<Self, RedisError> {
-        Ok(Self { connection: account.connect().await? })
+        Ok(Self { connection: connect(account).await? })
     }
 
     /// Deletes a list.
     pub(super) async fn delete(&mut self, key: &str) -> Result<(), RedisError> {
-        let mut command = redis::cmd("DEL");
-        command.arg(key);
-        timeout(ANSWER_MAX, command.exec_async(&mut self.connection)).await.map_err(|_| late("DEL unanswered"))?
+        let command = redis::cmd("DEL").arg(key).get_packed_command();
+        within(ANSWER_MAX, "DEL unanswered", self.connection.ask(command, 1)).await?.into_iter().try_for_each(read)
     }
 
     /// Takes what is in a list, up to `count` elements, without waiting.
     pub(super) async fn take(&mut self, key: &str, count: usize) -> Result<Vec<Vec<u8>>, RedisError> {
-        let mut command = redis::cmd("LPOP");
-        command.arg(key).arg(count);
-        let answer = command.query_async::<Option<Vec<Vec<u8>>>>(&mut self.connection);
-        let elements = timeout(ANSWER_MAX, answer).await.map_err(|_| late("LPOP unanswered"))??;
-        Ok(elements.unwrap_or_default())
+        let command = redis::cmd("LPOP").arg(key).arg(count).get_packed_command();
+        let answers = within(ANSWER_MAX, "LPOP unanswered", self.connection.ask(command, 1)).await?;
+        let mut elements = Vec::new();
+        for answer in answers {
+            elements.extend(read::<Option<Vec<Vec<u8>>>>(answer)?.unwrap_or_default());
+        }
+        Ok(elements)
     }
 
     /// Waits up to `wait` for an element and takes up to `count - 1` more with it. The popper is to be dropped after an
@@ -103,16 +115,15 @@ impl Popper {
         if count > 1 {
             commands.cmd("LPOP").arg(key).arg(count - 1);
         }
-        let answer = async {
-            if count > 1 {
-                commands.query_async::<(First, Option<Vec<Vec<u8>>>)>(&mut self.connection).await
-            } else {
-                commands.query_async::<(First,)>(&mut self.connection).await.map(|(first,)| (first, None))
-            }
-        };
-        let (first, more) = timeout(answer_max, answer).await.map_err(|_| late("BLPOP unanswered"))??;
-        let mut elements: Vec<_> = first.into_iter().map(|(_, element)| element).collect();
-        elements.extend(more.unwrap_or_default());
+        let asked = self.connection.ask(commands.get_packed_pipeline(), commands.len());
+        let mut answers = within(answer_max, "BLPOP unanswered", asked).await?.into_iter();
+        let mut elements = Vec::new();
+        if let Some(first) = answers.next() {
+            elements.extend(read::<First>(first)?.map(|(_, element)| element));
+        }
+        for more in answers {
+            elements.extend(read::<Option<Vec<Vec<u8>>>>(more)?.unwrap_or_default());
+        }
         Ok(elements)
     }
 }
@@ -121,20 +132,35 @@ impl Popper {
 #[derive(Debug)]
 pub(super) struct Pusher {
     account: Account,
+    /// Pushes that came while the connection was in use: whoever gets it next sends them all in one write.
+    waiting: RefCell<Waiting>,
     state: Mutex<Pushing>,
+    /// The connection is not to be used again.
+    is_forgotten: Cell<bool>,
 }
 
 #[derive(Debug)]
 struct Pushing {
-    connection: Option<MultiplexedConnection>,
+    /// Not there while it is in use: what was given up in the middle is of no use any more.
+    connection: Option<Connection>,
     /// When it was last known to work.
     trusted: Instant,
 }
 
+/// Pushes that have not been sent.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Their commands, spelled.
+    commands: Vec<u8>,
+    /// For each push its number of commands, and who hears what became of them.
+    senders: Vec<(usize, oneshot::Sender<Result<(), RedisError>>)>,
+}
+
 impl Pusher {
     /// A pusher that is not connected yet.
-    pub(super) fn new(account: Account) -> Arc<Self> {
-        Arc::new(Self { account, state: Mutex::new(Pushing { connection: None, trusted: Instant::now() }) })
+    pub(super) fn new(account: Account) -> Rc<Self> {
+        let state = Mutex::new(Pushing { connection: None, trusted: Instant::now() });
+        Rc::new(Self { account, waiting: RefCell::default(), state, is_forgotten: Cell::new(false) })
     }
 
     /// The account it uses.
@@ -143,58 +169,90 @@ impl Pusher {
     }
 
     /// Forgets the connection: a listener has just found that this Redis went away.
-    pub(super) async fn forget(&self) {
-        self.state.lock().await.connection = None;
+    pub(super) fn forget(&self) {
+        self.is_forgotten.set(true);
     }
 
     /// Appends each element to its list, in order. Nothing is sent twice: after an error, whatever was not confirmed
     /// is lost.
     pub(super) async fn push(&self, elements: &[(&str, &[u8])]) -> Result<(), RedisError> {
-        let mut connection = self.connection().await?;
-        let mut commands = redis::pipe();
-        for (key, element) in elements {
-            commands.cmd("RPUSH").arg(key).arg(element).ignore();
+        let (told, mut result) = oneshot::channel();
+        {
+            let mut waiting = self.waiting.borrow_mut();
+            for (key, element) in elements {
+                redis::cmd("RPUSH").arg(key).arg(element).write_packed_command(&mut waiting.commands);
+            }
+            waiting.senders.push((elements.len(), told));
         }
-        let pushed = timeout(ANSWER_MAX, commands.query_async::<()>(&mut connection)).await;
-        let result = pushed.unwrap_or_else(|_| Err(late("RPUSH unanswered")));
-        if result.is_err() {
-            self.forget().await;
-        }
-        result
+        // Either the connection is free, or who has it sends this as well.
+        let sent = match select(pin!(self.state.lock()), &mut result).await {
+            Either::Left((mut state, _)) => {
+                self.send_waiting(&mut state).await;
+                drop(state);
+                result.await
+            }
+            Either::Right((sent, _)) => sent,
+        };
+        sent.unwrap_or_else(|_cancelled| Err(std::io::Error::other("given up before it was sent").into()))
     }
 
-    async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
-        let mut state = self.state.lock().await;
-        if let Some(connection) = &mut state.connection {
-            let mut trusted = connection.clone();
+    /// Sends whatever waits and tells each of its senders.
+    async fn send_waiting(&self, state: &mut Pushing) {
+        let Waiting { commands, senders } = self.waiting.take();
+        if senders.is_empty() {
+            return;
+        }
+        let count = senders.iter().map(|(count, _)| count).sum();
+        let answers = async {
+            let mut connection = self.connection(state).await?;
+            let answers = within(ANSWER_MAX, "RPUSH unanswered", connection.ask(commands, count)).await?;
+            state.connection = Some(connection);
+            Ok::<_, RedisError>(answers.into_iter())
+        };
+        let mut answers = answers.await;
+        for (count, told) in senders {
+            let result = match &mut answers {
+                Ok(answers) => answers.by_ref().take(count).try_for_each(read),
+                Err(error) => Err(error.clone()),
+            };
+            // Who has stopped waiting need not know.
+            let _ = told.send(result);
+        }
+    }
+
+    /// Takes the connection out of the state, a new one if need be.
+    async fn connection(&self, state: &mut Pushing) -> Result<Connection, RedisError> {
+        let kept = state.connection.take().filter(|_| !self.is_forgotten.take());
+        if let Some(mut connection) = kept {
             if state.trusted.elapsed() < TRUSTED_FOR {
-                return Ok(trusted);
+                return Ok(connection);
             }
-            let mut probe = redis::cmd("DEL");
-            probe.arg(format!("opensrf:client:{}:probe", self.account.user));
-            if let Ok(Ok(())) = timeout(CONNECT_MAX, probe.exec_async(&mut trusted)).await {
+            let key = format!("opensrf:client:{}:probe", self.account.user);
+            let probe = redis::cmd("DEL").arg(key).get_packed_command();
+            let answers = within(CONNECT_MAX, "DEL unanswered", connection.ask(probe, 1)).await;
+            if answers.is_ok_and(|answers| answers.into_iter().try_for_each(read::<()>).is_ok()) {
                 state.trusted = Instant::now();
-                return Ok(trusted);
+                return Ok(connection);
             }
         }
-        let connection = self.account.connect().await?;
-        *state = Pushing { connection: Some(connection.clone()), trusted: Instant::now() };
+        let connection = connect(&self.account).await?;
+        state.trusted = Instant::now();
         Ok(connection)
     }
 }
 
 /// One account's pushers, by the domain that they reach.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Domains(HashMap<String, Arc<Pusher>>);
+pub(super) struct Domains(HashMap<String, Rc<Pusher>>);
 
 impl Domains {
     /// Adds a domain.
-    pub(super) fn insert(&mut self, domain: &str, pusher: Arc<Pusher>) {
+    pub(super) fn insert(&mut self, domain: &str, pusher: Rc<Pusher>) {
         self.0.insert(domain.to_owned(), pusher);
     }
 
     /// The pusher for a domain.
-    pub(super) fn get(&self, domain: &str) -> Option<&Arc<Pusher>> {
+    pub(super) fn get(&self, domain: &str) -> Option<&Rc<Pusher>> {
         self.0.get(domain)
     }
 
@@ -230,7 +288,7 @@ pub(super) struct Listener {
     /// The list.
     key: String,
     /// Account to pop with, and the pusher to reset when the Redis went away.
-    pusher: Arc<Pusher>,
+    pusher: Rc<Pusher>,
     popper: Option<Popper>,
     /// Told once, when the first login has succeeded.
     ready: Option<mpsc::UnboundedSender<()>>,
@@ -240,7 +298,7 @@ pub(super) struct Listener {
 
 impl Listener {
     /// A listener that connects when first asked for messages.
-    pub(super) fn new(key: String, pusher: Arc<Pusher>, ready: mpsc::UnboundedSender<()>) -> Self {
+    pub(super) fn new(key: String, pusher: Rc<Pusher>, ready: mpsc::UnboundedSender<()>) -> Self {
         Self { key, pusher, popper: None, ready: Some(ready), said: None }
     }
 
@@ -264,7 +322,7 @@ impl Listener {
                         self.said = Some(error);
                     }
                     self.popper = None;
-                    self.pusher.forget().await;
+                    self.pusher.forget();
                     sleep(backoff).await;
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                 }
@@ -279,7 +337,7 @@ impl Listener {
         };
         if let Some(ready) = self.ready.take() {
             // Nobody waits for readiness any more: no matter.
-            let _ = ready.send(());
+            let _ = ready.unbounded_send(());
         }
         popper.pop(&self.key, Duration::from_secs_f64(LISTEN_SECONDS), count).await
     }

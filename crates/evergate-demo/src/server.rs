@@ -1,20 +1,29 @@
 //! An in-process server that speaks the Redis protocol: lists only, in memory only, under the stock ACL.
 
-use std::io;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::io::{self, Write as _};
+use std::net::{self, SocketAddr};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until};
+use futures_channel::{mpsc, oneshot};
+use futures_util::future::{FutureExt as _, LocalBoxFuture, join};
+use futures_util::stream::StreamExt as _;
+use monoio::BufResult;
+use monoio::io::{AsyncReadRent as _, AsyncWriteRent as _, AsyncWriteRentExt as _, Splitable as _};
+use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
+use monoio::net::{TcpListener, TcpStream};
+use monoio::time::{Instant, sleep, sleep_until};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::account::User;
 use super::commands::{Client, Next, execute, popped};
 use super::keyspace::Keyspace;
 use super::resp::{Replies, Request, request};
+use super::task::Task;
 
 /// Most connections at a time: Redis' `maxclients`.
 const CLIENTS_MAX: usize = 10_000;
@@ -24,42 +33,45 @@ const QUERY_BYTES_MAX: usize = 1024 * 1024 * if cfg!(test) { 64 } else { 1024 };
 const REPLY_BYTES_GATHERED: usize = 256 * 1024;
 /// Capacity above which an emptied buffer is given back.
 const BUFFER_BYTES_KEPT: usize = 256 * 1024;
+/// Bytes that one receive takes at most.
+const RECEIVE_BYTES: usize = 32 * 1024;
 /// Pause after a failed accept: the process is out of descriptors, and a retry at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 1024;
 
 /// A running server. Dropping it closes the port and every connection, and forgets every list.
 #[derive(Debug)]
 pub struct Server {
     addr: SocketAddr,
-    shared: Arc<Shared>,
-    accepting: JoinHandle<()>,
+    shared: Rc<Shared>,
+    serving: Task,
 }
 
 #[derive(Debug)]
 struct Shared {
-    users: Vec<Arc<User>>,
-    keyspace: Mutex<Keyspace>,
+    users: Vec<Rc<User>>,
+    keyspace: RefCell<Keyspace>,
     /// The id of the next client.
-    client_next: AtomicU64,
+    client_next: Cell<u64>,
+    /// Clients that are connected.
+    clients: Cell<usize>,
 }
 
-impl Shared {
-    fn keyspace(&self) -> MutexGuard<'_, Keyspace> {
-        self.keyspace.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Starts a server on `bind` for these users, as a task of the current tokio runtime.
-pub async fn start(bind: SocketAddr, users: Vec<User>) -> io::Result<Server> {
-    let listener = TcpListener::bind(bind).await?;
+/// Starts a server on `bind` for these users, as a task of this thread's runtime.
+pub fn start(bind: SocketAddr, users: Vec<User>) -> io::Result<Server> {
+    let listener = listen(bind)?;
     let addr = listener.local_addr()?;
-    let shared = Arc::new(Shared {
-        users: users.into_iter().map(Arc::new).collect(),
-        keyspace: Mutex::default(),
-        client_next: AtomicU64::new(1),
+    // The same socket once more, for the ring.
+    let ready = TcpListener::from_std(listener.try_clone()?)?;
+    let shared = Rc::new(Shared {
+        users: users.into_iter().map(Rc::new).collect(),
+        keyspace: RefCell::default(),
+        client_next: Cell::new(1),
+        clients: Cell::new(0),
     });
-    let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
-    Ok(Server { addr, shared, accepting })
+    let serving = Task::spawn(serve_clients(listener, ready, Rc::clone(&shared)));
+    Ok(Server { addr, shared, serving })
 }
 
 impl Server {
@@ -70,42 +82,96 @@ impl Server {
 
     /// Elements in a list: what LLEN would say.
     pub fn list_length(&self, key: &str) -> usize {
-        self.shared.keyspace().length(key.as_bytes())
+        self.shared.keyspace.borrow().length(key.as_bytes())
+    }
+
+    /// Ends it, and returns when it has let go of the port and of every connection.
+    pub(super) async fn end(self) {
+        self.serving.end().await;
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
+/// std's own listeners take 128 connections before they are accepted: sessions come by hundreds.
+fn listen(bind: SocketAddr) -> io::Result<net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(bind), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&bind.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
-/// Takes clients until it is aborted; their tasks live in its set and end with it.
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let mut clients = JoinSet::new();
+/// Takes clients and serves them until it is dropped, and they with it.
+async fn serve_clients(listener: net::TcpListener, ready: TcpListener, shared: Rc<Shared>) {
+    let (accepted, clients) = mpsc::unbounded();
+    let serving = clients.for_each_concurrent(None, Connection::run);
+    join(accept(&listener, &ready, &shared, accepted), serving).await;
+}
+
+/// Takes clients for ever. The ring says when there is one, and does not accept it: an accept that is dropped when it
+/// has just completed would leave a client behind that nobody knows.
+async fn accept(
+    listener: &net::TcpListener,
+    ready: &TcpListener,
+    shared: &Rc<Shared>,
+    accepted: mpsc::UnboundedSender<Connection>,
+) {
     loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if clients.len() < CLIENTS_MAX => {
-                    clients.spawn(Connection::new(stream, Arc::clone(&shared)).run());
-                }
-                Ok((mut stream, _)) => {
-                    let refusal = stream.write_all(b"-ERR max number of clients reached\r\n").await;
-                    tracing::warn!(?refusal, "embedded bus: client refused, {CLIENTS_MAX} are connected");
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "embedded bus: accept failed");
+        match listener.accept() {
+            Ok((mut stream, _)) if shared.clients.get() >= CLIENTS_MAX => {
+                let refusal = stream.write_all(b"-ERR max number of clients reached\r\n");
+                tracing::warn!(?refusal, "embedded bus: client refused, {CLIENTS_MAX} are connected");
+            }
+            Ok((stream, _)) => match Connection::new(stream, Rc::clone(shared)) {
+                // Nobody takes it: this is being dropped.
+                Ok(connection) => drop(accepted.unbounded_send(connection)),
+                Err(error) => tracing::warn!(%error, "embedded bus: client lost"),
+            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if let Err(error) = ready.readable(false).await {
+                    tracing::warn!(%error, "embedded bus: cannot wait for clients");
                     sleep(ACCEPT_PAUSE).await;
                 }
-            },
-            Some(_) = clients.join_next(), if !clients.is_empty() => {}
+            }
+            Err(error) => {
+                tracing::warn!(%error, "embedded bus: accept failed");
+                sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
 }
 
+/// A receive, with what it was lent.
+type Receive = LocalBoxFuture<'static, (BufResult<usize, Vec<u8>>, TcpOwnedReadHalf)>;
+
+/// What comes from a client. There is one receive at a time, and it goes on when the wait for it is given up: dropped,
+/// it could take with it bytes that the kernel had handed over already.
+struct Incoming(Receive);
+
+impl Incoming {
+    fn new(half: TcpOwnedReadHalf) -> Self {
+        Self(Self::receive(half, Vec::with_capacity(RECEIVE_BYTES)))
+    }
+
+    fn receive(mut half: TcpOwnedReadHalf, buffer: Vec<u8>) -> Receive {
+        async move { (half.read(buffer).await, half) }.boxed_local()
+    }
+
+    /// Appends what comes; zero bytes are the connection's end.
+    fn poll(&mut self, cx: &mut Context<'_>, received: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        let ((result, mut buffer), half) = ready!(self.0.as_mut().poll(cx));
+        received.extend_from_slice(&buffer);
+        buffer.clear();
+        self.0 = Self::receive(half, buffer);
+        Poll::Ready(result)
+    }
+}
+
 struct Connection {
-    stream: TcpStream,
-    shared: Arc<Shared>,
+    incoming: Incoming,
+    /// Shuts the connection down when it is dropped.
+    outgoing: TcpOwnedWriteHalf,
+    shared: Rc<Shared>,
     client: Client,
     /// Received and not carried out; `start..` of it is live.
     received: Vec<u8>,
@@ -122,21 +188,36 @@ struct Blocked<'a> {
 
 impl Drop for Blocked<'_> {
     fn drop(&mut self) {
-        self.shared.keyspace().unblock(self.reader);
+        self.shared.keyspace.borrow_mut().unblock(self.reader);
     }
 }
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.clients.update(|clients| clients - 1);
+    }
+}
+
+/// What ends a wait of BLPOP, or adds to what waits behind it.
+enum Event {
+    Received(usize),
+    GivenOrLate,
+}
+
 impl Connection {
-    fn new(stream: TcpStream, shared: Arc<Shared>) -> Self {
-        let id = shared.client_next.fetch_add(1, Ordering::Relaxed);
-        let client = Client { id, user: None };
-        Self { stream, shared, client, received: Vec::new(), start: 0, replies: Replies::new() }
+    fn new(stream: net::TcpStream, shared: Rc<Shared>) -> io::Result<Self> {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "embedded bus: TCP_NODELAY");
+        }
+        let (half, outgoing) = TcpStream::from_std(stream)?.into_split();
+        let client = Client { id: shared.client_next.get(), user: None };
+        shared.client_next.set(client.id + 1);
+        shared.clients.update(|clients| clients + 1);
+        let (incoming, replies) = (Incoming::new(half), Replies::new());
+        Ok(Self { incoming, outgoing, shared, client, received: Vec::new(), start: 0, replies })
     }
 
     async fn run(mut self) {
-        if let Err(error) = self.stream.set_nodelay(true) {
-            tracing::debug!(%error, "embedded bus: TCP_NODELAY");
-        }
         if let Err(error) = self.serve().await {
             tracing::debug!(client = self.client.id, %error, "embedded bus: connection lost");
         }
@@ -148,12 +229,11 @@ impl Connection {
             while self.received.len() - self.start < bytes_min {
                 self.write().await?;
                 self.compact();
-                if self.stream.read_buf(&mut self.received).await? == 0 {
+                let Self { incoming, received, .. } = self;
+                if poll_fn(|cx| incoming.poll(cx, received)).await? == 0 {
                     return Ok(());
                 }
-                if self.received.len() > QUERY_BYTES_MAX {
-                    return Err(io::Error::other("more requests waiting than the query buffer may hold"));
-                }
+                self.check_room()?;
             }
             bytes_min = 1;
             match request(&self.received[self.start..], self.client.user.is_some()) {
@@ -174,8 +254,13 @@ impl Connection {
 
     /// Carries out one command; `false` ends the connection.
     async fn carry_out(&mut self, arguments: &[Vec<u8>]) -> io::Result<bool> {
-        let next =
-            execute(arguments, &mut self.client, &self.shared.users, &mut self.shared.keyspace(), &mut self.replies);
+        let next = execute(
+            arguments,
+            &mut self.client,
+            &self.shared.users,
+            &mut self.shared.keyspace.borrow_mut(),
+            &mut self.replies,
+        );
         match next {
             Next::Close => return Ok(false),
             Next::Block { keys, timeout_seconds } => return self.wait(keys, timeout_seconds).await,
@@ -187,43 +272,28 @@ impl Connection {
 
     /// Waits for an element, the time-out or the client's end; later requests of this client gather meanwhile.
     async fn wait(&mut self, keys: Vec<Vec<u8>>, timeout_seconds: f64) -> io::Result<bool> {
-        let shared = Arc::clone(&self.shared);
-        // A push between BLPOP's first look and here finds no reader to serve: look again under the same lock.
-        let (blocked, notify) = {
-            let mut keyspace = shared.keyspace();
-            if let Some((key, element)) = keyspace.pop_first(&keys) {
-                popped(&key, &element, &mut self.replies);
-                return Ok(true);
-            }
-            let (reader, notify) = keyspace.block(keys);
-            (Blocked { shared: &shared, reader }, notify)
-        };
+        let shared = Rc::clone(&self.shared);
+        // BLPOP's first look is no await away: no push has come since that found no reader to serve.
+        let (reader, told) = shared.keyspace.borrow_mut().block(keys);
+        let blocked = Blocked { shared: &shared, reader };
         // After taking its place in the queue: a client slow to read its earlier replies does not lose its turn.
         self.write().await?;
         // Whoever queues pops ahead never lets the buffer run empty.
         self.compact();
         let deadline = (timeout_seconds > 0.0).then(|| Instant::now() + Duration::from_secs_f64(timeout_seconds));
+        let mut given_or_late = pin!(given_or(told, until(deadline)));
         loop {
-            let room = QUERY_BYTES_MAX.saturating_sub(self.received.len());
-            tokio::select! {
-                // The client's end comes first: what it was given in the same turn goes to the next reader.
-                biased;
-                read = self.stream.read_buf(&mut self.received) => {
-                    if read? == 0 {
-                        return Ok(false);
-                    }
-                    if room == 0 {
-                        return Err(io::Error::other("more requests waiting than the query buffer may hold"));
-                    }
-                }
-                () = notify.notified() => {
-                    if let Some((key, element)) = shared.keyspace().take(blocked.reader) {
-                        popped(&key, &element, &mut self.replies);
-                        return Ok(true);
-                    }
-                }
-                () = until(deadline) => {
-                    match shared.keyspace().take(blocked.reader) {
+            let Self { incoming, received, .. } = self;
+            // The client's end comes first: what it was given in the same turn goes to the next reader.
+            let event = poll_fn(|cx| match incoming.poll(cx, received) {
+                Poll::Ready(received) => Poll::Ready(received.map(Event::Received)),
+                Poll::Pending => given_or_late.as_mut().poll(cx).map(|()| Ok(Event::GivenOrLate)),
+            });
+            match event.await? {
+                Event::Received(0) => return Ok(false),
+                Event::Received(_) => self.check_room()?,
+                Event::GivenOrLate => {
+                    match shared.keyspace.borrow_mut().take(blocked.reader) {
                         Some((key, element)) => popped(&key, &element, &mut self.replies),
                         None => self.replies.null_array(),
                     }
@@ -233,18 +303,27 @@ impl Connection {
         }
     }
 
+    fn check_room(&self) -> io::Result<()> {
+        if self.received.len() > QUERY_BYTES_MAX {
+            return Err(io::Error::other("more requests waiting than the query buffer may hold"));
+        }
+        Ok(())
+    }
+
     async fn write(&mut self) -> io::Result<()> {
         if !self.replies.bytes.is_empty() {
-            self.stream.write_all(&self.replies.bytes).await?;
-            self.replies.bytes.clear();
-            self.replies.bytes.shrink_to(BUFFER_BYTES_KEPT);
+            let (written, mut bytes) = self.outgoing.write_all(std::mem::take(&mut self.replies.bytes)).await;
+            written?;
+            bytes.clear();
+            bytes.shrink_to(BUFFER_BYTES_KEPT);
+            self.replies.bytes = bytes;
         }
         Ok(())
     }
 
     async fn finish(&mut self) -> io::Result<()> {
         self.write().await?;
-        self.stream.shutdown().await
+        self.outgoing.shutdown().await
     }
 
     fn compact(&mut self) {
@@ -253,16 +332,17 @@ impl Connection {
             self.start = 0;
             self.received.shrink_to(BUFFER_BYTES_KEPT);
         }
-        // `read_buf` would otherwise grow a full buffer by 64 bytes.
-        if self.received.capacity() - self.received.len() < 4096 {
-            self.received.reserve(16 * 1024);
-        }
     }
+}
+
+/// Until the reader was given something, or until the end of its wait.
+async fn given_or(told: oneshot::Receiver<()>, late: impl Future<Output = ()>) {
+    futures_util::future::select(told, pin!(late)).await;
 }
 
 async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use monoio::time::sleep;
 use serde_json::value::RawValue;
-use tokio::time::sleep;
 
 use super::super::envelope::{Call, Reply, quoted};
 use super::super::link::SendError;

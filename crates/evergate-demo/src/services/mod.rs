@@ -4,11 +4,16 @@
 mod methods;
 mod worker;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use async_lock::{Semaphore, SemaphoreGuardArc};
+use futures_channel::mpsc;
+use futures_util::future::join;
+use futures_util::stream::StreamExt as _;
 
 use super::envelope::Dialect;
 use super::link::{Domains, Listener, Pusher};
@@ -85,17 +90,17 @@ struct Common {
     /// Where replies are sent.
     domains: Domains,
     /// The Redis that holds the workers' own addresses.
-    own: Arc<Pusher>,
+    own: Rc<Pusher>,
 }
 
 /// The workers of one service.
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
-    common: Arc<Common>,
+    common: Rc<Common>,
     /// One permit for each free worker.
     permits: Arc<Semaphore>,
     /// Free workers by number: the lowest is taken first, so that few of them ever open a connection.
-    free: Arc<Mutex<BTreeMap<usize, Worker>>>,
+    free: Rc<RefCell<BTreeMap<usize, Worker>>>,
 }
 
 /// A worker at work; leaving scope puts it back into its pool.
@@ -103,13 +108,21 @@ struct Busy {
     pool: Pool,
     worker: Option<Worker>,
     /// Released after the worker is back, for fields are dropped after `drop` has run.
-    _permit: OwnedSemaphorePermit,
+    _permit: SemaphoreGuardArc,
+}
+
+impl Busy {
+    async fn work(mut self, message: Vec<u8>) {
+        if let Some(worker) = &mut self.worker {
+            worker.work(&self.pool.common, &message).await;
+        }
+    }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
         if let Some(mut worker) = self.worker.take() {
-            let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut free = self.pool.free.borrow_mut();
             if free.len() >= CONNECTIONS_KEPT && free.keys().nth(CONNECTIONS_KEPT - 1) < Some(&worker.number) {
                 worker.close();
             }
@@ -134,7 +147,7 @@ pub(super) struct PoolOptions<'a> {
     /// Where replies are sent.
     pub(super) domains: Domains,
     /// The Redis of the workers' own addresses.
-    pub(super) own: Arc<Pusher>,
+    pub(super) own: Rc<Pusher>,
 }
 
 impl Pool {
@@ -147,30 +160,31 @@ impl Pool {
             free.insert(number, Worker::new(number, format!("{address_prefix}:{number}:{random}")));
         }
         Ok(Self {
-            common: Arc::new(Common { service, keepalive, domains, own }),
+            common: Rc::new(Common { service, keepalive, domains, own }),
             permits: Arc::new(Semaphore::new(workers)),
-            free: Arc::new(Mutex::new(free)),
+            free: Rc::new(RefCell::new(free)),
         })
     }
 
     /// Takes calls from one of the service's queues for ever, never more than there are free workers: the rest wait in
     /// the queue, where they outlive this process.
-    pub(super) async fn run(self, mut listener: Listener) {
+    pub(super) async fn run(self, listener: Listener) {
+        let (call, calls) = mpsc::unbounded();
+        let working = calls.for_each_concurrent(None, |(busy, message)| Busy::work(busy, message));
+        join(self.take_calls(listener, call), working).await;
+    }
+
+    async fn take_calls(self, mut listener: Listener, call: mpsc::UnboundedSender<(Busy, Vec<u8>)>) {
         loop {
             // A second listener (of the other domain) may take the permit meanwhile: then its message waits below.
-            match self.permits.acquire().await {
-                Ok(permit) => drop(permit),
-                Err(_closed) => return,
-            }
-            for message in listener.messages(self.permits.available_permits().max(1)).await {
-                let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
-                let worker = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
-                let mut busy = Busy { pool: self.clone(), worker: worker.map(|(_, worker)| worker), _permit: permit };
-                tokio::spawn(async move {
-                    if let Some(worker) = &mut busy.worker {
-                        worker.work(&busy.pool.common, &message).await;
-                    }
-                });
+            drop(self.permits.acquire().await);
+            let free = self.free.borrow().len();
+            for message in listener.messages(free.max(1)).await {
+                let permit = self.permits.acquire_arc().await;
+                let worker = self.free.borrow_mut().pop_first();
+                let busy = Busy { pool: self.clone(), worker: worker.map(|(_, worker)| worker), _permit: permit };
+                // Nobody takes it: this is being dropped.
+                let _ = call.unbounded_send((busy, message));
             }
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use monoio::time::Instant;
 use redis::RedisError;
-use tokio::time::Instant;
 
 use super::super::envelope::{Dialect, Envelope, Kind, Message, Repeated, Reply, wrap, write_message};
 use super::super::link::{Popper, SendError};

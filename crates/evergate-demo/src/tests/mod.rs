@@ -6,13 +6,13 @@ mod unit;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
+use monoio::io::{AsyncBufReadExt as _, AsyncReadRentExt as _, AsyncWriteRentExt as _, BufReader};
+use monoio::net::TcpStream;
+use monoio::time::{Instant, sleep, timeout};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
 
 use super::account::{Access, User};
 use super::link::{Account, Popper, Pusher};
@@ -51,7 +51,7 @@ impl Bare {
     }
 
     async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.0.get_mut().write_all(bytes.as_ref()).await.unwrap();
+        self.0.get_mut().write_all(bytes.as_ref().to_vec()).await.0.unwrap();
     }
 
     /// Sends one inline command and reads one reply.
@@ -75,8 +75,8 @@ impl Bare {
             let number = usize::try_from(number);
             match (reply[start], number) {
                 (b'$', Ok(length)) => {
-                    let mut text = vec![0; length + 2];
-                    self.0.read_exact(&mut text).await.unwrap();
+                    let (read, text) = self.0.read_exact(vec![0; length + 2]).await;
+                    read.unwrap();
                     reply.extend(text);
                 }
                 (b'*', Ok(length)) => missing += length,
@@ -120,9 +120,9 @@ impl RealRedis {
             return None;
         };
         let redis = Self { child, addr };
-        let deadline = tokio::time::Instant::now() + WAIT;
+        let deadline = Instant::now() + WAIT;
         while TcpStream::connect(addr).await.is_err() {
-            assert!(tokio::time::Instant::now() < deadline, "redis-server does not listen");
+            assert!(Instant::now() < deadline, "redis-server does not listen");
             sleep(Duration::from_millis(10)).await;
         }
         let mut bare = Bare::connect(addr).await;
@@ -152,7 +152,7 @@ fn service_options(redis: SocketAddr) -> ServiceOptions {
 
 /// What the gateway is to the services.
 struct Caller {
-    pusher: Arc<Pusher>,
+    pusher: Rc<Pusher>,
     popper: Popper,
     address: String,
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::server::start;
+use crate::server::{Server, start};
 
 /// Every kind of refusal and success that a client of the bus can meet, one connection for all.
 const SCRIPT: &str = "PING
@@ -98,10 +98,10 @@ fn masked(reply: &str) -> String {
     if reply.starts_with("-NOPERM") { "-NOPERM".to_owned() } else { lines.join("|") }
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn a_script_of_commands_is_answered_exactly_as_redis_answers_it() {
     let Some(real) = RealRedis::start().await else { return };
-    let embedded = start(LOOPBACK, stock_users()).await.unwrap();
+    let embedded = start(LOOPBACK, stock_users()).unwrap();
     let (mut ours, mut theirs) = (Bare::connect(embedded.addr()).await, Bare::connect(real.addr).await);
     for command in SCRIPT.lines() {
         if command == "*0" {
@@ -115,10 +115,10 @@ async fn a_script_of_commands_is_answered_exactly_as_redis_answers_it() {
     assert_eq!((ours.reply().await, theirs.reply().await), (String::new(), String::new()), "QUIT closes");
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn a_broken_request_is_answered_as_redis_does_and_closes_the_connection() {
     let Some(real) = RealRedis::start().await else { return };
-    let embedded = start(LOOPBACK, stock_users()).await.unwrap();
+    let embedded = start(LOOPBACK, stock_users()).unwrap();
     let broken =
         ["*x\r\n", "*99999999999\r\n", "*1\r\n:3\r\n", "*1\r\n$-1\r\n", "*1\r\n$x\r\n", "*1\r\n$600000000\r\n"];
     let before_login = ["*11\r\n", "*2\r\n$3\r\nFOO\r\n$20000\r\n"];
@@ -135,9 +135,9 @@ async fn a_broken_request_is_answered_as_redis_does_and_closes_the_connection() 
     }
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn blocked_readers_are_served_in_the_order_in_which_they_came() {
-    let server = start(LOOPBACK, stock_users()).await.unwrap();
+    let server = start(LOOPBACK, stock_users()).unwrap();
     let mut readers = Vec::new();
     for _ in 0..5 {
         let mut reader = Bare::gateway(server.addr()).await;
@@ -155,9 +155,9 @@ async fn blocked_readers_are_served_in_the_order_in_which_they_came() {
     assert_eq!(writer.call("LPOP opensrf:client:x").await, "$1\r\n5\r\n");
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn a_reader_that_closed_its_connection_swallows_nothing() {
-    let server = start(LOOPBACK, stock_users()).await.unwrap();
+    let server = start(LOOPBACK, stock_users()).unwrap();
     for round in 0..50 {
         let mut gone = Bare::gateway(server.addr()).await;
         gone.send("DEL opensrf:client:x\r\nBLPOP opensrf:client:x 0\r\n").await;
@@ -171,9 +171,9 @@ async fn a_reader_that_closed_its_connection_swallows_nothing() {
     }
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn a_pop_that_was_given_up_swallows_nothing() {
-    let server = start(LOOPBACK, stock_users()).await.unwrap();
+    let server = start(LOOPBACK, stock_users()).unwrap();
     let mut caller = Caller::new(server.addr(), "gateway-test").await;
     assert!(timeout(Duration::from_millis(50), caller.popper.pop(&caller.address, WAIT, 1)).await.is_err());
     let Caller { pusher, popper, address } = caller;
@@ -183,9 +183,9 @@ async fn a_pop_that_was_given_up_swallows_nothing() {
     assert_eq!(server.list_length(&address), 1);
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn a_blocked_pop_holds_up_only_what_follows_it_on_its_own_connection() {
-    let server = start(LOOPBACK, stock_users()).await.unwrap();
+    let server = start(LOOPBACK, stock_users()).unwrap();
     let mut reader = Bare::gateway(server.addr()).await;
     reader.send("BLPOP opensrf:client:x 0\r\nLPOP opensrf:client:x 10\r\nDEL opensrf:client:y\r\n").await;
     let mut other = Bare::gateway(server.addr()).await;
@@ -198,26 +198,37 @@ async fn a_blocked_pop_holds_up_only_what_follows_it_on_its_own_connection() {
     assert_eq!(reader.reply().await, ":1\r\n");
 }
 
-#[tokio::test]
+/// Starts a server where the last one has just been dropped, as soon as the port is free.
+async fn start_again(addr: SocketAddr) -> Server {
+    let deadline = Instant::now() + WAIT;
+    loop {
+        match start(addr, stock_users()) {
+            Ok(server) => return server,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn client_ids_rise_and_begin_anew_with_a_new_server() {
     async fn id(addr: SocketAddr) -> u64 {
         let reply = Bare::connect(addr).await.call("HELLO 2 AUTH gateway gateway-test").await;
         let (_, rest) = reply.split_once("id\r\n:").unwrap();
         rest.split_once("\r\n").unwrap().0.parse().unwrap()
     }
-    let server = start(LOOPBACK, stock_users()).await.unwrap();
+    let server = start(LOOPBACK, stock_users()).unwrap();
     let addr = server.addr();
     let (first, second) = (id(addr).await, id(addr).await);
     assert!(first < second);
     drop(server);
-    tokio::task::yield_now().await;
-    let server = start(addr, stock_users()).await.unwrap();
+    let server = start_again(addr).await;
     assert!(id(server.addr()).await < second);
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn a_large_element_and_a_long_pipeline_come_through_whole() {
-    let server = start(LOOPBACK, stock_users()).await.unwrap();
+    let server = start(LOOPBACK, stock_users()).unwrap();
     let mut bare = Bare::gateway(server.addr()).await;
     let big = "x".repeat(3_000_000);
     bare.send(format!("*3\r\n$5\r\nRPUSH\r\n$16\r\nopensrf:client:x\r\n${}\r\n{big}\r\n", big.len())).await;
@@ -229,9 +240,9 @@ async fn a_large_element_and_a_long_pipeline_come_through_whole() {
     }
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn pops_queued_ahead_for_ever_hold_no_more_than_what_waits() {
-    let server = start(LOOPBACK, stock_users()).await.unwrap();
+    let server = start(LOOPBACK, stock_users()).unwrap();
     let (mut reader, mut writer) = (Bare::gateway(server.addr()).await, Bare::gateway(server.addr()).await);
     // Requests of 60 KB: what one connection sends in all is more than it may have waiting.
     let key = format!("opensrf:client:{}", "k".repeat(60_000));

@@ -9,7 +9,7 @@ fn alike(text: &str, caller: &Caller) -> String {
     text.replace(&caller.address, "CALLER").replace(&from, "FROM")
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn a_call_through_the_router_is_answered_as_recorded_from_a_c_service() {
     let demo = Demo::start("public.localhost", 3).unwrap();
     let mut caller = Caller::of(&demo).await;
@@ -32,7 +32,7 @@ async fn a_call_through_the_router_is_answered_as_recorded_from_a_c_service() {
     }
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn errors_are_answered_as_recorded() {
     let demo = Demo::start("public.localhost", 3).unwrap();
     let mut caller = Caller::of(&demo).await;
@@ -64,7 +64,7 @@ async fn errors_are_answered_as_recorded() {
     );
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn a_session_keeps_its_worker_until_it_disconnects() {
     let demo = Demo::start("public.localhost", 3).unwrap();
     let mut caller = Caller::of(&demo).await;
@@ -136,7 +136,7 @@ async fn answers_to_five_and_a_disconnect(caller: &mut Caller, service: &str) ->
     }
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn a_perl_worker_that_reads_a_disconnect_while_it_serves_drops_the_requests_queued_before_it() {
     let demo = Demo::start("public.localhost", 60).unwrap();
     let mut caller = Caller::of(&demo).await;
@@ -146,7 +146,7 @@ async fn a_perl_worker_that_reads_a_disconnect_while_it_serves_drops_the_request
     assert_eq!(answers_to_five_and_a_disconnect(&mut caller, "opensrf.demo.c").await, ["5", "4", "3", "2", "1"]);
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn a_perl_worker_answers_what_comes_one_at_a_time_and_the_request_in_which_it_reads_a_disconnect() {
     let demo = Demo::start("public.localhost", 60).unwrap();
     let mut caller = Caller::of(&demo).await;
@@ -185,14 +185,14 @@ async fn a_perl_worker_answers_what_comes_one_at_a_time_and_the_request_in_which
     assert!(status.as_str().unwrap().contains("opensrf.demo.perl"), "{status}");
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn a_session_without_messages_ends_with_408_after_its_keep_alive() {
     let demo = Demo::start("public.localhost", 1).unwrap();
     let mut caller = Caller::of(&demo).await;
     for (service, trace) in [("opensrf.math", json!("0")), ("opensrf.demo", json!("5"))] {
         caller.send(service, "t", &message("CONNECT", 5)).await;
         let connected = caller.reply().await;
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let ended = caller.reply().await;
         assert!(begun.elapsed() >= Duration::from_millis(900) && begun.elapsed() < Duration::from_secs(3));
         assert_eq!(codes(&ended), [(408, Value::Null)]);
@@ -208,7 +208,7 @@ async fn a_session_without_messages_ends_with_408_after_its_keep_alive() {
     }
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn statuses_that_end_a_session_free_its_worker() {
     let demo = Demo::start("public.localhost", 1).unwrap();
     let mut caller = Caller::of(&demo).await;
@@ -220,7 +220,7 @@ async fn statuses_that_end_a_session_free_its_worker() {
     assert_eq!(caller.until(205).await.len(), 2, "no 408 came in between");
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn demo_methods_do_what_their_names_say() {
     let demo = Demo::start("public.localhost", 3).unwrap();
     let mut caller = Caller::of(&demo).await;
@@ -259,11 +259,11 @@ async fn demo_methods_do_what_their_names_say() {
     assert_eq!(caller.reply().await["thread"], "u", "neither is ever answered");
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn hundreds_of_calls_and_sessions_are_served_side_by_side() {
     let demo = Demo::start("public.localhost", 30).unwrap();
     let mut caller = Caller::of(&demo).await;
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     for _ in 0..250 {
         caller.send("opensrf.demo", "t", &request("opensrf.demo.sleep", "[1]", 0)).await;
     }
@@ -281,9 +281,9 @@ async fn hundreds_of_calls_and_sessions_are_served_side_by_side() {
     assert_eq!(workers.len(), 120);
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn calls_wait_in_the_services_queue_while_all_workers_are_busy() {
-    let redis = server::start(LOOPBACK, stock_users()).await.unwrap();
+    let redis = server::start(LOOPBACK, stock_users()).unwrap();
     let mut options = service_options(redis.addr());
     options.workers = 1;
     let _running = attach(&options).unwrap();
@@ -298,10 +298,10 @@ async fn calls_wait_in_the_services_queue_while_all_workers_are_busy() {
     assert_eq!(caller.until(205).await.len(), 2);
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn a_worker_of_another_domain_is_reached_on_that_domains_redis() {
-    let public = server::start(LOOPBACK, stock_users()).await.unwrap();
-    let private = server::start(LOOPBACK, stock_users()).await.unwrap();
+    let public = server::start(LOOPBACK, stock_users()).unwrap();
+    let private = server::start(LOOPBACK, stock_users()).unwrap();
     let mut options = service_options(public.addr());
     options.service_domain = Some("private.localhost".into());
     options.service_redis = Some(private.addr().to_string());
@@ -320,16 +320,16 @@ async fn a_worker_of_another_domain_is_reached_on_that_domains_redis() {
 
 /// Waits until a call is answered again, and returns how long it took.
 async fn answered_after(redis: SocketAddr) -> Duration {
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let mut caller = Caller::new(redis, "gateway-test").await;
     caller.send("opensrf.math", "t", &request("add", "[1,2]", 0)).await;
     assert_eq!(caller.until(205).await[0].1, json!(3));
     begun.elapsed()
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn services_are_back_within_a_second_of_their_redis() {
-    let redis = server::start(LOOPBACK, stock_users()).await.unwrap();
+    let redis = server::start(LOOPBACK, stock_users()).unwrap();
     let addr = redis.addr();
     let _running = attach(&service_options(addr)).unwrap();
     answered_after(addr).await;
@@ -338,12 +338,12 @@ async fn services_are_back_within_a_second_of_their_redis() {
     held.reply().await;
     drop(redis);
     sleep(Duration::from_millis(700)).await;
-    let redis = server::start(addr, stock_users()).await.unwrap();
+    let redis = server::start(addr, stock_users()).unwrap();
     let took = answered_after(redis.addr()).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn the_services_work_on_a_real_redis_under_the_stock_acl_and_after_its_restart() {
     let Some(redis) = RealRedis::start().await else { return };
     let addr = redis.addr;
@@ -360,9 +360,9 @@ async fn the_services_work_on_a_real_redis_under_the_stock_acl_and_after_its_res
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
-#[tokio::test]
+#[monoio::test(driver = "uring", enable_timer = true)]
 async fn served_services_answer_and_wrong_options_are_refused() {
-    let redis = server::start(LOOPBACK, stock_users()).await.unwrap();
+    let redis = server::start(LOOPBACK, stock_users()).unwrap();
     let options = service_options(redis.addr());
     let split = ServiceOptions { service_redis: Some("127.0.0.1:1".into()), ..options.clone() };
     let refusal = std::thread::spawn(move || serve_services(split, |_| Ok(()))).join().unwrap();
