@@ -5,9 +5,10 @@ use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 
-use futures_util::future::select_ok;
-use monoio::io::{AsyncReadRent as _, AsyncWriteRentExt as _};
+use futures_util::future::{select_ok, try_join};
+use monoio::io::{AsyncReadRent as _, AsyncWriteRentExt as _, Splitable as _};
 use monoio::net::TcpStream;
+use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 use redis::{ErrorKind, Parser, RedisError, Value};
 
 use super::link::Account;
@@ -17,7 +18,9 @@ const RECEIVE_BYTES: usize = 32 * 1024;
 
 /// A connection that has logged in. It is of no use any more when the wait for an answer was given up, or has failed.
 pub(super) struct Connection {
-    stream: TcpStream,
+    incoming: TcpOwnedReadHalf,
+    /// Shuts the connection down when it is dropped.
+    outgoing: TcpOwnedWriteHalf,
     parser: Parser,
     /// Received; `read..` of it has not been given to the parser.
     received: Vec<u8>,
@@ -27,7 +30,7 @@ pub(super) struct Connection {
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Connection").field("stream", &self.stream).finish_non_exhaustive()
+        formatter.debug_struct("Connection").field("incoming", &self.incoming).finish_non_exhaustive()
     }
 }
 
@@ -41,8 +44,9 @@ impl Connection {
         let attempts = addresses.into_iter().map(|address| Box::pin(TcpStream::connect_addr(address)));
         let (stream, _others) = select_ok(attempts).await?;
         stream.set_nodelay(true)?;
+        let (incoming, outgoing) = stream.into_split();
         let received = Vec::with_capacity(RECEIVE_BYTES);
-        let mut connection = Self { stream, parser: Parser::new(), received, read: 0 };
+        let mut connection = Self { incoming, outgoing, parser: Parser::new(), received, read: 0 };
         let login = redis::cmd("AUTH").arg(&account.user).arg(&account.password).get_packed_command();
         match connection.ask(login, 1).await?.as_slice() {
             [Value::Okay] => Ok(connection),
@@ -54,8 +58,10 @@ impl Connection {
     /// Sends `count` commands, spelled already, in one write and waits for the answer to each; a refusal by Redis is an
     /// answer, too.
     pub(super) async fn ask(&mut self, commands: Vec<u8>, count: usize) -> Result<Vec<Value>, RedisError> {
-        let (sent, _commands) = self.stream.write_all(commands).await;
-        sent?;
+        let Self { incoming, outgoing, received, read, .. } = self;
+        let send = async { outgoing.write_all(commands).await.0 };
+        // Both in one turn of the ring: the first answer is never there before.
+        try_join(send, receive(incoming, received, read)).await?;
         let mut answers = Vec::with_capacity(count);
         while answers.len() < count {
             let mut unread = Unread { bytes: &self.received[self.read..], is_short: false };
@@ -64,22 +70,25 @@ impl Connection {
             self.read = self.received.len() - unread.bytes.len();
             match answer {
                 Ok(answer) => answers.push(answer),
-                Err(_incomplete) if is_short => self.receive().await?,
+                Err(_incomplete) if is_short => {
+                    let Self { incoming, received, read, .. } = self;
+                    receive(incoming, received, read).await?;
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(answers)
     }
+}
 
-    /// Waits for more bytes, when the parser has taken all that there were.
-    async fn receive(&mut self) -> io::Result<()> {
-        let (received, bytes) = self.stream.read(std::mem::take(&mut self.received)).await;
-        self.received = bytes;
-        self.read = 0;
-        match received? {
-            0 => Err(io::ErrorKind::BrokenPipe.into()),
-            _ => Ok(()),
-        }
+/// Waits for more bytes, when the parser has `read` all that were `received`.
+async fn receive(incoming: &mut TcpOwnedReadHalf, received: &mut Vec<u8>, read: &mut usize) -> io::Result<()> {
+    let (result, bytes) = incoming.read(std::mem::take(received)).await;
+    *received = bytes;
+    *read = 0;
+    match result? {
+        0 => Err(io::ErrorKind::BrokenPipe.into()),
+        _ => Ok(()),
     }
 }
 

@@ -5,8 +5,8 @@
 //! OpenSRF's messages (`envelope`) as the C and Perl originals do.
 //!
 //! It runs on monoio, on a ring and in a thread of its own (`ring`, `task`), where nothing blocks, and may use the
-//! `redis` crate to spell commands and to read answers (`connection`). It never runs on a core, never shares memory with
-//! the gateway (they meet on a TCP socket, as in production), and nothing of the gateway depends on it.
+//! `redis` crate to spell commands and to read answers (`connection`). It never runs on a core, never shares memory
+//! with the gateway (they meet on a TCP socket, as in production), and nothing of the gateway depends on it.
 #![forbid(unsafe_code)]
 
 pub mod account;

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_channel::{mpsc, oneshot};
-use futures_util::future::{FutureExt as _, LocalBoxFuture, join};
+use futures_util::future::{FutureExt as _, LocalBoxFuture, join, try_join};
 use futures_util::stream::StreamExt as _;
 use monoio::BufResult;
 use monoio::io::{AsyncReadRent as _, AsyncWriteRent as _, AsyncWriteRentExt as _, Splitable as _};
@@ -227,10 +227,12 @@ impl Connection {
         let mut bytes_min = 1;
         loop {
             while self.received.len() - self.start < bytes_min {
-                self.write().await?;
                 self.compact();
-                let Self { incoming, received, .. } = self;
-                if poll_fn(|cx| incoming.poll(cx, received)).await? == 0 {
+                let Self { incoming, received, outgoing, replies, .. } = self;
+                // Both in one turn of the ring.
+                let receive = poll_fn(|cx| incoming.poll(cx, received));
+                let ((), received) = try_join(write(outgoing, replies), receive).await?;
+                if received == 0 {
                     return Ok(());
                 }
                 self.check_room()?;
@@ -311,14 +313,7 @@ impl Connection {
     }
 
     async fn write(&mut self) -> io::Result<()> {
-        if !self.replies.bytes.is_empty() {
-            let (written, mut bytes) = self.outgoing.write_all(std::mem::take(&mut self.replies.bytes)).await;
-            written?;
-            bytes.clear();
-            bytes.shrink_to(BUFFER_BYTES_KEPT);
-            self.replies.bytes = bytes;
-        }
-        Ok(())
+        write(&mut self.outgoing, &mut self.replies).await
     }
 
     async fn finish(&mut self) -> io::Result<()> {
@@ -333,6 +328,17 @@ impl Connection {
             self.received.shrink_to(BUFFER_BYTES_KEPT);
         }
     }
+}
+
+async fn write(outgoing: &mut TcpOwnedWriteHalf, replies: &mut Replies) -> io::Result<()> {
+    if !replies.bytes.is_empty() {
+        let (written, mut bytes) = outgoing.write_all(std::mem::take(&mut replies.bytes)).await;
+        written?;
+        bytes.clear();
+        bytes.shrink_to(BUFFER_BYTES_KEPT);
+        replies.bytes = bytes;
+    }
+    Ok(())
 }
 
 /// Until the reader was given something, or until the end of its wait.

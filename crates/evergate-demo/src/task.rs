@@ -1,5 +1,5 @@
-//! A task that ends with whoever holds it. monoio's own go on when their handle is dropped, and what they have in flight
-//! on the ring keeps them alive even when the runtime is gone.
+//! A task that ends with whoever holds it. monoio's own go on when their handle is dropped, and what they have in
+//! flight on the ring keeps them alive even when the runtime is gone.
 
 use std::fmt;
 use std::future::Future;
