@@ -291,12 +291,12 @@ async fn start_demo(mut options: ServiceOptions, users: Vec<User>) -> io::Result
     Ok((server, running))
 }
 
-/// Ends all that [`start_demo`] started, descriptors included.
+/// Ends all that [`start_demo`] started. A task that waits for its ring when the runtime is dropped is never freed.
 async fn end(server: server::Server, running: Vec<Task>) {
     for task in running {
         task.end().await;
     }
     server.end().await;
-    // What the tasks had in flight is cancelled in the ring's next turn, and closes what it held.
+    // What the tasks had in flight is cancelled in the ring's next turn, and its descriptors are closed.
     sleep(Duration::from_millis(1)).await;
 }

@@ -53,7 +53,7 @@ impl std::fmt::Debug for Account {
 /// BLPOP's answer: the list and its element.
 type First = Option<(Vec<u8>, Vec<u8>)>;
 
-/// What a command said, for at most `limit`; an error names it.
+/// Waits for an answer, for at most `limit`; the error after that says `late`.
 async fn within<T>(
     limit: Duration,
     late: &'static str,
@@ -173,8 +173,8 @@ impl Pusher {
         self.is_forgotten.set(true);
     }
 
-    /// Appends each element to its list, in order. Nothing is sent twice: after an error, whatever was not confirmed
-    /// is lost.
+    /// Appends each element, of one at least, to its list, in order. Nothing is sent twice: after an error, whatever was
+    /// not confirmed is lost.
     pub(super) async fn push(&self, elements: &[(&str, &[u8])]) -> Result<(), RedisError> {
         let (told, mut result) = oneshot::channel();
         {
@@ -222,8 +222,8 @@ impl Pusher {
 
     /// Takes the connection out of the state, a new one if need be.
     async fn connection(&self, state: &mut Pushing) -> Result<Connection, RedisError> {
-        let kept = state.connection.take().filter(|_| !self.is_forgotten.take());
-        if let Some(mut connection) = kept {
+        let is_forgotten = self.is_forgotten.take();
+        if let Some(mut connection) = state.connection.take().filter(|_| !is_forgotten) {
             if state.trusted.elapsed() < TRUSTED_FOR {
                 return Ok(connection);
             }

@@ -85,7 +85,7 @@ impl Server {
         self.shared.keyspace.borrow().length(key.as_bytes())
     }
 
-    /// Ends it, and returns when it has let go of the port and of every connection.
+    /// Ends it, and returns when it has let go of everything; the ring's next turn closes what it had in flight.
     pub(super) async fn end(self) {
         self.serving.end().await;
     }

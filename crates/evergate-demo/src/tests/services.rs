@@ -373,6 +373,32 @@ async fn served_services_answer_and_wrong_options_are_refused() {
     answered_after(redis.addr()).await;
 }
 
+#[monoio::test(driver = "uring", enable_timer = true)]
+async fn a_dropped_demo_closes_its_port_and_every_connection() {
+    let demo = Demo::start("public.localhost", 30).unwrap();
+    let addr = demo.address();
+    let mut caller = Caller::of(&demo).await;
+    caller.send("opensrf.demo", "held", &message("CONNECT", 0)).await;
+    caller.reply().await;
+    caller.send("opensrf.demo", "t", &request("opensrf.demo.sleep", "[30]", 0)).await;
+    drop(demo);
+    assert!(caller.popper.pop(&caller.address, WAIT, 1).await.is_err());
+    let deadline = Instant::now() + WAIT;
+    while TcpStream::connect(addr).await.is_ok() {
+        assert!(Instant::now() < deadline, "the port is open");
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[monoio::test(driver = "uring", enable_timer = true)]
+async fn a_name_is_resolved_and_each_of_its_addresses_tried() {
+    let redis = server::start(LOOPBACK, stock_users()).unwrap();
+    let options =
+        ServiceOptions { redis: format!("localhost:{}", redis.addr().port()), ..service_options(redis.addr()) };
+    let _running = attach(&options).unwrap();
+    answered_after(redis.addr()).await;
+}
+
 #[test]
 fn a_redis_address_that_is_none_is_refused_with_a_remedy() {
     for wrong in ["", "localhost", ":6379", "localhost:x", "localhost:70000"] {
