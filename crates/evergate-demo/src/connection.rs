@@ -14,7 +14,7 @@ use redis::{ErrorKind, Parser, RedisError, Value};
 use super::link::Account;
 
 /// Bytes that one receive takes at most.
-const RECEIVE_BYTES: usize = 32 * 1024;
+const RECEIVE_BYTES: usize = 16 * 1024;
 
 /// A connection that has logged in. It is of no use any more when the wait for an answer was given up, or has failed.
 pub(super) struct Connection {

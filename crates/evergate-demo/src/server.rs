@@ -34,7 +34,7 @@ const REPLY_BYTES_GATHERED: usize = 256 * 1024;
 /// Capacity above which an emptied buffer is given back.
 const BUFFER_BYTES_KEPT: usize = 256 * 1024;
 /// Bytes that one receive takes at most.
-const RECEIVE_BYTES: usize = 32 * 1024;
+const RECEIVE_BYTES: usize = 16 * 1024;
 /// Pause after a failed accept: the process is out of descriptors, and a retry at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that the kernel holds until they are accepted.
