@@ -297,6 +297,7 @@ async fn end(server: server::Server, running: Vec<Task>) {
         task.end().await;
     }
     server.end().await;
-    // What the tasks had in flight is cancelled in the ring's next turn, and its descriptors are closed.
+    // What the tasks had in flight is cancelled in the ring's next turn, and its descriptors are closed. A runtime that
+    // is dropped before frees buffers into which the kernel may still write.
     sleep(Duration::from_millis(1)).await;
 }

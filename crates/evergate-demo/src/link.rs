@@ -173,8 +173,8 @@ impl Pusher {
         self.is_forgotten.set(true);
     }
 
-    /// Appends each element, of one at least, to its list, in order. Nothing is sent twice: after an error, whatever was
-    /// not confirmed is lost.
+    /// Appends each element, of one at least, to its list, in order. Nothing is sent twice: after an error, whatever
+    /// was not confirmed is lost.
     pub(super) async fn push(&self, elements: &[(&str, &[u8])]) -> Result<(), RedisError> {
         let (told, mut result) = oneshot::channel();
         {
