@@ -200,7 +200,9 @@ impl Waits {
         let began = Instant::now();
         let mut awaited = [readiness.as_fd(), pops.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         while poll(&mut awaited, PollTimeout::ZERO) == Ok(0) && began.elapsed() < most {}
-        began.elapsed()
+        let looked = began.elapsed();
+        self.looking.borrow_mut().looked(looked);
+        looked
     }
 }
 

@@ -3,12 +3,17 @@
 //! To wake a CPU that sleeps takes 25 to 50 µs on a virtual machine, and a lone request passes two such sleeps. How long its waits are
 //! is a matter of the CPU, of Redis and of the service: 50 µs on one machine, 150 on another. So nobody says how long to look: as the
 //! kernel's halt polling does (`virt/kvm`), the time grows when looking a little longer would have found what came, and shrinks when
-//! nothing came for longer than it may ever look.
+//! nothing came for longer than it may ever look. And where others want the CPU, which shows in a look that took far longer than it
+//! should have, looking costs them their time and us our place in the queue: then it is left for a while, for longer each time.
 
 use std::time::Duration;
 
 /// The shortest time that is worth looking: less than a wake-up.
 const LEAST: Duration = Duration::from_micros(10);
+/// Waits without a look after one that was disturbed, at first and at most; they double in between.
+const PAUSE_WAITS: (u32, u32) = (16, 4096);
+/// Looks in a row that must be undisturbed for the next pause to be a short one again.
+const CALM_LOOKS: u32 = 256;
 
 /// What has been learned.
 #[derive(Debug)]
@@ -17,12 +22,18 @@ pub struct Looking {
     most: Duration,
     /// How long it looks before the next sleep; zero: not at all.
     next: Duration,
+    /// Waits that pass without a look.
+    paused: u32,
+    /// Those of the next pause.
+    pause: u32,
+    /// Looks since the last that was disturbed.
+    calm: u32,
 }
 
 impl Looking {
     /// Nothing is known; it may look for `most`.
     pub fn new(most: Duration) -> Self {
-        Self { most, next: Duration::ZERO }
+        Self { most, next: Duration::ZERO, paused: 0, pause: PAUSE_WAITS.0, calm: 0 }
     }
 
     /// How long to look before the next sleep.
@@ -35,9 +46,24 @@ impl Looking {
         self.most
     }
 
+    /// It has looked, for so long.
+    pub fn looked(&mut self, looked: Duration) {
+        if looked > self.next * 2 {
+            (self.next, self.paused, self.calm) = (Duration::ZERO, self.pause, 0);
+            self.pause = (self.pause * 2).min(PAUSE_WAITS.1);
+        } else {
+            self.calm += 1;
+            if self.calm >= CALM_LOOKS {
+                (self.pause, self.calm) = (PAUSE_WAITS.0, 0);
+            }
+        }
+    }
+
     /// A wait is over that lasted so long, from the end of a turn to the beginning of the next.
     pub fn waited(&mut self, waited: Duration) {
-        if waited > self.most {
+        if self.paused > 0 {
+            self.paused -= 1;
+        } else if waited > self.most {
             self.next = if self.next >= LEAST * 2 { self.next / 2 } else { Duration::ZERO };
         } else if waited > self.next {
             self.next = (self.next * 2).max(LEAST).min(self.most);
@@ -96,6 +122,33 @@ mod tests {
         assert!(share < 0.01, "{share}");
         let (share, _) = looks(MOST, &[us(2_000), us(150)]);
         assert!(share < 0.1, "{share}");
+    }
+
+    #[test]
+    fn where_others_want_the_cpu_it_looks_ever_more_seldom() {
+        let mut looking = Looking::new(MOST);
+        let mut looks = Vec::new();
+        for _ in 0..20_000 {
+            looking.waited(us(50));
+            if looking.next() > Duration::ZERO {
+                // Others had the CPU for a time slice.
+                looking.looked(us(3_000));
+                looks.push(looking.paused);
+            }
+        }
+        assert_eq!(looks[..4], [16, 32, 64, 128]);
+        assert!(looks.len() < 15, "{looks:?}");
+        // They are gone: it looks again, and the next disturbance counts as a first.
+        for _ in 0..PAUSE_WAITS.1 + CALM_LOOKS {
+            looking.waited(us(50));
+            let next = looking.next();
+            if next > Duration::ZERO {
+                looking.looked(next);
+            }
+        }
+        assert!(looking.next() >= us(50));
+        looking.looked(us(3_000));
+        assert_eq!(looking.paused, PAUSE_WAITS.0);
     }
 
     #[test]
