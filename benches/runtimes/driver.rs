@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use evergate::core::ring;
+use evergate::core::monoio_ring;
 use evergate_proto::websocket::frame::{self, OpCode};
 use monoio::io::{AsyncReadRent, AsyncReadRentExt, AsyncWriteRentExt};
 
@@ -85,7 +85,7 @@ pub fn load(server: &Server, clients: usize, duration: Duration) -> io::Result<L
     let now = |echoes: &Cell<u64>| {
         Ok::<_, io::Error>((Instant::now(), echoes.get(), server.cpu_ns()?, cpu_ns(std::process::id())?))
     };
-    ring::build()?.block_on(async {
+    monoio_ring::build()?.block_on(async {
         let echoes = Rc::new(Cell::new(0));
         let stop = Rc::new(Cell::new(false));
         let mut tasks = Vec::with_capacity(clients);

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
+use evergate::core::monoio_ring;
 use evergate::core::readiness::{Events, Readiness, TURN_MAX};
-use evergate::core::ring;
 use evergate::core::stream::Stream;
 use evergate_proto::clients::output::SlotIndex;
 use monoio::net::TcpListener;
@@ -23,7 +23,7 @@ struct Client {
 
 /// Serves `listener` on the calling thread, for ever.
 pub fn serve(listener: std::net::TcpListener) -> io::Result<()> {
-    ring::build()?.block_on(async {
+    monoio_ring::build()?.block_on(async {
         let listener = TcpListener::from_std(listener)?;
         let readiness = Rc::new(Readiness::new()?);
         let clients = Rc::new(RefCell::new(Vec::new()));

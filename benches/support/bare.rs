@@ -2,7 +2,7 @@
 
 use std::io;
 
-use evergate::core::ring;
+use evergate::core::monoio_ring;
 use monoio::io::{AsyncReadRent as _, AsyncWriteRentExt as _};
 use monoio::net::{TcpListener, TcpStream};
 
@@ -13,7 +13,7 @@ const READ_BYTES: usize = 4096;
 
 /// Sends `bytes` for every message on any connection, for ever.
 pub fn serve(listener: std::net::TcpListener, bytes: usize) -> io::Result<()> {
-    ring::build()?.block_on(async {
+    monoio_ring::build()?.block_on(async {
         let listener = TcpListener::from_std(listener)?;
         loop {
             let (stream, _) = listener.accept().await?;

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
-use evergate::core::ring;
+use evergate::core::monoio_ring;
 use evergate_proto::websocket::frame::{self, OpCode};
 use evergate_proto::websocket::handshake::{self, Origins, Policy, Progress};
 use fastwebsockets::unmask;
@@ -28,7 +28,7 @@ const KEPT_MAX: usize = 64;
 pub fn serve(listener: std::net::TcpListener) -> io::Result<()> {
     // Every stream that is accepted inherits it.
     SockRef::from(&listener).set_tcp_nodelay(true)?;
-    ring::build()?.block_on(async {
+    monoio_ring::build()?.block_on(async {
         let listener = TcpListener::from_std(listener)?;
         let pool = Rc::new(Pool::default());
         loop {

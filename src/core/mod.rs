@@ -13,9 +13,9 @@
 pub mod bus;
 pub mod connection;
 pub mod listener;
+pub mod monoio_ring;
 pub mod notify;
 pub mod readiness;
-pub mod ring;
 pub mod stream;
 pub mod ticker;
 pub mod wait;
@@ -102,7 +102,7 @@ pub struct Core {
 
 /// Runs a core until the process stops or its drain is over.
 pub fn run(options: CoreOptions) -> std::io::Result<()> {
-    ring::build()?.block_on(async move {
+    monoio_ring::build()?.block_on(async move {
         let core = Rc::new(Core::new(&options)?);
         core.activity.replace(Some(options.activity));
         core.bus.links(|links| links.begin(core.now_ms()));

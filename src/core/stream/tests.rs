@@ -3,7 +3,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use super::*;
-use crate::core::ring;
+use crate::core::monoio_ring;
 
 #[test]
 fn what_the_kernel_does_not_take_at_once_follows_in_its_order() {
@@ -18,7 +18,7 @@ fn what_the_kernel_does_not_take_at_once_follows_in_its_order() {
         stream.read_to_end(&mut received).unwrap();
         received
     });
-    let given_back = ring::build().unwrap().block_on(async {
+    let given_back = monoio_ring::build().unwrap().block_on(async {
         let stream = Stream::connect(address).await.unwrap();
         let (result, given_back) = stream.write(bytes.clone()).await;
         result.unwrap();

@@ -75,7 +75,7 @@ fn with_no_time_to_look_it_never_looks_and_lets_messages_gather_still() {
 fn looking_ends_when_something_comes_or_with_its_time() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    crate::core::ring::build().unwrap().block_on(async {
+    crate::core::monoio_ring::build().unwrap().block_on(async {
         let pops = Rc::new(Stream::connect(address).await.unwrap());
         let (mut redis, _) = listener.accept().unwrap();
         let clients = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
