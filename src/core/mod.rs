@@ -8,6 +8,7 @@
 //! - [`connection`]: reading from clients and sending to them; [`readiness`]: who has something to be read
 //! - [`stream`]: a TCP connection that is read and written at the same time
 //! - [`ticker`]: time, phases, the end
+//! - [`ring`]: its io_uring
 //! - [`wait`]: how it waits for its next turn; [`notify`]: waking a task
 
 pub mod bus;
@@ -16,6 +17,7 @@ pub mod listener;
 pub mod monoio_ring;
 pub mod notify;
 pub mod readiness;
+pub mod ring;
 pub mod stream;
 pub mod ticker;
 pub mod wait;

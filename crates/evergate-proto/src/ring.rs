@@ -5,7 +5,7 @@
 //! kernel's own and hides none of its turns: an operation that goes on until it says that it does not ([`Completion::more`]), a
 //! receive that ends for want of buffers, a cancel that races with what it cancels, a send that was short.
 //!
-//! Names are io_uring's: see `io_uring(7)` and `io_uring_enter(2)`.
+//! Names are those of `io_uring(7)` and `io_uring_enter(2)`.
 
 use std::fmt;
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -178,21 +178,29 @@ pub enum Wait {
     },
 }
 
-/// The kernel's side of a core. Submissions are queued, in order, until [`Self::enter`].
+/// The kernel's side of a core. Submissions are queued, in order, until [`Self::enter`]; where there are too many of them,
+/// the first are submitted before.
+///
+/// No two operations of one name are under way at a time. What is sent, received into or connected to is of another kind
+/// than [`Kind::Accept`], [`Kind::Receive`] and [`Kind::WatchEnd`], for whose operations the ring keeps no memory.
+/// [`Kind::Wake`] is the ring's own: it goes on by itself, and a completion of it says that another thread has woken the
+/// core, once or more often.
 pub trait Ring {
-    /// Takes connections from a listener: one, or (`multishot`) one after the other. A completion's result is the descriptor.
+    /// Takes connections from a listener: one, or (`multishot`) one after the other. A completion's result is the
+    /// descriptor. From a listener that was unblocked it takes one in any case, or none.
     fn accept(&mut self, op: Op, listener: Socket, multishot: bool);
 
     /// Receives into a buffer of `pool`, chosen when bytes have come: once, or (`multishot`) again and again.
     fn receive(&mut self, op: Op, socket: Socket, pool: Pool, multishot: bool);
 
-    /// Receives once into the room that `buffer` has behind its bytes. The completion gives it back.
+    /// Receives once into the room that `buffer` has behind its bytes. There must be some: without it the result is 0,
+    /// like the peer's end. The completion gives the buffer back.
     fn receive_into(&mut self, op: Op, socket: Socket, buffer: Vec<u8>);
 
     /// Sends `buffer` from its byte `from` on, or the first part of that. The completion gives the buffer back.
     fn send(&mut self, op: Op, socket: Socket, buffer: Vec<u8>, from: usize);
 
-    /// Completes when the peer has ended the connection or it has broken; reads nothing.
+    /// Completes, with 0, when the peer has ended the connection or it has broken; reads nothing.
     fn watch_end(&mut self, op: Op, socket: Socket);
 
     /// Connects.
@@ -229,7 +237,8 @@ pub trait Ring {
     /// Bytes that the kernel has taken and the peer's TCP has not acknowledged, our FIN among them (`SIOCOUTQ`).
     fn unacknowledged(&mut self, socket: Socket) -> u64;
 
-    /// Lets accepts on a listener answer [`Errno::AGAIN`] where nobody is queued.
+    /// From now on an accept on this listener does not wait: where nobody is queued it ends with [`Errno::AGAIN`]. Only
+    /// when no accept on it is under way.
     fn unblock(&mut self, listener: Socket) -> Result<(), Errno>;
 }
 

@@ -1,0 +1,142 @@
+//! Buffers that the kernel picks from when bytes come (`IORING_REGISTER_PBUF_RING`).
+#![expect(unsafe_code, reason = "the kernel reads the ring of buffers and writes the buffers, where they lie")]
+
+use std::io;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::Submitter;
+use io_uring::types::BufRingEntry;
+
+/// How large a pool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolSize {
+    /// Buffers; 1 to 16,384.
+    pub buffers: u16,
+    /// Bytes of each.
+    pub bytes: u32,
+}
+
+/// A pool. Its memory lives until [`Self::free`]: a drop leaks it, for the kernel may still write.
+#[derive(Debug)]
+pub(super) struct BufferPool {
+    /// The kernel's name of it.
+    group: u16,
+    /// The kernel's name of its first buffer: with another of each pool a completion tells the pool.
+    first: u16,
+    size: PoolSize,
+    /// What the kernel takes buffers from, a power of two of entries.
+    entries: NonNull<BufRingEntry>,
+    /// Entries less 1.
+    mask: u16,
+    /// All buffers, one behind the other.
+    memory: NonNull<u8>,
+    /// How many buffers were ever put into `entries`, modulo 2^16.
+    tail: u16,
+    /// How many of those the kernel knows of.
+    published: u16,
+    /// Whether it is ours, by buffer; the others are the kernel's.
+    ours: Box<[bool]>,
+}
+
+impl BufferPool {
+    /// Maps the memory and registers it; all buffers are the kernel's with the next [`Self::publish`].
+    pub fn new(submitter: &Submitter<'_>, group: u16, first: u16, size: PoolSize) -> io::Result<Self> {
+        let entries_count = size.buffers.next_power_of_two();
+        let entries = map(usize::from(entries_count) * size_of::<BufRingEntry>())?.cast();
+        let memory = map(usize::from(size.buffers) * size.bytes as usize)?;
+        // SAFETY: the mapping has room for so many entries, begins on a page, and lives until `free`, whose caller has ended
+        // what could use it.
+        unsafe { submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, entries_count, group, 0)? };
+        let mask = entries_count - 1;
+        let ours = vec![true; usize::from(size.buffers)].into();
+        let mut pool = Self { group, first, size, entries, mask, memory, tail: 0, published: 0, ours };
+        (0..size.buffers).for_each(|buffer| pool.give_back(buffer));
+        Ok(pool)
+    }
+
+    /// The kernel's name of the pool.
+    pub fn group(&self) -> u16 {
+        self.group
+    }
+
+    /// Which of its buffers the kernel calls `name`; none where it is not of this pool.
+    pub fn buffer(&self, name: u16) -> Option<u16> {
+        name.checked_sub(self.first).filter(|buffer| *buffer < self.size.buffers)
+    }
+
+    /// A completion brought `buffer`.
+    pub fn take(&mut self, buffer: u16) {
+        let was_ours = std::mem::replace(&mut self.ours[usize::from(buffer)], true);
+        assert!(!was_ours, "buffer {buffer} came twice");
+    }
+
+    /// The first `len` bytes of a buffer that is ours.
+    pub fn bytes(&mut self, buffer: u16, len: u32) -> &mut [u8] {
+        assert!(self.ours[usize::from(buffer)], "buffer {buffer} is the kernel's");
+        assert!(len <= self.size.bytes, "buffer {buffer} is not so large: {len}");
+        // SAFETY: within the mapping, which was zeroed when it was made; the kernel has not got this buffer, and the slice
+        // borrows the pool.
+        unsafe { slice::from_raw_parts_mut(self.start(buffer), len as usize) }
+    }
+
+    /// A buffer is the kernel's again, from the next [`Self::publish`] on.
+    pub fn give_back(&mut self, buffer: u16) {
+        let was_ours = std::mem::replace(&mut self.ours[usize::from(buffer)], false);
+        assert!(was_ours, "buffer {buffer} was given back twice");
+        let start = self.start(buffer);
+        // SAFETY: an entry of the mapping; the kernel reads none behind the tail that it knows, and no more than all buffers are
+        // before it. Nothing is written to the field that holds the tail.
+        let entry = unsafe { self.entries.add(usize::from(self.tail & self.mask)).as_mut() };
+        entry.set_addr(start as u64);
+        entry.set_len(self.size.bytes);
+        entry.set_bid(self.first + buffer);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Tells the kernel of all that was given back.
+    pub fn publish(&mut self) {
+        if self.published == self.tail {
+            return;
+        }
+        self.published = self.tail;
+        // SAFETY: the first entry holds the tail, which the kernel reads only; the mapping lives as long as the pool.
+        let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.as_ptr()).cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+
+    /// Unregisters and unmaps it.
+    ///
+    /// # Safety
+    ///
+    /// No operation that may take a buffer of this pool is under way, or will be; nothing else is asked of the pool.
+    pub unsafe fn free(&mut self, submitter: &Submitter<'_>) -> io::Result<()> {
+        submitter.unregister_buf_ring(self.group)?;
+        let entries = (usize::from(self.mask) + 1) * size_of::<BufRingEntry>();
+        let memory = usize::from(self.size.buffers) * self.size.bytes as usize;
+        // SAFETY: both were mapped with these lengths; the kernel has let go of the one and writes the other no more, says the
+        // caller; no slice is left, for that would borrow the pool.
+        unsafe {
+            libc::munmap(self.entries.as_ptr().cast(), entries);
+            libc::munmap(self.memory.as_ptr().cast(), memory);
+        }
+        Ok(())
+    }
+
+    fn start(&self, buffer: u16) -> *mut u8 {
+        // SAFETY: `ours` has as many elements as there are buffers, and was asked before.
+        unsafe { self.memory.add(usize::from(buffer) * self.size.bytes as usize).as_ptr() }
+    }
+}
+
+/// Zeroed pages, which cost memory when they are first written.
+fn map(bytes: usize) -> io::Result<NonNull<u8>> {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping takes nobody's place.
+    let start = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}

@@ -1,0 +1,462 @@
+//! The ring of one core: operations in, completions out.
+#![expect(unsafe_code, reason = "the kernel reads and writes where an entry says")]
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::ptr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use evergate_proto::ring::{Completion, Errno, Kind, Lent, Op, Pool, Ring, Socket, Wait};
+use io_uring::types::{CancelBuilder, Fd};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use super::descriptor::{Descriptor, Until};
+use super::in_flight::InFlight;
+use super::pool::{BufferPool, PoolSize};
+use super::probe::{Features, Refused};
+use super::sockets;
+use super::waker::{COUNT_BYTES, Waker};
+
+/// `user_data` of an operation of which nothing is told. No [`Op`] has it.
+const QUIET: u64 = 0;
+/// `user_data` of a close, whose failure is counted. No [`Op`] has it.
+const CLOSE: u64 = 1;
+/// The wake-up's operation.
+const WAKE: Op = Op { kind: Kind::Wake, place: 0, generation: 0 };
+/// What the end of a connection looks like to poll(2).
+const END: u32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as u32;
+/// The most bytes of one operation: the kernel cuts them there anyway (`MAX_RW_COUNT`).
+const BYTES_MAX: usize = 0x7fff_f000;
+/// How long a drop waits for what it has cancelled.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// How large a ring is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UringSize {
+    /// Entries of the submission queue; a full one is submitted early.
+    pub submissions: u32,
+    /// Entries of the completion queue. An overflow loses nothing but ends operations that go on.
+    pub completions: u32,
+    /// [`Pool::Light`].
+    pub light: PoolSize,
+    /// [`Pool::Heavy`].
+    pub heavy: PoolSize,
+}
+
+impl Default for UringSize {
+    /// For a core that serves.
+    fn default() -> Self {
+        Self {
+            submissions: 4_096,
+            completions: 16_384,
+            light: PoolSize { buffers: 1_024, bytes: 4 * 1_024 },
+            heavy: PoolSize { buffers: 16, bytes: 64 * 1_024 },
+        }
+    }
+}
+
+/// The ring. It stays on the thread that made it (`SINGLE_ISSUER`).
+pub struct Uring {
+    ring: IoUring,
+    descriptor: Descriptor,
+    pub(super) features: Features,
+    light: BufferPool,
+    heavy: BufferPool,
+    in_flight: InFlight,
+    /// Entries that found the submission queue full and the kernel unwilling.
+    backlog: VecDeque<squeue::Entry>,
+    /// Completions of the last entries into the kernel.
+    completed: Vec<cqueue::Entry>,
+    /// How many of those were asked for.
+    taken: usize,
+    /// Listeners whose accepts do not wait.
+    unblocked: Vec<Socket>,
+    /// How those accepts went.
+    accepted: VecDeque<Completion>,
+    /// Operations that will complete once more at least: those that may touch memory or bring a descriptor.
+    under_way: usize,
+    /// What other threads wake the core with.
+    waker: Waker,
+    /// Entries into the kernel after which completions stood behind a full queue.
+    overflows: u64,
+    /// Descriptors that could not be closed.
+    unclosed: u64,
+    /// Not `Send`: a raw pointer is not.
+    one_thread: PhantomData<*const ()>,
+}
+
+impl Uring {
+    /// A ring for the calling thread.
+    pub fn new(size: &UringSize) -> Result<Self, Refused> {
+        let mut builder = IoUring::builder();
+        builder.setup_single_issuer().setup_defer_taskrun().setup_coop_taskrun();
+        // An entry that the kernel rejects completes with an error, and those behind it go on.
+        builder.setup_submit_all().setup_cqsize(size.completions);
+        let ring = builder.build(size.submissions).map_err(Refused::at("io_uring_setup"))?;
+        let features = Features::of(ring.params());
+        let descriptor = Descriptor::new(&ring, features.no_iowait);
+        let pool = |group, first, size| {
+            BufferPool::new(&ring.submitter(), group, first, size).map_err(Refused::at("io_uring_register, buffers"))
+        };
+        let (light, heavy) = (pool(0, 0, size.light)?, pool(1, size.light.buffers, size.heavy)?);
+        let mut uring = Self {
+            ring,
+            descriptor,
+            features,
+            light,
+            heavy,
+            in_flight: InFlight::default(),
+            backlog: VecDeque::new(),
+            completed: Vec::new(),
+            taken: 0,
+            unblocked: Vec::new(),
+            accepted: VecDeque::new(),
+            under_way: 0,
+            waker: Waker::new().map_err(Refused::at("eventfd"))?,
+            overflows: 0,
+            unclosed: 0,
+            one_thread: PhantomData,
+        };
+        uring.await_wake(Vec::with_capacity(COUNT_BYTES));
+        Ok(uring)
+    }
+
+    /// One line for the log.
+    pub fn describe(&self) -> String {
+        let parameters = self.ring.params();
+        let (submissions, completions) = (parameters.sq_entries(), parameters.cq_entries());
+        let registered = if self.descriptor.is_registered() { "registered" } else { "not registered" };
+        format!("io_uring, {submissions} submissions, {completions} completions, {registered}, {}", self.features)
+    }
+
+    /// How often completions came faster than their queue could hold: each time may have ended operations that go on.
+    pub fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
+    /// How many descriptors could not be closed: a defect of whoever named them.
+    pub fn unclosed(&self) -> u64 {
+        self.unclosed
+    }
+
+    /// What wakes this core, for other threads. Each wake, or several as one, is a completion of [`Kind::Wake`].
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Reads the next wake.
+    fn await_wake(&mut self, count: Vec<u8>) {
+        let (start, bytes) = self.in_flight.fill(WAKE, count);
+        let entry = opcode::Read::new(Fd(self.waker.descriptor()), start, bytes as u32);
+        self.start(WAKE, entry.build());
+    }
+
+    /// Queues an operation that completes.
+    fn start(&mut self, op: Op, entry: squeue::Entry) {
+        self.under_way += 1;
+        self.push(entry.user_data(op.to_bits()));
+    }
+
+    /// Queues an operation of which only a failure is told, to [`Self::next`].
+    fn start_quietly(&mut self, entry: squeue::Entry, user_data: u64) {
+        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(user_data));
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        if self.backlog.is_empty() && self.queue(&entry) {
+            return;
+        }
+        self.backlog.push_back(entry);
+        // A refusal is told by the next `enter`.
+        let _ = self.turn(Until::default());
+        self.requeue();
+    }
+
+    /// Whether the queue had room.
+    fn queue(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: what an entry points at is in `in_flight` until its completion; a buffer that the kernel picks is of a pool,
+        // which lives until nothing is under way.
+        unsafe { self.ring.submission().push(entry) }.is_ok()
+    }
+
+    /// Queues what there is room for by now.
+    fn requeue(&mut self) {
+        while let Some(entry) = self.backlog.pop_front() {
+            if !self.queue(&entry) {
+                self.backlog.push_front(entry);
+                break;
+            }
+        }
+    }
+
+    /// Enters the kernel once: submits, waits, reaps.
+    fn turn(&mut self, until: Until) -> Result<(), Errno> {
+        let queued = self.ring.submission().len() as u32;
+        // SAFETY: as in `queue`.
+        let entered = unsafe { self.descriptor.enter(queued, until) };
+        if self.ring.submission().cq_overflow() {
+            self.overflows += 1;
+        }
+        if self.is_taken() {
+            self.completed.clear();
+            self.taken = 0;
+        }
+        self.completed.extend(self.ring.completion());
+        match entered {
+            // The time is over; a signal; the kernel wants completions taken, or memory: what is not submitted stays queued.
+            Ok(_) | Err(Errno(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Whether all of the kernel's completions were asked for.
+    fn is_taken(&self) -> bool {
+        self.taken == self.completed.len()
+    }
+
+    fn take(&mut self) -> Option<cqueue::Entry> {
+        let entry = self.completed.get(self.taken)?.clone();
+        self.taken += 1;
+        Some(entry)
+    }
+
+    fn pool(&mut self, pool: Pool) -> &mut BufferPool {
+        match pool {
+            Pool::Light => &mut self.light,
+            Pool::Heavy => &mut self.heavy,
+        }
+    }
+
+    /// The buffer that a completion brought.
+    fn lent(&mut self, name: u16, len: u32) -> Lent {
+        let found = self.light.buffer(name).map(|id| (Pool::Light, id));
+        let found = found.or_else(|| self.heavy.buffer(name).map(|id| (Pool::Heavy, id)));
+        let (pool, id) = found.unwrap_or_else(|| panic!("no buffer is called {name}"));
+        self.pool(pool).take(id);
+        Lent { pool, id, len }
+    }
+
+    /// What the loop is told of `entry`, which is of `op`.
+    fn complete(&mut self, op: Op, entry: &cqueue::Entry) -> Completion {
+        let (flags, result) = (entry.flags(), entry.result());
+        let more = cqueue::more(flags);
+        let result = u32::try_from(result).map_err(|_| Errno(-result));
+        let len = result.unwrap_or(0);
+        let lent = cqueue::buffer_select(flags).map(|name| self.lent(name, len));
+        let mut completion = Completion { op, result, more, lent, buffer: None };
+        if !more {
+            self.under_way -= 1;
+            // SAFETY: without `more` no completion of this operation will come, and this was its result.
+            completion.buffer = unsafe { self.in_flight.take(op, len) };
+        }
+        // Some kernels bring a buffer with the peer's end as well.
+        if let Some(empty) = completion.lent.take_if(|lent| lent.len == 0) {
+            self.give_back(empty);
+        }
+        match op.kind {
+            // Events of poll(2).
+            Kind::WatchEnd => completion.result = completion.result.map(|_| 0),
+            Kind::Wake => self.woken(&mut completion),
+            _ => {}
+        }
+        completion
+    }
+
+    /// Goes on waiting for wakes.
+    fn woken(&mut self, completion: &mut Completion) {
+        let Some(mut count) = completion.buffer.take() else { return };
+        // A read that failed would fail again at once.
+        completion.more = completion.result.is_ok();
+        if completion.more {
+            count.clear();
+            self.await_wake(count);
+        }
+    }
+
+    /// Has everything end that is under way; whether it has.
+    fn quiesce(&mut self) -> bool {
+        let end = Instant::now() + LAST_WAIT;
+        for accepted in self.accepted.drain(..).filter_map(|completion| completion.result.ok()) {
+            sockets::close(Socket(accepted.cast_signed()));
+        }
+        self.push(opcode::AsyncCancel2::new(CancelBuilder::any().all()).build().user_data(QUIET));
+        loop {
+            while let Some(entry) = self.take() {
+                let Some(op) = Op::from_bits(entry.user_data()) else { continue };
+                if !cqueue::more(entry.flags()) {
+                    self.under_way -= 1;
+                    // SAFETY: as in `complete`; nobody will ask for the bytes.
+                    drop(unsafe { self.in_flight.take(op, 0) });
+                }
+                if op.kind == Kind::Accept && entry.result() >= 0 {
+                    sockets::close(Socket(entry.result()));
+                }
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if self.under_way == 0 || left.is_zero() {
+                return self.under_way == 0;
+            }
+            self.requeue();
+            if self.turn(Until { completions: 1, least_us: 0, most: left }).is_err() {
+                return false;
+            }
+        }
+    }
+}
+
+impl Drop for Uring {
+    /// What the kernel may still touch is not freed: all is cancelled, and if something does not end in time, or on a panic, what
+    /// it has is leaked.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            return;
+        }
+        if self.quiesce() {
+            let submitter = self.ring.submitter();
+            for pool in [&mut self.light, &mut self.heavy] {
+                // SAFETY: nothing is under way, and nothing can be started any more. What cannot be unregistered is leaked.
+                let _ = unsafe { pool.free(&submitter) };
+            }
+        }
+        self.descriptor.unregister();
+    }
+}
+
+impl Ring for Uring {
+    fn accept(&mut self, op: Op, listener: Socket, multishot: bool) {
+        if self.unblocked.contains(&listener) {
+            // The ring's accept waits on a listener that does not block as on any other (of Linux 6.10 it can be told not to).
+            let result = sockets::accept(listener);
+            self.accepted.push_back(Completion { op, result, more: false, lent: None, buffer: None });
+            return;
+        }
+        self.in_flight.nothing(op);
+        let listener = Fd(listener.0);
+        let entry = if multishot {
+            opcode::AcceptMulti::new(listener).flags(libc::SOCK_CLOEXEC).build()
+        } else {
+            opcode::Accept::new(listener, ptr::null_mut(), ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build()
+        };
+        self.start(op, entry);
+    }
+
+    fn receive(&mut self, op: Op, socket: Socket, pool: Pool, multishot: bool) {
+        self.in_flight.nothing(op);
+        let (socket, group) = (Fd(socket.0), self.pool(pool).group());
+        let entry = if multishot {
+            opcode::RecvMulti::new(socket, group).build()
+        } else {
+            let entry = opcode::Recv::new(socket, ptr::null_mut(), 0).buf_group(group).build();
+            entry.flags(squeue::Flags::BUFFER_SELECT)
+        };
+        self.start(op, entry);
+    }
+
+    fn receive_into(&mut self, op: Op, socket: Socket, buffer: Vec<u8>) {
+        let (start, bytes) = self.in_flight.fill(op, buffer);
+        self.start(op, opcode::Recv::new(Fd(socket.0), start, bytes.min(BYTES_MAX) as u32).build());
+    }
+
+    fn send(&mut self, op: Op, socket: Socket, buffer: Vec<u8>, from: usize) {
+        let bytes = buffer.len().checked_sub(from).expect("a send begins within its buffer");
+        // SAFETY: within the buffer, or at its end.
+        let start = unsafe { self.in_flight.send(op, buffer).add(from) };
+        let entry = opcode::Send::new(Fd(socket.0), start, bytes.min(BYTES_MAX) as u32).flags(libc::MSG_NOSIGNAL);
+        self.start(op, entry.build());
+    }
+
+    fn watch_end(&mut self, op: Op, socket: Socket) {
+        self.in_flight.nothing(op);
+        self.start(op, opcode::PollAdd::new(Fd(socket.0), END).build());
+    }
+
+    fn connect(&mut self, op: Op, socket: Socket, address: SocketAddr) {
+        let address = self.in_flight.address(op, address.into());
+        // SAFETY: the address stays there until the completion.
+        let (start, bytes) = unsafe { ((*address).as_ptr(), (*address).len()) };
+        self.start(op, opcode::Connect::new(Fd(socket.0), start.cast(), bytes).build());
+    }
+
+    fn cancel(&mut self, op: Op) {
+        self.start_quietly(opcode::AsyncCancel::new(op.to_bits()).build(), QUIET);
+    }
+
+    fn shutdown(&mut self, socket: Socket, how: Shutdown) {
+        let how = match how {
+            Shutdown::Read => libc::SHUT_RD,
+            Shutdown::Write => libc::SHUT_WR,
+            Shutdown::Both => libc::SHUT_RDWR,
+        };
+        self.start_quietly(opcode::Shutdown::new(Fd(socket.0), how).build(), QUIET);
+    }
+
+    fn close(&mut self, socket: Socket) {
+        self.unblocked.retain(|unblocked| *unblocked != socket);
+        self.start_quietly(opcode::Close::new(Fd(socket.0)).build(), CLOSE);
+    }
+
+    fn enter(&mut self, wait: Wait) -> Result<(), Errno> {
+        self.light.publish();
+        self.heavy.publish();
+        self.requeue();
+        // What has come has not been taken, or what was asked has not been submitted: there is nothing to wait for.
+        let is_idle = self.is_taken() && self.accepted.is_empty() && self.backlog.is_empty();
+        let wait = if is_idle { wait } else { Wait::No };
+        match wait {
+            Wait::No => self.turn(Until::default()),
+            Wait::Something(most) => self.turn(Until { completions: 1, least_us: 0, most }),
+            Wait::Gather { least, completions, most } => {
+                let least_us = u32::try_from(least.as_micros()).unwrap_or(u32::MAX);
+                let completions = if least_us == 0 { 1 } else { completions.max(1) };
+                if self.features.min_wait || completions == 1 {
+                    return self.turn(Until { completions, least_us, most: most.max(least) });
+                }
+                self.turn(Until { completions, least_us: 0, most: least })?;
+                if !self.is_taken() || most <= least {
+                    return Ok(());
+                }
+                self.turn(Until { completions: 1, least_us: 0, most: most.saturating_sub(least) })
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<Completion> {
+        loop {
+            let Some(entry) = self.take() else { return self.accepted.pop_front() };
+            match Op::from_bits(entry.user_data()) {
+                Some(op) => return Some(self.complete(op, &entry)),
+                None if entry.user_data() == CLOSE => self.unclosed += 1,
+                // A cancel that found nothing, a shutdown of what had ended.
+                None => {}
+            }
+        }
+    }
+
+    fn bytes(&mut self, lent: &Lent) -> &mut [u8] {
+        self.pool(lent.pool).bytes(lent.id, lent.len)
+    }
+
+    fn give_back(&mut self, lent: Lent) {
+        self.pool(lent.pool).give_back(lent.id);
+    }
+
+    fn open(&mut self, address: SocketAddr, dead: Duration) -> Result<Socket, Errno> {
+        sockets::open(address, dead)
+    }
+
+    fn peer(&mut self, socket: Socket) -> Result<IpAddr, Errno> {
+        sockets::peer(socket)
+    }
+
+    fn unacknowledged(&mut self, socket: Socket) -> u64 {
+        sockets::unacknowledged(socket)
+    }
+
+    fn unblock(&mut self, listener: Socket) -> Result<(), Errno> {
+        sockets::unblock(listener)?;
+        self.unblocked.push(listener);
+        Ok(())
+    }
+}
