@@ -1,5 +1,6 @@
-//! The same bare WebSocket echo on three runtimes, and on a ring without one: `cargo bench --bench runtimes` (`-- --rounds 5`,
-//! `-- --seconds 2`).
+//! The same bare WebSocket echo on three runtimes, and on rings without one, the gateway's among them: `cargo bench --bench
+//! runtimes` (`-- --rounds 5`, `-- --seconds 2`, `-- --only ring` for those with that in their names; the first is always
+//! among them).
 //!
 //! Messages of 400 bytes, one in flight per client. Each server is a process of its own on core 0, the driver has core 1.
 //! The runtimes take turns within a round, so that a slow minute hits all of them; medians over the rounds, with the least
@@ -11,6 +12,7 @@ use std::{env, io};
 mod driver;
 #[path = "../support/echo.rs"]
 mod echo;
+mod gateway_ring;
 mod monoio_set;
 #[path = "../support/provenance.rs"]
 mod provenance;
@@ -22,9 +24,10 @@ mod tokio_uring;
 use server::{DRIVER_CPU, Serve, Server};
 
 /// What takes turns.
-const SERVERS: [(&str, Serve); 6] = [
+const SERVERS: [(&str, Serve); 7] = [
     (RAW, raw::serve_single),
     ("raw ring, multishot", raw::serve_multishot),
+    ("the gateway's ring", gateway_ring::serve),
     ("monoio", echo::serve),
     ("monoio, one set", monoio_set::serve),
     ("tokio-uring", tokio_uring::serve),
@@ -39,7 +42,7 @@ const IDLE_CLIENTS: usize = 15_000;
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let (mut rounds, mut seconds) = (5_u32, 2.0);
+    let (mut rounds, mut seconds, mut only) = (5_u32, 2.0, String::new());
     for pair in arguments.chunks(2) {
         let bad = || io::Error::other(format!("not an option: {}", pair.join(" ")));
         match pair {
@@ -49,6 +52,7 @@ fn main() -> io::Result<()> {
             }
             [option, value] if option == "--rounds" => rounds = value.parse().map_err(|_| bad())?,
             [option, value] if option == "--seconds" => seconds = value.parse().map_err(|_| bad())?,
+            [option, value] if option == "--only" => only.clone_from(value),
             _ => return Err(bad()),
         }
     }
@@ -59,17 +63,19 @@ fn main() -> io::Result<()> {
         "{} bytes a message, {rounds} rounds of {seconds} s; CPU of server and driver as shares of a core",
         driver::MESSAGE_BYTES
     );
-    measure_cpu(rounds, Duration::from_secs_f64(seconds))?;
-    measure_memory(IDLE_CLIENTS.min(descriptors.saturating_sub(500)))
+    let names = SERVERS.iter().map(|(name, _)| *name);
+    let servers: Vec<&str> = names.filter(|name| *name == RAW || name.contains(&only)).collect();
+    measure_cpu(&servers, rounds, Duration::from_secs_f64(seconds))?;
+    measure_memory(&servers, IDLE_CLIENTS.min(descriptors.saturating_sub(500)))
 }
 
-fn measure_cpu(rounds: u32, duration: Duration) -> io::Result<()> {
+fn measure_cpu(servers: &[&str], rounds: u32, duration: Duration) -> io::Result<()> {
     for clients in CLIENTS {
-        let mut loads = SERVERS.map(|_| Vec::new());
+        let mut loads = vec![Vec::new(); servers.len()];
         println!("\n{clients} clients, CPU µs/message, by round:");
         for round in 1..=rounds {
             print!("{round:3}");
-            for ((name, _), loads) in SERVERS.iter().zip(&mut loads) {
+            for (name, loads) in servers.iter().zip(&mut loads) {
                 let load = driver::load(&Server::start(name)?, clients, duration)?;
                 print!("  {name} {:.2}", load.cpu_us);
                 loads.push(load);
@@ -81,7 +87,7 @@ fn measure_cpu(rounds: u32, duration: Duration) -> io::Result<()> {
             "CPU µs/msg", "least–largest", "x raw", "least–largest", "messages/s", "server", "driver"
         );
         let raw = loads[0].clone();
-        for ((name, _), loads) in SERVERS.iter().zip(&loads) {
+        for (name, loads) in servers.iter().zip(&loads) {
             let cpu = Spread::of(loads.iter().map(|load| load.cpu_us));
             // Of the same round: what else the machine did hit both.
             let ratio = Spread::of(loads.iter().zip(&raw).map(|(load, raw)| load.cpu_us / raw.cpu_us));
@@ -100,9 +106,9 @@ fn measure_cpu(rounds: u32, duration: Duration) -> io::Result<()> {
     Ok(())
 }
 
-fn measure_memory(clients: usize) -> io::Result<()> {
+fn measure_memory(servers: &[&str], clients: usize) -> io::Result<()> {
     println!("\nuser memory per idle connection, after one message each, {clients} connections:");
-    for (name, _) in SERVERS {
+    for name in servers {
         println!("{name:24} {:10.0} bytes", driver::idle_bytes(&Server::start(name)?, clients)?);
     }
     Ok(())

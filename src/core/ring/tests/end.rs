@@ -98,7 +98,7 @@ fn a_ring_that_is_dropped_at_work_takes_no_byte_that_comes_afterwards() {
     ring.receive_into(op(Kind::LinkReceive, 0), Socket(link.as_raw_fd()), Vec::with_capacity(1_000));
     ring.accept(op(Kind::Accept, 0), listener, true);
     for place in 0..3 {
-        ring.send(op(Kind::Send, place), Socket(full.as_raw_fd()), pattern(8 << 20), 0);
+        ring.send(op(Kind::Send, place), Socket(full.as_raw_fd()), pattern(4 << 20), 0);
     }
     ring.enter(Wait::No).unwrap();
     // One more that the kernel has not seen.
