@@ -1,4 +1,5 @@
-//! The echo on the gateway's own ring: what [`Uring`] costs over a ring that knows nothing but this echo (`raw.rs`, multishot).
+//! The echo on the gateway's own ring: what [`Uring`] costs over a ring that knows nothing but this echo (`raw.rs`,
+//! multishot).
 //!
 //! As a core does it: bytes are copied out of the ring's buffer at once, and sent from one that belongs to the send.
 
@@ -13,7 +14,7 @@ use evergate_proto::ring::{Completion, Kind, Lent, Op, Pool, Ring, Socket, Wait}
 use crate::echo::{echo_frames, shake_hands};
 
 /// A wait that nobody here wants to end.
-const LONG: Duration = Duration::from_secs(3_600);
+const LONG: Duration = Duration::from_hours(1);
 
 /// One operation receives for as long as the connection lives, one more sends.
 pub fn serve(listener: TcpListener) -> io::Result<()> {

@@ -117,7 +117,12 @@ impl Echo {
             #[expect(unsafe_code, reason = "the kernel reads the ring of buffers where it lies")]
             // SAFETY: the box is never moved out of or dropped before the ring, for the process ends first.
             unsafe {
-                echo.ring.submitter().register_buf_ring(&raw const *echo.provided as u64, BUFFERS, GROUP)?;
+                echo.ring.submitter().register_buf_ring_with_flags(
+                    &raw const *echo.provided as u64,
+                    BUFFERS,
+                    GROUP,
+                    0,
+                )?;
             }
         }
         (0..BUFFERS).for_each(|buffer| echo.give(buffer));

@@ -219,7 +219,9 @@ pub trait Ring {
     /// Submits what was queued, and waits. `Err` is a defect of the ring, not of an operation.
     fn enter(&mut self, wait: Wait) -> Result<(), Errno>;
 
-    /// The next completion that has come.
+    /// The next completion of the last [`Self::enter`]. What has completed since then is for the next one, which then does not
+    /// wait:
+    /// so a turn has an end, whatever fails at once and is started again.
     fn next(&mut self) -> Option<Completion>;
 
     /// The bytes of a buffer.

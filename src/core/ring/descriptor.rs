@@ -46,7 +46,8 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Of `ring`, registered if this thread has room for it (it has 16). Waits count as I/O wait or (`no_iowait`) do not.
+    /// Of `ring`, registered if this thread has room for it (it has 16). Waits count as I/O wait or (`no_iowait`) do
+    /// not.
     pub fn new(ring: &IoUring, no_iowait: bool) -> Self {
         let fd = ring.as_raw_fd();
         let mut flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;

@@ -9,18 +9,18 @@ use evergate_proto::ring::{Kind, Op};
 use rustc_hash::FxBuildHasher;
 use socket2::SockAddr;
 
-/// By operation, under way with the name that it has here: all but those of [`brings_memory`]'s other kinds. What is in here no drop
-/// frees, not even of this: it is given back by [`Self::take`], or leaked.
+/// By operation, under way with the name that it has here: all but those of [`brings_memory`]'s other kinds. What is in
+/// here no drop frees, not even of this: it is given back by [`Self::take`], or leaked.
 ///
-/// Vectors, because their memory stays where it is when they are moved, and because the compiler does not take them (as it takes
-/// a `Box`) for the only way to that memory.
+/// Vectors, because their memory stays where it is when they are moved, and because the compiler does not take them (as
+/// it takes a `Box`) for the only way to that memory.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     held: HashMap<u64, Held, FxBuildHasher>,
 }
 
-/// Whether operations of `kind` may bring memory of their own. Of the others there is one a client and longer, and they cost
-/// nothing here.
+/// Whether operations of `kind` may bring memory of their own. Of the others there is one a client and longer, and they
+/// cost nothing here.
 pub(super) fn brings_memory(kind: Kind) -> bool {
     !matches!(kind, Kind::Accept | Kind::Receive | Kind::WatchEnd)
 }

@@ -71,10 +71,15 @@ pub struct Uring {
     completed: Vec<cqueue::Entry>,
     /// How many of those were asked for.
     taken: usize,
+    /// How many may be before the next [`Self::enter`](Ring::enter): what an early submission has brought is of the
+    /// next turn, or operations that fail at once, and are started again, would have a turn never end.
+    due: usize,
     /// Listeners whose accepts do not wait.
     unblocked: Vec<Socket>,
     /// How those accepts went.
     accepted: VecDeque<Completion>,
+    /// How many of these may be asked for.
+    accepted_due: usize,
     /// Operations that will complete once more at least: those that may touch memory or bring a descriptor.
     under_way: usize,
     /// What other threads wake the core with.
@@ -111,8 +116,10 @@ impl Uring {
             backlog: VecDeque::new(),
             completed: Vec::new(),
             taken: 0,
+            due: 0,
             unblocked: Vec::new(),
             accepted: VecDeque::new(),
+            accepted_due: 0,
             under_way: 0,
             waker: Waker::new().map_err(Refused::at("eventfd"))?,
             overflows: 0,
@@ -176,8 +183,8 @@ impl Uring {
 
     /// Whether the queue had room.
     fn queue(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: what an entry points at is in `in_flight` until its completion; a buffer that the kernel picks is of a pool,
-        // which lives until nothing is under way.
+        // SAFETY: what an entry points at is in `in_flight` until its completion; a buffer that the kernel picks is of
+        // a pool, which lives until nothing is under way.
         unsafe { self.ring.submission().push(entry) }.is_ok()
     }
 
@@ -193,19 +200,21 @@ impl Uring {
 
     /// Enters the kernel once: submits, waits, reaps.
     fn turn(&mut self, until: Until) -> Result<(), Errno> {
+        self.light.provide();
+        self.heavy.provide();
         let queued = self.ring.submission().len() as u32;
         // SAFETY: as in `queue`.
         let entered = unsafe { self.descriptor.enter(queued, until) };
         if self.ring.submission().cq_overflow() {
             self.overflows += 1;
         }
-        if self.is_taken() {
-            self.completed.clear();
-            self.taken = 0;
-        }
+        self.completed.drain(..self.taken);
+        self.due = self.due.saturating_sub(self.taken);
+        self.taken = 0;
         self.completed.extend(self.ring.completion());
         match entered {
-            // The time is over; a signal; the kernel wants completions taken, or memory: what is not submitted stays queued.
+            // The time is over; a signal; the kernel wants completions taken, or memory: what is not submitted stays
+            // queued.
             Ok(_) | Err(Errno(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
             Err(errno) => Err(errno),
         }
@@ -220,6 +229,26 @@ impl Uring {
         let entry = self.completed.get(self.taken)?.clone();
         self.taken += 1;
         Some(entry)
+    }
+
+    /// Enters the kernel, and waits: once, but for a kernel that cannot gather.
+    fn wait(&mut self, wait: Wait) -> Result<(), Errno> {
+        match wait {
+            Wait::No => self.turn(Until::default()),
+            Wait::Something(most) => self.turn(Until { completions: 1, least_us: 0, most }),
+            Wait::Gather { least, completions, most } => {
+                let least_us = u32::try_from(least.as_micros()).unwrap_or(u32::MAX);
+                let completions = if least_us == 0 { 1 } else { completions.max(1) };
+                if self.features.min_wait || completions == 1 {
+                    return self.turn(Until { completions, least_us, most: most.max(least) });
+                }
+                self.turn(Until { completions, least_us: 0, most: least })?;
+                if !self.is_taken() || most <= least {
+                    return Ok(());
+                }
+                self.turn(Until { completions: 1, least_us: 0, most: most.saturating_sub(least) })
+            }
+        }
     }
 
     fn pool(&mut self, pool: Pool) -> &mut BufferPool {
@@ -307,8 +336,8 @@ impl Uring {
 }
 
 impl Drop for Uring {
-    /// What the kernel may still touch is not freed: all is cancelled, and if something does not end in time, or on a panic, what
-    /// it has is leaked.
+    /// What the kernel may still touch is not freed: all is cancelled, and if something does not end in time, or on a
+    /// panic, what it has is leaked.
     fn drop(&mut self) {
         if thread::panicking() {
             return;
@@ -316,7 +345,8 @@ impl Drop for Uring {
         if self.quiesce() {
             let submitter = self.ring.submitter();
             for pool in [&mut self.light, &mut self.heavy] {
-                // SAFETY: nothing is under way, and nothing can be started any more. What cannot be unregistered is leaked.
+                // SAFETY: nothing is under way, and nothing can be started any more. What cannot be unregistered is
+                // leaked.
                 let _ = unsafe { pool.free(&submitter) };
             }
         }
@@ -327,7 +357,8 @@ impl Drop for Uring {
 impl Ring for Uring {
     fn accept(&mut self, op: Op, listener: Socket, multishot: bool) {
         if self.unblocked.contains(&listener) {
-            // The ring's accept waits on a listener that does not block as on any other (of Linux 6.10 it can be told not to).
+            // The ring's accept waits on a listener that does not block as on any other (of Linux 6.10 it can be told
+            // not to).
             let result = sockets::accept(listener);
             self.accepted.push_back(Completion { op, result, more: false, lent: None, buffer: None });
             return;
@@ -398,33 +429,18 @@ impl Ring for Uring {
     }
 
     fn enter(&mut self, wait: Wait) -> Result<(), Errno> {
-        self.light.publish();
-        self.heavy.publish();
         self.requeue();
         // What has come has not been taken, or what was asked has not been submitted: there is nothing to wait for.
         let is_idle = self.is_taken() && self.accepted.is_empty() && self.backlog.is_empty();
         let wait = if is_idle { wait } else { Wait::No };
-        match wait {
-            Wait::No => self.turn(Until::default()),
-            Wait::Something(most) => self.turn(Until { completions: 1, least_us: 0, most }),
-            Wait::Gather { least, completions, most } => {
-                let least_us = u32::try_from(least.as_micros()).unwrap_or(u32::MAX);
-                let completions = if least_us == 0 { 1 } else { completions.max(1) };
-                if self.features.min_wait || completions == 1 {
-                    return self.turn(Until { completions, least_us, most: most.max(least) });
-                }
-                self.turn(Until { completions, least_us: 0, most: least })?;
-                if !self.is_taken() || most <= least {
-                    return Ok(());
-                }
-                self.turn(Until { completions: 1, least_us: 0, most: most.saturating_sub(least) })
-            }
-        }
+        let entered = self.wait(wait);
+        (self.due, self.accepted_due) = (self.completed.len(), self.accepted.len());
+        entered
     }
 
     fn next(&mut self) -> Option<Completion> {
-        loop {
-            let Some(entry) = self.take() else { return self.accepted.pop_front() };
+        while self.taken < self.due {
+            let entry = self.take()?;
             match Op::from_bits(entry.user_data()) {
                 Some(op) => return Some(self.complete(op, &entry)),
                 None if entry.user_data() == CLOSE => self.unclosed += 1,
@@ -432,6 +448,8 @@ impl Ring for Uring {
                 None => {}
             }
         }
+        self.accepted_due = self.accepted_due.checked_sub(1)?;
+        self.accepted.pop_front()
     }
 
     fn bytes(&mut self, lent: &Lent) -> &mut [u8] {

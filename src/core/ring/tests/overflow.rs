@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd as _;
 
 use evergate_proto::ring::{Errno, Kind, Pool, Ring as _, Socket, Wait};
 
-use super::{SMALL, next, op, pair, small, streams, take};
+use super::{LONG, SMALL, next, op, pair, small, streams, take};
 use crate::core::ring::{PoolSize, Uring, UringSize};
 
 #[test]
@@ -20,6 +20,23 @@ fn a_full_submission_queue_loses_nothing() {
         let mut received = [0; 4];
         peer.read_exact(&mut received).unwrap();
         assert_eq!(received, place.to_be_bytes());
+    }
+}
+
+#[test]
+fn what_fails_at_once_and_is_started_again_does_not_keep_a_turn_from_its_end() {
+    let mut ring = small();
+    let receive = |ring: &mut Uring, place| ring.receive(op(Kind::Receive, place), Socket(-1), Pool::Light, true);
+    (0..50).for_each(|place| receive(&mut ring, place));
+    for _ in 0..10 {
+        ring.enter(Wait::Something(LONG)).unwrap();
+        let mut turn = 0;
+        while let Some(completion) = ring.next() {
+            assert_eq!((completion.result, completion.more), (Err(Errno(libc::EBADF)), false));
+            receive(&mut ring, completion.op.place);
+            turn += 1;
+        }
+        assert!((1..=50).contains(&turn), "{turn}");
     }
 }
 

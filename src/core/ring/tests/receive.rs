@@ -4,7 +4,8 @@ use std::os::fd::AsRawFd as _;
 
 use evergate_proto::ring::{Errno, Kind, Op, Pool, Ring as _, Socket, Wait};
 
-use super::{deliver, next, op, pair, pattern, receive_all, reset, small, streams, take};
+use super::{SMALL, deliver, next, op, pair, pattern, receive_all, reset, small, streams, take};
+use crate::core::ring::{PoolSize, Uring, UringSize};
 
 #[test]
 fn a_receive_that_goes_on_brings_what_comes_later() {
@@ -64,6 +65,36 @@ fn a_receive_out_of_buffers_ends_and_goes_on_in_order_when_armed_after_they_were
     }
     received.extend(receive_all(&mut ring, receive, socket, Pool::Light, sent.len() - received.len()));
     assert_eq!(received, sent);
+}
+
+#[test]
+fn a_pool_gives_the_kernel_more_where_it_uses_up_what_it_has() {
+    let size = UringSize { completions: 2_048, light: PoolSize { buffers: 1_000, bytes: 64 }, ..SMALL };
+    let (mut ring, (socket, mut peer)) = (Uring::new(&size).unwrap(), pair());
+    let sent = pattern(64 * 1_000);
+    peer.write_all(&sent).unwrap();
+    let receive = op(Kind::Receive, 0);
+    ring.receive(receive, socket, Pool::Light, true);
+    let (mut lent, mut starved) = (Vec::new(), 0);
+    while lent.len() < 1_000 {
+        let completion = next(&mut ring);
+        match completion.result {
+            Ok(_) => lent.extend(completion.lent),
+            Err(why) => {
+                assert_eq!(why, Errno::NOBUFS);
+                starved += 1;
+            }
+        }
+        if !completion.more {
+            ring.receive(receive, socket, Pool::Light, true);
+        }
+    }
+    assert!(starved < 10, "{starved}");
+    let received: Vec<u8> = lent.iter().flat_map(|lent| ring.bytes(lent).to_vec()).collect();
+    assert_eq!(received, sent);
+    for lent in lent {
+        ring.give_back(lent);
+    }
 }
 
 #[test]
@@ -208,7 +239,7 @@ fn a_completion_names_the_generation_that_asked() {
 }
 
 #[test]
-#[should_panic(expected = "is the kernel's")]
+#[should_panic(expected = "is not lent")]
 fn a_buffer_that_was_not_lent_cannot_be_read() {
     small().bytes(&evergate_proto::ring::Lent { pool: Pool::Light, id: 0, len: 1 });
 }
