@@ -110,10 +110,11 @@ impl BufferPool {
         self.spare.push(buffer);
     }
 
-    /// Gives the kernel what it may have.
-    pub fn provide(&mut self) {
+    /// Gives the kernel what it may have, and as many more as the `completions` that it is to gather.
+    pub fn provide(&mut self, completions: u32) {
         let before = self.tail;
-        while self.provided < self.window
+        let most = u32::from(self.window).saturating_add(completions);
+        while u32::from(self.provided) < most
             && let Some(buffer) = self.spare.pop()
         {
             let start = self.start(buffer);

@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd as _;
 
 use evergate_proto::ring::{Errno, Kind, Op, Pool, Ring as _, Socket, Wait};
 
-use super::{SMALL, deliver, next, op, pair, pattern, receive_all, reset, small, streams, take};
+use super::{LONG, SMALL, deliver, next, op, pair, pattern, receive_all, reset, small, streams, take};
 use crate::core::ring::{PoolSize, Uring, UringSize};
 
 #[test]
@@ -94,6 +94,26 @@ fn a_pool_gives_the_kernel_more_where_it_uses_up_what_it_has() {
     assert_eq!(received, sent);
     for lent in lent {
         ring.give_back(lent);
+    }
+}
+
+#[test]
+fn as_many_receives_as_a_wait_gathers_find_buffers() {
+    const CLIENTS: u32 = 300;
+    let mut ring = Uring::new(&UringSize::default()).unwrap();
+    let mut pairs: Vec<_> = (0..CLIENTS).map(|_| streams()).collect();
+    for (place, (ours, _)) in (0..).zip(&pairs) {
+        ring.receive(op(Kind::Receive, place), Socket(ours.as_raw_fd()), Pool::Light, true);
+    }
+    ring.enter(Wait::No).unwrap();
+    for (ours, peer) in &mut pairs {
+        deliver(peer, ours, b"at once");
+    }
+    ring.enter(Wait::Gather { least: LONG, completions: CLIENTS, most: LONG * 2 }).unwrap();
+    for _ in 0..CLIENTS {
+        let mut completion = ring.next().unwrap();
+        assert!(completion.more);
+        assert_eq!(take(&mut ring, &mut completion), b"at once");
     }
 }
 
