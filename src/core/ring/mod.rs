@@ -4,13 +4,13 @@
 //! of the shell with `unsafe` for I/O. Never: wait anywhere but in [`Uring::enter`](evergate_proto::ring::Ring::enter),
 //! know a client, a byte's meaning or the loop, free or move what the kernel may still write.
 //!
-//! - [`uring`]: operations in, completions out
-//! - [`in_flight`]: buffers and addresses that the kernel has until a completion
-//! - [`pool`]: buffers that the kernel picks from when bytes come
-//! - [`descriptor`]: the way into the kernel, and the only wait
-//! - [`sockets`]: what is asked of a socket without the ring
-//! - [`waker`]: how another thread ends a wait
-//! - [`probe`]: what this kernel has, and why it may refuse a ring
+//! - `uring`: operations in, completions out
+//! - `in_flight`: buffers and addresses that the kernel has until a completion
+//! - `pool`: buffers that the kernel picks from when bytes come
+//! - `descriptor`: the way into the kernel, and the only wait
+//! - `sockets`: what is asked of a socket without the ring
+//! - `waker`: how another thread ends a wait
+//! - `probe`: what this kernel has, and why it may refuse a ring
 
 mod descriptor;
 mod in_flight;
