@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use evergate_proto::clients::table::Clients;
 use evergate_proto::redis::connection::Half;
 use evergate_proto::redis::links::{LinkId, LinkOptions, Links, Want};
 use evergate_proto::redis::trouble::Trouble;
@@ -217,9 +218,14 @@ async fn receive(core: Rc<Core>, link: LinkId, generation: u32, stream: Rc<Strea
         let (result, slice) = stream.read(room.slice_mut(filled..)).await;
         wire.is_receiving.set(false);
         let result = result.map(Some).map_err(Trouble::Host);
-        core.links(|links, clients| links.received(clients, link, generation, slice.into_inner(), result));
-        if link.half == Half::Pop {
+        let told = |links: &mut Links, clients: &mut Clients| {
+            links.received(clients, link, generation, slice.into_inner(), result);
+        };
+        if link.half == Half::Push {
+            core.links(told);
+        } else {
             core.waits.begin_turn();
+            core.links(told);
             let mut messages = 0;
             loop {
                 match core.links(Links::deliver) {

@@ -81,6 +81,8 @@ pub struct Waits {
     working_since: Cell<Option<Instant>>,
     /// A turn is over.
     turn: Notify,
+    /// A turn is under way.
+    in_turn: Cell<bool>,
     /// Something may be done before the next.
     is_wait_special: Cell<bool>,
     /// Where replies come from, while there is such a link.
@@ -101,6 +103,7 @@ impl Waits {
             messages: Cell::default(),
             working_since: Cell::default(),
             turn: Notify::default(),
+            in_turn: Cell::default(),
             is_wait_special: Cell::default(),
             pops: RefCell::default(),
             listener: RefCell::default(),
@@ -132,7 +135,10 @@ impl Waits {
     pub fn works(&self) {
         if self.working_since.get().is_none() {
             self.working_since.set(Some(Instant::now()));
-            self.turn.notify();
+            // Of a turn the end is told: what it wakes is to be done before the core looks for more.
+            if !self.in_turn.get() {
+                self.turn.notify();
+            }
         }
     }
 
@@ -143,6 +149,7 @@ impl Waits {
 
     /// A turn begins.
     pub fn begin_turn(&self) {
+        self.in_turn.set(true);
         if let Some(since) = self.idle_since.take() {
             let waited = since.elapsed();
             let mut looking = self.looking.borrow_mut();
@@ -159,8 +166,9 @@ impl Waits {
         self.idle_since.set(Some(Instant::now()));
         if self.is_in_flow() || self.idle.get() || !self.looking.borrow().next().is_zero() {
             self.is_wait_special.set(true);
-            self.turn.notify();
         }
+        self.in_turn.set(false);
+        self.turn.notify();
     }
 
     /// Whether its waits were short many times in a row.

@@ -133,3 +133,19 @@ fn a_rest_ends_with_the_next_tick_or_when_a_client_comes() {
     assert!(rested() < LONG * 30);
     drop(client);
 }
+
+#[test]
+fn what_a_turn_wakes_is_done_before_the_core_looks_for_more() {
+    let is_told =
+        |waits: &Waits| pin!(waits.turn.notified()).poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(());
+    let waits = patient();
+    waits.begin_turn();
+    waits.works();
+    // Here the writer of what was pushed is woken.
+    assert!(!is_told(&waits), "who waits would be before it");
+    waits.end_turn(1);
+    assert!(is_told(&waits));
+    waits.working_since.set(None);
+    waits.works();
+    assert!(is_told(&waits), "work outside of turns is told of at once");
+}
