@@ -237,7 +237,7 @@ planted! {
     "away-not-told": "messages are taken for a domain that is away",
         "redis/links.rs", "context.accepting[link.domain] = state != LinkState::Away;" => "context.accepting[link.domain] = true;";
     "pops-lost-untold": "nobody is told that replies may be lost",
-        "redis/links.rs", "        clients.pops_lost();\n" => "";
+        "redis/popping.rs", "        clients.pops_lost();\n" => "";
     "pops-back-untold": "nobody is told that replies may come again",
         "redis/links.rs", "if self.domains[index].pops_lost {" => "if false {";
     "late-word-counts": "what is told of a connection that was given up counts for the one that is there",
@@ -249,9 +249,9 @@ planted! {
     "popped-when-full": "replies are received while the core is full",
         "redis/links.rs", "(Stage::Up { .. }, Half::Pop) => !is_full || self.ending," => "(Stage::Up { .. }, Half::Pop) => true,";
     "answers-unread": "confirmations are never waited for",
-        "redis/links.rs", "domain.listens |= quiet_ms >= QUIET_MS || self.ending || !is_confirmed;" => "let _ = (quiet_ms, QUIET_MS);";
+        "redis/pushing.rs", "domain.listens |= quiet_ms >= QUIET_MS || self.ending || !is_confirmed;" => "let _ = (quiet_ms, QUIET_MS);";
     "lost-router-untold": "what was under way to the router when a link broke counts for ever",
-        "redis/links.rs", "        let unconfirmed = domain.outbox.take_unconfirmed();\n        hear_of_router(clients, index, &[RouterNews::Lost]);"
+        "redis/pushing.rs", "        let unconfirmed = domain.outbox.take_unconfirmed();\n        hear_of_router(clients, index, &[RouterNews::Lost]);"
         => "        let unconfirmed = domain.outbox.take_unconfirmed();";
     "drain-without-grace": "a drain begins at the signal, whatever its grace",
         "lifecycle.rs", "if orders.phase == Phase::Draining && now_ms >= orders.drain_start_ms" => "if orders.phase == Phase::Draining";

@@ -12,99 +12,22 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use smallvec::SmallVec;
-
 use super::connection::{Connection, Half, Known, Stage};
+use super::domain::Domain;
 use super::greeting::{Greeted, Greeting};
 use super::inbox::Inbox;
-use super::outbox::{Answer, Outbox, Push, Ticket};
-use super::refusals::{self, Refusals};
-use super::silence::Silence;
+use super::outbox::Push;
+use super::pushing::hear_of_router;
+use super::served::Served;
 use super::trouble::Trouble;
-use crate::clients::context::Context;
-use crate::clients::from_bus::TOGETHER;
 use crate::clients::limits::BusNames;
 use crate::clients::output::{BusNews, Severity};
 use crate::clients::router_list::RouterNews;
-use crate::clients::table::Clients;
 use crate::counters::{self, LinkState};
 
 /// The first wait between two attempts to connect, ms; doubles up to `backoff_max_ms`. A link that ended as soon as this after it
 /// was opened is given the same pause.
 const BACKOFF_MS: u64 = 50;
-/// How long a link whose pops were refused before must go without another refusal to count as up, ms.
-const REFUSAL_WAIT_MS: u64 = 500;
-/// How long after a batch the end of the connection is waited for, ms.
-const QUIET_MS: u64 = 40;
-/// A pause after which a link may have been closed unnoticed, ms.
-const PAUSE_MS: u64 = 2;
-/// Fewer missing confirmations are not worth a receive: they are read with those of later batches.
-const UNCONFIRMED_FEW: usize = 8;
-/// Bytes that one receive of replies brings at most. It also bounds a turn: what it brought is handed to clients and sent, then the
-/// others have their turn before the next.
-const REPLIES_BYTES: usize = 128 * 1024;
-/// The same of confirmations, which are a few bytes each.
-const CONFIRMATIONS_BYTES: usize = 4 * 1024;
-
-/// Whom the links serve: the clients of a core.
-pub trait Served {
-    /// What they share: the time, and where the log's lines go.
-    fn context(&mut self) -> &mut Context;
-    /// A push was refused, or may or may not have been carried out; `text` says so.
-    fn push_failed(&mut self, ticket: Ticket, text: &str);
-    /// The link that pops broke, with whatever Redis had popped for it.
-    fn pops_lost(&mut self);
-    /// There is a link that pops again.
-    fn pops_back(&mut self);
-    /// The Redis of a domain came back empty.
-    fn bus_emptied(&mut self, domain: usize);
-    /// Redis has told something of the router's list.
-    fn heard_of_router(&mut self, news: &[RouterNews]);
-    /// Messages from the bus; how many were taken, at least one: the core is full behind the last.
-    fn take_replies(&mut self, texts: &[&[u8]]) -> usize;
-    /// The core holds too much.
-    fn cut_holders(&mut self);
-    /// A buffer that is used no more.
-    fn recycle(&mut self, buffer: Vec<u8>);
-}
-
-impl Served for Clients {
-    fn context(&mut self) -> &mut Context {
-        &mut self.context
-    }
-
-    fn push_failed(&mut self, ticket: Ticket, text: &str) {
-        self.push_failed(ticket, text);
-    }
-
-    fn pops_lost(&mut self) {
-        self.pops_lost();
-    }
-
-    fn pops_back(&mut self) {
-        self.pops_back();
-    }
-
-    fn bus_emptied(&mut self, domain: usize) {
-        self.bus_emptied(domain);
-    }
-
-    fn heard_of_router(&mut self, news: &[RouterNews]) {
-        self.heard_of_router(news);
-    }
-
-    fn take_replies(&mut self, texts: &[&[u8]]) -> usize {
-        self.from_bus(texts)
-    }
-
-    fn cut_holders(&mut self) {
-        self.cut_holders();
-    }
-
-    fn recycle(&mut self, buffer: Vec<u8>) {
-        self.recycle(buffer);
-    }
-}
 
 /// What every link must know.
 #[derive(Clone, Debug)]
@@ -151,91 +74,21 @@ pub enum Want {
     },
 }
 
-/// The links to one domain.
-#[derive(Debug)]
-struct Domain {
-    push: Connection,
-    pop: Option<Connection>,
-    /// How the two are, for the clients: a link that has ended and is about to be opened again is still what it was.
-    push_state: LinkState,
-    pop_state: LinkState,
-    /// What waits to be pushed, and what waits for its confirmation.
-    outbox: Outbox,
-    /// The pops under way.
-    inbox: Inbox,
-    /// Whether Redis takes pushes.
-    refusals: Refusals,
-    /// How long Redis has confirmed nothing.
-    silence: Silence,
-    /// Why a link could not be opened last, or was given up by Redis.
-    trouble: String,
-    known: Known,
-    /// When the last batch was written, ms.
-    wrote_ms: u64,
-    /// The confirmations that come next are waited for, not left for later.
-    listens: bool,
-    /// Replies that Redis popped for a link that broke may be lost.
-    pops_lost: bool,
-    /// Since when no pop of this connection has been refused, after one that was, ms; `None`: the last one was not.
-    pops_refused_ms: Option<u64>,
-}
-
-impl Domain {
-    fn new(index: usize, names: &BusNames) -> Self {
-        Self {
-            push: Connection::new(CONFIRMATIONS_BYTES),
-            pop: (index == 0).then(|| Connection::new(REPLIES_BYTES)),
-            push_state: LinkState::Connecting,
-            pop_state: if index == 0 { LinkState::Connecting } else { LinkState::Up },
-            outbox: Outbox::default(),
-            inbox: Inbox::new(&names.address),
-            refusals: Refusals::default(),
-            silence: Silence::default(),
-            trouble: String::new(),
-            known: Known::default(),
-            wrote_ms: 0,
-            listens: false,
-            pops_lost: false,
-            pops_refused_ms: None,
-        }
-    }
-
-    fn state(&self) -> LinkState {
-        match (self.push_state, self.pop_state) {
-            (LinkState::Up, LinkState::Up) => LinkState::Up,
-            (LinkState::Away, _) | (_, LinkState::Away) => LinkState::Away,
-            _ => LinkState::Connecting,
-        }
-    }
-
-    fn connection_mut(&mut self, half: Half) -> Option<&mut Connection> {
-        match half {
-            Half::Push => Some(&mut self.push),
-            Half::Pop => self.pop.as_mut(),
-        }
-    }
-
-    /// Whether the links have been asked for.
-    fn is_started(&self) -> bool {
-        !matches!(self.push.stage, Stage::Off)
-    }
-}
-
 /// All links of a core.
 #[derive(Debug)]
 pub struct Links {
-    options: LinkOptions,
-    names: Rc<BusNames>,
+    pub(super) options: LinkOptions,
+    pub(super) names: Rc<BusNames>,
     /// A list that is never filled: deleting it shows that a link is alive.
-    probe_key: Rc<str>,
-    domains: Vec<Domain>,
+    pub(super) probe_key: Rc<str>,
+    pub(super) domains: Vec<Domain>,
     wants: VecDeque<Want>,
     /// The next batches are the last: the core ends.
-    ending: bool,
+    pub(super) ending: bool,
     /// When Redis was asked about the router's list last, ms.
     asked_ms: u64,
     /// The links are not shown as they are.
-    unpublished: bool,
+    pub(super) unpublished: bool,
     /// The state of a small random generator: the cores of all gateways of a site must not come back in step.
     random: u64,
 }
@@ -380,18 +233,6 @@ impl Links {
             }
     }
 
-    /// Whether the confirmations that have come are to be read before the next batch is written; with `true` all of them, so that
-    /// nothing is written to a link that Redis has closed in a pause.
-    pub fn catches_up(&self, link: LinkId, now_ms: u64) -> Option<bool> {
-        let domain = &self.domains[link.domain];
-        let paused = now_ms.saturating_sub(domain.wrote_ms) >= PAUSE_MS;
-        let reads = link.half == Half::Push
-            && domain.push.is_up()
-            && !domain.outbox.is_empty()
-            && (paused || domain.outbox.unconfirmed() >= UNCONFIRMED_FEW);
-        reads.then_some(paused)
-    }
-
     /// Room to receive into; it comes back with [`Self::received`]. `None` where somebody has it already.
     pub fn room(&mut self, link: LinkId) -> Option<Vec<u8>> {
         let connection = self.domains[link.domain].connection_mut(link.half)?;
@@ -485,108 +326,6 @@ impl Links {
                     clients.pops_back();
                 }
             }
-        }
-    }
-
-    /// Hands on replies that are whole, not more than are handled well together: how many. With none left it is 0.
-    pub fn deliver(&mut self, clients: &mut impl Served) -> usize {
-        let Domain { pop: Some(pop), inbox, pops_refused_ms, .. } = &mut self.domains[0] else { return 0 };
-        if !pop.is_up() {
-            return 0;
-        }
-        let generation = pop.generation;
-        let mut messages = SmallVec::<[&[u8]; TOGETHER]>::new();
-        let read = pop.input.each(|token| {
-            messages.extend(inbox.token(token)?);
-            Ok::<_, Trouble>(messages.len() == TOGETHER)
-        });
-        let delivered = messages.len();
-        if let (Some(since_ms), 1..) = (pops_refused_ms, delivered) {
-            // Nothing is refused any more, as the next tick says.
-            *since_ms = 0;
-        }
-        let mut rest = &messages[..];
-        while !rest.is_empty() {
-            let taken = clients.take_replies(rest);
-            rest = &rest[taken..];
-            if clients.context().is_core_full() {
-                clients.cut_holders();
-            }
-        }
-        drop(messages);
-        if let Err(trouble) = read {
-            self.broke(clients, LinkId { domain: 0, half: Half::Pop }, generation, &trouble);
-        }
-        delivered
-    }
-
-    /// Takes the confirmations that are whole; tells the clients of refused pushes.
-    fn confirm(&mut self, clients: &mut impl Served, index: usize) -> Result<(), Trouble> {
-        let now_ms = clients.context().now_ms;
-        let mut refused = Vec::new();
-        let mut news = SmallVec::<[RouterNews; 8]>::new();
-        let (mut answered, mut takes_again) = (false, false);
-        let Domain { push, outbox, refusals, silence, .. } = &mut self.domains[index];
-        let router = &self.names.router;
-        let read = loop {
-            let token = match push.input.next() {
-                Ok(Some(token)) => token,
-                Ok(None) => break Ok(()),
-                Err(malformed) => break Err(malformed.into()),
-            };
-            answered = true;
-            match outbox.answer(&token) {
-                Some(Answer::Done { list, messages, length }) => {
-                    if Rc::ptr_eq(&list, router) {
-                        news.push(RouterNews::Took { messages, length });
-                    }
-                    takes_again |= refusals.taken();
-                }
-                Some(Answer::Deleted | Answer::Asked(false)) => {}
-                Some(Answer::Asked(true)) => news.push(RouterNews::Empty),
-                Some(Answer::NotDeleted(text)) => refusals.doubt(&text),
-                Some(Answer::Refused { list, tickets, text }) => {
-                    if Rc::ptr_eq(&list, router) {
-                        news.push(RouterNews::Refused { messages: tickets.len() as u64 });
-                    }
-                    refused.push((tickets, text));
-                }
-                None => break Err(Trouble::Unexpected),
-            }
-        };
-        if answered {
-            silence.answered(now_ms, outbox.is_confirmed());
-        }
-        if takes_again {
-            let text = format!("bus: {} takes pushes again", self.names.domains[index]);
-            clients.context().output.log(Severity::Info, text);
-            self.unpublished = true;
-        }
-        if read.is_ok() {
-            hear_of_router(clients, index, &news);
-            for (tickets, text) in refused {
-                self.refused(clients, index, tickets, &text);
-            }
-        }
-        read
-    }
-
-    /// Redis has refused a push, with `text`.
-    fn refused(&mut self, clients: &mut impl Served, index: usize, tickets: Vec<Ticket>, text: &str) {
-        counters::add(&clients.context().counts().bus_pushes_refused, 1);
-        let name = &self.names.domains[index];
-        let now_ms = clients.context().now_ms;
-        if self.domains[index].refusals.refused(now_ms, text) {
-            let text = format!("bus: {name} refused a push: {}", refusals::explain(text));
-            clients.context().output.log(Severity::Warn, text);
-            self.unpublished = true;
-        } else {
-            clients.context().output.log(Severity::Debug, format!("bus: {name} refused a push: {text}"));
-        }
-        let text = text.trim_end_matches('.');
-        let text = format!("the bus (Redis) refused the message: {text}; it may or may not have been carried out");
-        for ticket in tickets {
-            clients.push_failed(ticket, &text);
         }
     }
 
@@ -684,45 +423,6 @@ impl Links {
         self.wait(link, now_ms, until_ms);
     }
 
-    fn pushes_ended(&mut self, clients: &mut impl Served, index: usize, trouble: &Trouble) {
-        let domain = &mut self.domains[index];
-        domain.push_state = LinkState::Connecting;
-        domain.outbox.written();
-        let unconfirmed = domain.outbox.take_unconfirmed();
-        hear_of_router(clients, index, &[RouterNews::Lost]);
-        if self.ending {
-            return;
-        }
-        let name = &self.names.domains[index];
-        if unconfirmed.is_empty() {
-            let text = format!("bus: the idle link that pushes to {name} ended: {trouble}");
-            return clients.context().output.log(Severity::Debug, text);
-        }
-        counters::add(&clients.context().counts().bus_links_lost, 1);
-        let count = unconfirmed.len();
-        let text = format!("bus: the link that pushes to {name} broke: {trouble} unconfirmed={count}");
-        clients.context().output.log(Severity::Warn, text);
-        let text = format!("the link to the bus broke ({trouble}); this may or may not have been carried out");
-        for ticket in unconfirmed {
-            clients.push_failed(ticket, &text);
-        }
-    }
-
-    fn pops_ended(&mut self, clients: &mut impl Served, trouble: &Trouble) {
-        let primary = &mut self.domains[0];
-        primary.pop_state = LinkState::Connecting;
-        primary.pops_lost = true;
-        if self.ending {
-            return;
-        }
-        // An account that may log in and not pop (an ACL, a replica, a key of another type) is refused again at once.
-        primary.pops_refused_ms = trouble.is_refusal().then_some(clients.context().now_ms);
-        clients.pops_lost();
-        let text = format!("bus: the link that pops from {} broke: {trouble}", self.names.domains[0]);
-        clients.context().output.log(Severity::Warn, text);
-        counters::add(&clients.context().counts().bus_links_lost, 1);
-    }
-
     /// An attempt failed: the bus counts as away, and another follows.
     fn failed(&mut self, clients: &mut impl Served, link: LinkId, trouble: &Trouble) {
         let (index, now_ms) = (link.domain, clients.context().now_ms);
@@ -758,12 +458,11 @@ impl Links {
     fn close(&mut self, link: LinkId) {
         let Some(connection) = self.domains[link.domain].connection_mut(link.half) else { return };
         self.wants.push_back(Want::Close { link, generation: connection.generation });
-        let receive_bytes = if link.half == Half::Push { CONFIRMATIONS_BYTES } else { REPLIES_BYTES };
         *connection = Connection {
             generation: connection.generation.wrapping_add(1),
             failures: connection.failures,
             backoff_ms: connection.backoff_ms,
-            ..Connection::new(receive_bytes)
+            ..Domain::connection_of(link.half)
         };
     }
 
@@ -786,7 +485,7 @@ impl Links {
     }
 
     /// A link is in another state: tells the clients whether messages are taken.
-    fn set_state(&mut self, clients: &mut impl Served, link: LinkId, state: LinkState) {
+    pub(super) fn set_state(&mut self, clients: &mut impl Served, link: LinkId, state: LinkState) {
         let domain = &mut self.domains[link.domain];
         match link.half {
             Half::Push => domain.push_state = state,
@@ -831,40 +530,6 @@ impl Links {
             self.tick_pushes(index, now_ms);
         }
         self.publish(clients.context().core());
-    }
-
-    /// A link whose pops were refused before counts as up when they have not been for a while.
-    fn tick_pops(&mut self, clients: &mut impl Served, now_ms: u64) {
-        let primary = &mut self.domains[0];
-        if primary.pops_refused_ms.is_some_and(|since_ms| now_ms >= since_ms + REFUSAL_WAIT_MS) {
-            primary.pops_refused_ms = None;
-            self.set_state(clients, LinkId { domain: 0, half: Half::Pop }, LinkState::Up);
-            let text = format!("bus: {} lets the gateway pop again", self.names.domains[0]);
-            clients.context().output.log(Severity::Info, text);
-        }
-    }
-
-    /// A link that pushes and has been quiet is listened to, and probed after a while.
-    fn tick_pushes(&mut self, index: usize, now_ms: u64) {
-        let domain = &mut self.domains[index];
-        if !domain.push.is_up() {
-            return;
-        }
-        let quiet_ms = now_ms.saturating_sub(domain.wrote_ms);
-        let is_confirmed = domain.outbox.is_confirmed();
-        // A refusal is told within a tick. Later than that the end of the connection is waited for.
-        domain.listens |= quiet_ms >= QUIET_MS || self.ending || !is_confirmed;
-        // While others are under way, they show it.
-        if !domain.outbox.is_empty() || !is_confirmed {
-            return;
-        }
-        if domain.refusals.wants_probe(now_ms) {
-            // What was refused tells nothing of now, and where the node was taken out nobody else asks.
-            domain.outbox.push(Push { key: Rc::clone(&self.probe_key), message: b"probe".to_vec(), ticket: None });
-            domain.outbox.delete(Rc::clone(&self.probe_key));
-        } else if quiet_ms >= self.options.probe_ms {
-            domain.outbox.delete(Rc::clone(&self.probe_key));
-        }
     }
 
     /// The core ends: what waits goes out, its own list is deleted, and no link is opened any more.
@@ -913,12 +578,5 @@ impl Links {
             .map(|(domain, name)| (name.clone(), shown(domain)))
             .collect();
         self.unpublished = false;
-    }
-}
-
-/// Redis has told something of the router's list, which is on the primary domain.
-fn hear_of_router(clients: &mut impl Served, domain: usize, news: &[RouterNews]) {
-    if domain == 0 && !news.is_empty() {
-        clients.heard_of_router(news);
     }
 }

@@ -2,20 +2,25 @@
 //!
 //! - [`resp`]: the protocol's tokens; [`inbox`]: from replies to bus messages; [`outbox`]: from messages to commands, and what
 //!   their answers confirm
-//! - [`links`]: the life of a core's links; each is a `connection`, which begins with a `greeting` and has an `input`
+//! - [`links`]: the life of a core's links, `pushing` and `popping`; each is a [`connection`], which begins with a `greeting` and has an
+//!   `input`; what is known of a `domain`; whom they serve: [`served`]
 //! - [`trouble`]: why a link is of no use
 //! - [`refusals`]: whether Redis takes pushes; [`silence`]: whether it answers at all; [`stranger`]: whether it is a Redis
 //!
 //! May never: send a push twice, or forget one that is unconfirmed.
 
 pub mod connection;
+mod domain;
 mod greeting;
 pub mod inbox;
 mod input;
 pub mod links;
 pub mod outbox;
+mod popping;
+mod pushing;
 pub mod refusals;
 pub mod resp;
+pub mod served;
 pub mod silence;
 pub mod stranger;
 #[cfg(test)]

@@ -8,8 +8,9 @@ use evergate_proto::clients::context::Context;
 use evergate_proto::clients::router_list::RouterNews;
 use evergate_proto::clients::table::Clients;
 use evergate_proto::redis::connection::Half;
-use evergate_proto::redis::links::{LinkId, LinkOptions, Links, Served, Want};
+use evergate_proto::redis::links::{LinkId, LinkOptions, Links, Want};
 use evergate_proto::redis::outbox::{Push, Ticket};
+use evergate_proto::redis::served::Served;
 use evergate_proto::redis::trouble::Trouble;
 
 use super::{World, checks};

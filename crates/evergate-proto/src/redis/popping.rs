@@ -1,0 +1,76 @@
+//! The link that pops, while it is up: what it brings, and what a broken one means.
+
+use smallvec::SmallVec;
+
+use super::connection::Half;
+use super::domain::Domain;
+use super::links::{LinkId, Links};
+use super::served::Served;
+use super::trouble::Trouble;
+use crate::clients::from_bus::TOGETHER;
+use crate::clients::output::Severity;
+use crate::counters::{self, LinkState};
+
+/// How long a link whose pops were refused before must go without another refusal to count as up, ms.
+const REFUSAL_WAIT_MS: u64 = 500;
+
+impl Links {
+    /// Hands on replies that are whole, not more than are handled well together: how many. With none left it is 0.
+    pub fn deliver(&mut self, clients: &mut impl Served) -> usize {
+        let Domain { pop: Some(pop), inbox, pops_refused_ms, .. } = &mut self.domains[0] else { return 0 };
+        if !pop.is_up() {
+            return 0;
+        }
+        let generation = pop.generation;
+        let mut messages = SmallVec::<[&[u8]; TOGETHER]>::new();
+        let read = pop.input.each(|token| {
+            messages.extend(inbox.token(token)?);
+            Ok::<_, Trouble>(messages.len() == TOGETHER)
+        });
+        let delivered = messages.len();
+        if let (Some(since_ms), 1..) = (pops_refused_ms, delivered) {
+            // Nothing is refused any more, as the next tick says.
+            *since_ms = 0;
+        }
+        let mut rest = &messages[..];
+        while !rest.is_empty() {
+            let taken = clients.take_replies(rest);
+            rest = &rest[taken..];
+            if clients.context().is_core_full() {
+                clients.cut_holders();
+            }
+        }
+        drop(messages);
+        if let Err(trouble) = read {
+            self.broke(clients, LinkId { domain: 0, half: Half::Pop }, generation, &trouble);
+        }
+        delivered
+    }
+
+    /// The link that pops has ended, with whatever Redis had popped for it.
+    pub(super) fn pops_ended(&mut self, clients: &mut impl Served, trouble: &Trouble) {
+        let primary = &mut self.domains[0];
+        primary.pop_state = LinkState::Connecting;
+        primary.pops_lost = true;
+        if self.ending {
+            return;
+        }
+        // An account that may log in and not pop (an ACL, a replica, a key of another type) is refused again at once.
+        primary.pops_refused_ms = trouble.is_refusal().then_some(clients.context().now_ms);
+        clients.pops_lost();
+        let text = format!("bus: the link that pops from {} broke: {trouble}", self.names.domains[0]);
+        clients.context().output.log(Severity::Warn, text);
+        counters::add(&clients.context().counts().bus_links_lost, 1);
+    }
+
+    /// A link whose pops were refused before counts as up when they have not been for a while.
+    pub(super) fn tick_pops(&mut self, clients: &mut impl Served, now_ms: u64) {
+        let primary = &mut self.domains[0];
+        if primary.pops_refused_ms.is_some_and(|since_ms| now_ms >= since_ms + REFUSAL_WAIT_MS) {
+            primary.pops_refused_ms = None;
+            self.set_state(clients, LinkId { domain: 0, half: Half::Pop }, LinkState::Up);
+            let text = format!("bus: {} lets the gateway pop again", self.names.domains[0]);
+            clients.context().output.log(Severity::Info, text);
+        }
+    }
+}
