@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::client::Client;
 use super::context::Context;
+use super::conversation::Conversation;
 use super::output::Severity;
 use super::pendings::Pending;
 use crate::counters;
@@ -43,17 +44,8 @@ impl Client {
             Some(xid) if reply.utf8 => Cow::Borrowed(xid),
             _ => Cow::Owned(conversation.xid.to_vec()),
         };
-        let xid = &*xid;
-        let to = ReplyTo { thread: &spelled, xid };
-        // What a bad byte stands in for, in case this reply cannot be forwarded as it is.
-        let named: Vec<Trace> = if reply.utf8 {
-            Vec::new()
-        } else {
-            let mut traces: Vec<i64> = reply.messages.iter().filter_map(|message| message.trace).collect();
-            traces.sort_unstable();
-            let is_named = |pending: &&Pending| traces.binary_search(&pending.trace.value).is_ok();
-            conversation.pending.iter().filter(is_named).map(|pending| pending.trace).collect()
-        };
+        let to = ReplyTo { thread: &spelled, xid: &xid };
+        let named = if reply.utf8 { Vec::new() } else { named(conversation, reply) };
         let before = (self.book.pending(), self.book.sessions());
         let mut done = Consequences::default();
         for (at, message) in reply.messages.iter().enumerate() {
@@ -61,11 +53,34 @@ impl Client {
                 self.status(cx, n, at, message, reply, &mut done);
             }
         }
-        let traces = |ended: &[Pending]| ended.iter().map(|pending| pending.trace).collect::<Vec<Trace>>();
+        self.forward(cx, to, text, reply, &named, &done);
+        self.tell_consequences(cx, to, reply, &done);
+        if let Some(conversation) = self.book.get_mut(n) {
+            conversation.thread_spelled = spelled;
+        }
+        self.book.forget_if_over(n);
+        // What waited for room, or for the session, has its turn.
+        let is_room = is_first || self.waits_for_bus;
+        if is_room || self.book.pending() < before.0 || self.book.sessions() < before.1 {
+            self.relay_backlog(cx);
+        }
+        true
+    }
+
+    /// Sends a reply on: as it came, or what stands in for it.
+    fn forward(
+        &mut self,
+        cx: &mut Context,
+        to: ReplyTo<'_>,
+        text: &[u8],
+        reply: &Reply<'_>,
+        named: &[Trace],
+        done: &Consequences,
+    ) {
         if !reply.utf8 {
             counters::add(&cx.counts().bus_garbage, 1);
             let text = "the service's reply is not UTF-8 and cannot be delivered as text; the service is at fault";
-            self.error(cx, to, &named, Exception { status: 500, transport_error: false, text });
+            self.error(cx, to, named, Exception { status: 500, transport_error: false, text });
         } else if let Some((at, ended)) = &done.no_service {
             // An envelope for each, since the browser client reads only the first message of one.
             for pending in ended {
@@ -74,10 +89,14 @@ impl Client {
                 });
             }
         } else if done.foreign.is_empty() || reply.messages.len() > 1 {
-            self.send_text(cx, reply.body.len() + spelled.len() + xid.len() + 64, |out| {
+            self.send_text(cx, reply.body.len() + to.thread.len() + to.xid.len() + 64, |out| {
                 transport::write_envelope(out, to, reply);
             });
         }
+    }
+
+    /// Tells the client, the worker and the log what a reply has led to.
+    fn tell_consequences(&mut self, cx: &mut Context, to: ReplyTo<'_>, reply: &Reply<'_>, done: &Consequences) {
         if !done.foreign.is_empty() {
             counters::add(&cx.counts().foreign_sessions_refused, 1);
             let domain = Name(address::domain_of(&reply.from).unwrap_or("?")).to_string();
@@ -99,19 +118,9 @@ impl Client {
         if done.unwanted {
             let domain = address::domain_of(&reply.from).and_then(|name| cx.domain(name));
             if let Some(domain) = domain {
-                cx.push_disconnect(domain, &reply.from, &reply.thread, xid);
+                cx.push_disconnect(domain, &reply.from, &reply.thread, to.xid);
             }
         }
-        if let Some(conversation) = self.book.get_mut(n) {
-            conversation.thread_spelled = spelled;
-        }
-        self.book.forget_if_over(n);
-        // What waited for room, or for the session, has its turn.
-        let is_room = is_first || self.waits_for_bus;
-        if is_room || self.book.pending() < before.0 || self.book.sessions() < before.1 {
-            self.relay_backlog(cx);
-        }
-        true
     }
 
     /// One STATUS, by its code (docs/wire.md, "What a STATUS means").
@@ -174,4 +183,17 @@ impl Client {
             None => done.unwanted = true,
         }
     }
+}
+
+/// What is pending of what a reply names: what a bad byte in it stands in for, since it cannot be forwarded as it is.
+fn named(conversation: &Conversation, reply: &Reply<'_>) -> Vec<Trace> {
+    let mut traces: Vec<i64> = reply.messages.iter().filter_map(|message| message.trace).collect();
+    traces.sort_unstable();
+    let is_named = |pending: &&Pending| traces.binary_search(&pending.trace.value).is_ok();
+    conversation.pending.iter().filter(is_named).map(|pending| pending.trace).collect()
+}
+
+/// What requests are called that have ended.
+fn traces(ended: &[Pending]) -> Vec<Trace> {
+    ended.iter().map(|pending| pending.trace).collect()
 }
