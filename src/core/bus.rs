@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use evergate_proto::clients::from_bus::TOGETHER;
 use evergate_proto::clients::table::Clients;
 use evergate_proto::redis::connection::Half;
 use evergate_proto::redis::links::{LinkId, LinkOptions, Links, Want};
@@ -112,6 +113,7 @@ impl Bus {
             if links.writes(link) {
                 self.wire(link).write.notify();
             }
+            // The one that pops asks by itself.
             if link.half == Half::Push && links.receives(link, false) {
                 self.wire(link).receive.notify();
             }
@@ -138,12 +140,13 @@ async fn serve(core: Rc<Core>, link: LinkId, generation: u32, address: Option<So
         Ok((address, stream)) => (Ok(address), Some(Rc::new(stream))),
         Err(trouble) => (Err(trouble), None),
     };
-    let wire = core.bus.wire(link);
-    if core.bus.links(|links| links.generation(link)) == Some(generation) {
-        wire.stream.replace(stream.clone());
+    let is_current = || core.bus.links(|links| links.generation(link)) == Some(generation);
+    if is_current() {
+        core.bus.wire(link).stream.replace(stream.clone());
     }
     core.links(|links, clients| links.connected(clients, link, generation, address));
-    if let Some(stream) = stream {
+    // The link may have given the attempt up meanwhile.
+    if let Some(stream) = stream.filter(|_| is_current()) {
         if link.half == Half::Pop {
             core.waits.set_pops(Some(Rc::clone(&stream)));
         }
@@ -228,9 +231,11 @@ async fn receive(core: Rc<Core>, link: LinkId, generation: u32, stream: Rc<Strea
             core.links(told);
             let mut messages = 0;
             loop {
-                match core.links(Links::deliver) {
-                    0 => break,
-                    delivered => messages += delivered,
+                let delivered = core.links(Links::deliver);
+                messages += delivered;
+                // Fewer than are handled together: there are no more.
+                if delivered < TOGETHER {
+                    break;
                 }
             }
             core.waits.end_turn(messages);

@@ -229,17 +229,17 @@ planted! {
     "router-large-together": "large messages go to the router side by side",
         "clients/router_list.rs", "        self.has(self.last_large)" => "        false";
     "restart-missed": "a Redis that came back empty is taken for the one that was there",
-        "redis/links.rs", "let emptied = greeted.id < known.id &&" => "let emptied = greeted.id < 0 &&";
+        "redis/opening.rs", "let emptied = greeted.id < known.id &&" => "let emptied = greeted.id < 0 &&";
     "restart-found-twice": "each of the two links of a domain finds the same restart",
-        "redis/links.rs", " && domain.known.restarts == known.restarts;" => ";";
+        "redis/opening.rs", " && domain.known.restarts == known.restarts;" => ";";
     "unsent-kept": "what was never written waits for a Redis that is away",
-        "redis/links.rs", "let unsent = self.domains[index].outbox.take_unsent();" => "let unsent: Vec<Ticket> = Vec::new();";
+        "redis/opening.rs", "let unsent = self.domains[index].outbox.take_unsent();" => "let unsent: Vec<Ticket> = Vec::new();";
     "away-not-told": "messages are taken for a domain that is away",
         "redis/links.rs", "context.accepting[link.domain] = state != LinkState::Away;" => "context.accepting[link.domain] = true;";
     "pops-lost-untold": "nobody is told that replies may be lost",
         "redis/popping.rs", "        clients.pops_lost();\n" => "";
     "pops-back-untold": "nobody is told that replies may come again",
-        "redis/links.rs", "if self.domains[index].pops_lost {" => "if false {";
+        "redis/opening.rs", "if self.domains[index].pops_lost {" => "if false {";
     "late-word-counts": "what is told of a connection that was given up counts for the one that is there",
         "redis/links.rs", "self.generation(link) == Some(generation)" => "self.generation(link).is_some() || generation > u32::MAX - 1";
     "attempt-for-ever": "an attempt to connect that hangs is never given up",

@@ -8,26 +8,20 @@
 //! and a hasty reconnection loses replies.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::connection::{Connection, Half, Known, Stage};
+use super::connection::{Connection, Half, Stage};
 use super::domain::Domain;
-use super::greeting::{Greeted, Greeting};
-use super::inbox::Inbox;
 use super::outbox::Push;
-use super::pushing::hear_of_router;
 use super::served::Served;
 use super::trouble::Trouble;
 use crate::clients::limits::BusNames;
-use crate::clients::output::{BusNews, Severity};
-use crate::clients::router_list::RouterNews;
 use crate::counters::{self, LinkState};
 
 /// The first wait between two attempts to connect, ms; doubles up to `backoff_max_ms`. A link that ended as soon as this after it
 /// was opened is given the same pause.
-const BACKOFF_MS: u64 = 50;
+pub(super) const BACKOFF_MS: u64 = 50;
 
 /// What every link must know.
 #[derive(Clone, Debug)]
@@ -82,7 +76,7 @@ pub struct Links {
     /// A list that is never filled: deleting it shows that a link is alive.
     pub(super) probe_key: Rc<str>,
     pub(super) domains: Vec<Domain>,
-    wants: VecDeque<Want>,
+    pub(super) wants: VecDeque<Want>,
     /// The next batches are the last: the core ends.
     pub(super) ending: bool,
     /// When Redis was asked about the router's list last, ms.
@@ -90,7 +84,7 @@ pub struct Links {
     /// The links are not shown as they are.
     pub(super) unpublished: bool,
     /// The state of a small random generator: the cores of all gateways of a site must not come back in step.
-    random: u64,
+    pub(super) random: u64,
 }
 
 impl Links {
@@ -160,63 +154,9 @@ impl Links {
         self.domains.iter().map(|domain| domain.outbox.bytes() as u64).sum()
     }
 
-    fn start(&mut self, domain: usize, now_ms: u64) {
-        if self.domains[domain].is_started() || self.ending {
-            return;
-        }
-        for half in [Half::Push, Half::Pop] {
-            let link = LinkId { domain, half };
-            if let Some(connection) = self.domains[domain].connection_mut(half) {
-                connection.backoff_ms = BACKOFF_MS;
-                self.connect(link, now_ms);
-            }
-        }
-    }
-
-    /// Begins an attempt.
-    fn connect(&mut self, link: LinkId, now_ms: u64) {
-        let until_ms = now_ms + self.options.connect_max_ms;
-        let domain = &mut self.domains[link.domain];
-        let known = domain.known;
-        let Some(connection) = domain.connection_mut(link.half) else { return };
-        connection.stage = Stage::Connecting { until_ms, known };
-        let (generation, attempt) = (connection.generation, connection.failures);
-        self.wants.push_back(Want::Connect { link, generation, attempt });
-    }
-
     /// Whether what is told of `generation` is told of the connection that the link has.
-    fn is_current(&self, link: LinkId, generation: u32) -> bool {
+    pub(super) fn is_current(&self, link: LinkId, generation: u32) -> bool {
         self.generation(link) == Some(generation)
-    }
-
-    /// A connection is open, to that address, or cannot be opened.
-    pub fn connected(
-        &mut self,
-        clients: &mut impl Served,
-        link: LinkId,
-        generation: u32,
-        result: Result<SocketAddr, Trouble>,
-    ) {
-        if !self.is_current(link, generation) {
-            return;
-        }
-        let address = match result {
-            Ok(address) => address,
-            Err(trouble) => return self.failed(clients, link, &trouble),
-        };
-        let account = (self.options.username.as_str(), self.options.passwd.as_str());
-        let own = [self.names.address.as_bytes(), b"0"];
-        let probe: (&str, &[&[u8]]) = match link.half {
-            Half::Push => ("DEL", &[self.probe_key.as_bytes()]),
-            // Takes nothing, but needs what a pop needs.
-            Half::Pop => ("LPOP", &own),
-        };
-        let Some(connection) = self.domains[link.domain].connection_mut(link.half) else { return };
-        if let Stage::Connecting { until_ms, known } = connection.stage {
-            connection.greets.clear();
-            let greeting = Greeting::begin(&mut connection.greets, account, address.port(), probe);
-            connection.stage = Stage::Greeting { until_ms, known, greeting: Box::new(greeting) };
-        }
     }
 
     /// Whether something is to be received on a link now. What comes for nobody in a hurry stays in the kernel: confirmations are read
@@ -283,49 +223,6 @@ impl Links {
             }
             let domain = &mut self.domains[link.domain];
             domain.listens |= domain.outbox.is_asking();
-        }
-    }
-
-    /// The account is accepted.
-    fn opened(&mut self, clients: &mut impl Served, link: LinkId, known: Known, greeted: &Greeted) {
-        let (index, now_ms) = (link.domain, clients.context().now_ms);
-        clients.context().output.bus.push(BusNews::Opened { domain: index });
-        let domain = &mut self.domains[index];
-        let emptied = greeted.id < known.id && domain.known.restarts == known.restarts;
-        domain.known.id = if emptied { greeted.id } else { domain.known.id.max(greeted.id) };
-        let Some(connection) = domain.connection_mut(link.half) else { return };
-        connection.stage = Stage::Up { since_ms: now_ms };
-        (connection.failures, connection.backoff_ms) = (0, BACKOFF_MS);
-        if emptied {
-            domain.known.restarts = known.restarts.wrapping_add(1);
-            let text = format!("bus: {} was restarted; what was pending is over", self.names.domains[index]);
-            clients.context().output.log(Severity::Warn, text);
-            clients.bus_emptied(index);
-        }
-        let domain = &mut self.domains[index];
-        match link.half {
-            Half::Push => {
-                domain.wrote_ms = now_ms;
-                domain.listens = false;
-                // Redis has answered a greeting.
-                domain.silence.answered(now_ms, true);
-                self.set_state(clients, link, LinkState::Up);
-            }
-            Half::Pop => {
-                let own = &self.names.address;
-                domain.inbox = if greeted.lacks_probe { Inbox::without_counts(own) } else { Inbox::new(own) };
-                if greeted.lacks_probe {
-                    clients.context().output.bus.push(BusNews::LacksCounts { domain: index });
-                }
-                match &mut domain.pops_refused_ms {
-                    // An account that may log in and not pop is refused again at once: it counts as up when it was not for a while.
-                    Some(since_ms) => *since_ms = now_ms,
-                    None => self.set_state(clients, link, LinkState::Up),
-                }
-                if self.domains[index].pops_lost {
-                    clients.pops_back();
-                }
-            }
         }
     }
 
@@ -423,39 +320,8 @@ impl Links {
         self.wait(link, now_ms, until_ms);
     }
 
-    /// An attempt failed: the bus counts as away, and another follows.
-    fn failed(&mut self, clients: &mut impl Served, link: LinkId, trouble: &Trouble) {
-        let (index, now_ms) = (link.domain, clients.context().now_ms);
-        self.close(link);
-        let random = self.jitter();
-        let domain = &mut self.domains[index];
-        let Some(connection) = domain.connection_mut(link.half) else { return };
-        if connection.failures == 0 {
-            counters::add(&clients.context().counts().bus_links_lost, 1);
-        }
-        connection.failures = connection.failures.saturating_add(1);
-        let backoff_ms = connection.backoff_ms;
-        connection.backoff_ms = (backoff_ms * 2).min(self.options.backoff_max_ms.max(1));
-        let until_ms = now_ms + backoff_ms / 2 + random % (backoff_ms / 2 + 1);
-        connection.stage = if self.ending { Stage::Off } else { Stage::Waiting { until_ms } };
-        let text = trouble.to_string();
-        let text = text.trim_end_matches('.');
-        text.clone_into(&mut domain.trouble);
-        let (half, refused) = (link.half, trouble.is_refusal());
-        clients.context().output.bus.push(BusNews::Failed { domain: index, half, text: text.to_owned(), refused });
-        self.set_state(clients, link, LinkState::Away);
-        if link.half == Half::Push {
-            let unsent = self.domains[index].outbox.take_unsent();
-            hear_of_router(clients, index, &[RouterNews::Lost]);
-            let text = self.names.away(index);
-            for ticket in unsent {
-                clients.push_failed(ticket, &text);
-            }
-        }
-    }
-
     /// Has the shell give the connection up; whatever is still told of it is of no interest.
-    fn close(&mut self, link: LinkId) {
+    pub(super) fn close(&mut self, link: LinkId) {
         let Some(connection) = self.domains[link.domain].connection_mut(link.half) else { return };
         self.wants.push_back(Want::Close { link, generation: connection.generation });
         *connection = Connection {
@@ -464,24 +330,6 @@ impl Links {
             backoff_ms: connection.backoff_ms,
             ..Domain::connection_of(link.half)
         };
-    }
-
-    /// The next attempt is due then, which may be now.
-    fn wait(&mut self, link: LinkId, now_ms: u64, until_ms: u64) {
-        let Some(connection) = self.domains[link.domain].connection_mut(link.half) else { return };
-        (connection.failures, connection.backoff_ms) = (0, BACKOFF_MS);
-        connection.stage = Stage::Waiting { until_ms };
-        if until_ms <= now_ms {
-            self.connect(link, now_ms);
-        }
-    }
-
-    /// A number, for jitter (xorshift64).
-    fn jitter(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
     }
 
     /// A link is in another state: tells the clients whether messages are taken.

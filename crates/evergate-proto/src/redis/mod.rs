@@ -2,7 +2,7 @@
 //!
 //! - [`resp`]: the protocol's tokens; [`inbox`]: from replies to bus messages; [`outbox`]: from messages to commands, and what
 //!   their answers confirm
-//! - [`links`]: the life of a core's links, `pushing` and `popping`; each is a [`connection`], which begins with a `greeting` and has an
+//! - [`links`]: the life of a core's links: `opening`, `pushing`, `popping`; each is a [`connection`], which begins with a `greeting` and has an
 //!   `input`; what is known of a `domain`; whom they serve: [`served`]
 //! - [`trouble`]: why a link is of no use
 //! - [`refusals`]: whether Redis takes pushes; [`silence`]: whether it answers at all; [`stranger`]: whether it is a Redis
@@ -15,6 +15,7 @@ mod greeting;
 pub mod inbox;
 mod input;
 pub mod links;
+mod opening;
 pub mod outbox;
 mod popping;
 mod pushing;

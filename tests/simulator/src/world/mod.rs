@@ -4,7 +4,7 @@
 //! - `rules`: the limits of a run
 //! - `shell`: the product called as the shell calls it, the tick, what may happen next
 //! - `conn`: a client's connection
-//! - `link`: the links to Redis
+//! - `link`: the links to Redis; `told`: what they say
 //! - [`actions`]: what the actors may do at any time
 //! - [`checks`]: what must hold after every step
 //! - `ending`: everything is brought to its end
@@ -50,6 +50,7 @@ mod ending;
 mod link;
 mod rules;
 mod shell;
+mod told;
 
 pub use rules::context;
 
