@@ -124,7 +124,7 @@ impl<R: Ring> Echo<R> {
             return self.ring.shutdown(Socket(place.cast_signed()), std::net::Shutdown::Both);
         };
         buffer.truncate(bytes);
-        self.ring.send(Op::new(Kind::Send, place, 0), Socket(place.cast_signed()), buffer, 0);
+        self.ring.send(Op::new(Kind::Send, place, 0), Socket(place.cast_signed()), buffer, 0..bytes, false);
     }
 
     /// The receive is over, and with it the connection; a send under way fails without it.

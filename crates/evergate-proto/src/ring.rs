@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 /// A descriptor of this core's.
@@ -42,6 +43,11 @@ impl Errno {
     pub const CONNREFUSED: Self = Self(111);
     /// The operation was cancelled.
     pub const CANCELED: Self = Self(125);
+
+    /// The kernel's word for it.
+    pub fn text(self) -> String {
+        std::io::Error::from_raw_os_error(self.0).to_string()
+    }
 
     /// Whether there was nothing to have it done with: it may work once others have given something back.
     pub fn is_exhausted(self) -> bool {
@@ -89,6 +95,44 @@ impl Kind {
         Self::LinkSend,
         Self::Wake,
     ];
+}
+
+/// Some of the [`Kind`]s: what is under way on one socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds(u16);
+
+impl Kinds {
+    /// None.
+    pub const NONE: Self = Self(0);
+
+    const fn bit(kind: Kind) -> u16 {
+        1 << kind as u16
+    }
+
+    /// One more.
+    pub fn insert(&mut self, kind: Kind) {
+        self.0 |= Self::bit(kind);
+    }
+
+    /// One less.
+    pub fn remove(&mut self, kind: Kind) {
+        self.0 &= !Self::bit(kind);
+    }
+
+    /// Whether it is one of them.
+    pub fn contains(self, kind: Kind) -> bool {
+        self.0 & Self::bit(kind) > 0
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// All of them.
+    pub fn iter(self) -> impl Iterator<Item = Kind> {
+        Kind::ALL.into_iter().filter(move |kind| self.contains(*kind))
+    }
 }
 
 /// Names an operation that is under way. A completion that names another generation than that of the place is not for whoever has the
@@ -160,6 +204,17 @@ pub struct Completion {
     pub buffer: Option<Vec<u8>>,
 }
 
+/// What [`Ring::empty`] found.
+#[derive(Debug, Default)]
+pub struct Emptied {
+    /// Connections that were queued.
+    pub taken: Vec<Socket>,
+    /// The listener has stopped listening; else more are queued, or there may be.
+    pub is_over: bool,
+    /// Why what was queued may be lost.
+    pub error: Option<Errno>,
+}
+
 /// How long [`Ring::enter`] waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -187,7 +242,7 @@ pub enum Wait {
 /// core, once or more often.
 pub trait Ring {
     /// Takes connections from a listener: one, or (`multishot`) one after the other. A completion's result is the
-    /// descriptor. From a listener that was unblocked it takes one in any case, or none.
+    /// descriptor.
     fn accept(&mut self, op: Op, listener: Socket, multishot: bool);
 
     /// Receives into a buffer of `pool`, chosen when bytes have come: once, or (`multishot`) again and again.
@@ -197,8 +252,11 @@ pub trait Ring {
     /// like the peer's end. The completion gives the buffer back.
     fn receive_into(&mut self, op: Op, socket: Socket, buffer: Vec<u8>);
 
-    /// Sends `buffer` from its byte `from` on, or the first part of that. The completion gives the buffer back.
-    fn send(&mut self, op: Op, socket: Socket, buffer: Vec<u8>, from: usize);
+    /// Sends the bytes `range` of `buffer`, or the first part of them. The completion gives the buffer back.
+    ///
+    /// `quiet`: it does not wait for room, and ends no wait. What the kernel does not take at once is left, which may be all
+    /// (a result of 0); how it went is told behind the next [`Self::enter`] in any case.
+    fn send(&mut self, op: Op, socket: Socket, buffer: Vec<u8>, range: Range<usize>, quiet: bool);
 
     /// Completes, with 0, when the peer has ended the connection or it has broken; reads nothing.
     fn watch_end(&mut self, op: Op, socket: Socket);
@@ -210,7 +268,7 @@ pub trait Ring {
     /// nothing is told; where no such operation is under way nothing happens.
     fn cancel(&mut self, op: Op);
 
-    /// Shuts one side of a connection, or both. Of how it went nothing is told.
+    /// Shuts one side of a connection, or both: at once, and before what was queued. Of how it went nothing is told.
     fn shutdown(&mut self, socket: Socket, how: Shutdown);
 
     /// Gives a descriptor back, behind what was queued before. Only when no operation on it is under way.
@@ -239,14 +297,34 @@ pub trait Ring {
     /// Bytes that the kernel has taken and the peer's TCP has not acknowledged, our FIN among them (`SIOCOUTQ`).
     fn unacknowledged(&mut self, socket: Socket) -> u64;
 
-    /// From now on an accept on this listener does not wait: where nobody is queued it ends with [`Errno::AGAIN`]. Only
-    /// when no accept on it is under way.
-    fn unblock(&mut self, listener: Socket) -> Result<(), Errno>;
+    /// Bytes that have come and were not received (`SIOCINQ`).
+    fn unread(&mut self, socket: Socket) -> u64;
+
+    /// Takes what is queued on a listener, not more than `most`, and has it stop listening where that was all, or `anyway`:
+    /// in one go, for whoever is established between the last accept and the end is reset. Only when no accept on it is
+    /// under way.
+    fn empty(&mut self, listener: Socket, most: u64, anyway: bool) -> Emptied;
+
+    /// Has a listener drop every new handshake; those under way are completed.
+    fn refuse_new(&mut self, listener: Socket) -> Result<(), Errno>;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_are_those_that_were_put_in_and_not_taken_out() {
+        let mut kinds = Kinds::default();
+        assert!(kinds.is_empty());
+        for kind in Kind::ALL {
+            kinds.insert(kind);
+        }
+        kinds.remove(Kind::Send);
+        kinds.remove(Kind::Send);
+        assert!(!kinds.is_empty() && !kinds.contains(Kind::Send) && kinds.contains(Kind::Wake));
+        assert!(kinds.iter().eq(Kind::ALL.into_iter().filter(|kind| *kind != Kind::Send)));
+    }
 
     #[test]
     fn an_operation_survives_the_way_through_the_kernel() {

@@ -1,16 +1,18 @@
 //! The ring of one core: operations in, completions out.
 #![expect(unsafe_code, reason = "the kernel reads and writes where an entry says")]
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::marker::PhantomData;
 use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::ops::Range;
 use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use evergate_proto::ring::{Completion, Errno, Kind, Lent, Op, Pool, Ring, Socket, Wait};
+use evergate_proto::ring::{Completion, Emptied, Errno, Kind, Lent, Op, Pool, Ring, Socket, Wait};
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{IoUring, cqueue, opcode, squeue};
+use rustc_hash::FxBuildHasher;
 
 use super::descriptor::{Descriptor, Until};
 use super::in_flight::InFlight;
@@ -74,12 +76,14 @@ pub struct Uring {
     /// How many may be before the next [`Self::enter`](Ring::enter): what an early submission has brought is of the
     /// next turn, or operations that fail at once, and are started again, would have a turn never end.
     due: usize,
-    /// Listeners whose accepts do not wait.
-    unblocked: Vec<Socket>,
-    /// How those accepts went.
-    accepted: VecDeque<Completion>,
+    /// Quiet sends that have been queued and not been told of, and their bytes.
+    quiet: Vec<(Op, u32)>,
+    /// Those of them of which the kernel has told: they failed.
+    loud: HashSet<u64, FxBuildHasher>,
+    /// Those that went well, since nothing was told of them.
+    done: VecDeque<(Op, u32)>,
     /// How many of these may be asked for.
-    accepted_due: usize,
+    done_due: usize,
     /// Operations that will complete once more at least: those that may touch memory or bring a descriptor.
     under_way: usize,
     /// What other threads wake the core with.
@@ -117,9 +121,10 @@ impl Uring {
             completed: Vec::new(),
             taken: 0,
             due: 0,
-            unblocked: Vec::new(),
-            accepted: VecDeque::new(),
-            accepted_due: 0,
+            quiet: Vec::new(),
+            loud: HashSet::default(),
+            done: VecDeque::new(),
+            done_due: 0,
             under_way: 0,
             waker: Waker::new().map_err(Refused::at("eventfd"))?,
             overflows: 0,
@@ -212,13 +217,36 @@ impl Uring {
         self.completed.drain(..self.taken);
         self.due = self.due.saturating_sub(self.taken);
         self.taken = 0;
+        let before = self.completed.len();
         self.completed.extend(self.ring.completion());
+        if !self.quiet.is_empty() {
+            self.resolve(before);
+        }
         match entered {
             // The time is over; a signal; the kernel wants completions taken, or memory: what is not submitted stays
             // queued.
             Ok(_) | Err(Errno(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Finds out how the quiet sends went, from the completions from `before` on. The kernel has done each where it was
+    /// submitted, and tells only of those that failed.
+    fn resolve(&mut self, before: usize) {
+        for entry in &self.completed[before..] {
+            if Op::from_bits(entry.user_data()).is_some_and(|op| matches!(op.kind, Kind::Send | Kind::LinkSend)) {
+                self.loud.insert(entry.user_data());
+            }
+        }
+        let submission = self.ring.submission();
+        // What stands behind a full queue of completions has not been told, though it may have failed.
+        if !submission.is_empty() || submission.cq_overflow() || !self.backlog.is_empty() {
+            return;
+        }
+        drop(submission);
+        let loud = &self.loud;
+        self.done.extend(self.quiet.drain(..).filter(|(op, _)| !loud.contains(&op.to_bits())));
+        self.loud.clear();
     }
 
     /// Whether all of the kernel's completions were asked for.
@@ -288,6 +316,8 @@ impl Uring {
         match op.kind {
             // Events of poll(2).
             Kind::WatchEnd => completion.result = completion.result.map(|_| 0),
+            // Only a quiet send does not wait.
+            Kind::Send | Kind::LinkSend if result == Err(Errno::AGAIN) => completion.result = Ok(0),
             Kind::Wake => self.woken(&mut completion),
             _ => {}
         }
@@ -308,11 +338,13 @@ impl Uring {
     /// Has everything end that is under way; whether it has.
     fn quiesce(&mut self) -> bool {
         let end = Instant::now() + LAST_WAIT;
-        for accepted in self.accepted.drain(..).filter_map(|completion| completion.result.ok()) {
-            sockets::close(Socket(accepted.cast_signed()));
-        }
         self.push(opcode::AsyncCancel2::new(CancelBuilder::any().all()).build().user_data(QUIET));
         loop {
+            for (op, _) in self.done.drain(..) {
+                self.under_way -= 1;
+                // SAFETY: the kernel has sent it.
+                drop(unsafe { self.in_flight.take(op, 0) });
+            }
             while let Some(entry) = self.take() {
                 let Some(op) = Op::from_bits(entry.user_data()) else { continue };
                 if !cqueue::more(entry.flags()) {
@@ -357,13 +389,6 @@ impl Drop for Uring {
 
 impl Ring for Uring {
     fn accept(&mut self, op: Op, listener: Socket, multishot: bool) {
-        if self.unblocked.contains(&listener) {
-            // The ring's accept waits on a listener that does not block as on any other (of Linux 6.10 it can be told
-            // not to).
-            let result = sockets::accept(listener);
-            self.accepted.push_back(Completion { op, result, more: false, lent: None, buffer: None });
-            return;
-        }
         self.in_flight.nothing(op);
         let listener = Fd(listener.0);
         let entry = if multishot {
@@ -391,12 +416,21 @@ impl Ring for Uring {
         self.start(op, opcode::Recv::new(Fd(socket.0), start, bytes.min(BYTES_MAX) as u32).build());
     }
 
-    fn send(&mut self, op: Op, socket: Socket, buffer: Vec<u8>, from: usize) {
-        let bytes = buffer.len().checked_sub(from).expect("a send begins within its buffer");
+    fn send(&mut self, op: Op, socket: Socket, buffer: Vec<u8>, range: Range<usize>, quiet: bool) {
+        assert!(range.start <= range.end && range.end <= buffer.len(), "a send is of what is in its buffer");
+        let bytes = range.len().min(BYTES_MAX) as u32;
         // SAFETY: within the buffer, or at its end.
-        let start = unsafe { self.in_flight.send(op, buffer).add(from) };
-        let entry = opcode::Send::new(Fd(socket.0), start, bytes.min(BYTES_MAX) as u32).flags(libc::MSG_NOSIGNAL);
-        self.start(op, entry.build());
+        let start = unsafe { self.in_flight.send(op, buffer).add(range.start) };
+        let entry = opcode::Send::new(Fd(socket.0), start, bytes);
+        if quiet {
+            // With MSG_WAITALL what is short has failed, and with MSG_DONTWAIT nothing waits: so the kernel tells of all
+            // that has not gone whole, before it returns.
+            self.quiet.push((op, bytes));
+            let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
+            self.start(op, entry.flags(flags).build().flags(squeue::Flags::SKIP_SUCCESS));
+        } else {
+            self.start(op, entry.flags(libc::MSG_NOSIGNAL).build());
+        }
     }
 
     fn watch_end(&mut self, op: Op, socket: Socket) {
@@ -416,41 +450,43 @@ impl Ring for Uring {
     }
 
     fn shutdown(&mut self, socket: Socket, how: Shutdown) {
-        let how = match how {
-            Shutdown::Read => libc::SHUT_RD,
-            Shutdown::Write => libc::SHUT_WR,
-            Shutdown::Both => libc::SHUT_RDWR,
-        };
-        self.start_quietly(opcode::Shutdown::new(Fd(socket.0), how).build(), QUIET);
+        sockets::shutdown(socket, how);
     }
 
     fn close(&mut self, socket: Socket) {
-        self.unblocked.retain(|unblocked| *unblocked != socket);
         self.start_quietly(opcode::Close::new(Fd(socket.0)).build(), CLOSE);
     }
 
     fn enter(&mut self, wait: Wait) -> Result<(), Errno> {
         self.requeue();
         // What has come has not been taken, or what was asked has not been submitted: there is nothing to wait for.
-        let is_idle = self.is_taken() && self.accepted.is_empty() && self.backlog.is_empty();
+        let is_idle = self.is_taken() && self.done.is_empty() && self.backlog.is_empty();
         let wait = if is_idle { wait } else { Wait::No };
         let entered = self.wait(wait);
-        (self.due, self.accepted_due) = (self.completed.len(), self.accepted.len());
+        (self.due, self.done_due) = (self.completed.len(), self.done.len());
         entered
     }
 
     fn next(&mut self) -> Option<Completion> {
+        // First, for what was sent comes before its answer.
+        if self.done_due > 0 {
+            self.done_due -= 1;
+            let (op, bytes) = self.done.pop_front()?;
+            self.under_way -= 1;
+            // SAFETY: the kernel has sent it, and tells nothing of it.
+            let buffer = unsafe { self.in_flight.take(op, 0) };
+            return Some(Completion { op, result: Ok(bytes), more: false, lent: None, buffer });
+        }
         while self.taken < self.due {
             let entry = self.take()?;
             match Op::from_bits(entry.user_data()) {
                 Some(op) => return Some(self.complete(op, &entry)),
                 None if entry.user_data() == CLOSE => self.unclosed += 1,
-                // A cancel that found nothing, a shutdown of what had ended.
+                // A cancel that found nothing.
                 None => {}
             }
         }
-        self.accepted_due = self.accepted_due.checked_sub(1)?;
-        self.accepted.pop_front()
+        None
     }
 
     fn bytes(&mut self, lent: &Lent) -> &mut [u8] {
@@ -473,9 +509,15 @@ impl Ring for Uring {
         sockets::unacknowledged(socket)
     }
 
-    fn unblock(&mut self, listener: Socket) -> Result<(), Errno> {
-        sockets::unblock(listener)?;
-        self.unblocked.push(listener);
-        Ok(())
+    fn unread(&mut self, socket: Socket) -> u64 {
+        sockets::unread(socket)
+    }
+
+    fn empty(&mut self, listener: Socket, most: u64, anyway: bool) -> Emptied {
+        sockets::empty(listener, most, anyway)
+    }
+
+    fn refuse_new(&mut self, listener: Socket) -> Result<(), Errno> {
+        sockets::refuse_new(listener)
     }
 }

@@ -72,28 +72,42 @@ fn a_process_out_of_descriptors_ends_the_accept_and_no_connection() {
 }
 
 #[test]
-fn accepts_on_an_unblocked_listener_end_with_again_once_nobody_is_queued() {
+fn emptying_a_listener_takes_all_that_are_queued_and_refuses_whoever_comes_then() {
     let (mut ring, (socket, _listener, address)) = (small(), listener());
     let clients = [(); 3].map(|()| TcpStream::connect(address).unwrap());
-    ring.unblock(socket).unwrap();
-    for _ in &clients {
-        ring.accept(op(Kind::Accept, 0), socket, false);
-        let accepted = next(&mut ring).result.unwrap();
-        ring.close(Socket(accepted.cast_signed()));
-    }
-    for multishot in [false, true] {
-        ring.accept(op(Kind::Accept, 0), socket, multishot);
-        let completion = next(&mut ring);
-        assert_eq!((completion.result, completion.more), (Err(Errno::AGAIN), false));
-    }
-    // Whoever shares the listener and has not unblocked it waits for the next connection.
-    let mut other = small();
-    other.accept(op(Kind::Accept, 0), socket, true);
-    other.enter(Wait::No).unwrap();
-    assert!(other.next().is_none());
+    let emptied = ring.empty(socket, 2, false);
+    assert_eq!((emptied.taken.len(), emptied.is_over, emptied.error), (2, false, None), "one is queued");
     let client = TcpStream::connect(address).unwrap();
-    let accepted = next(&mut other).result.unwrap();
-    other.close(Socket(accepted.cast_signed()));
+    let rest = ring.empty(socket, 2, false);
+    assert_eq!((rest.taken.len(), rest.is_over, rest.error), (2, true, None));
+    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    for socket in emptied.taken.into_iter().chain(rest.taken) {
+        ring.close(socket);
+    }
+    ring.enter(Wait::No).unwrap();
+    drop((clients, client));
+}
+
+#[test]
+fn a_listener_is_closed_over_those_for_whom_there_is_no_room_where_nobody_may_wait() {
+    let (mut ring, (socket, _listener, address)) = (small(), listener());
+    let client = TcpStream::connect(address).unwrap();
+    let emptied = ring.empty(socket, 0, true);
+    assert!(emptied.taken.is_empty() && emptied.is_over);
+    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    drop(client);
+}
+
+#[test]
+fn a_listener_that_refuses_the_new_keeps_those_who_are_established() {
+    let (mut ring, (socket, _listener, address)) = (small(), listener());
+    let client = TcpStream::connect(address).unwrap();
+    ring.refuse_new(socket).unwrap();
+    assert!(TcpStream::connect_timeout(&address, std::time::Duration::from_millis(50)).is_err());
+    let emptied = ring.empty(socket, 9, false);
+    assert_eq!((emptied.taken.len(), emptied.is_over), (1, true));
+    ring.close(emptied.taken[0]);
+    ring.enter(Wait::No).unwrap();
     drop(client);
 }
 

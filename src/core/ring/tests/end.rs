@@ -10,19 +10,34 @@ use super::{LONG, deliver, listener, next, op, pair, pattern, receive_all, reset
 use crate::core::ring::sockets;
 
 #[test]
-fn bytes_a_shutdown_and_a_close_reach_the_peer_in_order() {
+fn bytes_and_a_close_reach_the_peer_in_order() {
     let (mut ring, (socket, mut peer)) = (small(), pair());
-    ring.send(op(Kind::Send, 0), socket, b"last words".to_vec(), 0);
-    ring.shutdown(socket, Shutdown::Write);
+    ring.send(op(Kind::Send, 0), socket, b"last words".to_vec(), 0..10, false);
     ring.close(socket);
     let completion = next(&mut ring);
     assert_eq!((completion.op, completion.result), (op(Kind::Send, 0), Ok(10)));
     let mut received = String::new();
     peer.read_to_string(&mut received).unwrap();
     assert_eq!(received, "last words");
-    assert!(ring.next().is_none(), "neither tells how it went");
+    assert!(ring.next().is_none(), "it does not tell how it went");
     assert!(nix::sys::socket::getpeername::<()>(socket.0).is_err(), "it is closed");
     assert_eq!(ring.unclosed(), 0);
+}
+
+#[test]
+fn a_shutdown_is_of_its_socket_whoever_has_the_number_afterwards() {
+    for _ in 0..200 {
+        let (mut ring, (ours, _peer)) = (small(), pair());
+        ring.shutdown(ours, Shutdown::Both);
+        ring.close(ours);
+        ring.enter(Wait::No).unwrap();
+        let (next_one, mut peer) = streams();
+        (&next_one).write_all(b"well").unwrap();
+        let mut received = [0; 4];
+        peer.read_exact(&mut received).unwrap();
+        peer.write_all(b"well").unwrap();
+        (&next_one).read_exact(&mut received).unwrap();
+    }
 }
 
 #[test]
@@ -98,7 +113,7 @@ fn a_ring_that_is_dropped_at_work_takes_no_byte_that_comes_afterwards() {
     ring.receive_into(op(Kind::LinkReceive, 0), Socket(link.as_raw_fd()), Vec::with_capacity(1_000));
     ring.accept(op(Kind::Accept, 0), listener, true);
     for place in 0..3 {
-        ring.send(op(Kind::Send, place), Socket(full.as_raw_fd()), pattern(4 << 20), 0);
+        ring.send(op(Kind::Send, place), Socket(full.as_raw_fd()), pattern(4 << 20), 0..4 << 20, false);
     }
     ring.enter(Wait::No).unwrap();
     // One more that the kernel has not seen.

@@ -11,7 +11,7 @@ use crate::core::ring::{PoolSize, Uring, UringSize};
 fn a_full_submission_queue_loses_nothing() {
     let (mut ring, (socket, mut peer)) = (small(), pair());
     for place in 0..1_000 {
-        ring.send(op(Kind::Send, place), socket, place.to_be_bytes().to_vec(), 0);
+        ring.send(op(Kind::Send, place), socket, place.to_be_bytes().to_vec(), 0..4, false);
     }
     for place in 0..1_000 {
         let completion = next(&mut ring);

@@ -244,7 +244,7 @@ fn a_completion_names_the_generation_that_asked() {
     let old = Op::new(Kind::Receive, 77, 0x00ab_cdef);
     let send = Op { kind: Kind::Send, ..old };
     ring.receive(old, socket, Pool::Light, true);
-    ring.send(send, socket, b"ask".to_vec(), 0);
+    ring.send(send, socket, b"ask".to_vec(), 0..3, false);
     assert_eq!(next(&mut ring).op, send);
     peer.write_all(b"answer").unwrap();
     let mut completion = next(&mut ring);

@@ -50,7 +50,7 @@ fn a_wait_for_something_ends_with_it() {
 #[test]
 fn what_was_not_taken_ends_the_next_wait() {
     let (mut ring, (socket, _peer)) = (small(), pair());
-    ring.send(op(Kind::Send, 0), socket, vec![1], 0);
+    ring.send(op(Kind::Send, 0), socket, vec![1], 0..1, false);
     ring.enter(Wait::Something(LONG)).unwrap();
     let (took, completions) = enter(&mut ring, Wait::Something(LONG));
     assert!(took < LONG && completions == 1);
@@ -60,7 +60,7 @@ fn what_was_not_taken_ends_the_next_wait() {
 fn gathering_ends_with_as_many_as_were_asked_for() {
     for mut ring in rings() {
         let (socket, _peer) = pair();
-        (0..3).for_each(|place| ring.send(op(Kind::Send, place), socket, vec![1], 0));
+        (0..3).for_each(|place| ring.send(op(Kind::Send, place), socket, vec![1], 0..1, false));
         let (took, completions) = enter(&mut ring, Wait::Gather { least: LONG, completions: 3, most: LONG * 2 });
         assert!(took < LONG && completions == 3, "{took:?} {completions}");
     }
@@ -70,7 +70,7 @@ fn gathering_ends_with_as_many_as_were_asked_for() {
 fn gathering_takes_what_has_come_when_the_least_time_is_over() {
     for mut ring in rings() {
         let (socket, _peer) = pair();
-        ring.send(op(Kind::Send, 0), socket, vec![1], 0);
+        ring.send(op(Kind::Send, 0), socket, vec![1], 0..1, false);
         let (took, completions) = enter(&mut ring, Wait::Gather { least: SHORT, completions: 3, most: LONG });
         assert!((SHORT..LONG).contains(&took) && completions == 1, "{took:?} {completions}");
     }
@@ -102,7 +102,7 @@ fn gathering_goes_on_for_something_when_nothing_has_come_in_the_least_time() {
 fn gathering_for_no_time_waits_for_something() {
     for mut ring in rings() {
         let (socket, _peer) = pair();
-        ring.send(op(Kind::Send, 0), socket, vec![1], 0);
+        ring.send(op(Kind::Send, 0), socket, vec![1], 0..1, false);
         let wait = Wait::Gather { least: Duration::ZERO, completions: 3, most: LONG };
         let (took, completions) = enter(&mut ring, wait);
         assert!(took < LONG && completions == 1, "{took:?} {completions}");
