@@ -103,15 +103,20 @@ impl Process {
         let bytes = |name: &str| kilobytes(&rollup, name) * 1024;
         Ok(Memory { rss: bytes("Rss:"), pss: bytes("Pss:") })
     }
-}
 
-impl Drop for Process {
-    fn drop(&mut self) {
+    /// Ends it, if it has not ended by itself.
+    pub fn end(&mut self) {
         if matches!(self.exited(), Ok(None)) {
             // It may have ended by itself meanwhile.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
