@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use evergate::core::monoio_ring;
+use evergate_demo::ring as monoio_ring;
 use evergate_proto::websocket::frame::{self, OpCode};
 use monoio::io::{AsyncReadRent, AsyncReadRentExt, AsyncWriteRentExt};
 

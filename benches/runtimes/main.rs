@@ -17,7 +17,9 @@ mod monoio_set;
 #[path = "../support/provenance.rs"]
 mod provenance;
 mod raw;
+mod readiness;
 mod server;
+mod stream;
 mod tokio_fastwebsockets;
 mod tokio_uring;
 

@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use evergate::core::monoio_ring;
-use evergate::core::readiness::{Events, Readiness, TURN_MAX};
-use evergate::core::stream::Stream;
+use super::readiness::{Events, Readiness, TURN_MAX};
+use super::stream::Stream;
+use evergate_demo::ring as monoio_ring;
 use evergate_proto::clients::output::SlotIndex;
 use monoio::net::TcpListener;
 use nix::sys::epoll::EpollEvent;

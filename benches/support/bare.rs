@@ -2,7 +2,7 @@
 
 use std::io;
 
-use evergate::core::monoio_ring;
+use evergate_demo::ring as monoio_ring;
 use monoio::io::{AsyncReadRent as _, AsyncWriteRentExt as _};
 use monoio::net::{TcpListener, TcpStream};
 

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
-use evergate::core::monoio_ring;
+use evergate_demo::ring as monoio_ring;
 use evergate_proto::websocket::frame::{self, OpCode};
 use evergate_proto::websocket::handshake::{self, Origins, Policy, Progress};
 use fastwebsockets::unmask;

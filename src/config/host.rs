@@ -37,9 +37,8 @@ const SIGNALS: u64 = 5;
 const LOGS: u64 = 2;
 /// The file of the addresses on the bus.
 const ADDRESSES: u64 = 1;
-/// A core: its ring; its share of the port, twice; the set of its clients, twice; what wakes it for more of them; its two links
-/// to the first domain.
-const CORE: u64 = 8;
+/// A core: its ring; what wakes it; its share of the port; its two links to the first domain.
+const CORE: u64 = 5;
 /// Of a core, for each further domain in use: a link that pushes.
 const LINK: u64 = 1;
 /// The admin page, without its connections: the listener, and the three of its runtime.

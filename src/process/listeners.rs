@@ -47,5 +47,7 @@ pub fn bind(address: SocketAddr, shares: usize, share_port: bool) -> io::Result<
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    // Every connection inherits it: small frames are sent at once.
+    socket.set_tcp_nodelay(true)?;
     Ok(socket)
 }

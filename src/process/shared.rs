@@ -60,6 +60,12 @@ impl Shared {
         }
     }
 
+    /// The time since the process began; at least a millisecond.
+    pub fn now(&self) -> Duration {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+        now.saturating_sub(self.began)
+    }
+
     /// Milliseconds since the process began; never 0.
     pub fn now_ms(&self) -> u64 {
         coarse().saturating_sub(self.began).as_millis() as u64

@@ -16,7 +16,7 @@ mod envelope;
 mod keyspace;
 mod link;
 mod resp;
-mod ring;
+pub mod ring;
 mod router;
 pub mod server;
 mod services;

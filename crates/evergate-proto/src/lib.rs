@@ -11,6 +11,7 @@
 //! - [`clients`]: a core's clients, their conversations, limits, timers, idle gaps
 //! - [`effects`]: what clients decide, carried out
 //! - [`redis`]: the bus as lists of Redis
+//! - [`event_loop`]: one core, given its ring
 //! - [`lifecycle`]: a core from its start to its end; [`drain`]: when a connection may close
 //! - [`ring`]: what a core asks of the kernel; [`waiting`]: how long it looks before it sleeps
 //! - [`counters`]: what one core writes and other threads read
@@ -21,6 +22,7 @@ pub mod clients;
 pub mod counters;
 pub mod drain;
 pub mod effects;
+pub mod event_loop;
 pub mod json;
 pub mod lifecycle;
 pub mod opensrf;

@@ -86,6 +86,16 @@ impl Context {
         }
     }
 
+    /// Which core this is.
+    pub fn core_index(&self) -> usize {
+        self.core
+    }
+
+    /// What all cores publish.
+    pub fn cores(&self) -> &[counters::Core] {
+        &self.cores
+    }
+
     /// What this core publishes.
     pub fn core(&self) -> &counters::Core {
         &self.cores[self.core]

@@ -157,6 +157,11 @@ impl Outbound {
         self.acknowledged > before
     }
 
+    /// True when nothing waits behind what is being sent.
+    pub fn has_nothing_behind(&self) -> bool {
+        self.queued_bytes == 0
+    }
+
     /// True when a chunk waits and none is being sent.
     pub fn is_ready(&self) -> bool {
         self.in_flight == 0 && self.queued_bytes > 0

@@ -199,6 +199,17 @@ impl Clients {
         }
     }
 
+    /// Whether the client is not read from.
+    pub fn is_paused(&self, slot: SlotIndex) -> bool {
+        self.client(slot).is_some_and(|client| client.paused)
+    }
+
+    /// Whether nothing waits for the chunk that was just taken to be sent: no other chunk, no end of the connection.
+    pub fn is_last_chunk(&self, slot: SlotIndex) -> bool {
+        self.client(slot)
+            .is_some_and(|client| matches!(client.stage, Stage::Open) && client.outbound.has_nothing_behind())
+    }
+
     /// Whether the client is sending a message so long that it is judged while it comes in.
     pub fn is_amid_long_message(&self, slot: SlotIndex) -> bool {
         self.client(slot).is_some_and(|client| client.judge.is_some())

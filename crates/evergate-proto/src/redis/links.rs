@@ -117,6 +117,11 @@ impl Links {
         self.wants.pop_front()
     }
 
+    /// Whether the shell has something to do.
+    pub fn has_wants(&self) -> bool {
+        !self.wants.is_empty()
+    }
+
     /// Which attempt the link's connection is; `None` while there is none, nor one under way.
     pub fn generation(&self, link: LinkId) -> Option<u32> {
         let connection = self.connection(link)?;
@@ -260,6 +265,7 @@ impl Links {
                 counters::add(&clients.context().counts().bus_pushes, (waited - domain.outbox.len()) as u64);
                 // Before the kernel has taken it: where Redis reads nothing any more, that may never be.
                 domain.silence.wrote(clients.context().now_ms);
+                domain.listens |= domain.outbox.is_asking();
                 domain.outbox.take_used().for_each(|buffer| clients.recycle(buffer));
                 commands
             }

@@ -22,9 +22,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 use socket2::{SockRef, TcpKeepalive};
 
-#[cfg(test)]
-mod tests;
-
 /// A TCP connection. At most one read and one write at a time.
 #[derive(Debug)]
 pub struct Stream {

@@ -1,0 +1,116 @@
+//! The end of a client's socket: given back when nothing is under way on it, and its memory when there is time.
+
+use std::collections::VecDeque;
+use std::net::Shutdown;
+use std::time::Duration;
+
+use super::{EventLoop, Host};
+use crate::clients::output::SlotIndex;
+use crate::ring::{Kind, Ring};
+
+/// What a client was owed that is gone is freed where the turn has not lasted this long: many may leave together, and to
+/// unmap megabytes takes time (docs/performance.md, "Work in a turn").
+const FREE_TURN: Duration = Duration::from_millis(1);
+/// Bytes that take no time to be freed.
+const SMALL_BYTES: usize = 256 * 1024;
+
+#[derive(Debug)]
+enum Left {
+    /// Nothing is under way for a client; what it was owed counts so many bytes.
+    Client(SlotIndex, usize),
+    /// What was being sent.
+    Chunk(Vec<u8>),
+}
+
+/// What waits to be given back.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    queue: VecDeque<Left>,
+    bytes: usize,
+}
+
+impl Leaving {
+    /// Bytes that wait to be freed.
+    pub fn bytes(&self) -> u64 {
+        self.bytes as u64
+    }
+
+    /// Whether something can be done without waiting.
+    pub fn has_more(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Frees what was being sent when there is time.
+    pub fn drop_later(&mut self, chunk: Vec<u8>) {
+        if chunk.capacity() > SMALL_BYTES {
+            self.bytes += chunk.capacity();
+            self.queue.push_back(Left::Chunk(chunk));
+        }
+    }
+}
+
+impl<R: Ring, H: Host> EventLoop<R, H> {
+    /// Gives a client up: its socket is given back when nothing is under way on it.
+    pub(super) fn begin_leaving(&mut self, slot: SlotIndex) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if std::mem::replace(&mut connection.is_over, true) {
+            return;
+        }
+        connection.has_ended = true;
+        let (is_held, under_way) = (connection.is_held, connection.under_way);
+        // A peer that still sends sees an end, not a reset, as far as it can be had; and what waits for room fails.
+        self.ring.shutdown(connection.socket, Shutdown::Both);
+        for kind in under_way.iter().filter(|kind| *kind != Kind::Send) {
+            self.ring.cancel(connection.op(kind, slot));
+        }
+        if is_held {
+            self.drop_held(slot);
+        }
+        if under_way.is_empty() {
+            self.finish_leaving(slot, None);
+        }
+    }
+
+    /// Nothing is under way for a client that is given up.
+    pub(super) fn finish_leaving(&mut self, slot: SlotIndex, chunk: Option<Vec<u8>>) {
+        let owed = self.clients.owed(slot);
+        self.leaving.bytes += owed;
+        self.leaving.queue.push_back(Left::Client(slot, owed));
+        if let Some(chunk) = chunk {
+            self.leaving.drop_later(chunk);
+        }
+    }
+
+    /// Gives sockets and memory back, as far as there is time in this turn.
+    pub(super) fn leave(&mut self) {
+        let mut freed = usize::MAX;
+        while let Some(left) = self.leaving.queue.front() {
+            let bytes = match left {
+                Left::Client(_, owed) => *owed,
+                Left::Chunk(chunk) => chunk.capacity(),
+            };
+            // The clock is asked where it matters.
+            freed = freed.saturating_add(bytes).saturating_add(SMALL_BYTES / 64);
+            if freed >= SMALL_BYTES {
+                if self.host.now().saturating_sub(self.began) >= FREE_TURN && freed != usize::MAX {
+                    break;
+                }
+                freed = 0;
+            }
+            let Some(left) = self.leaving.queue.pop_front() else { break };
+            self.leaving.bytes -= bytes;
+            if let Left::Client(slot, _) = left {
+                self.release(slot);
+            }
+        }
+        self.carry_out();
+    }
+
+    fn release(&mut self, slot: SlotIndex) {
+        let Some(connection) = self.connections.get(slot) else { return };
+        self.ring.close(connection.socket);
+        self.connections.close(slot);
+        self.clients.release(slot);
+        self.accepting.room();
+    }
+}

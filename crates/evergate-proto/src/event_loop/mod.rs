@@ -1,0 +1,436 @@
+//! One core: completions in, decisions, submissions out, one entry into the kernel a turn.
+//!
+//! Its ring is a parameter, and so is what else it needs of the world ([`Host`]): the gateway's ring enters the kernel, the
+//! simulator's answers as no kernel ever has. What is simulated is what serves.
+//!
+//! - `connections`: the sockets of the clients, and what is under way on them
+//! - `receiving`: bytes of clients, those of heavy ones in turns; `held`: what has come of those who may not be read from
+//! - `sending`: bytes for clients
+//! - `leaving`: the end of a client's socket
+//! - `accepting`: the listener share
+//! - `wires`: the sockets of the links to Redis
+//! - `judging`: clients that are to be looked at before they are judged
+//! - `tick`: time, phases, the end
+//! - `waits`: how it waits for its next turn
+
+mod accepting;
+mod connections;
+mod held;
+mod judging;
+mod leaving;
+mod receiving;
+mod sending;
+mod tick;
+mod waits;
+mod wires;
+
+use std::collections::VecDeque;
+use std::net::{Shutdown, SocketAddr};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use evergate_prefetch::prefetch;
+
+use crate::clients::context::Context;
+use crate::clients::limits::Limits;
+use crate::clients::output::{BusNews, Output, Severity, SlotIndex};
+use crate::clients::table::Clients;
+use crate::counters;
+use crate::effects::{Shell, carry_out};
+use crate::lifecycle::{Lifecycle, LifecycleOptions, Orders};
+use crate::redis::links::{LinkOptions, Links};
+use crate::redis::outbox::Push;
+use crate::ring::{Completion, Errno, Kind, Ring, Socket, Wait};
+use crate::websocket::handshake;
+use accepting::Accepting;
+use connections::Connections;
+use held::Backlog;
+use judging::Judging;
+use leaving::Leaving;
+use sending::Sending;
+use tick::Ticks;
+use waits::Waits;
+use wires::Wires;
+
+/// What a core needs of the world besides its ring. Nothing here may wait.
+pub trait Host {
+    /// The time since the process began: at least a millisecond, and monotonic.
+    fn now(&mut self) -> Duration;
+    /// What the process wants of its cores.
+    fn orders(&mut self) -> Orders;
+    /// The limits, where they have changed.
+    fn limits(&mut self) -> Option<Rc<Limits>>;
+    /// An address of the Redis of a domain, for the `attempt`th attempt to connect; `None` where none is known.
+    fn address(&mut self, domain: usize, attempt: u32) -> Option<SocketAddr>;
+    /// Something has become of a link to the bus: the log hears of it once for all cores.
+    fn bus(&mut self, news: BusNews);
+    /// Whether the process is ready, and if not, why.
+    fn readiness(&mut self, now_ms: u64) -> Result<String, String>;
+    /// A line for the log.
+    fn log(&mut self, level: Severity, line: String);
+    /// There is no descriptor for a connection.
+    fn exhausted(&mut self, now_ms: u64, errno: Errno);
+    /// Lines for the activity log, each with its end of line.
+    fn activity(&mut self, now_ms: u64, lines: &str);
+    /// They have waited long enough for others.
+    fn flush_activity(&mut self);
+}
+
+/// What a core is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Connections of the process, those that are being refused not among them.
+    pub clients_max: u64,
+    /// Connections beyond those.
+    pub refusals_max: u64,
+    /// Handshakes under way on this core.
+    pub handshakes_max: u64,
+    /// Connections that the kernel queues for a listener.
+    pub backlog: u64,
+    /// The longest time that it may look for what comes next.
+    pub look_max: Duration,
+    /// What the links must know.
+    pub link: LinkOptions,
+    /// After so long a link is given up whose peer acknowledges nothing.
+    pub bus_dead: Duration,
+    /// Large buffers of the ring's, for clients that send much.
+    pub heavy_buffers: u32,
+    /// How it ends.
+    pub life: LifecycleOptions,
+}
+
+/// One core.
+pub struct EventLoop<R, H> {
+    ring: R,
+    host: H,
+    options: Options,
+    clients: Clients,
+    links: Links,
+    life: Lifecycle,
+    connections: Connections,
+    backlog: Backlog,
+    sending: Sending,
+    leaving: Leaving,
+    judging: Judging,
+    accepting: Accepting,
+    wires: Wires,
+    ticks: Ticks,
+    waits: Waits,
+    /// Completions of this turn that have not been handled.
+    batch: VecDeque<Completion>,
+    /// Memory for the next decisions.
+    spare_output: Output,
+    /// When this turn began.
+    began: Duration,
+}
+
+/// Completions that are asked for at a time.
+const BATCH: usize = 32;
+
+/// Completions of one entry, and from then on there may be more that the kernel has not made (Linux 6.18 makes 20 unless more are
+/// asked for).
+const FULL_ENTRY: usize = 20;
+
+/// Completions with which a turn is large enough.
+const TURN_COMPLETIONS: usize = 96;
+
+/// The time after which no more completions are handled in a turn; the ring keeps the others for the next.
+const TURN: Duration = Duration::from_millis(2);
+
+impl<R: Ring, H: Host> EventLoop<R, H> {
+    /// A core that serves whom `listener` brings.
+    pub fn new(options: Options, context: Context, ring: R, mut host: H, listener: Socket) -> Self {
+        let began = host.now();
+        let mut clients = Clients::new(context);
+        clients.context.now_ms = in_ms(began);
+        let mut links = Links::new(options.link.clone(), Rc::clone(&clients.context.names));
+        links.begin(clients.context.now_ms);
+        let mut own = Self {
+            ring,
+            host,
+            clients,
+            links,
+            life: Lifecycle::new(options.life),
+            connections: Connections::default(),
+            backlog: Backlog::default(),
+            sending: Sending::default(),
+            leaving: Leaving::default(),
+            judging: Judging::default(),
+            accepting: Accepting::new(listener),
+            wires: Wires::default(),
+            ticks: Ticks::new(began),
+            waits: Waits::new(options.look_max),
+            batch: VecDeque::with_capacity(BATCH),
+            spare_output: Output::default(),
+            began,
+            options,
+        };
+        own.end_turn();
+        own
+    }
+
+    /// Serves until the core has ended. `Err` is a defect of the ring.
+    pub fn run(&mut self) -> Result<(), Errno> {
+        while !self.has_ended() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the core has ended: nothing is left to be done.
+    pub fn has_ended(&self) -> bool {
+        self.ticks.has_ended()
+    }
+
+    /// The core's clients.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// What the core was given to reach the kernel with.
+    pub fn ring(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    /// Waits for what comes next, and does what follows from it.
+    pub fn turn(&mut self) -> Result<(), Errno> {
+        let next = self.wait()?;
+        self.begin_turn();
+        let (messages, handled) = self.complete_all(next)?;
+        self.carry_out();
+        self.take_turns(handled);
+        self.tick();
+        self.end_turn();
+        self.waits.end_turn(messages, self.host.now());
+        Ok(())
+    }
+
+    /// Enters the kernel; the first completion.
+    fn wait(&mut self) -> Result<Option<Completion>, Errno> {
+        let now = self.host.now();
+        self.clients.context.core().worked(now.saturating_sub(self.began));
+        let most = if self.has_more() { Duration::ZERO } else { self.until_next() };
+        let pending = self.clients.context.counts().pending.load(Relaxed);
+        let (wait, look) = self.waits.next(pending, most);
+        self.ring.enter(wait)?;
+        let mut next = self.ring.next();
+        if look.is_zero() || next.is_some() {
+            return Ok(next);
+        }
+        let began = now;
+        let looked = loop {
+            let looked = self.host.now().saturating_sub(began);
+            if next.is_some() || looked >= look {
+                break looked;
+            }
+            self.ring.enter(Wait::No)?;
+            next = self.ring.next();
+        };
+        self.waits.looked(looked);
+        counters::add(&self.clients.context.counts().looked_us, looked.as_micros() as u64);
+        if next.is_none() {
+            self.ring.enter(Wait::Something(most.saturating_sub(looked)))?;
+            next = self.ring.next();
+        }
+        Ok(next)
+    }
+
+    /// Whether there is something to do without waiting.
+    fn has_more(&self) -> bool {
+        !self.batch.is_empty()
+            || self.backlog.has_more()
+            || self.sending.has_more()
+            || self.leaving.has_more()
+            || self.judging.has_more()
+            || self.wires.has_more()
+            || self.ticks.is_unfinished()
+    }
+
+    /// How long nothing is due.
+    fn until_next(&mut self) -> Duration {
+        let most = self.ticks.until_next(self.host.now());
+        if self.wires.waits_for_room() { most.min(wires::FULL_PAUSE) } else { most }
+    }
+
+    fn begin_turn(&mut self) {
+        self.began = self.host.now();
+        self.clients.context.now_ms = in_ms(self.began);
+        self.clients.context.core().turns(self.clients.context.now_ms);
+        self.backlog.begin_turn();
+        self.wires.begin_turn();
+        self.sending.begin_turn();
+    }
+
+    /// Does what the completions call for, as far as the turn has time; how many messages they may have brought, and how many they
+    /// were.
+    fn complete_all(&mut self, mut next: Option<Completion>) -> Result<(usize, usize), Errno> {
+        let (mut messages, mut handled, mut entered) = (0, 0, 0);
+        loop {
+            // Some at a time, so that the memory of each is asked for before it is needed: among thousands of clients it is cold.
+            while self.batch.len() < BATCH
+                && let Some(completion) = next.take().or_else(|| self.ring.next())
+            {
+                if matches!(completion.op.kind, Kind::Receive | Kind::Send) {
+                    self.connections.prefetch(completion.op.place);
+                    self.clients.prefetch(completion.op.place);
+                }
+                self.batch.push_back(completion);
+            }
+            if self.batch.is_empty() {
+                // The kernel makes so many of what is ready, and there may be more: what a turn costs is worth it.
+                if handled - entered < FULL_ENTRY || handled >= TURN_COMPLETIONS {
+                    break;
+                }
+                entered = handled;
+                self.ring.enter(Wait::No)?;
+                next = self.ring.next();
+                if next.is_none() {
+                    break;
+                }
+                continue;
+            }
+            let mut looks = true;
+            while let Some(completion) = self.batch.pop_front() {
+                messages += self.complete(completion);
+                handled += 1;
+                looks = self.backlog.looks_at_time();
+                if looks {
+                    break;
+                }
+            }
+            if (looks || self.batch.is_empty()) && self.host.now().saturating_sub(self.began) >= TURN {
+                break;
+            }
+        }
+        Ok((messages, handled))
+    }
+
+    /// Does what a completion calls for; how many messages it may have brought.
+    fn complete(&mut self, completion: Completion) -> usize {
+        match completion.op.kind {
+            Kind::Receive => {
+                self.waits.begin_turn(self.began);
+                self.received(completion);
+                return 1;
+            }
+            Kind::Send => self.sent(completion),
+            Kind::WatchEnd => self.watched(completion.op, &completion),
+            Kind::Accept => self.accepted(&completion),
+            Kind::LinkConnect => self.link_connected(&completion),
+            Kind::LinkSend => self.link_sent(completion),
+            Kind::LinkReceive => {
+                self.waits.begin_turn(self.began);
+                return self.link_received(completion);
+            }
+            // What it is about is looked at in every turn.
+            Kind::Wake => {}
+        }
+        0
+    }
+
+    /// What each turn ends with: whoever may be read from is, what was decided is submitted.
+    fn end_turn(&mut self) {
+        self.judge();
+        self.send_more();
+        self.leave();
+        self.accept();
+        self.live_on();
+        self.settle_links();
+        self.receive_again();
+    }
+
+    /// Does what was decided.
+    fn carry_out(&mut self) {
+        if !self.clients.context.output.is_empty() {
+            let spare = std::mem::take(&mut self.spare_output);
+            self.spare_output = carry_out(self, spare);
+        }
+    }
+
+    /// Lets the clients decide, and does what they decided.
+    fn decide(&mut self, decide: impl FnOnce(&mut Clients)) {
+        decide(&mut self.clients);
+        self.carry_out();
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clients.context.now_ms
+    }
+
+    /// Bytes that stand in no client's account.
+    fn count_bytes(&mut self) {
+        let bytes = self.links.bytes() + self.leaving.bytes() + self.backlog.bytes();
+        self.clients.context.shell_bytes = bytes;
+    }
+}
+
+impl<R: Ring, H: Host> Shell for EventLoop<R, H> {
+    fn clients(&mut self) -> &mut Clients {
+        &mut self.clients
+    }
+
+    fn begin(&mut self, decided: &Output) {
+        // Among thousands of clients each connection is cold.
+        if decided.send.len() > 1 {
+            for &slot in &decided.send {
+                self.connections.get(slot).inspect(|connection| prefetch(*connection));
+            }
+        }
+    }
+
+    fn activity(&mut self, lines: &str) {
+        self.host.activity(self.clients.context.now_ms, lines);
+    }
+
+    fn bus(&mut self, news: BusNews) {
+        self.host.bus(news);
+    }
+
+    fn log(&mut self, level: Severity, line: String) {
+        self.host.log(level, line);
+    }
+
+    fn push(&mut self, domain: usize, push: Push) {
+        self.links.push(domain, push, self.clients.context.now_ms);
+    }
+
+    fn pushed(&mut self) {
+        self.count_bytes();
+    }
+
+    fn probe(&mut self, slot: SlotIndex, head: bool) {
+        let (status, why) = match self.host.readiness(self.clients.context.now_ms) {
+            Ok(why) => (200, why),
+            Err(why) => (503, why),
+        };
+        self.clients.answer(slot, &handshake::response(status, &why, head));
+    }
+
+    fn send(&mut self, slot: SlotIndex) {
+        self.send_to(slot);
+    }
+
+    fn half_close(&mut self, slot: SlotIndex) {
+        if let Some(connection) = self.connections.get(slot) {
+            self.ring.shutdown(connection.socket, Shutdown::Write);
+        }
+    }
+
+    fn look(&mut self, slot: SlotIndex) {
+        self.judging.ask(slot);
+    }
+
+    fn resume(&mut self, slot: SlotIndex) {
+        self.resume_receiving(slot);
+    }
+
+    fn hang_up(&mut self, slot: SlotIndex) {
+        self.begin_leaving(slot);
+    }
+}
+
+/// Milliseconds since the process began; never 0, which says "never".
+fn in_ms(now: Duration) -> u64 {
+    (now.as_millis() as u64).max(1)
+}

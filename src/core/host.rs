@@ -1,0 +1,124 @@
+//! What a core needs of the process: its clock, its orders, its logs, the addresses of the bus.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use evergate_proto::clients::limits::Limits;
+use evergate_proto::clients::output::{BusNews, Severity};
+use evergate_proto::event_loop::Host;
+use evergate_proto::lifecycle::Orders;
+use evergate_proto::ring::Errno;
+
+use crate::admin::health;
+use crate::process::logs::ActivityLog;
+use crate::process::resolver::Resolver;
+use crate::process::settings::Settings;
+use crate::process::shared::Shared;
+
+/// One log line of the process about descriptors in so long, ms.
+const EXHAUSTED_LOG_MS: u64 = 60_000;
+
+/// The process, as one core sees it.
+#[derive(Debug)]
+pub struct CoreHost {
+    shared: Arc<Shared>,
+    settings: Arc<Settings>,
+    /// Which version of the settings the core has.
+    settings_seen: u64,
+    resolver: Arc<Resolver>,
+    activity: ActivityLog,
+}
+
+impl CoreHost {
+    /// The process at the start of a core.
+    pub fn new(shared: Arc<Shared>, settings: Arc<Settings>, resolver: Arc<Resolver>, activity: ActivityLog) -> Self {
+        Self { settings_seen: settings.version(), shared, settings, resolver, activity }
+    }
+}
+
+impl Host for CoreHost {
+    fn now(&mut self) -> Duration {
+        self.shared.now()
+    }
+
+    fn orders(&mut self) -> Orders {
+        self.shared.orders()
+    }
+
+    fn limits(&mut self) -> Option<Rc<Limits>> {
+        let version = self.settings.version();
+        (std::mem::replace(&mut self.settings_seen, version) != version).then(|| Rc::new(self.settings.limits()))
+    }
+
+    fn address(&mut self, domain: usize, attempt: u32) -> Option<SocketAddr> {
+        self.resolver.address(domain, attempt as usize)
+    }
+
+    fn bus(&mut self, news: BusNews) {
+        let name = |domain: usize| self.settings.domains[domain].as_str();
+        match news {
+            BusNews::Opened { domain } => {
+                if let Some(word) = self.shared.bus_opened(name(domain)) {
+                    tracing::info!("bus: {} is {word}", name(domain));
+                }
+            }
+            BusNews::Failed { domain, half, text, refused } => {
+                let name = name(domain);
+                if self.shared.bus_failed(name, &text) {
+                    if refused {
+                        let verb = half.verb();
+                        tracing::warn!("bus: the link that {verb} {name} cannot be opened: {text}; trying again");
+                    } else {
+                        tracing::warn!("bus: {name} cannot be reached: {text}; trying again");
+                    }
+                }
+                self.resolver.resolve_again();
+            }
+            BusNews::LacksCounts { domain } => {
+                if self.shared.bus_lacks_counts(name(domain)) {
+                    tracing::warn!(
+                        "bus: the Redis of {} is older than 6.2 and has no LPOP with a count: several BLPOPs are queued \
+                         instead, which costs it more; upgrade it when you can",
+                        name(domain)
+                    );
+                }
+            }
+        }
+    }
+
+    fn readiness(&mut self, now_ms: u64) -> Result<String, String> {
+        let verdict = health::readiness(&self.shared, now_ms, self.settings.ready_bus_grace_seconds);
+        if verdict.good { Ok(verdict.why) } else { Err(verdict.why) }
+    }
+
+    fn log(&mut self, level: Severity, line: String) {
+        match level {
+            Severity::Warn => tracing::warn!("{line}"),
+            Severity::Info => tracing::info!("{line}"),
+            Severity::Debug => tracing::debug!("{line}"),
+        }
+    }
+
+    fn exhausted(&mut self, now_ms: u64, errno: Errno) {
+        let said = self.shared.exhausted_said_ms.try_update(Relaxed, Relaxed, |said_ms| {
+            (said_ms == 0 || said_ms + EXHAUSTED_LOG_MS <= now_ms).then_some(now_ms)
+        });
+        if said.is_ok() {
+            let error = std::io::Error::from_raw_os_error(errno.0);
+            tracing::error!(
+                "host: out of file descriptors ({error}): accepting pauses until clients leave; raise LimitNOFILE"
+            );
+        }
+    }
+
+    fn activity(&mut self, now_ms: u64, lines: &str) {
+        self.activity.log(now_ms, lines);
+    }
+
+    fn flush_activity(&mut self) {
+        self.activity.flush();
+    }
+}
