@@ -99,6 +99,8 @@ counters! {
     core_bytes: gauge,
     /// Microseconds for which the core has looked for messages instead of sleeping.
     looked_us: count,
+    /// Entries into the kernel (`io_uring_enter`): the only system call that serving takes.
+    entries: count,
     /// Commands written to Redis.
     bus_commands: count,
     /// Messages pushed to Redis.

@@ -213,7 +213,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         let most = if self.has_more() { Duration::ZERO } else { self.until_next() };
         let pending = self.clients.context.counts().pending.load(Relaxed);
         let (wait, look) = self.waits.next(pending, most);
-        self.ring.enter(wait)?;
+        self.enter(wait)?;
         let mut next = self.ring.next();
         if look.is_zero() || next.is_some() {
             return Ok(next);
@@ -224,16 +224,21 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
             if next.is_some() || looked >= look {
                 break looked;
             }
-            self.ring.enter(Wait::No)?;
+            self.enter(Wait::No)?;
             next = self.ring.next();
         };
         self.waits.looked(looked);
         counters::add(&self.clients.context.counts().looked_us, looked.as_micros() as u64);
         if next.is_none() {
-            self.ring.enter(Wait::Something(most.saturating_sub(looked)))?;
+            self.enter(Wait::Something(most.saturating_sub(looked)))?;
             next = self.ring.next();
         }
         Ok(next)
+    }
+
+    fn enter(&mut self, wait: Wait) -> Result<(), Errno> {
+        counters::add(&self.clients.context.counts().entries, 1);
+        self.ring.enter(wait)
     }
 
     /// Whether there is something to do without waiting.
@@ -283,7 +288,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
                     break;
                 }
                 entered = handled;
-                self.ring.enter(Wait::No)?;
+                self.enter(Wait::No)?;
                 next = self.ring.next();
                 if next.is_none() {
                     break;
