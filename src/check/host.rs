@@ -234,9 +234,8 @@ pub(super) fn backlog() -> Finding {
 /// What monitoring shows of a gateway that waits.
 pub(super) fn io_wait() -> Finding {
     Finding::note(
-        "I/O wait: an idle core sleeps in poll(2) and counts as idle. A core at work waits for its next message in io_uring, which \
-         the kernel counts as I/O wait (procs_blocked, iowait, `some` of /proc/pressure/io) unless it is asked not to, as it can \
-         be since 6.15, and this runtime does not ask: under load these figures say nothing about a disk",
+        "I/O wait: a core that waits counts as idle from Linux 6.15 on. Before, it counts as I/O wait (procs_blocked, iowait, `some` \
+         of /proc/pressure/io), and these figures say nothing about a disk; the log says at the start which it is (`host: io_uring, …`)",
     )
 }
 
