@@ -5,7 +5,7 @@
 //!
 //! - [`config`]: the one table of options; [`check`]: host and bus, line by line
 //! - [`process`]: phases, threads, signals, logs
-//! - [`core`]: one pinned thread: ring, listener share, clients, links to the bus
+//! - [`core`]: one pinned thread: the event loop of the pure half on an io_uring
 //! - [`admin`]: health, readiness, metrics, status
 //! - [`bounded`]: calls that may hang; [`stdio`]: what commands print
 //!

@@ -48,7 +48,8 @@ pub struct Context {
     pub core_bytes: u64,
     /// Who holds most of them.
     pub(super) holders: Holders,
-    /// Bytes that the shell holds: bus messages that wait for their link, and what waits to be freed. Set by it.
+    /// Bytes that the loop holds: bus messages that wait for their link, what has come of clients and was copied, and what waits
+    /// to be freed. Set by it.
     pub shell_bytes: u64,
     /// The index of each bus domain. The operator names them, so that no secret is needed against names that fall together.
     domains: FxHashMap<String, usize>,

@@ -215,7 +215,7 @@ impl Clients {
         self.client(slot).is_some_and(|client| client.judge.is_some())
     }
 
-    /// Clients that are not read from: the shell looks whether they are still there.
+    /// Clients that are not read from: the loop watches for their end.
     pub fn paused(&self) -> &BTreeSet<SlotIndex> {
         &self.paused
     }

@@ -1,8 +1,9 @@
 //! The life of a core's links to the bus: for each domain in use one that pushes, for the primary domain one that pops besides.
 //!
 //! What is decided here: when to connect and for how long to wait, whether what answers is a Redis that takes our account, whether it
-//! has restarted, what is written and when its answers are read, what a broken link means for whom. The sockets are the shell's: it
-//! does what [`Links::next_want`] asks, tells what came of it, and once a turn takes what is to be written ([`Links::write`]).
+//! has restarted, what is written and when its answers are read, what a broken link means for whom. The sockets are the event loop's (its
+//! `wires`): it does what [`Links::next_want`] asks, tells what came of it, and once a turn takes what is to be written
+//! ([`Links::write`]).
 //!
 //! A link is given up only when TCP says so (reset, FIN, `TCP_USER_TIMEOUT`), never for silence: Redis serves a dead reader first,
 //! and a hasty reconnection loses replies.
