@@ -53,6 +53,7 @@ pub fn run(options: CoreOptions) -> std::io::Result<()> {
     let CoreOptions { index, listener, settings, address, shared, resolver, activity } = options;
     let size = UringSize::default();
     let ring = Uring::new(&size).map_err(|refused| std::io::Error::other(refused.to_string()))?;
+    shared.woken_by(index, ring.waker());
     if index == 0 {
         tracing::info!("host: {}", ring.describe());
     }

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::core::ring::Waker;
 use evergate_proto::counters;
 use evergate_proto::lifecycle::{Orders, Phase};
 use nix::time::{ClockId, clock_gettime};
@@ -41,6 +42,8 @@ pub struct Shared {
     pub exhausted_said_ms: AtomicU64,
     /// What the log was told last of each bus domain's links.
     bus_said: Mutex<BTreeMap<String, BusSaid>>,
+    /// What wakes each core, once it runs.
+    wakers: Box<[OnceLock<Waker>]>,
     /// One entry a core.
     pub cores: Arc<[counters::Core]>,
 }
@@ -56,6 +59,7 @@ impl Shared {
             stop_code: AtomicU64::new(1001),
             exhausted_said_ms: AtomicU64::new(0),
             bus_said: Mutex::default(),
+            wakers: cpus.iter().map(|_| OnceLock::new()).collect(),
             cores: cpus.iter().map(|&cpu| counters::Core::new(cpu)).collect(),
         }
     }
@@ -109,9 +113,19 @@ impl Shared {
         }
     }
 
-    /// Moves on to `phase`; never back. Says whether that was a change.
+    /// Moves on to `phase`; never back. Says whether that was a change, of which the cores hear at once.
     pub fn enter(&self, phase: Phase) -> bool {
-        self.phase.fetch_max(phase as u8, SeqCst) < phase as u8
+        let is_change = self.phase.fetch_max(phase as u8, SeqCst) < phase as u8;
+        if is_change {
+            self.wakers.iter().filter_map(OnceLock::get).for_each(Waker::wake);
+        }
+        is_change
+    }
+
+    /// The core is to be woken by this from now on.
+    pub fn woken_by(&self, core: usize, waker: Waker) {
+        // Each core has one ring in its life.
+        let _ = self.wakers[core].set(waker);
     }
 }
 

@@ -101,6 +101,10 @@ counters! {
     looked_us: count,
     /// Entries into the kernel (`io_uring_enter`): the only system call that serving takes.
     entries: count,
+    /// Times that completions came faster than their queue could hold, which loses none.
+    ring_overflows: count,
+    /// Descriptors that could not be closed: a defect of the gateway's.
+    descriptors_unclosed: count,
     /// Commands written to Redis.
     bus_commands: count,
     /// Messages pushed to Redis.

@@ -278,8 +278,7 @@ pub trait Ring {
     fn enter(&mut self, wait: Wait) -> Result<(), Errno>;
 
     /// The next completion of the last [`Self::enter`]. What has completed since then is for the next one, which then does not
-    /// wait:
-    /// so a turn has an end, whatever fails at once and is started again.
+    /// wait: so a turn has an end, whatever fails at once and is started again.
     fn next(&mut self) -> Option<Completion>;
 
     /// The bytes of a buffer.
@@ -296,6 +295,12 @@ pub trait Ring {
 
     /// Bytes that the kernel has taken and the peer's TCP has not acknowledged, our FIN among them (`SIOCOUTQ`).
     fn unacknowledged(&mut self, socket: Socket) -> u64;
+
+    /// How often completions came faster than their queue could hold: each time may have ended operations that go on.
+    fn overflows(&self) -> u64;
+
+    /// How many descriptors could not be closed: a defect of whoever named them.
+    fn unclosed(&self) -> u64;
 
     /// Bytes that have come and were not received (`SIOCINQ`).
     fn unread(&mut self, socket: Socket) -> u64;

@@ -78,7 +78,7 @@ pub struct Uring {
     due: usize,
     /// Quiet sends that have been queued and not been told of, and their bytes.
     quiet: Vec<(Op, u32)>,
-    /// Those of them of which the kernel has told: they failed.
+    /// Memory for those of them of which the kernel has told: they failed.
     loud: HashSet<u64, FxBuildHasher>,
     /// Those that went well, since nothing was told of them.
     done: VecDeque<(Op, u32)>,
@@ -141,16 +141,6 @@ impl Uring {
         let (submissions, completions) = (parameters.sq_entries(), parameters.cq_entries());
         let registered = if self.descriptor.is_registered() { "registered" } else { "not registered" };
         format!("io_uring, {submissions} submissions, {completions} completions, {registered}, {}", self.features)
-    }
-
-    /// How often completions came faster than their queue could hold: each time may have ended operations that go on.
-    pub fn overflows(&self) -> u64 {
-        self.overflows
-    }
-
-    /// How many descriptors could not be closed: a defect of whoever named them.
-    pub fn unclosed(&self) -> u64 {
-        self.unclosed
     }
 
     /// What wakes this core, for other threads. Each wake, or several as one, is a completion of [`Kind::Wake`].
@@ -238,15 +228,17 @@ impl Uring {
                 self.loud.insert(entry.user_data());
             }
         }
+        if !self.loud.is_empty() {
+            self.quiet.retain(|(op, _)| !self.loud.contains(&op.to_bits()));
+            // Their names may be those of others by the next time.
+            self.loud.clear();
+        }
         let submission = self.ring.submission();
         // What stands behind a full queue of completions has not been told, though it may have failed.
-        if !submission.is_empty() || submission.cq_overflow() || !self.backlog.is_empty() {
-            return;
+        if submission.is_empty() && !submission.cq_overflow() && self.backlog.is_empty() {
+            drop(submission);
+            self.done.extend(self.quiet.drain(..));
         }
-        drop(submission);
-        let loud = &self.loud;
-        self.done.extend(self.quiet.drain(..).filter(|(op, _)| !loud.contains(&op.to_bits())));
-        self.loud.clear();
     }
 
     /// Whether all of the kernel's completions were asked for.
@@ -507,6 +499,14 @@ impl Ring for Uring {
 
     fn unacknowledged(&mut self, socket: Socket) -> u64 {
         sockets::unacknowledged(socket)
+    }
+
+    fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
+    fn unclosed(&self) -> u64 {
+        self.unclosed
     }
 
     fn unread(&mut self, socket: Socket) -> u64 {

@@ -297,8 +297,9 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
             }
             let mut looks = true;
             while let Some(completion) = self.batch.pop_front() {
+                // That a send is over is no work that has come.
+                handled += usize::from(!matches!(completion.op.kind, Kind::Send | Kind::LinkSend));
                 messages += self.complete(completion);
-                handled += 1;
                 looks = self.backlog.looks_at_time();
                 if looks {
                     break;
@@ -328,8 +329,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
                 self.waits.begin_turn(self.began);
                 return self.link_received(completion);
             }
-            // What it is about is looked at in every turn.
-            Kind::Wake => {}
+            Kind::Wake => self.ticks.wake(),
         }
         0
     }

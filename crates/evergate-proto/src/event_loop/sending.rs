@@ -19,7 +19,7 @@ const SHORT_BYTES: usize = 16 * 1024;
 /// What is being sent.
 #[derive(Debug, Default)]
 pub(super) struct Sending {
-    /// Where the send under way of a long chunk begins in it.
+    /// Where the send of a long chunk that is under way, or comes next, begins in it.
     from: FxHashMap<SlotIndex, usize>,
     /// Who has more of a chunk to send, in the next turn or later in this.
     queue: VecDeque<(SlotIndex, Vec<u8>)>,
@@ -43,7 +43,7 @@ impl Sending {
         if left <= SHORT_BYTES {
             return left;
         }
-        let share = TURN_BYTES / (self.from.len() + self.queue.len()).max(1);
+        let share = TURN_BYTES / self.from.len().max(1);
         let slice = left.min(share.clamp(*SLICE_BYTES.start(), *SLICE_BYTES.end())).min(self.left);
         self.left -= slice;
         slice

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{EventLoop, Host, in_ms};
 use crate::clients::output::{Severity, SlotIndex};
 use crate::clients::table::Clients;
+use crate::counters;
 use crate::lifecycle::Step;
 use crate::ring::{Ring, Wait};
 
@@ -44,6 +45,11 @@ impl Ticks {
     /// The first is due now.
     pub fn new(now: Duration) -> Self {
         Self { next: now, count: 0, is_unfinished: false, unwatched: VecDeque::new(), until_ms: None, has_ended: false }
+    }
+
+    /// Another thread has woken the core: what it is about is looked at now.
+    pub fn wake(&mut self) {
+        self.next = Duration::ZERO;
     }
 
     /// How long none is due.
@@ -84,6 +90,9 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
             return;
         }
         self.count_bytes();
+        let counts = self.clients.context.counts();
+        counters::set(&counts.ring_overflows, self.ring.overflows());
+        counters::set(&counts.descriptors_unclosed, self.ring.unclosed());
         if self.ticks.is_time(ACTIVITY_TICKS) {
             self.host.flush_activity();
         }
