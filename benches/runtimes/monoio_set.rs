@@ -1,18 +1,17 @@
-//! The echo as the gateway waits for its clients: monoio's ring waits for one set that holds them all, and what comes is
-//! received and answered by recv(2) and send(2).
+//! The echo as the gateway served its clients before it had its own event loop: monoio's ring waits for one set that holds
+//! them all, and what comes is received and answered by recv(2) and send(2).
 
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use super::readiness::{Events, Readiness, TURN_MAX};
-use super::stream::Stream;
 use evergate_demo::ring as monoio_ring;
-use evergate_proto::clients::output::SlotIndex;
 use monoio::net::TcpListener;
 use nix::sys::epoll::EpollEvent;
 
 use super::echo::{BUFFER_BYTES, echo_frames, shake_hands};
+use super::readiness::{Events, Readiness, TURN_MAX};
+use super::stream::Stream;
 
 struct Client {
     stream: Stream,
@@ -32,7 +31,7 @@ pub fn serve(listener: std::net::TcpListener) -> io::Result<()> {
             let stream = Stream::new(listener.accept().await?.0);
             stream.set_nodelay()?;
             let mut clients = clients.borrow_mut();
-            readiness.watch(&stream, clients.len() as SlotIndex)?;
+            readiness.watch(&stream, clients.len() as u32)?;
             clients.push(Some(Client { stream, open: false, rest: Vec::new() }));
         }
     })
@@ -41,9 +40,11 @@ pub fn serve(listener: std::net::TcpListener) -> io::Result<()> {
 async fn read_all(readiness: Rc<Readiness>, clients: Rc<RefCell<Vec<Option<Client>>>>) -> io::Result<()> {
     let mut events: Events = [EpollEvent::empty(); TURN_MAX];
     let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+    let on_ring = readiness.on_ring()?;
     loop {
-        for ready in readiness.next(&mut events).await? {
-            let place = &mut clients.borrow_mut()[ready.slot as usize];
+        on_ring.readable(false).await?;
+        for slot in readiness.now(&mut events)? {
+            let place = &mut clients.borrow_mut()[slot];
             // A client that breaks off, or sends more at once than there is room for, is its own affair.
             if !place.as_mut().is_some_and(|client| echo(client, &mut buffer).unwrap_or(false)) {
                 *place = None;
