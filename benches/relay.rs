@@ -1,5 +1,5 @@
-//! What the gateway costs per request, against the floor: a bare echo on the same runtime, driven by the same generator
-//! in the same alternation.
+//! What the gateway costs per request, against the floor, driven by the same generator in the same alternation. The floor is
+//! the cheapest bare echo known here: io_uring without a runtime, multishot receives, provided buffers (`support/raw.rs`).
 //!
 //! `cargo bench --bench relay --features load -- [OPTIONS]`
 //!
@@ -12,8 +12,10 @@
 //!     --log on|off    the gateway's log, a line for each request, in a file on a tmpfs (on)
 //!     --idle N        clients of the part idle (15000)
 //!     --flags "…"     more flags for the gateway, to compare settings
+//!     --old-floor     beside the floor the one of results up to 2026-11-29: the echo on monoio, a task for each client
+//!                     (`support/echo.rs`)
 //!
-//! `EVERGATE_BIN` is another gateway's binary, `EVERGATE_LOAD_BIN` another generator. The gateway and the echo run on CPU 0,
+//! `EVERGATE_BIN` is another gateway's binary, `EVERGATE_LOAD_BIN` another generator. The gateway and the floor run on CPU 0,
 //! generator, responder and Redis on CPU 1. CPU times are utime + stime of a process over the requests it served, all its
 //! threads together.
 
@@ -39,6 +41,9 @@ mod load;
 mod process;
 #[path = "support/provenance.rs"]
 mod provenance;
+#[expect(dead_code, reason = "the bench runtimes measures its other way, too")]
+#[path = "support/raw.rs"]
+mod raw;
 #[path = "relay/requests.rs"]
 mod requests;
 #[path = "support/responder.rs"]
@@ -78,6 +83,8 @@ struct Options {
     idle: usize,
     /// More flags for the gateway, words between spaces.
     flags: String,
+    /// The old floor beside the floor.
+    old_floor: bool,
 }
 
 /// What every part needs.
@@ -100,6 +107,11 @@ impl Bench {
     fn bus(&self) -> io::Result<Bus> {
         Bus::start(self.options.stub, self.folder.path())
     }
+
+    /// The roles of the floors that are asked for.
+    fn floors(&self) -> &'static [&'static str] {
+        if self.options.old_floor { &["floor", "old-floor"] } else { &["floor"] }
+    }
 }
 
 fn main() -> io::Result<()> {
@@ -120,7 +132,8 @@ fn main() -> io::Result<()> {
         if *stub { "RESP stub in Redis' place" } else { "Redis under the stock ACL" },
         if *log { "to a file on a tmpfs" } else { "off" },
     );
-    let told = json!({ "only": only, "rounds": rounds, "seconds": seconds, "stub": stub, "log": log, "flags": flags });
+    let told = json!({ "only": only, "rounds": rounds, "seconds": seconds, "stub": stub, "log": log, "flags": flags,
+        "floor": "raw ring, multishot" });
     let mut parts: Vec<Value> = requests::run(&bench)?;
     for (name, part) in
         [("idle", idle::run as fn(&Bench) -> io::Result<Value>), ("large", large::run), ("flood", flood::run)]
@@ -142,6 +155,7 @@ fn options() -> io::Result<Options> {
         log: true,
         idle: 15_000,
         flags: String::new(),
+        old_floor: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -149,6 +163,7 @@ fn options() -> io::Result<Options> {
         match word.as_str() {
             "--bench" => {}
             "--stub" => options.stub = true,
+            "--old-floor" => options.old_floor = true,
             "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
             "--rounds" => options.rounds = value()?.parse().map_err(io::Error::other)?,
             "--seconds" => options.seconds = value()?.parse().map_err(io::Error::other)?,

@@ -34,6 +34,9 @@ mod load;
 mod process;
 #[path = "support/provenance.rs"]
 mod provenance;
+#[expect(dead_code, reason = "the bench runtimes measures its other way, too")]
+#[path = "support/raw.rs"]
+mod raw;
 #[path = "support/responder.rs"]
 mod responder;
 #[path = "support/respstub.rs"]

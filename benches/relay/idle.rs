@@ -1,4 +1,5 @@
-//! Memory per idle client: after one round trip each, against the same process without clients.
+//! Memory per idle client: after one round trip each, against the same process without clients. User memory only: what the
+//! kernel needs is measured by the bench `scale`.
 
 use std::fs;
 use std::io;
@@ -16,9 +17,10 @@ use crate::site::serve;
 /// The longest that all clients may take to connect.
 const CONNECT: Duration = Duration::from_mins(2);
 
-/// Measures gateway and echo in turn, each time a new process, and prints the table.
+/// Measures gateway and floors in turn, each time a new process, and prints the table.
 pub fn run(bench: &Bench) -> io::Result<Value> {
-    let (mut gateways, mut floors) = (vec![], vec![]);
+    let mut gateways = vec![];
+    let mut floors: Vec<Vec<Round>> = bench.floors().iter().map(|_| vec![]).collect();
     for round in 1..=bench.options.rounds {
         eprintln!("idle: round {round} of {}", bench.options.rounds);
         let clients = bench.options.idle;
@@ -27,19 +29,24 @@ pub fn run(bench: &Bench) -> io::Result<Value> {
         let all_answered = || Ok(gateway.count("requests")? >= clients as u64);
         gateways.push(hold(bench, &gateway.url(), &gateway.process, "", &all_answered)?);
         drop(gateway);
-        let (address, echo) = serve("echo", SERVER_CPU, &[], bench.folder.path())?;
-        floors.push(hold(bench, &format!("ws://{address}/"), &echo, "--echo", &|| Ok(true))?);
+        for (role, rounds) in bench.floors().iter().zip(&mut floors) {
+            let (address, echo) = serve(role, SERVER_CPU, &[], bench.folder.path())?;
+            rounds.push(hold(bench, &format!("ws://{address}/"), &echo, "--echo", &|| Ok(true))?);
+        }
     }
     let row = |name: &str, rounds: &[Round]| {
         let of = |name| Series::of(rounds, name).to_string();
         vec![name.to_owned(), of("rss_per_client"), of("pss_per_client"), of("base_rss")]
     };
+    let mut rows = vec![row("gateway", &gateways)];
+    rows.extend(bench.floors().iter().zip(&floors).map(|(name, rounds)| row(name, rounds)));
     print_table(
         &format!("Memory of {} idle clients, bytes", bench.options.idle),
         &["server", "RSS/client", "PSS/client", "RSS without clients"],
-        &[row("gateway", &gateways), row("floor", &floors)],
+        &rows,
     );
-    Ok(json!({ "part": "idle", "clients": bench.options.idle, "gateway": gateways, "floor": floors }))
+    Ok(json!({ "part": "idle", "clients": bench.options.idle, "gateway": gateways, "floor": floors.first(),
+        "old_floor": floors.get(1) }))
 }
 
 /// Connects the clients and compares the server's memory before and after.

@@ -38,8 +38,8 @@ struct Rounds {
     name: &'static str,
     /// The gateway's.
     gateway: Vec<Round>,
-    /// The bare echo's.
-    floor: Vec<Round>,
+    /// Those of the floors that are asked for, the floor's first.
+    floors: Vec<Vec<Round>>,
     /// The bus without a gateway; at one client only.
     direct: Vec<Round>,
 }
@@ -54,8 +54,8 @@ pub fn run(bench: &Bench) -> io::Result<Vec<Value>> {
     if !all.is_empty() {
         print(&all);
     }
-    Ok(all.into_iter().map(|Rounds { name, gateway, floor, direct }| {
-        json!({ "part": name, "gateway": gateway, "floor": floor, "direct": direct })
+    Ok(all.into_iter().map(|Rounds { name, gateway, floors, direct }| {
+        json!({ "part": name, "gateway": gateway, "floor": floors.first(), "old_floor": floors.get(1), "direct": direct })
     }).collect())
 }
 
@@ -63,15 +63,17 @@ fn measure(bench: &Bench, shape: &Shape) -> io::Result<Rounds> {
     let folder = bench.folder.path();
     let bus = bench.bus()?;
     let gateway = bench.gateway(&bus, &[])?;
-    let (echo_address, echo) = serve("echo", SERVER_CPU, &[], folder)?;
-    let echo_url = format!("ws://{echo_address}/");
+    let echoes: Vec<_> =
+        bench.floors().iter().map(|role| serve(role, SERVER_CPU, &[], folder)).collect::<io::Result<_>>()?;
     let Bench { options, .. } = bench;
     let arguments = format!("{} --warmup 1 --duration {}", shape.arguments, options.seconds);
-    let mut rounds = Rounds { name: shape.name, gateway: vec![], floor: vec![], direct: vec![] };
+    let mut rounds = Rounds { name: shape.name, gateway: vec![], floors: vec![vec![]; echoes.len()], direct: vec![] };
     for round in 1..=options.rounds {
         eprintln!("{}: round {round} of {}", shape.name, options.rounds);
         rounds.gateway.push(through_gateway(&gateway, &bus, &arguments, bench)?);
-        rounds.floor.push(Load::run(&echo_url, &echo, &format!("{arguments} --echo"), folder)?);
+        for ((address, echo), floor) in echoes.iter().zip(&mut rounds.floors) {
+            floor.push(Load::run(&format!("ws://{address}/"), echo, &format!("{arguments} --echo"), folder)?);
+        }
         if shape.name == "1" && !options.stub {
             rounds.direct.push(direct(&bus, bench)?);
         }
@@ -109,55 +111,44 @@ fn direct(bus: &Bus, bench: &Bench) -> io::Result<Round> {
 }
 
 fn print(all: &[Rounds]) {
-    let head = [
-        "clients",
-        "gateway, CPU µs",
-        "floor, CPU µs",
-        "x floor",
-        "requests/s",
-        "floor/s",
-        "commands",
-        "Redis, CPU µs",
-        "responder, CPU µs",
-        "gateway, cores",
-        "generator, cores",
-    ];
+    let has_old = all.iter().any(|rounds| rounds.floors.len() > 1);
+    // What is only there where the old floor is.
+    let old = |words: &[&'static str]| words.iter().copied().filter(|_| has_old).collect::<Vec<_>>();
+    let mut head = vec!["clients", "gateway, CPU µs", "floor, CPU µs", "x floor"];
+    head.extend(old(&["old floor, CPU µs", "x old floor"]));
+    head.extend(["requests/s", "floor/s"]);
+    head.extend(old(&["old floor/s"]));
+    head.extend(["commands", "Redis, CPU µs", "responder, CPU µs", "gateway, cores", "generator, cores"]);
     let rows: Vec<Vec<String>> = all
         .iter()
         .map(|rounds| {
-            let [gateway, floor] = [&rounds.gateway, &rounds.floor].map(|rounds| Series::of(rounds, "cpu_us"));
+            let gateway = Series::of(&rounds.gateway, "cpu_us");
             let of = |name| Series::of(&rounds.gateway, name).to_string();
-            vec![
-                rounds.name.to_owned(),
-                gateway.to_string(),
-                floor.to_string(),
-                gateway.against(&floor),
-                of("requests_per_second"),
-                Series::of(&rounds.floor, "requests_per_second").to_string(),
-                of("bus_commands"),
-                of("redis_us"),
-                of("responder_us"),
-                of("server_share"),
-                of("generator_share"),
-            ]
+            let mut row = vec![rounds.name.to_owned(), gateway.to_string()];
+            for floor in rounds.floors.iter().map(|rounds| Series::of(rounds, "cpu_us")) {
+                row.extend([floor.to_string(), gateway.against(&floor)]);
+            }
+            row.push(of("requests_per_second"));
+            row.extend(rounds.floors.iter().map(|rounds| Series::of(rounds, "requests_per_second").to_string()));
+            row.extend(["bus_commands", "redis_us", "responder_us", "server_share", "generator_share"].map(of));
+            row
         })
         .collect();
     print_table("Cost of a request (per request; open: 10,000 clients at 2,000/s)", &head, &rows);
-    let head = ["clients", "gateway p50 ms", "p99 ms", "floor p50 ms", "p99 ms", "direct p50 ms", "x direct"];
+    let mut head = vec!["clients", "gateway p50 ms", "p99 ms", "floor p50 ms", "p99 ms"];
+    head.extend(old(&["old floor p50 ms", "p99 ms"]));
+    head.extend(["direct p50 ms", "x direct"]);
     let rows: Vec<Vec<String>> = all
         .iter()
         .map(|rounds| {
             let ms = |of: &[Round], name| Series::of(of, name).times(1e-3);
-            let (gateway, direct) = (ms(&rounds.gateway, "p50_us"), ms(&rounds.direct, "p50_us"));
-            vec![
-                rounds.name.to_owned(),
-                gateway.to_string(),
-                ms(&rounds.gateway, "p99_us").to_string(),
-                ms(&rounds.floor, "p50_us").to_string(),
-                ms(&rounds.floor, "p99_us").to_string(),
-                direct.to_string(),
-                gateway.against(&direct),
-            ]
+            let mut row = vec![rounds.name.to_owned()];
+            for rounds in [&rounds.gateway].into_iter().chain(&rounds.floors) {
+                row.extend(["p50_us", "p99_us"].map(|name| ms(rounds, name).to_string()));
+            }
+            let direct = ms(&rounds.direct, "p50_us");
+            row.extend([direct.to_string(), ms(&rounds.gateway, "p50_us").against(&direct)]);
+            row
         })
         .collect();
     print_table("Latency (direct: RPUSH and BLPOP with the same responder, no gateway)", &head, &rows);

@@ -1,6 +1,6 @@
-//! The same bare WebSocket echo on three runtimes, and on rings without one, the gateway's among them: `cargo bench
-//! --bench runtimes` (`-- --rounds 5`, `-- --seconds 2`, `-- --only ring` for those with that in their names; the first is
-//! always among them).
+//! The same bare WebSocket echo on three runtimes, and on rings without one, the gateway's and the floor of other benches
+//! (`raw ring, multishot`) among them: `cargo bench --bench runtimes` (`-- --rounds 5`, `-- --seconds 2`, `-- --only ring`
+//! for those with that in their names; the first is always among them).
 //!
 //! Messages of 400 bytes, one in flight per client. Each server is a process of its own on core 0, the driver has core 1.
 //! The runtimes take turns within a round, so that a slow minute hits all of them; medians over the rounds, with the least
@@ -16,6 +16,7 @@ mod gateway_ring;
 mod monoio_set;
 #[path = "../support/provenance.rs"]
 mod provenance;
+#[path = "../support/raw.rs"]
 mod raw;
 mod readiness;
 mod server;

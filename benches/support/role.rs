@@ -5,7 +5,7 @@ use std::io;
 use std::net::TcpListener;
 use std::process::Command;
 
-use super::{bare, direct, echo, responder, respstub};
+use super::{bare, direct, echo, raw, responder, respstub};
 
 /// Plays the part that the command line names; false where it names none.
 pub fn play() -> io::Result<bool> {
@@ -14,7 +14,8 @@ pub fn play() -> io::Result<bool> {
     match words[..] {
         ["--role", "responder", redis, key] => responder::serve(redis, key)?,
         ["--role", "stub", address] => respstub::serve(&TcpListener::bind(address)?)?,
-        ["--role", "echo", address] => echo::serve(TcpListener::bind(address)?)?,
+        ["--role", "floor", address] => raw::serve_multishot(TcpListener::bind(address)?)?,
+        ["--role", "old-floor", address] => echo::serve(TcpListener::bind(address)?)?,
         ["--role", "bare", address, bytes] => {
             bare::serve(TcpListener::bind(address)?, bytes.parse().map_err(io::Error::other)?)?;
         }

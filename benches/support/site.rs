@@ -1,4 +1,4 @@
-//! The parties of a measurement: the bus with its responder, gateways, and the bare echo that is the floor.
+//! The parties of a measurement: the bus with its responder, gateways, and the bare echoes that they are compared with.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
