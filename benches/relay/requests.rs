@@ -84,16 +84,19 @@ fn measure(bench: &Bench, shape: &Shape) -> io::Result<Rounds> {
 /// One run against the gateway, with what it cost on the bus. That is counted from before the generator's start to after its
 /// end, its warm-up included.
 fn through_gateway(gateway: &Gateway, bus: &Bus, arguments: &str, bench: &Bench) -> io::Result<Round> {
-    let seen = || -> io::Result<[f64; 4]> {
+    let seen = || -> io::Result<[f64; 5]> {
         let responder = bus.responder.as_ref().map_or(Ok(Duration::ZERO), Process::cpu)?;
         let cpu = [bus.server.cpu()?, responder].map(|time| time.as_secs_f64() * 1e6);
-        Ok([gateway.count("requests")? as f64, gateway.count("bus_commands")? as f64, cpu[0], cpu[1]])
+        let count = |name| gateway.count(name).map(|count| count as f64);
+        // A gateway of before the loop does not count them.
+        let entries = count("entries").unwrap_or(f64::NAN);
+        Ok([count("requests")?, count("bus_commands")?, cpu[0], cpu[1], entries])
     };
     let before = seen()?;
     let mut round = Load::run(&gateway.url(), &gateway.process, arguments, bench.folder.path())?;
     let after = seen()?;
     let requests = after[0] - before[0];
-    for (index, name) in [(1, "bus_commands"), (2, "redis_us"), (3, "responder_us")] {
+    for (index, name) in [(1, "bus_commands"), (2, "redis_us"), (3, "responder_us"), (4, "entries")] {
         round.insert(name, (after[index] - before[index]) / requests);
     }
     Ok(round)
@@ -118,7 +121,7 @@ fn print(all: &[Rounds]) {
     head.extend(old(&["old floor, CPU µs", "x old floor"]));
     head.extend(["requests/s", "floor/s"]);
     head.extend(old(&["old floor/s"]));
-    head.extend(["commands", "Redis, CPU µs", "responder, CPU µs", "gateway, cores", "generator, cores"]);
+    head.extend(["entries", "commands", "Redis, CPU µs", "responder, CPU µs", "gateway, cores", "generator, cores"]);
     let rows: Vec<Vec<String>> = all
         .iter()
         .map(|rounds| {
@@ -130,7 +133,8 @@ fn print(all: &[Rounds]) {
             }
             row.push(of("requests_per_second"));
             row.extend(rounds.floors.iter().map(|rounds| Series::of(rounds, "requests_per_second").to_string()));
-            row.extend(["bus_commands", "redis_us", "responder_us", "server_share", "generator_share"].map(of));
+            let names = ["entries", "bus_commands", "redis_us", "responder_us", "server_share", "generator_share"];
+            row.extend(names.map(of));
             row
         })
         .collect();
