@@ -192,8 +192,10 @@ impl Clients {
     /// Has a client that was read from be not read any more, if it may not be: unless it is the router's list that keeps it, which is
     /// so after nearly every request where the router is busy, and is over before the next one as a rule.
     pub fn look_to_pause(&mut self, slot: SlotIndex) {
-        let waits_for_router =
-            self.client(slot).is_some_and(|client| client.kept_by(&self.context) == Some(Limit::router_queue_max));
+        // Who shakes hands still has no address that could be kept.
+        let waits_for_router = self.client(slot).is_some_and(|client| {
+            matches!(client.stage, Stage::Open) && client.kept_by(&self.context) == Some(Limit::router_queue_max)
+        });
         if !waits_for_router {
             self.may_read(slot);
         }

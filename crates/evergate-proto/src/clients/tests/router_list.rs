@@ -76,6 +76,21 @@ fn an_address_has_one_message_in_a_long_list_and_the_rest_waits_until_the_router
 }
 
 #[test]
+fn who_shakes_hands_while_the_list_is_long_is_no_contradiction() {
+    let mut world = World::with(|limits| limits.router_queue_max = 1);
+    let flood = world.client_from(ADDRESS);
+    ask(&mut world, flood, 1);
+    let peer = ADDRESS.parse().expect("an address");
+    let slot = world.clients.accept(peer);
+    let (first, rest) = super::HANDSHAKE.split_at(20);
+    world.input(slot, first);
+    world.clients.look_to_pause(slot);
+    world.input(slot, rest);
+    world.clients.look_to_pause(slot);
+    assert!(world.is_open(slot) && !world.clients.is_paused(slot));
+}
+
+#[test]
 fn what_was_answered_has_left_the_list_whatever_redis_told_last() {
     let mut world = World::with(|limits| limits.router_queue_max = 1);
     let slot = world.client_from(ADDRESS);
