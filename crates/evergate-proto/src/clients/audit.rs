@@ -24,6 +24,8 @@ pub struct Audit {
     pub header_bytes: usize,
     /// Bytes gathered of what is unfinished.
     pub gathered: usize,
+    /// Come, and not heard.
+    pub unheard_bytes: usize,
     /// Requests and connects.
     pub pending: usize,
     /// Connected.
@@ -42,7 +44,7 @@ impl Audit {
         if self.stage == 3 {
             return 0;
         }
-        self.outbound_bytes + self.backlog_bytes + self.decoder_bytes + self.header_bytes
+        self.outbound_bytes + self.backlog_bytes + self.decoder_bytes + self.header_bytes + self.unheard_bytes
     }
 }
 
@@ -72,6 +74,7 @@ pub fn audit(clients: &Clients, slot: u32) -> Option<Audit> {
         decoder_bytes: client.decoder.bytes_held() + client.judge.as_ref().map_or(0, |judge| judge.bytes_held()),
         header_bytes: if let Stage::Handshake(Some(header)) = &client.stage { header.len() } else { 0 },
         gathered: client.decoder.gathered(),
+        unheard_bytes: client.unheard_bytes as usize,
         pending,
         sessions,
         conversations: conversations().count(),

@@ -137,6 +137,8 @@ pub struct Client {
     pub(super) counted_handshaking: bool,
     /// What is counted for it in the core's bytes.
     pub(super) counted_bytes: usize,
+    /// Bytes of its that have come while it may not be read from. Set by the shell, which has them.
+    pub(super) unheard_bytes: u32,
     /// What is counted for it in the core's pending requests and sessions.
     pub(super) counted_books: (u32, u32),
 }
@@ -174,6 +176,7 @@ impl Client {
             class: None,
             counted_handshaking: false,
             counted_bytes: 0,
+            unheard_bytes: 0,
             counted_books: (0, 0),
         }
     }
@@ -432,7 +435,8 @@ impl Client {
         }
         let header = if let Stage::Handshake(Some(header)) = &self.stage { header.len() } else { 0 };
         let judge = self.judge.as_ref().map_or(0, |judge| judge.bytes_held());
-        self.outbound.bytes() + self.book.backlog_bytes() + self.decoder.bytes_held() + judge + header
+        let held = self.decoder.bytes_held() + judge + header + self.unheard_bytes as usize;
+        self.outbound.bytes() + self.book.backlog_bytes() + held
     }
 
     /// Whether more may be read: the backlog has room, and so has the core.

@@ -197,6 +197,8 @@ impl Client {
                 "the gateway is out of buffers (core_bytes_max): reconnect, and ask for less at once",
             );
             self.forget_unfinished();
+            // Of one that closes the shell has what waits heard at once.
+            self.unheard_bytes = 0;
         } else {
             self.give_up_closing(cx);
         }

@@ -201,6 +201,14 @@ impl Clients {
         }
     }
 
+    /// So many bytes of a client have come and wait for it to be read from again: they stand in its account.
+    pub fn keep_unheard(&mut self, slot: SlotIndex, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if self.client(slot).is_some_and(|client| client.unheard_bytes != bytes) {
+            self.with(slot, |client, _| client.unheard_bytes = bytes);
+        }
+    }
+
     /// Whether the client is not read from.
     pub fn is_paused(&self, slot: SlotIndex) -> bool {
         self.client(slot).is_some_and(|client| client.paused)

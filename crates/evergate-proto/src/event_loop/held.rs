@@ -29,8 +29,6 @@ pub(super) enum Part {
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     held: FxHashMap<SlotIndex, VecDeque<Part>>,
-    /// Bytes that were copied.
-    bytes: usize,
     /// Who is heavy and has something, the first first.
     queue: VecDeque<SlotIndex>,
     /// Those of them who were there when the turn began.
@@ -88,15 +86,13 @@ impl Backlog {
     pub fn keep(&mut self, slot: SlotIndex, part: Part) {
         match &part {
             Part::Lent(_) => self.lent += 1,
-            Part::Bytes(bytes) => self.bytes += bytes.len(),
-            Part::Ended | Part::Broke => {}
+            Part::Bytes(_) | Part::Ended | Part::Broke => {}
         }
         self.held.entry(slot).or_default().push_back(part);
     }
 
     /// Keeps a copy of bytes, behind the others of its client.
     pub fn keep_bytes(&mut self, slot: SlotIndex, bytes: &[u8]) {
-        self.bytes += bytes.len();
         let parts = self.held.entry(slot).or_default();
         match parts.back_mut() {
             Some(Part::Bytes(last)) if last.len() < PART_BYTES => last.extend_from_slice(bytes),
@@ -128,14 +124,14 @@ impl Backlog {
     fn taken(&mut self, part: &Part) {
         match part {
             Part::Lent(_) => self.lent -= 1,
-            Part::Bytes(bytes) => self.bytes -= bytes.len(),
-            Part::Ended | Part::Broke => {}
+            Part::Bytes(_) | Part::Ended | Part::Broke => {}
         }
     }
 
-    /// Bytes that were copied.
-    pub fn bytes(&self) -> u64 {
-        self.bytes as u64
+    /// Bytes of a client that were copied.
+    pub fn bytes_of(&self, slot: SlotIndex) -> usize {
+        let bytes = |part: &Part| if let Part::Bytes(bytes) = part { bytes.len() } else { 0 };
+        self.held.get(&slot).map_or(0, |parts| parts.iter().map(bytes).sum())
     }
 
     /// A client takes its place behind the others.

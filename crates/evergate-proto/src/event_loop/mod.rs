@@ -365,7 +365,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
 
     /// Bytes that stand in no client's account.
     fn count_bytes(&mut self) {
-        let bytes = self.links.bytes() + self.leaving.bytes() + self.backlog.bytes();
+        let bytes = self.links.bytes() + self.leaving.bytes();
         self.clients.context.shell_bytes = bytes;
     }
 }

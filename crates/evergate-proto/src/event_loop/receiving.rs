@@ -81,6 +81,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         } else {
             self.backlog.keep_bytes(slot, self.ring.bytes(&lent));
             self.ring.give_back(lent);
+            self.clients.keep_unheard(slot, self.backlog.bytes_of(slot));
         }
     }
 
@@ -157,6 +158,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
                 return 0;
             }
         };
+        self.clients.keep_unheard(slot, self.backlog.bytes_of(slot));
         self.clients.look_to_pause(slot);
         let Some(connection) = self.connections.get_mut(slot) else { return bytes };
         connection.is_held = has_more;
@@ -182,6 +184,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
                 end => self.backlog.keep(slot, end),
             }
         }
+        self.clients.keep_unheard(slot, self.backlog.bytes_of(slot));
     }
 
     /// A client may be read from again.

@@ -180,6 +180,22 @@ fn over_core_bytes_max_nothing_is_read_and_the_largest_holder_is_cut() {
 }
 
 #[test]
+fn what_waits_for_a_client_that_is_not_read_from_stands_in_its_account() {
+    let mut world = World::with(|limits| limits.core_bytes_max = 100_000);
+    let (small, large) = (world.client(), world.client());
+    for (slot, bytes) in [(small, 40_000), (large, 70_000)] {
+        world.clients.keep_unheard(slot, bytes);
+    }
+    assert!(!world.clients.may_read(small) && !world.clients.may_read(large));
+    world.pass(TICK_MS);
+    assert_eq!(world.closed_with(large), Some(1008));
+    assert_eq!(world.resumed, [large, small]);
+    assert!(world.is_open(small) && world.clients.may_read(small));
+    world.clients.keep_unheard(small, 0);
+    assert_eq!(world.counts().core_bytes.load(Relaxed), 0);
+}
+
+#[test]
 fn when_everything_has_ended_nothing_is_counted_and_an_idle_client_owns_no_buffer() {
     let mut world = World::with(|limits| limits.parallel_max = 2);
     let slot = world.client();
