@@ -281,6 +281,9 @@ pub trait Ring {
     /// wait: so a turn has an end, whatever fails at once and is started again.
     fn next(&mut self) -> Option<Completion>;
 
+    /// Whether nothing of an operation has completed that was not told: what has come of it may be for the next [`Self::enter`].
+    fn is_told(&self, op: Op) -> bool;
+
     /// The bytes of a buffer.
     fn bytes(&mut self, lent: &Lent) -> &mut [u8];
 

@@ -481,6 +481,10 @@ impl Ring for Uring {
         None
     }
 
+    fn is_told(&self, op: Op) -> bool {
+        self.completed[self.taken..].iter().all(|entry| entry.user_data() != op.to_bits())
+    }
+
     fn bytes(&mut self, lent: &Lent) -> &mut [u8] {
         self.pool(lent.pool).bytes(lent.id, lent.len)
     }

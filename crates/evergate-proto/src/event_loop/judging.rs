@@ -3,7 +3,7 @@
 
 use super::{EventLoop, Host};
 use crate::clients::output::SlotIndex;
-use crate::ring::Ring;
+use crate::ring::{Kind, Ring};
 
 /// Who is to be looked at.
 #[derive(Debug, Default)]
@@ -46,7 +46,9 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if connection.is_over || connection.has_ended || self.clients.is_paused(slot) {
             return true;
         }
-        !connection.is_held && self.batch.is_empty() && self.ring.unread(connection.socket) == 0
+        // What was received may be on its way through the ring.
+        let is_told = self.ring.is_told(connection.op(Kind::Receive, slot));
+        !connection.is_held && self.batch.is_empty() && is_told && self.ring.unread(connection.socket) == 0
     }
 
     fn look_at(&mut self, slot: SlotIndex) {
