@@ -10,7 +10,7 @@ use crate::clients::output::SlotIndex;
 use crate::ring::{Lent, Pool};
 
 /// Bytes of one part: what one turn of a client is about at most, but for one receive.
-const PART_BYTES: usize = 64 * 1024;
+const PART_BYTES: usize = if cfg!(feature = "simulator") { 300 } else { 64 * 1024 };
 
 /// Something that has come of a client.
 #[derive(Debug)]
@@ -48,16 +48,16 @@ pub(super) struct Backlog {
 }
 
 /// Bytes after which the time is looked at: they may be dozens of requests.
-const LOOK_BYTES: usize = 16 * 1024;
+const LOOK_BYTES: usize = if cfg!(feature = "simulator") { 200 } else { 16 * 1024 };
 /// Bytes in a row with which a client is heavy.
-pub(super) const RUN_BYTES: usize = 16 * 1024;
+pub(super) const RUN_BYTES: usize = if cfg!(feature = "simulator") { 200 } else { 16 * 1024 };
 /// Bytes that are handled of heavy clients in one turn, and the time after which no more is. The light ones wait for no more
 /// than that, however many are heavy; one long message that has become whole may go beyond it.
-pub(super) const TURN_BYTES: usize = 64 * 1024;
+pub(super) const TURN_BYTES: usize = if cfg!(feature = "simulator") { 500 } else { 64 * 1024 };
 pub(super) const TURN: Duration = Duration::from_millis(1);
 /// So often a turn may leave the heavy ones to the next because more may be ready: whoever is light is found first, behind however
 /// many that have gone.
-const LEFT_MAX: u32 = 32;
+const LEFT_MAX: u32 = if cfg!(feature = "simulator") { 3 } else { 32 };
 
 impl Backlog {
     pub fn begin_turn(&mut self) {

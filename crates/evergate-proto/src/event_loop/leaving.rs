@@ -12,7 +12,7 @@ use crate::ring::{Kind, Ring};
 /// unmap megabytes takes time (docs/performance.md, "Work in a turn").
 const FREE_TURN: Duration = Duration::from_millis(1);
 /// Bytes that take no time to be freed.
-const SMALL_BYTES: usize = 256 * 1024;
+const SMALL_BYTES: usize = if cfg!(feature = "simulator") { 640 } else { 256 * 1024 };
 
 #[derive(Debug)]
 enum Left {

@@ -126,14 +126,14 @@ pub struct EventLoop<R, H> {
 }
 
 /// Completions that are asked for at a time.
-const BATCH: usize = 32;
+const BATCH: usize = if cfg!(feature = "simulator") { 4 } else { 32 };
 
 /// Completions of one entry, and from then on there may be more that the kernel has not made (Linux 6.18 makes 20 unless more are
 /// asked for).
-const FULL_ENTRY: usize = 20;
+const FULL_ENTRY: usize = if cfg!(feature = "simulator") { 4 } else { 20 };
 
 /// Completions with which a turn is large enough.
-const TURN_COMPLETIONS: usize = 96;
+const TURN_COMPLETIONS: usize = if cfg!(feature = "simulator") { 12 } else { 96 };
 
 /// The time after which no more completions are handled in a turn; the ring keeps the others for the next.
 const TURN: Duration = Duration::from_millis(2);

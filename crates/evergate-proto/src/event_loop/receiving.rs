@@ -9,10 +9,10 @@ use crate::clients::output::SlotIndex;
 use crate::ring::{Completion, Errno, Kind, Lent, Op, Pool, Ring};
 
 /// A heavy client of which a receive brings no more than this is light again.
-const LIGHT_BYTES: u32 = 4 * 1024;
+const LIGHT_BYTES: u32 = if cfg!(feature = "simulator") { 100 } else { 4 * 1024 };
 
 /// Clients that are given another chance to receive in one turn, of those that found no buffer.
-const FED: usize = 64;
+const FED: usize = if cfg!(feature = "simulator") { 2 } else { 64 };
 
 impl<R: Ring, H: Host> EventLoop<R, H> {
     /// A receive has brought something.

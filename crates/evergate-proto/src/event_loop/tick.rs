@@ -20,8 +20,8 @@ const ACTIVITY_TICKS: u64 = 5;
 /// How long a tick works for the clients in one turn: thousands may have been due together for ten minutes.
 const WORK: Duration = Duration::from_millis(2);
 /// Every so many ticks clients that are not read from are looked at, and how many in one turn.
-const PAUSED_TICKS: u64 = 50;
-const PAUSED_MAX: usize = 1_000;
+const PAUSED_TICKS: u64 = if cfg!(feature = "simulator") { 5 } else { 50 };
+const PAUSED_MAX: usize = if cfg!(feature = "simulator") { 2 } else { 1_000 };
 /// Every so many ticks the oldest thing waited for is published during a drain.
 const OLDEST_TICKS: u64 = 25;
 

@@ -19,7 +19,7 @@ use crate::waiting::Looking;
 /// What is short besides the time that the core would look: what waking up may add to a wait.
 const WAKE_UP: Duration = Duration::from_micros(100);
 /// Short waits in a row before the core lets messages gather.
-const SHORT_WAITS: u32 = 16;
+const SHORT_WAITS: u32 = if cfg!(feature = "simulator") { 3 } else { 16 };
 /// Requests in flight for which a wake-up is too much.
 const FEW_PENDING: u64 = 4;
 /// Requests in flight of which more are sure to come in a moment, where a turn has handled fewer than half of them.
