@@ -190,7 +190,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         match self.links.catches_up(link, self.clients.context.now_ms) {
             // Behind a pause all that has come is heard first, so that nothing is written to a link that Redis has closed. What a
             // receive waits for that was under way before this turn has not come.
-            Some(true) if !wire.is_caught_up => {
+            Some(true) if !wire.is_caught_up || wire.under_way.contains(Kind::LinkReceive) && wire.is_fresh => {
                 let is_heard = wire.under_way.contains(Kind::LinkReceive) && !wire.is_fresh;
                 wire.is_caught_up = true;
                 if !is_heard {
