@@ -12,7 +12,7 @@ use crate::ring::{Completion, Kind, Ring};
 /// Bytes of a chunk that are sent at once: between these, so that all long chunks of a turn are together [`TURN_BYTES`].
 const SLICE_BYTES: RangeInclusive<usize> = if cfg!(feature = "simulator") { 64..=300 } else { 4 * 1024..=256 * 1024 };
 /// Bytes that clients are sent in one turn, but for what is no more than a [`SHORT_BYTES`].
-const TURN_BYTES: usize = if cfg!(feature = "simulator") { 700 } else { 2 * 1024 * 1024 };
+const TURN_BYTES: usize = if cfg!(feature = "simulator") { 320 } else { 2 * 1024 * 1024 };
 /// What is no longer than this is sent whole, whoever else sends.
 const SHORT_BYTES: usize = if cfg!(feature = "simulator") { 150 } else { 16 * 1024 };
 
