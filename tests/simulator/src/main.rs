@@ -3,7 +3,9 @@
 #![allow(clippy::collapsible_match)]
 
 mod browser;
+mod core;
 mod enumerate;
+mod kernel;
 mod oracle;
 mod planted;
 mod random;

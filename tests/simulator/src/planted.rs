@@ -276,6 +276,63 @@ planted! {
         "websocket/decoder.rs", "if self.is_text {\n            self.judge(is_whole && fin)?;" => "if self.is_text && is_whole && fin {\n            self.judge(true)?;";
     "answer-dropped": "found by this simulator: a slow consumer's Close takes the place of the answer to its handshake",
         "clients/outbound.rs", "self.answer_bytes = response.len();" => "";
+    "handshake-kept": "found by this simulator: who shakes hands while the router's list is long ends the process",
+        "clients/table.rs", "matches!(client.stage, Stage::Open) && client.kept_by(&self.context) == Some" => "client.kept_by(&self.context) == Some";
+    "unheard-in-shell": "found by this simulator: what waits for paused clients fills the core, and nobody is cut for it",
+        "event_loop/mod.rs", "self.links.bytes() + self.leaving.bytes();" => "self.links.bytes() + self.leaving.bytes() + (0..64).map(|slot| self.backlog.bytes_of(slot) as u64).sum::<u64>();";
+    "buffer-twice": "a buffer is given back twice",
+        "event_loop/receiving.rs", "            self.ring.give_back(lent);\n            // Asked"
+        => "            let Lent { pool, id, len } = lent;\n            self.ring.give_back(Lent { pool, id, len });\n            self.ring.give_back(lent);\n            // Asked";
+    "buffer-lost-with-client": "what comes for a client that is given up keeps its buffer",
+        "event_loop/receiving.rs", "            self.give_back(lent);\n            if is_gone" => "            if is_gone";
+    "held-buffers-lost": "a client that goes takes the large buffers with it that wait for its turn",
+        "event_loop/receiving.rs", "            if let Part::Lent(lent) = part {\n                self.ring.give_back(lent);" => "            if let Part::Lent(lent) = part {\n                let _ = lent;";
+    "starved-for-ever": "who found no buffer is not received from again",
+        "event_loop/receiving.rs", "self.backlog.starve(slot, pool);" => "let _ = pool;";
+    "multishot-end-missed": "a receive that goes on has ended, and is not started again",
+        "event_loop/receiving.rs", "        if !more {\n            self.backlog.listen(slot);" => "        if !more && matches!(result, Err(_)) {\n            self.backlog.listen(slot);";
+    "cancelled-bytes-dropped": "bytes of a receive that was cancelled are dropped",
+        "event_loop/receiving.rs", "(Ok(_), Some(lent)) => self.take(slot, lent)," => "(Ok(_), Some(lent)) if connection.is_cancelled => self.ring.give_back(lent),\n            (Ok(_), Some(lent)) => self.take(slot, lent),";
+    "held-backwards": "of what waits of a client the last is heard first",
+        "event_loop/held.rs", "let part = parts.pop_front()?;" => "let part = parts.pop_back()?;";
+    "held-overtaken": "what comes of a client goes past what waits of it",
+        "event_loop/receiving.rs", "if connection.is_held || connection.is_heavy || !may_read" => "if connection.is_heavy || !may_read";
+    "end-overtakes": "the end of a client is heard before what it sent last",
+        "event_loop/receiving.rs", "        if connection.is_held {\n            return self.backlog.keep(slot, end);\n        }\n" => "";
+    "resumed-from-start": "a send that was short goes on where the one before it began",
+        "event_loop/sending.rs", "self.sending.from.insert(slot, from + bytes as usize);" => "self.sending.from.insert(slot, bytes as usize);";
+    "two-sends": "a client is sent something while something is being sent to it",
+        "event_loop/sending.rs", "                self.sending.queue.push_back((slot, chunk));\n            }\n            Err" => "                self.sending.queue.push_back((slot, chunk.clone()));\n                self.sending.queue.push_back((slot, chunk));\n            }\n            Err";
+    "freed-while-sending": "a descriptor is given back while a send on it is under way",
+        "event_loop/leaving.rs", "        if under_way.is_empty() {" => "        if !under_way.contains(Kind::Receive) && !under_way.contains(Kind::WatchEnd) {";
+    "freed-while-receiving": "a descriptor is given back while a receive on it is under way",
+        "event_loop/leaving.rs", "        if under_way.is_empty() {" => "        if !under_way.contains(Kind::Send) {";
+    "closed-with-accept": "the share of the port is closed while an accept is under way",
+        "event_loop/accepting.rs", "Stage::Closing if self.accepting.under_way == Accept::None =>" => "Stage::Closing if self.accepting.under_way != Accept::Cancelled =>";
+    "queued-dropped": "who was accepted and waits when the share is closed is forgotten",
+        "event_loop/accepting.rs", "        for socket in std::mem::take(&mut self.accepting.queue) {\n            self.serve(socket, may_wait);" => "        for socket in std::mem::take(&mut self.accepting.queue) {\n            let _ = socket;";
+    "accept-not-again": "without descriptors for a moment nobody is accepted any more",
+        "event_loop/accepting.rs", "(self.until_ms, self.has_room) = (now_ms + PAUSE_MS, false);" => "(self.until_ms, self.has_room) = (now_ms + 1_000_000 * PAUSE_MS, false);";
+    "batch-rest-lost": "what the kernel did not take of a batch for Redis is lost",
+        "event_loop/wires.rs", "Ok(bytes) if !wire.is_over && wire.sent" => "Ok(bytes) if false && wire.sent";
+    "written-unheard": "found by this simulator: behind a pause a batch is written in the turn in which the link began to be heard",
+        "event_loop/wires.rs", "if !wire.is_caught_up || wire.under_way.contains(Kind::LinkReceive) && wire.is_fresh =>" => "if !wire.is_caught_up =>";
+    "late-wire": "what completes on a link that was given up counts for the one that is there",
+        "event_loop/wires.rs", "place(wire.link) == op.place && wire.op(op.kind) == op)" => "place(wire.link) == op.place && (wire.op(op.kind) == op || !wire.is_over))";
+    "resume-forgotten": "who may be read from again is not",
+        "event_loop/receiving.rs", "        if !connection.is_held {\n            self.backlog.listen(slot);" => "        if !connection.is_held {\n            let _ = slot;";
+    "held-resume-forgotten": "what waited of a client that may be read from again is not heard",
+        "event_loop/receiving.rs", "} else if !std::mem::replace(&mut connection.is_queued, true) {" => "} else if false && !std::mem::replace(&mut connection.is_queued, true) {";
+    "judged-unheard": "a client is judged while what it sent waits in the kernel",
+        "event_loop/judging.rs", " && self.ring.unread(connection.socket) == 0" => "";
+    "judged-untold": "found by this simulator: a client is judged while what it sent is on its way through the ring",
+        "event_loop/judging.rs", " && is_told && " => " && (is_told || true) && ";
+    "sleeps-over-sends": "the core sleeps though it has more to send",
+        "event_loop/mod.rs", "            || self.sending.has_more()\n" => "";
+    "sleeps-over-turns": "the core sleeps though heavy clients have something",
+        "event_loop/held.rs", "!self.queue.is_empty() || !self.listens" => "!self.listens";
+    "released-late": "the core sleeps though clients are to be given up",
+        "event_loop/mod.rs", "            || self.leaving.has_more()\n" => "";
 }
 
 impl Planted {

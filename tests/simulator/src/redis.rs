@@ -39,6 +39,11 @@ pub struct Wire {
 }
 
 impl Wire {
+    /// Whether a command waits.
+    pub fn waits(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
     /// `n` bytes arrive at Redis.
     pub fn arrive(&mut self, n: usize) {
         let n = n.min(self.to.len());

@@ -7,11 +7,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::core::{self, CoreWorld};
 use crate::enumerate;
 use crate::planted::{PLANTED, plant};
 use crate::tally::{NAMES, Tally};
-use crate::world::actions::ACTIONS;
-use crate::world::{Violation, World};
+use crate::world::{Violation, World, actions};
 
 /// What the command line says.
 struct Options {
@@ -25,11 +25,51 @@ struct Options {
     replay: Option<String>,
     enumerate: bool,
     brief: bool,
+    worlds: Vec<Which>,
+}
+
+/// A world.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// The pure half with a shell of the simulator's own, held against the oracle step by step.
+    Links,
+    /// The event loop on a simulated kernel, judged at its sockets.
+    Core,
+}
+
+impl Which {
+    const ALL: [Self; 2] = [Self::Links, Self::Core];
+
+    fn name(self) -> &'static str {
+        ["links", "core"][self as usize]
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|which| which.name() == name)
+    }
+
+    /// What can be left out, in the order of the mask's bits.
+    fn actions(self) -> &'static [(&'static str, u64)] {
+        match self {
+            Self::Links => actions::ACTIONS,
+            Self::Core => core::ACTIONS,
+        }
+    }
+}
+
+/// A run that can be done again.
+#[derive(Clone, Copy)]
+struct Run {
+    which: Which,
+    seed: u64,
+    steps: usize,
+    without: u32,
 }
 
 const USAGE: &str = "simulator [--seeds N] [--steps M] [--seconds S] [--first SEED | --fresh] [--threads T]
 simulator --seed X [--steps M] [--without MASK]   replays one, and tells what happened
-simulator --replay FILE                           replays each `seed steps mask` of a file
+                                                  with --world links or --world core: only that one
+simulator --replay FILE                           replays each `seed steps mask [world]` of a file
 simulator --enumerate                             all small histories
 simulator --planted [ROOT] | --plant NAME ROOT    the bugs that can be planted in this source; plants one in a copy of it";
 
@@ -45,6 +85,7 @@ fn options(args: Vec<String>) -> Result<Options, String> {
         replay: None,
         enumerate: false,
         brief: false,
+        worlds: Which::ALL.to_vec(),
     };
     if args.first().is_some_and(|arg| arg == "--planted") {
         for bug in PLANTED {
@@ -87,6 +128,7 @@ fn options(args: Vec<String>) -> Result<Options, String> {
             "--without" => options.without = number()? as u32,
             "--threads" => options.threads = number()?.max(1) as usize,
             "--replay" => options.replay = Some(value),
+            "--world" => options.worlds = vec![Which::named(&value).ok_or(USAGE)?],
             _ => return Err(USAGE.to_owned()),
         }
     }
@@ -102,78 +144,133 @@ struct Ran {
     trace: Vec<String>,
 }
 
-fn once(seed: u64, steps: usize, without: u32, verbose: bool) -> Ran {
-    let mut world = World::new(seed, without, verbose);
-    let result = catch_unwind(AssertUnwindSafe(|| world.run(steps)));
-    let violation = result.err().map(|panic| match panic.downcast::<Violation>() {
+fn once(run: Run, verbose: bool) -> Ran {
+    let Run { which, seed, steps, without } = run;
+    match which {
+        Which::Links => {
+            let mut world = World::new(seed, without, verbose);
+            let violation = violation_of(|| world.run(steps));
+            let (tally, limits) = (world.happened(), world.limits());
+            Ran { steps: world.step, tally, limits, violation, trace: world.trace.take().unwrap_or_default().into() }
+        }
+        Which::Core => {
+            let mut world = CoreWorld::new(seed, without, verbose);
+            let violation = violation_of(|| world.run(steps));
+            let (tally, limits) = (world.happened(), world.limits());
+            Ran { steps: world.step, tally, limits, violation, trace: world.take_trace() }
+        }
+    }
+}
+
+/// What goes wrong in a run.
+fn violation_of(run: impl FnOnce()) -> Option<String> {
+    let panic = catch_unwind(AssertUnwindSafe(run)).err()?;
+    Some(match panic.downcast::<Violation>() {
         Ok(violation) => violation.0,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
-            format!(
-                "panic: {}",
-                text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
-            )
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            format!("panic: {}", text.unwrap_or_default())
         }
-    });
-    Ran {
-        steps: world.step,
-        tally: world.happened(),
-        limits: world.limits(),
-        violation,
-        trace: world.trace.take().unwrap_or_default().into(),
-    }
+    })
 }
 
 /// The smallest run that still fails: fewest steps, then without whatever is not needed.
-fn shrink(seed: u64, steps: usize, without: u32) -> (usize, u32) {
+fn shrink(mut run: Run) -> Run {
     // The same kind of violation, by its first words: else another one is shrunk.
     let kind = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).take(24).collect::<String>();
-    let wanted = once(seed, steps, without, false).violation.map(|text| kind(&text));
-    let fails = |steps: usize, without: u32| {
-        let ran = once(seed, steps, without, false);
-        ran.violation.filter(|text| Some(kind(text)) == wanted).map(|_| ran.steps.min(steps))
+    let wanted = once(run, false).violation.map(|text| kind(&text));
+    let fails = |run: Run| {
+        let ran = once(run, false);
+        ran.violation.filter(|text| Some(kind(text)) == wanted).map(|_| ran.steps.min(run.steps))
     };
-    let (mut steps, mut without) = (fails(steps, without).unwrap_or(steps), without);
+    run.steps = fails(run).unwrap_or(run.steps);
     for _ in 0..3 {
-        let before = (steps, without);
-        for at in 0..ACTIONS.len() {
-            let tried = without | 1 << at;
+        let before = (run.steps, run.without);
+        for at in 0..run.which.actions().len() {
+            let without = run.without | 1 << at;
             // Without an action everything comes at other steps: more are allowed, the fewest of all is kept.
-            if tried != without
-                && let Some(fewer) = fails(steps, tried)
+            if without != run.without
+                && let Some(fewer) = fails(Run { without, ..run })
             {
-                (steps, without) = (fewer, tried);
+                (run.steps, run.without) = (fewer, without);
             }
         }
-        let mut cut = steps / 2;
+        let mut cut = run.steps / 2;
         while cut > 0 {
-            while steps > cut
-                && let Some(fewer) = fails(steps - cut, without)
+            while run.steps > cut
+                && let Some(fewer) = fails(Run { steps: run.steps - cut, ..run })
             {
-                steps = fewer.min(steps - cut);
+                run.steps = fewer.min(run.steps - cut);
             }
             cut /= 2;
         }
-        if before == (steps, without) {
+        if before == (run.steps, run.without) {
             break;
         }
     }
-    (steps, without)
+    run
 }
 
-fn report(seed: u64, steps: usize, without: u32, ran: &Ran) {
-    println!("VIOLATION seed {seed} step {}: {}", ran.steps, ran.violation.as_deref().unwrap_or_default());
-    let (steps, without) = shrink(seed, steps, without);
-    let again = once(seed, steps, without, true);
+fn report(run: Run, ran: &Ran) {
+    let name = run.which.name();
+    let text = ran.violation.as_deref().unwrap_or_default();
+    println!("VIOLATION world {name} seed {} step {}: {text}", run.seed, ran.steps);
+    let run = shrink(run);
+    let again = once(run, true);
     println!("shrunk to step {}: {}", again.steps, again.violation.as_deref().unwrap_or("(gone)"));
+    let actions = run.which.actions().iter().enumerate();
     let skipped: Vec<&str> =
-        ACTIONS.iter().enumerate().filter(|(at, _)| without & (1 << at) != 0).map(|(_, (name, _))| *name).collect();
+        actions.filter(|(at, _)| run.without & (1 << at) != 0).map(|(_, (name, _))| *name).collect();
     println!("without: {}", skipped.join(" "));
     println!("the last events:");
     for line in again.trace.iter().rev().take(30).rev() {
         println!("  {line}");
     }
-    println!("replay: simulator --seed {seed} --steps {steps} --without {without}");
+    let Run { seed, steps, without, .. } = run;
+    println!("replay: simulator --world {name} --seed {seed} --steps {steps} --without {without}");
+}
+
+/// Tells all that happens in one run of each world.
+fn tell(options: &Options, seed: u64) -> ExitCode {
+    for &which in &options.worlds {
+        let ran = once(Run { which, seed, steps: options.steps, without: options.without }, true);
+        for line in &ran.trace {
+            println!("{line}");
+        }
+        let name = which.name();
+        match ran.violation {
+            Some(text) => {
+                println!("VIOLATION world {name} seed {seed} step {}: {text}", ran.steps);
+                return ExitCode::FAILURE;
+            }
+            None => println!("world {name} seed {seed}: {} steps, no violation", ran.steps),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Runs again what failed once.
+fn replay(file: &str) -> ExitCode {
+    let Ok(text) = std::fs::read_to_string(file) else {
+        eprintln!("{file} cannot be read");
+        return ExitCode::from(2);
+    };
+    let mut replayed = 0;
+    for line in text.lines().map(|line| line.split('#').next().unwrap_or_default()) {
+        let numbers: Vec<u64> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let [seed, steps, without] = numbers[..] else { continue };
+        let which = line.split_whitespace().find_map(Which::named).unwrap_or(Which::Links);
+        let run = Run { which, seed, steps: steps as usize, without: without as u32 };
+        let ran = once(run, false);
+        if ran.violation.is_some() {
+            report(run, &ran);
+            return ExitCode::FAILURE;
+        }
+        replayed += 1;
+    }
+    println!("{replayed} past failures replayed: silence");
+    ExitCode::SUCCESS
 }
 
 pub fn run(args: Vec<String>) -> ExitCode {
@@ -191,39 +288,10 @@ pub fn run(args: Vec<String>) -> ExitCode {
         }
     }));
     if let Some(seed) = options.seed {
-        let ran = once(seed, options.steps, options.without, true);
-        for line in &ran.trace {
-            println!("{line}");
-        }
-        return match ran.violation {
-            Some(text) => {
-                println!("VIOLATION seed {seed} step {}: {text}", ran.steps);
-                ExitCode::FAILURE
-            }
-            None => {
-                println!("seed {seed}: {} steps, no violation", ran.steps);
-                ExitCode::SUCCESS
-            }
-        };
+        return tell(&options, seed);
     }
     if let Some(file) = &options.replay {
-        let Ok(text) = std::fs::read_to_string(file) else {
-            eprintln!("{file} cannot be read");
-            return ExitCode::from(2);
-        };
-        let mut replayed = 0;
-        for line in text.lines().map(|line| line.split('#').next().unwrap_or_default()) {
-            let numbers: Vec<u64> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
-            let [seed, steps, without] = numbers[..] else { continue };
-            let ran = once(seed, steps as usize, without as u32, false);
-            if ran.violation.is_some() {
-                report(seed, steps as usize, without as u32, &ran);
-                return ExitCode::FAILURE;
-            }
-            replayed += 1;
-        }
-        println!("{replayed} past failures replayed: silence");
-        return ExitCode::SUCCESS;
+        return replay(file);
     }
     if options.enumerate {
         return enumerate::run();
@@ -231,18 +299,68 @@ pub fn run(args: Vec<String>) -> ExitCode {
     many(&options)
 }
 
-fn many(options: &Options) -> ExitCode {
-    println!("seeds from {}, {} steps each, {} threads", options.first, options.steps, options.threads);
-    let began = Instant::now();
+/// What all runs together came to.
+#[derive(Default)]
+struct Totals {
+    seeds: u64,
+    steps: u64,
+    tally: Tally,
+    limits: BTreeMap<&'static str, u64>,
+    /// The first seed that failed.
+    failure: Option<(Run, Ran)>,
+}
+
+impl Totals {
+    fn add(&mut self, run: Run, ran: Ran) {
+        self.steps += ran.steps as u64;
+        self.tally.merge(&ran.tally);
+        for (name, hits) in &ran.limits {
+            *self.limits.entry(*name).or_default() += hits;
+        }
+        if ran.violation.is_some() {
+            self.fail(run, ran);
+        }
+    }
+
+    fn fail(&mut self, run: Run, ran: Ran) {
+        if self.failure.as_ref().is_none_or(|(earlier, _)| run.seed < earlier.seed) {
+            self.failure = Some((run, ran));
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        self.steps += other.steps;
+        self.tally.merge(&other.tally);
+        for (name, hits) in other.limits {
+            *self.limits.entry(name).or_default() += hits;
+        }
+        if let Some((run, ran)) = other.failure {
+            self.fail(run, ran);
+        }
+    }
+
+    fn print(&self) {
+        println!("what happened:");
+        for (name, n) in NAMES.iter().zip(&self.tally.0) {
+            println!("  {n:>12}  {name}");
+        }
+        println!("limits hit:");
+        for (name, n) in &self.limits {
+            println!("  {n:>12}  {name}");
+        }
+    }
+}
+
+/// Runs seed after seed in each world until one fails, or there are enough.
+fn drive(options: &Options, began: Instant) -> Totals {
     let next = AtomicU64::new(0);
     let failed = AtomicBool::new(false);
-    let all = Mutex::new((0_u64, 0_u64, Tally::default(), BTreeMap::<&str, u64>::new()));
-    let first_failure = Mutex::new(None::<(u64, Ran)>);
+    let all = Mutex::new(Totals::default());
     std::thread::scope(|scope| {
         for _ in 0..options.threads {
             scope.spawn(|| {
-                let (mut seeds, mut steps, mut tally) = (0, 0, Tally::default());
-                let mut limits = BTreeMap::<&str, u64>::new();
+                let mut own = Totals::default();
                 while !failed.load(Relaxed) {
                     let at = next.fetch_add(1, Relaxed);
                     let over = match options.seconds {
@@ -252,62 +370,45 @@ fn many(options: &Options) -> ExitCode {
                     if over {
                         break;
                     }
-                    let seed = options.first + at;
-                    let ran = once(seed, options.steps, options.without, false);
-                    seeds += 1;
-                    steps += ran.steps as u64;
-                    tally.merge(&ran.tally);
-                    for (name, hits) in &ran.limits {
-                        *limits.entry(*name).or_default() += hits;
+                    own.seeds += 1;
+                    for &which in &options.worlds {
+                        let (seed, steps, without) = (options.first + at, options.steps, options.without);
+                        let run = Run { which, seed, steps, without };
+                        own.add(run, once(run, false));
                     }
-                    if ran.violation.is_some() {
-                        failed.store(true, Relaxed);
-                        let mut first = first_failure.lock().expect("no panic under the lock");
-                        if first.as_ref().is_none_or(|(earlier, _)| seed < *earlier) {
-                            *first = Some((seed, ran));
-                        }
-                    }
+                    failed.fetch_or(own.failure.is_some(), Relaxed);
                 }
-                let mut all = all.lock().expect("no panic under the lock");
-                all.0 += seeds;
-                all.1 += steps;
-                all.2.merge(&tally);
-                for (name, hits) in limits {
-                    *all.3.entry(name).or_default() += hits;
-                }
+                all.lock().expect("no panic under the lock").merge(own);
             });
         }
     });
+    all.into_inner().expect("no panic under the lock")
+}
+
+fn many(options: &Options) -> ExitCode {
+    println!("seeds from {}, {} steps each, {} threads", options.first, options.steps, options.threads);
+    let began = Instant::now();
+    let totals = drive(options, began);
     let seconds = began.elapsed().as_secs_f64();
-    let (seeds, steps, tally, limits) = all.into_inner().expect("no panic under the lock");
-    let failure = first_failure.into_inner().expect("no panic under the lock");
     if options.brief
-        && let Some((seed, ran)) = &failure
+        && let Some((run, ran)) = &totals.failure
     {
-        println!("CAUGHT {seed} {} {}", ran.steps, ran.violation.as_deref().unwrap_or_default().replace('\n', " "));
+        let text = ran.violation.as_deref().unwrap_or_default().replace('\n', " ");
+        println!("CAUGHT {} {} {}: {text}", run.seed, ran.steps, run.which.name());
         return ExitCode::FAILURE;
     }
-    println!(
-        "{seeds} seeds ({:.0}/s), {steps} steps ({:.0}/s), {seconds:.1} s",
-        seeds as f64 / seconds,
-        steps as f64 / seconds
-    );
-    if !options.brief && failure.is_none() {
-        println!("what happened:");
-        for (name, n) in NAMES.iter().zip(&tally.0) {
-            println!("  {n:>12}  {name}");
-        }
-        println!("limits hit:");
-        for (name, n) in limits {
-            println!("  {n:>12}  {name}");
-        }
-    }
-    match failure {
-        Some((seed, ran)) => {
-            report(seed, options.steps, options.without, &ran);
+    let (seeds, steps) = (totals.seeds, totals.steps);
+    let (a_second, steps_a_second) = (seeds as f64 / seconds, steps as f64 / seconds);
+    println!("{seeds} seeds ({a_second:.0}/s), {steps} steps ({steps_a_second:.0}/s), {seconds:.1} s");
+    match &totals.failure {
+        Some((run, ran)) => {
+            report(*run, ran);
             ExitCode::FAILURE
         }
         None => {
+            if !options.brief {
+                totals.print();
+            }
             println!("no violation");
             ExitCode::SUCCESS
         }

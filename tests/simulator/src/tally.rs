@@ -28,6 +28,13 @@ happenings! {
     look_found_unread, closing_cut, slow_reader, client_left, message_heard, popped, request_relayed, text_queued, error_made, desynced,
     too_fast_client, too_fast_address, connects_refused, refused_for_orphans, told_429, orphaned, orphan_answered, orphan_forgotten,
     bus_full, router_wait, router_turn, router_asked,
+    turn, slept, sleep_cut, returned_early, gathered, woken, ring_submitted_early, left_for_the_next, entered_with_untaken,
+    accept_one, accept_many, accept_ended, accept_aborted, accept_exhausted, emptied_some, emptying_exhausted, crowded,
+    queue_reset_by_stop, peer_gone, closed_with_unread, no_light_buffer, no_heavy_buffer, receive_ended, receive_end,
+    receive_failed, quiet_send_whole, quiet_send_short, quiet_send_took_nothing, quiet_send_failed, send_completed, send_failed,
+    end_watched, end_seen, cancelled, cancelled_with_bytes, cancel_crossed, cancel_found_nothing, open_failed,
+    client_reset, client_timed_out, link_reset, link_ended, client_came_in_drain, frames_cut_off, pushed_to_redis, reply_seen,
+    client_stayed, told_1012, ended_late, ended_early, ended_by_stop,
 }
 
 /// How often what happened.

@@ -7,9 +7,9 @@ use crate::oracle::{ADDRESS, Reply, ReplyMsg};
 use crate::random::Random;
 use crate::tally::{Tally, What};
 
-const ROUTER: &str = "opensrf:client:router:public.localhost:vm:1:aaaa";
+pub const ROUTER: &str = "opensrf:client:router:public.localhost:vm:1:aaaa";
 /// Workers: on the primary domain, on another that is listed, on one that is not.
-const WORKERS: [&str; 5] = [
+pub const WORKERS: [&str; 5] = [
     "opensrf:client:opensrf:public.localhost:vm:2:b0",
     "opensrf:client:opensrf:public.localhost:vm:2:b1",
     "opensrf:client:opensrf:public.localhost:vm:2:b2",
@@ -20,23 +20,23 @@ const WORKERS: [&str; 5] = [
 /// A message that was pushed, as a worker reads it.
 #[derive(Debug, Clone)]
 pub struct Job {
-    to: Option<(u32, u32, u64)>,
-    thread: String,
-    xid: String,
-    service: String,
+    pub to: Option<(u32, u32, u64)>,
+    pub thread: String,
+    pub xid: String,
+    pub service: String,
     /// Kind's first letter, trace.
     pub asks: Vec<(u8, i64)>,
-    tag: String,
-    worker: String,
+    pub tag: String,
+    pub worker: String,
     /// It came by the router.
-    is_routed: bool,
+    pub is_routed: bool,
     /// Messages dealt with.
-    step: usize,
+    pub step: usize,
     /// It still sends so many RESULTs or words of progress before it ends the request under way.
-    talks: usize,
+    pub talks: usize,
 }
 
-fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
+pub fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     let from = text.find(before).map_or(0, |at| at + before.len());
     let to = text[from..].find(after).map_or(text.len(), |at| from + at);
     &text[from..to]

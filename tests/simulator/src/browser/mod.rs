@@ -22,7 +22,7 @@ const THREADS: &[(&str, &str, &str)] = &[
 ];
 
 /// The STATUSes in a message from the gateway that end a request or a CONNECT: threadTrace, code.
-fn ends(text: &str) -> Vec<(i64, u16)> {
+pub fn ends(text: &str) -> Vec<(i64, u16)> {
     let number = |message: &str, key: &str| -> Option<i64> {
         let rest = message.split_once(key)?.1.trim_start_matches('"');
         rest.split(|c: char| !c.is_ascii_digit() && c != '-').next()?.parse().ok()

@@ -20,7 +20,7 @@ const CONNECT_MAX_MS: u64 = 700;
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6379);
 
 /// What every link knows.
-pub(super) fn options() -> LinkOptions {
+pub fn options() -> LinkOptions {
     LinkOptions {
         username: "gateway".to_owned(),
         passwd: "secret".to_owned(),

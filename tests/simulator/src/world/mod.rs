@@ -52,7 +52,9 @@ mod rules;
 mod shell;
 mod told;
 
-pub use rules::context;
+pub use rules::{context, limit_the_bus, rules};
+
+pub use link::options as link_options;
 
 pub struct World {
     random: Random,

@@ -1,0 +1,145 @@
+//! What must hold before the core sleeps, and after each turn.
+
+use std::net::IpAddr;
+
+use evergate_proto::lifecycle::Phase;
+use evergate_proto::ring::Kind;
+
+use super::CoreWorld;
+use crate::kernel::connection::Far;
+use crate::tally::What;
+use crate::world::violated;
+
+/// So many turns in a row may do nothing at all.
+const IDLE_TURNS: u32 = 3_000;
+/// How late a core may be with its own end, ms.
+const LATE_MS: u64 = 3_000;
+
+impl CoreWorld {
+    /// What the core could do, and must not sleep over.
+    fn undone(&mut self) -> Option<String> {
+        let is_full = self.core.clients().context.is_core_full();
+        let open: Vec<usize> = self.core.ring().open_connections().collect();
+        for at in open {
+            let kernel = self.core.ring();
+            let connection = &kernel.connections[at];
+            let Some(socket) = connection.socket else { continue };
+            let is_under_way = |kind: Kind| {
+                let mut flights = kernel.flights().iter();
+                flights.any(|flight| flight.socket == socket && flight.op.kind == kind)
+            };
+            let is_idle = !kernel.flights().iter().any(|flight| flight.socket == socket) && !kernel.is_closing(at);
+            if connection.is_given_up && is_idle {
+                return Some(format!("connection {at} is given up, and its descriptor is kept"));
+            }
+            match (connection.far, connection.slot) {
+                (Far::Client, Some(slot)) if !connection.is_given_up => {
+                    let is_unheard = connection.is_unheard() && !connection.is_fin_told;
+                    let is_unheard = is_unheard && !is_under_way(Kind::Receive);
+                    let is_unsent = !is_under_way(Kind::Send);
+                    let clients = self.core.clients();
+                    if is_unheard && !clients.is_paused(slot) && !clients.is_over(slot) {
+                        return Some(format!("slot {slot} has something to say and is not received from"));
+                    }
+                    if is_unsent && clients.owed(slot) > 0 && !clients.is_over(slot) {
+                        return Some(format!("slot {slot} has something to be sent and nothing is being sent"));
+                    }
+                }
+                (Far::Redis(0), _) => {
+                    let is_unheard =
+                        connection.is_connected && !connection.is_given_up && !connection.inbound.is_empty();
+                    let is_push = kernel.flights().iter().any(|flight| flight.socket == socket && flight.op.place == 0);
+                    if is_unheard && !is_full && !is_under_way(Kind::LinkReceive) && !is_push && self.is_pop(at) {
+                        return Some(format!("connection {at} has replies and is not received from"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Whether a link pops, as far as Redis can tell.
+    fn is_pop(&self, at: usize) -> bool {
+        self.bus.lines.iter().any(|line| line.at == at && line.is_popping())
+    }
+
+    pub(super) fn before_turn(&mut self) {
+        let undone = self.undone();
+        let kernel = self.core.ring();
+        kernel.undone = undone;
+        kernel.turns += 1;
+        kernel.has_progressed = false;
+    }
+
+    pub(super) fn after_turn(&mut self) {
+        self.look_over_shoulders();
+        let Self { bus, core, peers, .. } = self;
+        bus.delivered(core.ring(), |id, number| {
+            if let Some(peer) = peers.get_mut(id) {
+                peer.delivered.push(number);
+            }
+        });
+        self.idle_turns = if self.core.ring().has_progressed { 0 } else { self.idle_turns + 1 };
+        if self.idle_turns > IDLE_TURNS {
+            violated!("{IDLE_TURNS} turns in a row did nothing");
+        }
+        self.check_ends();
+        self.check_listener();
+        self.check_time();
+    }
+
+    /// What clients are sent is judged as soon as the kernel has it.
+    fn look_over_shoulders(&mut self) {
+        let Self { core, peers, alive, tally, .. } = self;
+        let kernel = core.ring();
+        for &id in alive.iter() {
+            let peer = &mut peers[id];
+            if let Some(bytes) = kernel.connections[peer.at].unseen() {
+                let (replies, close) = (peer.seen.len(), peer.close);
+                peer.check(bytes);
+                tally.add(What::reply_seen, peer.seen.len() - replies);
+                tally.add(What::told_1012, usize::from(close.is_none() && peer.close == Some(Some(1012))));
+            }
+        }
+    }
+
+    /// The end of a client is heard behind all that it said.
+    fn check_ends(&mut self) {
+        let ended = std::mem::take(&mut *self.scene.ended_bare.borrow_mut());
+        for address in ended.into_iter().filter(|_| self.own_addresses) {
+            let IpAddr::V4(address) = address else { continue };
+            let id = (address.to_bits() & 0x00ff_ffff) as usize;
+            if self.peers.get(id).is_some_and(|peer| peer.closes && !peer.misbehaves) {
+                violated!("the end of client {id} is heard without its Close, which it said before");
+            }
+        }
+    }
+
+    /// Nobody who was queued is dropped by a drain.
+    fn check_listener(&mut self) {
+        let listener = &mut self.core.ring().listener;
+        let (dropped, reset) = (listener.dropped, std::mem::take(&mut listener.reset));
+        if dropped > 0 && self.orders.get().phase != Phase::Stopping {
+            violated!("the listener ends, and {dropped} that were queued are reset");
+        }
+        for at in reset {
+            let id = self.alive.iter().copied().find(|id| self.peers[*id].at == at);
+            id.into_iter().for_each(|id| self.lose(id));
+        }
+    }
+
+    /// A core that has been told to ends in its time.
+    fn check_time(&self) {
+        let orders = self.orders.get();
+        let latest = match (orders.phase, self.stopped_at_ms) {
+            (Phase::Draining, _) => orders.drain_deadline_ms + self.life.close_timeout_ms,
+            (Phase::Stopping, Some(at)) => at + self.life.stop_max_ms,
+            _ => return,
+        };
+        // It may have stood still meanwhile.
+        if !self.core.has_ended() && self.now_ms() > latest + LATE_MS + self.stood_still_ms {
+            violated!("the core does not end");
+        }
+    }
+}

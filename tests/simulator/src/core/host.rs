@@ -1,0 +1,71 @@
+//! What the core needs of the process besides its ring.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use evergate_proto::clients::limits::Limits;
+use evergate_proto::clients::output::{BusNews, Severity};
+use evergate_proto::event_loop::Host;
+use evergate_proto::lifecycle::Orders;
+use evergate_proto::ring::Errno;
+
+use crate::kernel::ring::REDIS_PORT;
+use crate::kernel::{Scene, tell};
+use crate::random::Random;
+
+/// The process, as a core sees it.
+pub struct SimulatedHost {
+    pub scene: Rc<Scene>,
+    pub orders: Rc<Cell<Orders>>,
+    /// What a look at the clock takes at most, ns: the core works meanwhile.
+    pub work_ns: u64,
+    pub random: RefCell<Random>,
+}
+
+impl Host for SimulatedHost {
+    fn now(&mut self) -> Duration {
+        let worked = self.random.get_mut().below(self.work_ns as usize + 1) as u64;
+        let now_ns = self.scene.now_ns.get() + worked;
+        self.scene.now_ns.set(now_ns);
+        Duration::from_nanos(now_ns)
+    }
+
+    fn orders(&mut self) -> Orders {
+        self.orders.get()
+    }
+
+    fn limits(&mut self) -> Option<Rc<Limits>> {
+        None
+    }
+
+    fn address(&mut self, domain: usize, attempt: u32) -> Option<SocketAddr> {
+        // The name is resolved a little late.
+        let is_known = attempt > 0 || self.random.get_mut().percent(90);
+        is_known.then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), REDIS_PORT + domain as u16))
+    }
+
+    fn bus(&mut self, news: BusNews) {
+        tell!(self.scene, "the bus: {news:?}");
+    }
+
+    fn readiness(&mut self, _now_ms: u64) -> Result<String, String> {
+        Ok("ready".to_owned())
+    }
+
+    fn log(&mut self, level: Severity, line: String) {
+        tell!(self.scene, "{level:?}: {line}");
+    }
+
+    fn exhausted(&mut self, _now_ms: u64, _errno: Errno) {}
+
+    fn activity(&mut self, _now_ms: u64, lines: &str) {
+        for line in lines.lines().filter(|line| line.ends_with("without a Close frame")) {
+            let address = line.trim_start_matches('[').split(']').next().and_then(|address| address.parse().ok());
+            self.scene.ended_bare.borrow_mut().extend(address.map(|address: IpAddr| address.to_canonical()));
+        }
+    }
+
+    fn flush_activity(&mut self) {}
+}

@@ -1,0 +1,215 @@
+//! A whole core: the gateway's own event loop on a kernel in miniature, with browsers before it and Redis, a router and workers
+//! behind it. What is seen is seen at the sockets.
+//!
+//! - `host`: what the core needs of the process
+//! - `peer`: a client, and the judgement of what it is sent; `bus`, `services`: what is behind the links
+//! - `actions`: what actors do at any time; `network`: what the network does
+//! - `checks`: what must hold before and after each turn; `ending`: everything is brought to its end
+
+mod actions;
+mod bus;
+mod checks;
+mod ending;
+mod host;
+mod network;
+mod peer;
+mod services;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evergate_proto::counters::{self, Limit};
+use evergate_proto::event_loop::{EventLoop, Options};
+use evergate_proto::lifecycle::{LifecycleOptions, Orders, Phase};
+
+use crate::kernel::{Kernel, Scene};
+use crate::oracle::Rules;
+use crate::random::Random;
+use crate::tally::{Tally, What};
+use crate::world;
+pub use actions::ACTIONS;
+use bus::Bus;
+use host::SimulatedHost;
+use peer::Peer;
+use services::Services;
+
+/// What the core is started with.
+fn options(r: &mut Random, life: LifecycleOptions, heavy_buffers: u32) -> Options {
+    Options {
+        clients_max: r.between(2, 7),
+        refusals_max: r.between(1, 3),
+        handshakes_max: r.between(1, 6),
+        backlog: r.between(0, 5),
+        look_max: Duration::from_micros([0, 50, 1_000][r.below(3)]),
+        link: world::link_options(),
+        bus_dead: Duration::from_secs(5),
+        heavy_buffers,
+        life,
+    }
+}
+
+/// A core, and all that is around it.
+pub struct CoreWorld {
+    scene: Rc<Scene>,
+    random: Random,
+    weights: Vec<u64>,
+    total: u64,
+    rules: Rules,
+    life: LifecycleOptions,
+    options: Options,
+    orders: Rc<Cell<Orders>>,
+    cores: Arc<[counters::Core]>,
+    core: EventLoop<Kernel, SimulatedHost>,
+    peers: Vec<Peer>,
+    /// Those that are not over.
+    alive: Vec<usize>,
+    bus: Bus,
+    services: Services,
+    /// Which client has, or had, a slot of that generation.
+    owners: HashMap<(u32, u32), usize>,
+    /// Turns in a row in which nothing was asked, told or slept through.
+    idle_turns: u32,
+    drain_max_ms: u64,
+    drain_at_end: bool,
+    /// When everybody was to be told of a stop, ms.
+    stopped_at_ms: Option<u64>,
+    /// Each client has an address of its own.
+    own_addresses: bool,
+    /// The links are open before the first client comes.
+    comes_up_first: bool,
+    /// The core stood still for so long since it was told to end, ms.
+    stood_still_ms: u64,
+    pub tally: Tally,
+    pub step: usize,
+}
+
+impl CoreWorld {
+    pub fn new(seed: u64, without: u32, verbose: bool) -> Self {
+        let mut random = Random::new(seed ^ 0x636f_7265);
+        let r = &mut random;
+        let mut rules = world::rules(r);
+        world::limit_the_bus(&mut rules, &mut Random::new(seed ^ 0x6c69_6d69_7473));
+        let weights = actions::weights(r, without);
+        let life = LifecycleOptions {
+            quiet_ms: r.between(20, 80),
+            closes_per_second: [0.0, 2.0, 10.0, 200.0][r.below(4)],
+            close_timeout_ms: rules.close_ms,
+            stop_max_ms: 500,
+        };
+        let scene = Rc::new(Scene::default());
+        scene.now_ns.set(1_000_000_000);
+        *scene.trace.borrow_mut() = verbose.then(Default::default);
+        let orders = Orders { phase: Phase::Serving, drain_start_ms: 0, drain_deadline_ms: 0, stop_code: 1001 };
+        let orders = Rc::new(Cell::new(orders));
+        let cores: Arc<[counters::Core]> = vec![counters::Core::new(0)].into();
+        let kernel = Kernel::new(Rc::clone(&scene), seed);
+        let options = options(r, life, kernel.habits.pools[1].0.into());
+        let host = SimulatedHost {
+            scene: Rc::clone(&scene),
+            orders: Rc::clone(&orders),
+            work_ns: [0, 100, 20_000, 400_000, 2_500_000][r.below(5)],
+            random: RefCell::new(Random::new(seed ^ 0x686f_7374)),
+        };
+        let context = world::context(&rules, &cores);
+        let core = EventLoop::new(options.clone(), context, kernel, host, Kernel::LISTENER);
+        Self {
+            total: weights.iter().sum(),
+            drain_max_ms: r.between(600, 4_000),
+            drain_at_end: r.percent(70),
+            own_addresses: r.percent(50),
+            comes_up_first: r.percent(85),
+            scene,
+            random,
+            weights,
+            rules,
+            life,
+            options,
+            orders,
+            cores,
+            core,
+            peers: Vec::new(),
+            alive: Vec::new(),
+            bus: Bus::default(),
+            services: Services::default(),
+            owners: HashMap::new(),
+            idle_turns: 0,
+            stopped_at_ms: None,
+            stood_still_ms: 0,
+            tally: Tally::default(),
+            step: 0,
+        }
+    }
+
+    /// Runs `steps` steps, then to the end of everything.
+    pub fn run(&mut self, steps: usize) {
+        if self.comes_up_first {
+            self.come_up();
+        }
+        while self.step < steps && !self.core.has_ended() {
+            self.one_step();
+        }
+        self.finish();
+    }
+
+    fn come_up(&mut self) {
+        for _ in 0..200 {
+            if self.core.clients().context.bus_ever_up {
+                break;
+            }
+            self.serve_redis();
+            self.core.ring().wake_at_ns = self.scene.now_ns.get() + 1_000_000;
+            self.turn();
+        }
+    }
+
+    fn one_step(&mut self) {
+        self.step += 1;
+        self.scene.step.set(self.step);
+        let us = if self.random.percent(50) { 0 } else { self.random.between(0, 3_000) };
+        if self.random.percent(60) || self.total == 0 {
+            self.network();
+        } else {
+            self.act();
+        }
+        let wake_at_ns = self.scene.now_ns.get() + us * 1_000;
+        self.core.ring().wake_at_ns = wake_at_ns;
+        self.turn();
+    }
+
+    /// The core has a turn.
+    fn turn(&mut self) {
+        if self.core.has_ended() {
+            return;
+        }
+        self.tally.one(What::turn);
+        self.before_turn();
+        if let Err(errno) = self.core.turn() {
+            world::violated!("the turn fails: {errno:?}");
+        }
+        self.after_turn();
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.scene.now_ns.get() / 1_000_000
+    }
+
+    /// The limits that were hit, by name.
+    pub fn limits(&self) -> Vec<(&'static str, u64)> {
+        Limit::ALL.iter().map(|(limit, name)| (*name, self.cores[0].limit_hits(*limit))).collect()
+    }
+
+    /// What happened.
+    pub fn happened(&mut self) -> Tally {
+        let mut all = self.tally.clone();
+        all.merge(&self.core.ring().tally);
+        all
+    }
+
+    /// What happened, line by line.
+    pub fn take_trace(&mut self) -> Vec<String> {
+        self.scene.trace.borrow_mut().take().unwrap_or_default().into()
+    }
+}
