@@ -212,7 +212,9 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         self.clients.context.core().worked(now.saturating_sub(self.began));
         let most = if self.has_more() { Duration::ZERO } else { self.until_next() };
         let pending = self.clients.context.counts().pending.load(Relaxed);
-        let (wait, look) = self.waits.next(pending, most);
+        // Who is sent a long reply takes what it takes when it does: nobody waits for the core.
+        let few_max = if self.sending.is_under_way() { 0 } else { waits::FEW_PENDING };
+        let (wait, look) = self.waits.next(pending, few_max, most);
         self.enter(wait)?;
         let mut next = self.ring.next();
         if look.is_zero() || next.is_some() {

@@ -10,7 +10,7 @@ use crate::clients::output::SlotIndex;
 use crate::ring::{Completion, Kind, Ring};
 
 /// Bytes of a chunk that are sent at once: between these, so that all long chunks of a turn are together [`TURN_BYTES`].
-const SLICE_BYTES: RangeInclusive<usize> = if cfg!(feature = "simulator") { 64..=300 } else { 4 * 1024..=256 * 1024 };
+const SLICE_BYTES: RangeInclusive<usize> = if cfg!(feature = "simulator") { 64..=300 } else { 4 * 1024..=1024 * 1024 };
 /// Bytes that clients are sent in one turn, but for what is no more than a [`SHORT_BYTES`].
 const TURN_BYTES: usize = if cfg!(feature = "simulator") { 320 } else { 2 * 1024 * 1024 };
 /// What is no longer than this is sent whole, whoever else sends.
@@ -30,6 +30,11 @@ pub(super) struct Sending {
 impl Sending {
     pub fn begin_turn(&mut self) {
         self.left = TURN_BYTES;
+    }
+
+    /// Whether a long chunk is under way: its client takes what it takes when it does.
+    pub fn is_under_way(&self) -> bool {
+        !self.from.is_empty()
     }
 
     /// Whether somebody can be served without waiting.

@@ -21,7 +21,7 @@ const WAKE_UP: Duration = Duration::from_micros(100);
 /// Short waits in a row before the core lets messages gather.
 const SHORT_WAITS: u32 = if cfg!(feature = "simulator") { 3 } else { 16 };
 /// Requests in flight for which a wake-up is too much.
-const FEW_PENDING: u64 = 4;
+pub(super) const FEW_PENDING: u64 = 4;
 /// Requests in flight of which more are sure to come in a moment, where a turn has handled fewer than half of them.
 const MANY_PENDING: u64 = 16;
 /// The moment at least, and at most: a timer of the kernel's takes some time, too.
@@ -77,14 +77,15 @@ impl Waits {
         }
     }
 
-    /// How to wait, with so many requests in flight, for `most` at most; and for how long to look before that is done.
-    pub fn next(&mut self, pending: u64, most: Duration) -> (Wait, Duration) {
+    /// How to wait, with so many requests in flight, for `most` at most; and for how long to look before that is done, which is for
+    /// `few_max` requests at most.
+    pub fn next(&mut self, pending: u64, few_max: u64, most: Duration) -> (Wait, Duration) {
         if most.is_zero() {
             return (Wait::No, Duration::ZERO);
         }
         let messages = std::mem::take(&mut self.messages);
         let is_in_flow = self.short_in_a_row >= SHORT_WAITS;
-        if pending <= FEW_PENDING && !self.looking.next().is_zero() {
+        if pending <= few_max && !self.looking.next().is_zero() {
             (Wait::No, self.looking.next().min(most))
         } else if pending >= MANY_PENDING && (messages as u64) < pending / 2 && is_in_flow {
             let least = (self.turn * 2).clamp(*GATHER.start(), *GATHER.end());
@@ -115,7 +116,7 @@ mod tests {
             now += waited;
             waits.begin_turn(now);
             waits.end_turn(messages, now);
-            next = waits.next(pending, TICK);
+            next = waits.next(pending, FEW_PENDING, TICK);
         }
         next
     }
@@ -137,17 +138,25 @@ mod tests {
     #[test]
     fn a_core_looks_when_that_would_have_paid_and_little_is_in_flight() {
         let mut waits = patient();
-        assert_eq!(waits.next(FEW_PENDING, TICK), SLEEP, "nothing is known");
+        assert_eq!(waits.next(FEW_PENDING, FEW_PENDING, TICK), SLEEP, "nothing is known");
         assert!(looks(turns(&mut waits, 1, LONG, 1, FEW_PENDING)));
         assert_eq!(turns(&mut waits, 1, LONG, 1, FEW_PENDING + 1), SLEEP);
+    }
+
+    #[test]
+    fn a_core_does_not_look_where_nobody_waits_for_it() {
+        let mut waits = patient();
+        turns(&mut waits, 1, LONG, 1, 1);
+        assert!(looks(waits.next(0, 0, TICK)) && looks(waits.next(1, FEW_PENDING, TICK)));
+        assert_eq!(waits.next(1, 0, TICK), SLEEP);
     }
 
     #[test]
     fn a_core_never_looks_beyond_what_is_due() {
         let mut waits = patient();
         turns(&mut waits, 30, LONG, 1, 1);
-        assert_eq!(waits.next(1, TICK), (Wait::No, TICK));
-        assert_eq!(waits.next(1, Duration::ZERO), (Wait::No, Duration::ZERO));
+        assert_eq!(waits.next(1, FEW_PENDING, TICK), (Wait::No, TICK));
+        assert_eq!(waits.next(1, FEW_PENDING, Duration::ZERO), (Wait::No, Duration::ZERO));
     }
 
     #[test]
@@ -167,7 +176,7 @@ mod tests {
             waits.short_in_a_row = SHORT_WAITS;
             waits.begin_turn(LONG);
             waits.end_turn(1, LONG + Duration::from_micros(turn_us));
-            let (wait, _) = waits.next(MANY_PENDING, TICK);
+            let (wait, _) = waits.next(MANY_PENDING, FEW_PENDING, TICK);
             let least = Duration::from_micros(least_us);
             assert_eq!(wait, Wait::Gather { least, completions: GATHERED, most: TICK }, "{turn_us} µs");
         }
@@ -178,11 +187,11 @@ mod tests {
         let mut waits = patient();
         waits.short_in_a_row = SHORT_WAITS;
         waits.end_turn(4, LONG);
-        assert_eq!(waits.next(MANY_PENDING, Duration::ZERO), (Wait::No, Duration::ZERO));
+        assert_eq!(waits.next(MANY_PENDING, FEW_PENDING, Duration::ZERO), (Wait::No, Duration::ZERO));
         waits.end_turn(4, LONG);
-        assert_eq!(waits.next(MANY_PENDING, TICK), SLEEP);
+        assert_eq!(waits.next(MANY_PENDING, FEW_PENDING, TICK), SLEEP);
         waits.end_turn(4, LONG);
-        assert!(gathers(waits.next(MANY_PENDING, TICK)));
+        assert!(gathers(waits.next(MANY_PENDING, FEW_PENDING, TICK)));
     }
 
     #[test]
@@ -197,8 +206,8 @@ mod tests {
     fn with_no_time_to_look_it_never_looks_and_lets_messages_gather_still() {
         let mut waits = Waits::new(Duration::ZERO);
         waits.short_in_a_row = SHORT_WAITS;
-        assert_eq!(waits.next(1, TICK), SLEEP);
-        assert!(gathers(waits.next(MANY_PENDING, TICK)));
+        assert_eq!(waits.next(1, FEW_PENDING, TICK), SLEEP);
+        assert!(gathers(waits.next(MANY_PENDING, FEW_PENDING, TICK)));
     }
 
     #[test]
