@@ -250,7 +250,10 @@ pub trait Ring {
 
     /// Receives once into the room that `buffer` has behind its bytes. There must be some: without it the result is 0,
     /// like the peer's end. The completion gives the buffer back.
-    fn receive_into(&mut self, op: Op, socket: Socket, buffer: Vec<u8>);
+    ///
+    /// `whole`: so many bytes are waited for (`MSG_WAITALL`) and no more are taken, though fewer may come all the same; 0:
+    /// whatever comes first.
+    fn receive_into(&mut self, op: Op, socket: Socket, buffer: Vec<u8>, whole: usize);
 
     /// Sends the bytes `range` of `buffer`, or the first part of them. The completion gives the buffer back.
     ///

@@ -403,9 +403,10 @@ impl Ring for Uring {
         self.start(op, entry);
     }
 
-    fn receive_into(&mut self, op: Op, socket: Socket, buffer: Vec<u8>) {
+    fn receive_into(&mut self, op: Op, socket: Socket, buffer: Vec<u8>, whole: usize) {
         let (start, bytes) = self.in_flight.fill(op, buffer);
-        self.start(op, opcode::Recv::new(Fd(socket.0), start, bytes.min(BYTES_MAX) as u32).build());
+        let (bytes, flags) = if whole > 0 { (bytes.min(whole), libc::MSG_WAITALL) } else { (bytes, 0) };
+        self.start(op, opcode::Recv::new(Fd(socket.0), start, bytes.min(BYTES_MAX) as u32).flags(flags).build());
     }
 
     fn send(&mut self, op: Op, socket: Socket, buffer: Vec<u8>, range: Range<usize>, quiet: bool) {

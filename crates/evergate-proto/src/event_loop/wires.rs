@@ -264,10 +264,11 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if wire.under_way.contains(Kind::LinkReceive) {
             return;
         }
+        let whole = self.links.missing(wire.link);
         if let Some(room) = self.links.room(wire.link) {
             wire.under_way.insert(Kind::LinkReceive);
             wire.is_fresh = true;
-            self.ring.receive_into(wire.op(Kind::LinkReceive), wire.socket, room);
+            self.ring.receive_into(wire.op(Kind::LinkReceive), wire.socket, room, whole);
         }
     }
 

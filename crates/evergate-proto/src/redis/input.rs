@@ -43,6 +43,15 @@ impl Input {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Bytes that are missing of the token that comes next, where it is longer than a receive.
+    pub fn missing(&self) -> usize {
+        if self.lent {
+            return 0;
+        }
+        let missing = resp::wanted(&self.buffer, self.at).saturating_sub(self.buffer.len() - self.at);
+        if missing > self.receive_bytes { missing } else { 0 }
+    }
+
     /// Takes the buffer back.
     pub fn give(&mut self, buffer: Vec<u8>) {
         debug_assert!(self.lent);
@@ -83,5 +92,26 @@ impl Input {
             }
         }
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_of_a_long_message_is_known_once_its_length_is_here() {
+        let mut input = Input::new(100);
+        let mut missing = |bytes: &[u8]| {
+            let mut room = input.take_room();
+            assert_eq!(input.missing(), 0, "nobody knows while it is on loan");
+            room.extend_from_slice(bytes);
+            input.give(room);
+            input.missing()
+        };
+        assert_eq!(missing(b"$100"), 0, "this is not all of the number");
+        assert_eq!(missing(b"0\r\n"), 1_002);
+        assert_eq!(missing(&[b'x'; 902]), 0, "the rest is no more than a receive");
+        assert_eq!(input.next().map(|token| token.is_some()), Ok(false));
     }
 }

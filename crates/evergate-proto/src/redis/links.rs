@@ -185,6 +185,11 @@ impl Links {
         (connection.has_socket() && !connection.input.is_lent()).then(|| connection.input.take_room())
     }
 
+    /// Bytes that a long message that has begun to come still lacks: nothing can be done before they are here. 0: none has.
+    pub fn missing(&self, link: LinkId) -> usize {
+        self.connection(link).map_or(0, |connection| connection.input.missing())
+    }
+
     /// What a receive brought; `None` = nothing has come. Of replies, [`Self::deliver`] hands on what is whole.
     pub fn received(
         &mut self,

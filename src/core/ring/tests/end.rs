@@ -110,7 +110,7 @@ fn a_ring_that_is_dropped_at_work_takes_no_byte_that_comes_afterwards() {
     let (listener, _listener, _) = listener();
     SockRef::from(&full).set_send_buffer_size(16 << 10).unwrap();
     ring.receive(op(Kind::Receive, 0), Socket(light.as_raw_fd()), Pool::Light, true);
-    ring.receive_into(op(Kind::LinkReceive, 0), Socket(link.as_raw_fd()), Vec::with_capacity(1_000));
+    ring.receive_into(op(Kind::LinkReceive, 0), Socket(link.as_raw_fd()), Vec::with_capacity(1_000), 0);
     ring.accept(op(Kind::Accept, 0), listener, true);
     for place in 0..3 {
         ring.send(op(Kind::Send, place), Socket(full.as_raw_fd()), pattern(4 << 20), 0..4 << 20, false);
@@ -153,7 +153,7 @@ fn a_dropped_ring_leaves_neither_descriptor_nor_mapping() {
         let (ours, _peer) = streams();
         let mut ring = small();
         ring.receive(op(Kind::Receive, 0), Socket(ours.as_raw_fd()), Pool::Light, true);
-        ring.receive_into(op(Kind::LinkReceive, 0), Socket(ours.as_raw_fd()), Vec::with_capacity(10));
+        ring.receive_into(op(Kind::LinkReceive, 0), Socket(ours.as_raw_fd()), Vec::with_capacity(10), 0);
         ring.enter(Wait::No).unwrap();
     }
     let after = (count("/proc/self/fd"), maps());
@@ -167,7 +167,7 @@ fn a_panic_leaves_the_kernel_what_it_has() {
     let socket = Socket(ours.try_clone().unwrap().into_raw_fd());
     let panicked = std::thread::spawn(move || {
         let mut ring = small();
-        ring.receive_into(op(Kind::LinkReceive, 0), socket, Vec::with_capacity(1_000));
+        ring.receive_into(op(Kind::LinkReceive, 0), socket, Vec::with_capacity(1_000), 0);
         ring.enter(Wait::No).unwrap();
         panic!("as it should");
     });

@@ -198,7 +198,7 @@ fn what_is_received_into_a_buffer_stands_behind_what_was_there() {
     let mut buffer = Vec::with_capacity(100);
     buffer.extend(b"old");
     let start = buffer.as_ptr();
-    ring.receive_into(receive, socket, buffer);
+    ring.receive_into(receive, socket, buffer, 0);
     peer.write_all(b"new").unwrap();
     let completion = next(&mut ring);
     assert!(completion.op == receive && completion.result == Ok(3) && !completion.more);
@@ -206,7 +206,7 @@ fn what_is_received_into_a_buffer_stands_behind_what_was_there() {
     assert_eq!((buffer.as_slice(), buffer.as_ptr()), (b"oldnew".as_slice(), start));
     // The peer's end leaves it as it was.
     drop(peer);
-    ring.receive_into(receive, socket, buffer);
+    ring.receive_into(receive, socket, buffer, 0);
     let completion = next(&mut ring);
     assert_eq!((completion.result, completion.buffer.unwrap().as_slice()), (Ok(0), b"oldnew".as_slice()));
 }
@@ -217,7 +217,7 @@ fn a_cancelled_receive_into_a_buffer_gives_it_back_as_it_was() {
     let receive = op(Kind::LinkReceive, 0);
     let mut buffer = Vec::with_capacity(100);
     buffer.extend(b"old");
-    ring.receive_into(receive, socket, buffer);
+    ring.receive_into(receive, socket, buffer, 0);
     ring.cancel(receive);
     let completion = next(&mut ring);
     assert_eq!(completion.result, Err(Errno::CANCELED));
@@ -227,14 +227,14 @@ fn a_cancelled_receive_into_a_buffer_gives_it_back_as_it_was() {
 #[test]
 #[should_panic(expected = "no room")]
 fn a_full_buffer_is_not_received_into() {
-    small().receive_into(op(Kind::LinkReceive, 0), Socket(-1), vec![]);
+    small().receive_into(op(Kind::LinkReceive, 0), Socket(-1), vec![], 0);
 }
 
 #[test]
 #[should_panic(expected = "two operations of one name")]
 fn two_operations_with_memory_have_two_names() {
     let (mut ring, (socket, _peer)) = (small(), pair());
-    ring.receive_into(op(Kind::LinkReceive, 0), socket, Vec::with_capacity(10));
+    ring.receive_into(op(Kind::LinkReceive, 0), socket, Vec::with_capacity(10), 0);
     ring.receive(op(Kind::LinkReceive, 0), socket, Pool::Light, true);
 }
 
@@ -262,4 +262,21 @@ fn a_completion_names_the_generation_that_asked() {
 #[should_panic(expected = "is not lent")]
 fn a_buffer_that_was_not_lent_cannot_be_read() {
     small().bytes(&evergate_proto::ring::Lent { pool: Pool::Light, id: 0, len: 1 });
+}
+
+#[test]
+fn a_receive_of_a_whole_waits_for_it_and_takes_no_more() {
+    let (mut ring, (socket, mut peer)) = (small(), pair());
+    let receive = op(Kind::LinkReceive, 0);
+    ring.receive_into(receive, socket, Vec::with_capacity(100), 10);
+    peer.write_all(b"only a").unwrap();
+    ring.enter(Wait::Something(LONG / 100)).unwrap();
+    assert!(ring.next().is_none(), "it is not whole");
+    peer.write_all(b" part, and more").unwrap();
+    let completion = next(&mut ring);
+    assert_eq!((completion.result, completion.buffer.as_deref()), (Ok(10), Some(b"only a par".as_slice())));
+    // What has come when the peer ends is told.
+    ring.receive_into(receive, socket, Vec::with_capacity(100), 50);
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(next(&mut ring).buffer.as_deref(), Some(b"t, and more".as_slice()));
 }

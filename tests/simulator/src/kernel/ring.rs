@@ -104,7 +104,7 @@ impl Ring for Kernel {
         self.start(op, socket, Doing::Receive { pool, goes_on: multishot });
     }
 
-    fn receive_into(&mut self, op: Op, socket: Socket, buffer: Vec<u8>) {
+    fn receive_into(&mut self, op: Op, socket: Socket, buffer: Vec<u8>, _whole: usize) {
         if buffer.len() == buffer.capacity() {
             violated!("{op:?} without room");
         }
