@@ -48,12 +48,13 @@ pub struct UringSize {
 }
 
 impl Default for UringSize {
-    /// For a core that serves.
+    /// For a core that serves. An entry brings 96 completions at most, but for a listener's: an accept that goes on may bring a whole
+    /// backlog. Of the light buffers more would be touched in a storm of connections, and stay with the process.
     fn default() -> Self {
         Self {
-            submissions: 4_096,
-            completions: 16_384,
-            light: PoolSize { buffers: 1_024, bytes: 4 * 1_024 },
+            submissions: 1_024,
+            completions: 8_192,
+            light: PoolSize { buffers: 192, bytes: 4 * 1_024 },
             heavy: PoolSize { buffers: 16, bytes: 64 * 1_024 },
         }
     }
