@@ -38,7 +38,7 @@ pub struct CoreOptions {
     pub listener: TcpListener,
     /// What the operator chose, as the cores need it.
     pub settings: Arc<Settings>,
-    /// The names on the bus.
+    /// Its own name on the bus.
     pub address: String,
     /// What all threads can see.
     pub shared: Arc<Shared>,

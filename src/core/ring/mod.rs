@@ -1,8 +1,9 @@
 //! A core's io_uring: what [`evergate_proto::ring::Ring`] asks for, done by the kernel.
 //!
 //! May use: the crate `io-uring`, system calls that never wait, memory that the kernel may touch. It is the only place
-//! of the shell with `unsafe` for I/O. Never: wait anywhere but in [`Uring::enter`](evergate_proto::ring::Ring::enter),
-//! know a client, a byte's meaning or the loop, free or move what the kernel may still write.
+//! of the shell with `unsafe` for I/O. Never: wait anywhere but in [`Uring::enter`](evergate_proto::ring::Ring::enter)
+//! and, a second at most, where a ring is dropped; know a client, a byte's meaning or the loop; free or move what the
+//! kernel may still write.
 //!
 //! - `uring`: operations in, completions out
 //! - `in_flight`: buffers and addresses that the kernel has until a completion

@@ -279,7 +279,7 @@ planted! {
     "handshake-kept": "found by this simulator: who shakes hands while the router's list is long ends the process",
         "clients/table.rs", "matches!(client.stage, Stage::Open) && client.kept_by(&self.context) == Some" => "client.kept_by(&self.context) == Some";
     "unheard-in-shell": "found by this simulator: what waits for paused clients fills the core, and nobody is cut for it",
-        "event_loop/mod.rs", "self.links.bytes() + self.leaving.bytes();" => "self.links.bytes() + self.leaving.bytes() + (0..64).map(|slot| self.backlog.bytes_of(slot) as u64).sum::<u64>();";
+        "event_loop/mod.rs", "self.links.bytes() + self.leaving.bytes();" => "self.links.bytes() + self.leaving.bytes() + (0..64).map(|slot| self.held.bytes_of(slot) as u64).sum::<u64>();";
     "buffer-twice": "a buffer is given back twice",
         "event_loop/receiving.rs", "            self.ring.give_back(lent);\n            // Asked"
         => "            let Lent { pool, id, len } = lent;\n            self.ring.give_back(Lent { pool, id, len });\n            self.ring.give_back(lent);\n            // Asked";
@@ -288,9 +288,9 @@ planted! {
     "held-buffers-lost": "a client that goes takes the large buffers with it that wait for its turn",
         "event_loop/receiving.rs", "            if let Part::Lent(lent) = part {\n                self.ring.give_back(lent);" => "            if let Part::Lent(lent) = part {\n                let _ = lent;";
     "starved-for-ever": "who found no buffer is not received from again",
-        "event_loop/receiving.rs", "self.backlog.starve(slot, pool);" => "let _ = pool;";
+        "event_loop/receiving.rs", "self.held.starve(slot, pool);" => "let _ = pool;";
     "multishot-end-missed": "a receive that goes on has ended, and is not started again",
-        "event_loop/receiving.rs", "        if !more {\n            self.backlog.listen(slot);" => "        if !more && matches!(result, Err(_)) {\n            self.backlog.listen(slot);";
+        "event_loop/receiving.rs", "        if !more {\n            self.held.listen(slot);" => "        if !more && matches!(result, Err(_)) {\n            self.held.listen(slot);";
     "cancelled-bytes-dropped": "bytes of a receive that was cancelled are dropped",
         "event_loop/receiving.rs", "(Ok(_), Some(lent)) => self.take(slot, lent)," => "(Ok(_), Some(lent)) if connection.is_cancelled => self.ring.give_back(lent),\n            (Ok(_), Some(lent)) => self.take(slot, lent),";
     "held-backwards": "of what waits of a client the last is heard first",
@@ -298,7 +298,7 @@ planted! {
     "held-overtaken": "what comes of a client goes past what waits of it",
         "event_loop/receiving.rs", "if connection.is_held || connection.is_heavy || !may_read" => "if connection.is_heavy || !may_read";
     "end-overtakes": "the end of a client is heard before what it sent last",
-        "event_loop/receiving.rs", "        if connection.is_held {\n            return self.backlog.keep(slot, end);\n        }\n" => "";
+        "event_loop/receiving.rs", "        if connection.is_held {\n            return self.held.keep(slot, end);\n        }\n" => "";
     "resumed-from-start": "a send that was short goes on where the one before it began",
         "event_loop/sending.rs", "self.sending.from.insert(slot, from + bytes as usize);" => "self.sending.from.insert(slot, bytes as usize);";
     "two-sends": "a client is sent something while something is being sent to it",
@@ -320,7 +320,7 @@ planted! {
     "late-wire": "what completes on a link that was given up counts for the one that is there",
         "event_loop/wires.rs", "place(wire.link) == op.place && wire.op(op.kind) == op)" => "place(wire.link) == op.place && (wire.op(op.kind) == op || !wire.is_over))";
     "resume-forgotten": "who may be read from again is not",
-        "event_loop/receiving.rs", "        if !connection.is_held {\n            self.backlog.listen(slot);" => "        if !connection.is_held {\n            let _ = slot;";
+        "event_loop/receiving.rs", "        if !connection.is_held {\n            self.held.listen(slot);" => "        if !connection.is_held {\n            let _ = slot;";
     "held-resume-forgotten": "what waited of a client that may be read from again is not heard",
         "event_loop/receiving.rs", "} else if !std::mem::replace(&mut connection.is_queued, true) {" => "} else if false && !std::mem::replace(&mut connection.is_queued, true) {";
     "judged-unheard": "a client is judged while what it sent waits in the kernel",

@@ -68,7 +68,7 @@ impl Accepting {
     }
 
     /// A connection has ended.
-    pub fn room(&mut self) {
+    pub fn somebody_left(&mut self) {
         self.has_room = true;
     }
 
@@ -270,6 +270,6 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if is_full {
             self.clients.no_place(slot);
         }
-        self.backlog.listen(slot);
+        self.held.listen(slot);
     }
 }

@@ -27,8 +27,8 @@ pub(super) enum Part {
 
 /// All of it, and whose turn it is.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
-    held: FxHashMap<SlotIndex, VecDeque<Part>>,
+pub(super) struct Held {
+    parts: FxHashMap<SlotIndex, VecDeque<Part>>,
     /// Who is heavy and has something, the first first.
     queue: VecDeque<SlotIndex>,
     /// Those of them who were there when the turn began.
@@ -53,13 +53,13 @@ const LOOK_BYTES: usize = if cfg!(feature = "simulator") { 200 } else { 16 * 102
 pub(super) const RUN_BYTES: usize = if cfg!(feature = "simulator") { 200 } else { 16 * 1024 };
 /// Bytes that are handled of heavy clients in one turn, and the time after which no more is. The light ones wait for no more
 /// than that, however many are heavy; one long message that has become whole may go beyond it.
-pub(super) const TURN_BYTES: usize = if cfg!(feature = "simulator") { 500 } else { 64 * 1024 };
-pub(super) const TURN: Duration = Duration::from_millis(1);
+pub(super) const HEAVY_TURN_BYTES: usize = if cfg!(feature = "simulator") { 500 } else { 64 * 1024 };
+pub(super) const HEAVY_TURN: Duration = Duration::from_millis(1);
 /// So often a turn may leave the heavy ones to the next because more may be ready: whoever is light is found first, behind however
 /// many that have gone.
 const LEFT_MAX: u32 = if cfg!(feature = "simulator") { 3 } else { 32 };
 
-impl Backlog {
+impl Held {
     pub fn begin_turn(&mut self) {
         self.due = self.queue.len();
         self.run.1 = 0;
@@ -88,12 +88,12 @@ impl Backlog {
             Part::Lent(_) => self.lent += 1,
             Part::Bytes(_) | Part::Ended | Part::Broke => {}
         }
-        self.held.entry(slot).or_default().push_back(part);
+        self.parts.entry(slot).or_default().push_back(part);
     }
 
     /// Keeps a copy of bytes, behind the others of its client.
     pub fn keep_bytes(&mut self, slot: SlotIndex, bytes: &[u8]) {
-        let parts = self.held.entry(slot).or_default();
+        let parts = self.parts.entry(slot).or_default();
         match parts.back_mut() {
             Some(Part::Bytes(last)) if last.len() < PART_BYTES => last.extend_from_slice(bytes),
             _ => parts.push_back(Part::Bytes(bytes.to_vec())),
@@ -102,11 +102,11 @@ impl Backlog {
 
     /// The oldest part of a client, and whether more are behind it.
     pub fn take(&mut self, slot: SlotIndex) -> Option<(Part, bool)> {
-        let parts = self.held.get_mut(&slot)?;
+        let parts = self.parts.get_mut(&slot)?;
         let part = parts.pop_front()?;
         let has_more = !parts.is_empty();
         if !has_more {
-            self.held.remove(&slot);
+            self.parts.remove(&slot);
         }
         self.taken(&part);
         Some((part, has_more))
@@ -114,7 +114,7 @@ impl Backlog {
 
     /// All parts of a client, which has gone, or may not be read from for a while.
     pub fn take_all(&mut self, slot: SlotIndex) -> VecDeque<Part> {
-        let parts = self.held.remove(&slot).unwrap_or_default();
+        let parts = self.parts.remove(&slot).unwrap_or_default();
         for part in &parts {
             self.taken(part);
         }
@@ -131,7 +131,7 @@ impl Backlog {
     /// Bytes of a client that were copied.
     pub fn bytes_of(&self, slot: SlotIndex) -> usize {
         let bytes = |part: &Part| if let Part::Bytes(bytes) = part { bytes.len() } else { 0 };
-        self.held.get(&slot).map_or(0, |parts| parts.iter().map(bytes).sum())
+        self.parts.get(&slot).map_or(0, |parts| parts.iter().map(bytes).sum())
     }
 
     /// A client takes its place behind the others.

@@ -111,6 +111,6 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         self.ring.close(connection.socket);
         self.connections.close(slot);
         self.clients.release(slot);
-        self.accepting.room();
+        self.accepting.somebody_left();
     }
 }

@@ -45,7 +45,7 @@ use crate::ring::{Completion, Errno, Kind, Ring, Socket, Wait};
 use crate::websocket::handshake;
 use accepting::Accepting;
 use connections::Connections;
-use held::Backlog;
+use held::Held;
 use judging::Judging;
 use leaving::Leaving;
 use sending::Sending;
@@ -109,7 +109,7 @@ pub struct EventLoop<R, H> {
     links: Links,
     life: Lifecycle,
     connections: Connections,
-    backlog: Backlog,
+    held: Held,
     sending: Sending,
     leaving: Leaving,
     judging: Judging,
@@ -153,7 +153,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
             links,
             life: Lifecycle::new(options.life),
             connections: Connections::default(),
-            backlog: Backlog::default(),
+            held: Held::default(),
             sending: Sending::default(),
             leaving: Leaving::default(),
             judging: Judging::default(),
@@ -246,7 +246,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     /// Whether there is something to do without waiting.
     fn has_more(&self) -> bool {
         !self.batch.is_empty()
-            || self.backlog.has_more()
+            || self.held.has_more()
             || self.sending.has_more()
             || self.leaving.has_more()
             || self.judging.has_more()
@@ -264,7 +264,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         self.began = self.host.now();
         self.clients.context.now_ms = in_ms(self.began);
         self.clients.context.core().turns(self.clients.context.now_ms);
-        self.backlog.begin_turn();
+        self.held.begin_turn();
         self.wires.begin_turn();
         self.sending.begin_turn();
     }
@@ -302,7 +302,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
                 // That a send is over is no work that has come.
                 handled += usize::from(!matches!(completion.op.kind, Kind::Send | Kind::LinkSend));
                 messages += self.complete(completion);
-                looks = self.backlog.looks_at_time();
+                looks = self.held.looks_at_time();
                 if looks {
                     break;
                 }
@@ -318,7 +318,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     fn complete(&mut self, completion: Completion) -> usize {
         match completion.op.kind {
             Kind::Receive => {
-                self.waits.begin_turn(self.began);
+                self.waits.heard(self.began);
                 self.received(completion);
                 return 1;
             }
@@ -328,7 +328,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
             Kind::LinkConnect => self.link_connected(&completion),
             Kind::LinkSend => self.link_sent(completion),
             Kind::LinkReceive => {
-                self.waits.begin_turn(self.began);
+                self.waits.heard(self.began);
                 return self.link_received(completion);
             }
             Kind::Wake => self.ticks.wake(),

@@ -3,7 +3,7 @@
 //! A client that sends much is heavy: its receives are single ones, into large buffers, and it takes turns with the others of its
 //! kind, behind those that are light. Of one that may not be read from the receive is cancelled; what comes all the same is held.
 
-use super::held::{Part, RUN_BYTES, TURN, TURN_BYTES};
+use super::held::{HEAVY_TURN, HEAVY_TURN_BYTES, Part, RUN_BYTES};
 use super::{EventLoop, Host};
 use crate::clients::output::SlotIndex;
 use crate::ring::{Completion, Errno, Kind, Lent, Op, Pool, Ring};
@@ -41,19 +41,19 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
             (Err(Errno::NOBUFS), _) => {
                 connection.is_starved = true;
                 let pool = if connection.is_heavy { Pool::Heavy } else { Pool::Light };
-                self.backlog.starve(slot, pool);
+                self.held.starve(slot, pool);
             }
             (Err(Errno::CANCELED), _) => {}
             (Err(_), _) => self.hear_end(slot, Part::Broke),
         }
         if !more {
-            self.backlog.listen(slot);
+            self.held.listen(slot);
         }
     }
 
     /// Bytes of a client have come.
     fn take(&mut self, slot: SlotIndex, lent: Lent) {
-        let run = self.backlog.run(slot, lent.len as usize);
+        let run = self.held.run(slot, lent.len as usize);
         let may_read = self.clients.may_read(slot);
         let Some(connection) = self.connections.get_mut(slot) else { return self.give_back(Some(lent)) };
         connection.is_heavy |= run > RUN_BYTES;
@@ -74,14 +74,14 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.is_held = true;
         if may_read && !std::mem::replace(&mut connection.is_queued, true) {
-            self.backlog.queue(slot);
+            self.held.queue(slot);
         }
         if may_read && lent.pool == Pool::Heavy {
-            self.backlog.keep(slot, Part::Lent(lent));
+            self.held.keep(slot, Part::Lent(lent));
         } else {
-            self.backlog.keep_bytes(slot, self.ring.bytes(&lent));
+            self.held.keep_bytes(slot, self.ring.bytes(&lent));
             self.ring.give_back(lent);
-            self.clients.keep_unheard(slot, self.backlog.bytes_of(slot));
+            self.clients.keep_unheard(slot, self.held.bytes_of(slot));
         }
     }
 
@@ -89,7 +89,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     fn hear_end(&mut self, slot: SlotIndex, end: Part) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         if connection.is_held {
-            return self.backlog.keep(slot, end);
+            return self.held.keep(slot, end);
         }
         connection.has_ended = true;
         // What was decided before is on its way to whoever has shut only its own side.
@@ -113,14 +113,14 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     /// Handles what has come of the heavy ones, each in its turn: those that were there before this turn of the core, for what others
     /// have just sent is decided and answered first. Who has more goes to the end.
     pub(super) fn take_turns(&mut self, completions: usize) {
-        if self.backlog.leaves(completions) {
+        if self.held.leaves(completions) {
             return;
         }
         let (mut bytes, mut began) = (0, None);
-        while let Some(slot) = self.backlog.next() {
+        while let Some(slot) = self.held.next() {
             bytes += self.take_turn(slot);
             let now = self.host.now();
-            if bytes >= TURN_BYTES || now.saturating_sub(*began.get_or_insert(now)) >= TURN {
+            if bytes >= HEAVY_TURN_BYTES || now.saturating_sub(*began.get_or_insert(now)) >= HEAVY_TURN {
                 break;
             }
         }
@@ -140,7 +140,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
             self.hold_on(slot);
             return 0;
         }
-        let Some((part, has_more)) = self.backlog.take(slot) else { return 0 };
+        let Some((part, has_more)) = self.held.take(slot) else { return 0 };
         let (bytes, is_light) = match part {
             Part::Lent(lent) => {
                 let bytes = lent.len;
@@ -158,33 +158,33 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
                 return 0;
             }
         };
-        self.clients.keep_unheard(slot, self.backlog.bytes_of(slot));
+        self.clients.keep_unheard(slot, self.held.bytes_of(slot));
         self.clients.look_to_pause(slot);
         let Some(connection) = self.connections.get_mut(slot) else { return bytes };
         connection.is_held = has_more;
         connection.is_queued = has_more;
         if has_more {
-            self.backlog.queue(slot);
+            self.held.queue(slot);
         } else {
             connection.is_heavy = !is_light || self.clients.is_amid_long_message(slot);
-            self.backlog.listen(slot);
+            self.held.listen(slot);
         }
         bytes
     }
 
     /// A client may not be read from: what has come of it is kept for longer, and the ring has its buffers back.
     fn hold_on(&mut self, slot: SlotIndex) {
-        for part in self.backlog.take_all(slot) {
+        for part in self.held.take_all(slot) {
             match part {
                 Part::Lent(lent) => {
-                    self.backlog.keep_bytes(slot, self.ring.bytes(&lent));
+                    self.held.keep_bytes(slot, self.ring.bytes(&lent));
                     self.ring.give_back(lent);
                 }
-                Part::Bytes(bytes) => self.backlog.keep_bytes(slot, &bytes),
-                end => self.backlog.keep(slot, end),
+                Part::Bytes(bytes) => self.held.keep_bytes(slot, &bytes),
+                end => self.held.keep(slot, end),
             }
         }
-        self.clients.keep_unheard(slot, self.backlog.bytes_of(slot));
+        self.clients.keep_unheard(slot, self.held.bytes_of(slot));
     }
 
     /// A client may be read from again.
@@ -194,28 +194,28 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
             self.ring.cancel(connection.op(Kind::WatchEnd, slot));
         }
         if !connection.is_held {
-            self.backlog.listen(slot);
+            self.held.listen(slot);
         } else if !std::mem::replace(&mut connection.is_queued, true) {
-            self.backlog.queue(slot);
+            self.held.queue(slot);
         }
     }
 
     /// Starts the receives that are not under way and may be.
     pub(super) fn receive_again(&mut self) {
-        let listens = self.backlog.take_listens();
+        let listens = self.held.take_listens();
         for &slot in &listens {
             self.receive(slot);
         }
-        self.backlog.give_listens(listens);
+        self.held.give_listens(listens);
         self.feed();
     }
 
     /// Those that found no buffer try again: those of a few at most, or most would find none again.
     fn feed(&mut self) {
-        let large = self.options.heavy_buffers.saturating_sub(self.backlog.lent()) as usize;
+        let large = self.options.heavy_buffers.saturating_sub(self.held.lent()) as usize;
         for (pool, most) in [(Pool::Light, FED), (Pool::Heavy, large)] {
-            for _ in 0..most.min(self.backlog.starved(pool)) {
-                let Some(slot) = self.backlog.feed(pool) else { break };
+            for _ in 0..most.min(self.held.starved(pool)) {
+                let Some(slot) = self.held.feed(pool) else { break };
                 if let Some(connection) = self.connections.get_mut(slot) {
                     connection.is_starved = false;
                     self.receive(slot);
@@ -272,7 +272,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
 
     /// Drops what has come of a client that is given up.
     pub(super) fn drop_held(&mut self, slot: SlotIndex) {
-        for part in self.backlog.take_all(slot) {
+        for part in self.held.take_all(slot) {
             if let Part::Lent(lent) = part {
                 self.ring.give_back(lent);
             }

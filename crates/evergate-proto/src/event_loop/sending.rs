@@ -9,10 +9,10 @@ use super::{EventLoop, Host};
 use crate::clients::output::SlotIndex;
 use crate::ring::{Completion, Kind, Ring};
 
-/// Bytes of a chunk that are sent at once: between these, so that all long chunks of a turn are together [`TURN_BYTES`].
+/// Bytes of a chunk that are sent at once: between these, so that all long chunks of a turn are together [`SENT_TURN_BYTES`].
 const SLICE_BYTES: RangeInclusive<usize> = if cfg!(feature = "simulator") { 64..=300 } else { 4 * 1024..=1024 * 1024 };
 /// Bytes that clients are sent in one turn, but for what is no more than a [`SHORT_BYTES`].
-const TURN_BYTES: usize = if cfg!(feature = "simulator") { 320 } else { 2 * 1024 * 1024 };
+const SENT_TURN_BYTES: usize = if cfg!(feature = "simulator") { 320 } else { 2 * 1024 * 1024 };
 /// What is no longer than this is sent whole, whoever else sends.
 const SHORT_BYTES: usize = if cfg!(feature = "simulator") { 150 } else { 16 * 1024 };
 
@@ -29,7 +29,7 @@ pub(super) struct Sending {
 
 impl Sending {
     pub fn begin_turn(&mut self) {
-        self.left = TURN_BYTES;
+        self.left = SENT_TURN_BYTES;
     }
 
     /// Whether a long chunk is under way: its client takes what it takes when it does.
@@ -48,7 +48,7 @@ impl Sending {
         if left <= SHORT_BYTES {
             return left;
         }
-        let share = TURN_BYTES / self.from.len().max(1);
+        let share = SENT_TURN_BYTES / self.from.len().max(1);
         let slice = left.min(share.clamp(*SLICE_BYTES.start(), *SLICE_BYTES.end())).min(self.left);
         self.left -= slice;
         slice

@@ -58,7 +58,7 @@ impl Waits {
     }
 
     /// A message has come.
-    pub fn begin_turn(&mut self, now: Duration) {
+    pub fn heard(&mut self, now: Duration) {
         self.began = now;
         if let Some(since) = self.idle_since.take() {
             let waited = now.saturating_sub(since);
@@ -114,7 +114,7 @@ mod tests {
         for _ in 0..count {
             waits.idle_since = Some(now);
             now += waited;
-            waits.begin_turn(now);
+            waits.heard(now);
             waits.end_turn(messages, now);
             next = waits.next(pending, FEW_PENDING, TICK);
         }
@@ -174,7 +174,7 @@ mod tests {
         for (turn_us, least_us) in [(1, 10), (30, 60), (90, 180), (5_000, 200)] {
             let mut waits = patient();
             waits.short_in_a_row = SHORT_WAITS;
-            waits.begin_turn(LONG);
+            waits.heard(LONG);
             waits.end_turn(1, LONG + Duration::from_micros(turn_us));
             let (wait, _) = waits.next(MANY_PENDING, FEW_PENDING, TICK);
             let least = Duration::from_micros(least_us);
