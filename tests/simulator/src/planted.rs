@@ -303,6 +303,8 @@ planted! {
         "event_loop/sending.rs", "self.sending.from.insert(slot, from + bytes as usize);" => "self.sending.from.insert(slot, bytes as usize);";
     "two-sends": "a client is sent something while something is being sent to it",
         "event_loop/sending.rs", "                self.sending.queue.push_back((slot, chunk));\n            }\n            Err" => "                self.sending.queue.push_back((slot, chunk.clone()));\n                self.sending.queue.push_back((slot, chunk));\n            }\n            Err";
+    "shut-before-sent": "a client that is given up in the turn in which its Close was decided is shut down before that is on its way",
+        "event_loop/leaving.rs", "self.leaving.unshut.push((slot, connection.generation));" => "self.ring.shutdown(connection.socket, Shutdown::Both);";
     "freed-while-sending": "a descriptor is given back while a send on it is under way",
         "event_loop/leaving.rs", "        if under_way.is_empty() {" => "        if !under_way.contains(Kind::Receive) && !under_way.contains(Kind::WatchEnd) {";
     "freed-while-receiving": "a descriptor is given back while a receive on it is under way",

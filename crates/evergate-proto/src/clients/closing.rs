@@ -200,7 +200,7 @@ impl Client {
             // Of one that closes the shell has what waits heard at once.
             self.unheard_bytes = 0;
         } else {
-            self.give_up_closing(cx);
+            self.give_up_closing(cx, "the gateway is out of buffers (core_bytes_max)");
         }
     }
 
@@ -236,7 +236,7 @@ impl Client {
             closing.since_ms = cx.now_ms;
             if closing.takes_too_little(self.outbound.acknowledged(), &cx.limits, cx.now_ms) {
                 cx.hit(Limit::slow_bytes_per_second_min);
-                self.give_up_closing(cx);
+                self.give_up_closing(cx, "it takes no more, or too little");
             }
         } else if cx.now_ms >= closing.since_ms + silence_ms {
             if std::mem::take(&mut closing.awaits_close) {
@@ -245,17 +245,17 @@ impl Client {
                 self.forget_unfinished();
                 return;
             }
-            self.give_up_closing(cx);
+            self.give_up_closing(cx, "it takes no more, or too little");
         }
     }
 
-    fn give_up_closing(&mut self, cx: &mut Context) {
+    fn give_up_closing(&mut self, cx: &mut Context, why: &str) {
         self.stage = Stage::Gone;
         let undelivered = self.outbound.undelivered_bytes();
         if undelivered > 0 {
             counters::add(&cx.counts().given_up_undelivered, 1);
             let line = format!(
-                "client {}: given up while closing: it takes no more, or too little; {undelivered} bytes were not delivered",
+                "client {}: given up while closing: {why}; {undelivered} bytes were not delivered",
                 self.address
             );
             cx.output.log(Severity::Info, line);

@@ -25,6 +25,8 @@ enum Left {
 /// What waits to be given back.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
+    /// Who is given up, and shut down when the ring has been entered; which of their slot's.
+    unshut: Vec<(SlotIndex, u32)>,
     queue: VecDeque<Left>,
     bytes: usize,
 }
@@ -37,7 +39,7 @@ impl Leaving {
 
     /// Whether something can be done without waiting.
     pub fn has_more(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || !self.unshut.is_empty()
     }
 
     /// Frees what was being sent when there is time.
@@ -58,8 +60,12 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         }
         connection.has_ended = true;
         let (is_held, under_way) = (connection.is_held, connection.under_way);
-        // A peer that still sends sees an end, not a reset, as far as it can be had; and what waits for room fails.
-        self.ring.shutdown(connection.socket, Shutdown::Both);
+        if under_way.contains(Kind::Send) {
+            // What was decided in this turn, a Close perhaps, is not on its way before the ring is entered.
+            self.leaving.unshut.push((slot, connection.generation));
+        } else {
+            self.ring.shutdown(connection.socket, Shutdown::Both);
+        }
         for kind in under_way.iter().filter(|kind| *kind != Kind::Send) {
             self.ring.cancel(connection.op(kind, slot));
         }
@@ -68,6 +74,16 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         }
         if under_way.is_empty() {
             self.finish_leaving(slot, None);
+        }
+    }
+
+    /// Shuts down those of whom what was decided is submitted by now: a peer that still sends sees an end, not a reset, as far as
+    /// it can be had, and what waits for room fails.
+    pub(super) fn shut_down(&mut self) {
+        for (slot, generation) in std::mem::take(&mut self.leaving.unshut) {
+            if let Some(connection) = self.connections.get(slot).filter(|it| it.generation == generation) {
+                self.ring.shutdown(connection.socket, Shutdown::Both);
+            }
         }
     }
 

@@ -197,6 +197,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     pub fn turn(&mut self) -> Result<(), Errno> {
         let next = self.wait()?;
         self.begin_turn();
+        self.shut_down();
         let (messages, handled) = self.complete_all(next)?;
         self.carry_out();
         self.take_turns(handled);

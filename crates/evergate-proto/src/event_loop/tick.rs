@@ -188,10 +188,10 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     fn end(&mut self) {
         self.ticks.has_ended = true;
         self.host.flush_activity();
+        // What was decided last is on its way, then; the core ends all the same.
+        let _ = self.enter(Wait::No);
         for (_, connection) in self.connections.all() {
             self.ring.shutdown(connection.socket, Shutdown::Both);
         }
-        // It ends all the same.
-        let _ = self.ring.enter(Wait::No);
     }
 }

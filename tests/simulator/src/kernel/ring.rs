@@ -7,7 +7,7 @@ use std::time::Duration;
 use evergate_proto::ring::{Completion, Emptied, Errno, Kind, Lent, Op, Pool, Ring, Socket, Wait};
 
 use super::connection::{Connection, Far};
-use super::flight::{Doing, Stage};
+use super::flight::{Doing, Flight, Stage};
 use super::submitting::Entry;
 use super::{Door, Kernel, Owner, tell};
 use crate::tally::What;
@@ -151,6 +151,10 @@ impl Ring for Kernel {
 
     fn shutdown(&mut self, socket: Socket, how: Shutdown) {
         let at = self.connection_of(socket, "a shutdown");
+        let waits = |it: &&Flight| it.socket == socket && it.stage == Stage::Queued && it.op.kind == Kind::Send;
+        if let Some(unsent) = self.flights.iter().find(waits) {
+            violated!("{:?} is shut down before what was decided for it is on its way", unsent.op);
+        }
         self.connections[at].is_given_up |= how == Shutdown::Both;
         self.has_progressed = true;
         self.shut(at, how);
