@@ -22,8 +22,9 @@ const WAKE_UP: Duration = Duration::from_micros(100);
 const SHORT_WAITS: u32 = if cfg!(feature = "simulator") { 3 } else { 16 };
 /// Requests in flight for which a wake-up is too much.
 pub(super) const FEW_PENDING: u64 = 4;
-/// Requests in flight of which more are sure to come in a moment, where a turn has handled fewer than half of them.
-const MANY_PENDING: u64 = 16;
+/// Requests in flight of which more are sure to come in a moment, where a turn has handled fewer than half of them. With 64
+/// a sleep more costs what a turn less saves.
+const MANY_PENDING: u64 = 200;
 /// The moment at least, and at most: a timer of the kernel's takes some time, too.
 const GATHER: RangeInclusive<Duration> = Duration::from_micros(10)..=Duration::from_micros(200);
 /// So many completions end it.
@@ -163,9 +164,9 @@ mod tests {
     fn a_core_lets_messages_gather_when_many_are_in_flight_and_few_come_at_once() {
         let mut waits = patient();
         turns(&mut waits, SHORT_WAITS, LONG, 1, MANY_PENDING);
-        assert!(gathers(turns(&mut waits, 1, LONG, 7, MANY_PENDING)));
-        assert_eq!(turns(&mut waits, 1, LONG, 8, MANY_PENDING), SLEEP);
-        assert!(gathers(turns(&mut waits, 1, LONG, 8, MANY_PENDING * 2)));
+        assert!(gathers(turns(&mut waits, 1, LONG, 99, MANY_PENDING)));
+        assert_eq!(turns(&mut waits, 1, LONG, 100, MANY_PENDING), SLEEP);
+        assert!(gathers(turns(&mut waits, 1, LONG, 100, MANY_PENDING * 2)));
         assert_eq!(turns(&mut waits, 1, LONG, 1, MANY_PENDING - 1), SLEEP);
     }
 
@@ -186,11 +187,11 @@ mod tests {
     fn what_came_in_several_turns_without_a_wait_came_at_once() {
         let mut waits = patient();
         waits.short_in_a_row = SHORT_WAITS;
-        waits.end_turn(4, LONG);
+        waits.end_turn(50, LONG);
         assert_eq!(waits.next(MANY_PENDING, FEW_PENDING, Duration::ZERO), (Wait::No, Duration::ZERO));
-        waits.end_turn(4, LONG);
+        waits.end_turn(50, LONG);
         assert_eq!(waits.next(MANY_PENDING, FEW_PENDING, TICK), SLEEP);
-        waits.end_turn(4, LONG);
+        waits.end_turn(50, LONG);
         assert!(gathers(waits.next(MANY_PENDING, FEW_PENDING, TICK)));
     }
 
