@@ -6,6 +6,7 @@
 //! kernel may still write.
 //!
 //! - `uring`: operations in, completions out
+//! - `quiet`: sends that end no wait
 //! - `in_flight`: buffers and addresses that the kernel has until a completion
 //! - `pool`: buffers that the kernel picks from when bytes come
 //! - `descriptor`: the way into the kernel, and the only wait
@@ -17,6 +18,7 @@ mod descriptor;
 mod in_flight;
 mod pool;
 mod probe;
+mod quiet;
 mod sockets;
 mod uring;
 mod waker;

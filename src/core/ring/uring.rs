@@ -1,7 +1,7 @@
 //! The ring of one core: operations in, completions out.
 #![expect(unsafe_code, reason = "the kernel reads and writes where an entry says")]
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::ops::Range;
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use evergate_proto::ring::{Completion, Emptied, Errno, Kind, Lent, Op, Pool, Ring, Socket, Wait};
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{IoUring, cqueue, opcode, squeue};
-use rustc_hash::FxBuildHasher;
 
 use super::descriptor::{Descriptor, Until};
 use super::in_flight::InFlight;
 use super::pool::{BufferPool, PoolSize};
 use super::probe::{Features, Refused};
+use super::quiet::{self, Quiet};
 use super::sockets;
 use super::waker::{COUNT_BYTES, Waker};
 
@@ -77,14 +77,8 @@ pub struct Uring {
     /// How many may be before the next [`Self::enter`](Ring::enter): what an early submission has brought is of the
     /// next turn, or operations that fail at once, and are started again, would have a turn never end.
     due: usize,
-    /// Quiet sends that have been queued and not been told of, and their bytes.
-    quiet: Vec<(Op, u32)>,
-    /// Memory for those of them of which the kernel has told: they failed.
-    loud: HashSet<u64, FxBuildHasher>,
-    /// Those that went well, since nothing was told of them.
-    done: VecDeque<(Op, u32)>,
-    /// How many of these may be asked for.
-    done_due: usize,
+    /// Sends that end no wait.
+    quiet: Quiet,
     /// Operations that will complete once more at least: those that may touch memory or bring a descriptor.
     under_way: usize,
     /// What other threads wake the core with.
@@ -122,10 +116,7 @@ impl Uring {
             completed: Vec::new(),
             taken: 0,
             due: 0,
-            quiet: Vec::new(),
-            loud: HashSet::default(),
-            done: VecDeque::new(),
-            done_due: 0,
+            quiet: Quiet::default(),
             under_way: 0,
             waker: Waker::new().map_err(Refused::at("eventfd"))?,
             overflows: 0,
@@ -210,35 +201,19 @@ impl Uring {
         self.taken = 0;
         let before = self.completed.len();
         self.completed.extend(self.ring.completion());
-        if !self.quiet.is_empty() {
-            self.resolve(before);
+        self.quiet.told(&self.completed[before..]);
+        let submission = self.ring.submission();
+        // What stands behind a full queue of completions has not been told, though it may have failed.
+        let is_all_told = submission.is_empty() && !submission.cq_overflow() && self.backlog.is_empty();
+        drop(submission);
+        if is_all_told {
+            self.quiet.submitted();
         }
         match entered {
             // The time is over; a signal; the kernel wants completions taken, or memory: what is not submitted stays
             // queued.
             Ok(_) | Err(Errno(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
             Err(errno) => Err(errno),
-        }
-    }
-
-    /// Finds out how the quiet sends went, from the completions from `before` on. The kernel has done each where it was
-    /// submitted, and tells only of those that failed.
-    fn resolve(&mut self, before: usize) {
-        for entry in &self.completed[before..] {
-            if Op::from_bits(entry.user_data()).is_some_and(|op| matches!(op.kind, Kind::Send | Kind::LinkSend)) {
-                self.loud.insert(entry.user_data());
-            }
-        }
-        if !self.loud.is_empty() {
-            self.quiet.retain(|(op, _)| !self.loud.contains(&op.to_bits()));
-            // Their names may be those of others by the next time.
-            self.loud.clear();
-        }
-        let submission = self.ring.submission();
-        // What stands behind a full queue of completions has not been told, though it may have failed.
-        if submission.is_empty() && !submission.cq_overflow() && self.backlog.is_empty() {
-            drop(submission);
-            self.done.extend(self.quiet.drain(..));
         }
     }
 
@@ -333,7 +308,7 @@ impl Uring {
         let end = Instant::now() + LAST_WAIT;
         self.push(opcode::AsyncCancel2::new(CancelBuilder::any().all()).build().user_data(QUIET));
         loop {
-            for (op, _) in self.done.drain(..) {
+            while let Some((op, _)) = self.quiet.take() {
                 self.under_way -= 1;
                 // SAFETY: the kernel has sent it.
                 drop(unsafe { self.in_flight.take(op, 0) });
@@ -417,11 +392,8 @@ impl Ring for Uring {
         let start = unsafe { self.in_flight.send(op, buffer).add(range.start) };
         let entry = opcode::Send::new(Fd(socket.0), start, bytes);
         if quiet {
-            // With MSG_WAITALL what is short has failed, and with MSG_DONTWAIT nothing waits: so the kernel tells of all
-            // that has not gone whole, before it returns.
-            self.quiet.push((op, bytes));
-            let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
-            self.start(op, entry.flags(flags).build().flags(squeue::Flags::SKIP_SUCCESS));
+            self.quiet.push(op, bytes);
+            self.start(op, entry.flags(quiet::MESSAGE_FLAGS).build().flags(quiet::ENTRY_FLAGS));
         } else {
             self.start(op, entry.flags(libc::MSG_NOSIGNAL).build());
         }
@@ -454,18 +426,17 @@ impl Ring for Uring {
     fn enter(&mut self, wait: Wait) -> Result<(), Errno> {
         self.requeue();
         // What has come has not been taken, or what was asked has not been submitted: there is nothing to wait for.
-        let is_idle = self.is_taken() && self.done.is_empty() && self.backlog.is_empty();
+        let is_idle = self.is_taken() && !self.quiet.has_gone() && self.backlog.is_empty();
         let wait = if is_idle { wait } else { Wait::No };
         let entered = self.wait(wait);
-        (self.due, self.done_due) = (self.completed.len(), self.done.len());
+        self.due = self.completed.len();
+        self.quiet.begin();
         entered
     }
 
     fn next(&mut self) -> Option<Completion> {
         // First, for what was sent comes before its answer.
-        if self.done_due > 0 {
-            self.done_due -= 1;
-            let (op, bytes) = self.done.pop_front()?;
+        if let Some((op, bytes)) = self.quiet.next() {
             self.under_way -= 1;
             // SAFETY: the kernel has sent it, and tells nothing of it.
             let buffer = unsafe { self.in_flight.take(op, 0) };

@@ -6,6 +6,7 @@ mod browser;
 mod core;
 mod enumerate;
 mod kernel;
+mod mixture;
 mod oracle;
 mod planted;
 mod random;

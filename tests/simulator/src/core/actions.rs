@@ -10,12 +10,13 @@ use super::peer::Peer;
 use crate::browser::{Browser, Kind};
 use crate::kernel::connection::{Connection, Far};
 use crate::kernel::{Door, tell};
+use crate::mixture::Action;
 use crate::random::Random;
 use crate::tally::{Tally, What};
 
 /// The kinds of actions that a mask can leave out, in the order of its bits; how often each is tried, where a seed does
 /// not say otherwise.
-pub const ACTIONS: &[(&str, u64)] = &[
+pub const ACTIONS: &[Action] = &[
     ("connect", 30),
     ("say", 90),
     ("say-badly", 3),
@@ -46,25 +47,6 @@ pub const ACTIONS: &[(&str, u64)] = &[
     ("rush", 1),
 ];
 
-/// The actions' weights in one run.
-pub fn weights(r: &mut Random, without: u32) -> Vec<u64> {
-    let mut weights: Vec<u64> = ACTIONS.iter().map(|(_, weight)| *weight).collect();
-    // Each seed has habits of its own: some things it never does, some often.
-    for weight in &mut weights {
-        match r.below(6) {
-            0 if *weight < 30 => *weight = 0,
-            1 => *weight *= 3,
-            _ => {}
-        }
-    }
-    for (at, weight) in weights.iter_mut().enumerate() {
-        if without & (1 << at) != 0 {
-            *weight = 0;
-        }
-    }
-    weights
-}
-
 /// Where clients come from.
 fn addresses() -> [IpAddr; 4] {
     [
@@ -77,13 +59,7 @@ fn addresses() -> [IpAddr; 4] {
 
 impl CoreWorld {
     pub(super) fn act(&mut self) {
-        let mut at = self.random.next() % self.total;
-        let mut action = 0;
-        while at >= self.weights[action] {
-            at -= self.weights[action];
-            action += 1;
-        }
-        let name = ACTIONS[action].0;
+        let name = self.mixture.choose(&mut self.random);
         match name {
             "connect" => self.connect(),
             "rush" => (0..self.random.between(3, 12)).for_each(|_| self.connect()),

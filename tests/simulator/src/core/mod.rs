@@ -26,6 +26,7 @@ use evergate_proto::event_loop::{EventLoop, Options};
 use evergate_proto::lifecycle::{LifecycleOptions, Orders, Phase};
 
 use crate::kernel::{Kernel, Scene};
+use crate::mixture::Mixture;
 use crate::oracle::Rules;
 use crate::random::Random;
 use crate::tally::{Tally, What};
@@ -55,8 +56,7 @@ fn options(r: &mut Random, life: LifecycleOptions, heavy_buffers: u32) -> Option
 pub struct CoreWorld {
     scene: Rc<Scene>,
     random: Random,
-    weights: Vec<u64>,
-    total: u64,
+    mixture: Mixture,
     rules: Rules,
     life: LifecycleOptions,
     options: Options,
@@ -92,7 +92,7 @@ impl CoreWorld {
         let r = &mut random;
         let mut rules = world::rules(r);
         world::limit_the_bus(&mut rules, &mut Random::new(seed ^ 0x6c69_6d69_7473));
-        let weights = actions::weights(r, without);
+        let mixture = Mixture::new(actions::ACTIONS, r, without);
         let life = LifecycleOptions {
             quiet_ms: r.between(20, 80),
             closes_per_second: [0.0, 2.0, 10.0, 200.0][r.below(4)],
@@ -116,14 +116,13 @@ impl CoreWorld {
         let context = world::context(&rules, &cores);
         let core = EventLoop::new(options.clone(), context, kernel, host, Kernel::LISTENER);
         Self {
-            total: weights.iter().sum(),
             drain_max_ms: r.between(600, 4_000),
             drain_at_end: r.percent(70),
             own_addresses: r.percent(50),
             comes_up_first: r.percent(85),
             scene,
             random,
-            weights,
+            mixture,
             rules,
             life,
             options,
@@ -169,7 +168,7 @@ impl CoreWorld {
         self.step += 1;
         self.scene.step.set(self.step);
         let us = if self.random.percent(50) { 0 } else { self.random.between(0, 3_000) };
-        if self.random.percent(60) || self.total == 0 {
+        if self.random.percent(60) || self.mixture.is_empty() {
             self.network();
         } else {
             self.act();

@@ -8,6 +8,7 @@ use super::World;
 use super::conn::Conn;
 use super::link::{POP, PUSH};
 use crate::browser::{Browser, Kind};
+use crate::mixture::Action;
 use crate::oracle::{ADDRESS, PROXY, ROUTER_KEY};
 use crate::random::Random;
 use crate::tally::{Tally, What};
@@ -15,7 +16,7 @@ use crate::workers::Job;
 
 /// The kinds of actions that a mask can leave out, in the order of its bits; how often each is tried, where a seed does
 /// not say otherwise.
-pub const ACTIONS: &[(&str, u64)] = &[
+pub const ACTIONS: &[Action] = &[
     ("accept", 30),
     ("say", 90),
     ("say-badly", 5),
@@ -63,13 +64,7 @@ fn peers() -> [(IpAddr, usize); 5] {
 
 impl World {
     pub(super) fn act(&mut self) {
-        let mut at = self.random.next() % self.total;
-        let mut action = 0;
-        while at >= self.weights[action] {
-            at -= self.weights[action];
-            action += 1;
-        }
-        match ACTIONS[action].0 {
+        match self.mixture.choose(&mut self.random) {
             "accept" => self.accept(),
             "say" => self.some_browser(|random, conn, tally| {
                 let kinds: Vec<Kind> = (0..1 + random.below(6) / 3 + random.below(9) / 8)

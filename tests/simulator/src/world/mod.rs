@@ -13,6 +13,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::mixture::Mixture;
 use crate::oracle::Oracle;
 use crate::random::Random;
 use crate::redis::Redis;
@@ -58,8 +59,7 @@ pub use link::options as link_options;
 
 pub struct World {
     random: Random,
-    weights: Vec<u64>,
-    total: u64,
+    mixture: Mixture,
     now: u64,
     next_tick: u64,
     clients: Clients,
@@ -120,21 +120,7 @@ impl World {
         let r = &mut random;
         let mut rules = rules::rules(r);
         rules::limit_the_bus(&mut rules, &mut Random::new(seed ^ 0x6275_735f_6c69_6d69));
-        let mut weights: Vec<u64> = actions::ACTIONS.iter().map(|(_, weight)| *weight).collect();
-        // Each seed has habits of its own: some things it never does, some often.
-        for weight in &mut weights {
-            match r.below(6) {
-                0 if *weight < 30 => *weight = 0,
-                1 => *weight *= 3,
-                _ => {}
-            }
-        }
-        for (at, weight) in weights.iter_mut().enumerate() {
-            if without & (1 << at) != 0 {
-                *weight = 0;
-            }
-        }
-        let total = weights.iter().sum();
+        let mixture = Mixture::new(actions::ACTIONS, r, without);
         let clients_max = r.between(2, 7) as usize;
         let quiet_ms = r.between(20, 80);
         let closes_per_second = [0.0, 2.0, 10.0, 200.0][r.below(4)];
@@ -148,8 +134,7 @@ impl World {
         links.begin(1_000);
         let mut world = Self {
             random,
-            weights,
-            total,
+            mixture,
             now: 1_000,
             next_tick: 1_000,
             clients: Clients::new(context),
@@ -206,7 +191,7 @@ impl World {
         if self.has_ended {
             return;
         }
-        if self.random.percent(60) || self.total == 0 {
+        if self.random.percent(60) || self.mixture.is_empty() {
             self.schedule();
         } else {
             self.act();
