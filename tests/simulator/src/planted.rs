@@ -284,7 +284,7 @@ planted! {
         "event_loop/receiving.rs", "            self.ring.give_back(lent);\n            // Asked"
         => "            let Lent { pool, id, len } = lent;\n            self.ring.give_back(Lent { pool, id, len });\n            self.ring.give_back(lent);\n            // Asked";
     "buffer-lost-with-client": "what comes for a client that is given up keeps its buffer",
-        "event_loop/receiving.rs", "            self.give_back(lent);\n            if is_gone" => "            if is_gone";
+        "event_loop/receiving.rs", "            self.give_back(lent);\n            return self.leave" => "            return self.leave";
     "held-buffers-lost": "a client that goes takes the large buffers with it that wait for its turn",
         "event_loop/receiving.rs", "            if let Part::Lent(lent) = part {\n                self.ring.give_back(lent);" => "            if let Part::Lent(lent) = part {\n                let _ = lent;";
     "starved-for-ever": "who found no buffer is not received from again",
@@ -306,9 +306,9 @@ planted! {
     "shut-before-sent": "a client that is given up in the turn in which its Close was decided is shut down before that is on its way",
         "event_loop/leaving.rs", "self.leaving.unshut.push((slot, connection.generation));" => "self.ring.shutdown(connection.socket, Shutdown::Both);";
     "freed-while-sending": "a descriptor is given back while a send on it is under way",
-        "event_loop/leaving.rs", "        if under_way.is_empty() {" => "        if !under_way.contains(Kind::Receive) && !under_way.contains(Kind::WatchEnd) {";
+        "event_loop/leaving.rs", "it.is_over && it.under_way.is_empty())" => "it.is_over && !it.under_way.contains(Kind::Receive) && !it.under_way.contains(Kind::WatchEnd))";
     "freed-while-receiving": "a descriptor is given back while a receive on it is under way",
-        "event_loop/leaving.rs", "        if under_way.is_empty() {" => "        if !under_way.contains(Kind::Send) {";
+        "event_loop/leaving.rs", "it.is_over && it.under_way.is_empty())" => "it.is_over && !it.under_way.contains(Kind::Send))";
     "closed-with-accept": "the share of the port is closed while an accept is under way",
         "event_loop/accepting.rs", "Stage::Closing if self.accepting.under_way == Accept::None =>" => "Stage::Closing if self.accepting.under_way != Accept::Cancelled =>";
     "queued-dropped": "who was accepted and waits when the share is closed is forgotten",

@@ -47,6 +47,8 @@ pub(super) struct Accepting {
     until_ms: u64,
     /// A connection has ended since that was said.
     has_room: bool,
+    /// Something has come of it, or may have: to count the connections of all cores costs a cache line of each.
+    is_due: bool,
     /// It is closed, or crowded, and nobody has asked yet.
     has_news: bool,
     /// Connections that are accepted and wait for others to have shaken hands.
@@ -62,6 +64,7 @@ impl Accepting {
             under_way: Accept::None,
             until_ms: 0,
             has_room: false,
+            is_due: true,
             has_news: false,
             queue: VecDeque::new(),
         }
@@ -69,7 +72,12 @@ impl Accepting {
 
     /// A connection has ended.
     pub fn somebody_left(&mut self) {
-        self.has_room = true;
+        (self.has_room, self.is_due) = (true, true);
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self) {
+        self.is_due = true;
     }
 
     /// Whether it has been closed, or found to be crowded, since that was asked.
@@ -89,7 +97,7 @@ impl Accepting {
 
     /// The share is to be closed.
     pub fn close(&mut self) {
-        self.stage = Stage::Closing;
+        (self.stage, self.is_due) = (Stage::Closing, true);
     }
 
     fn pause(&mut self, now_ms: u64) {
@@ -111,6 +119,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if !completion.more {
             self.accepting.under_way = Accept::None;
         }
+        self.accepting.is_due = true;
         match completion.result {
             Ok(descriptor) => self.accepting.queue.push_back(Socket(descriptor.cast_signed())),
             Err(errno) if errno.is_exhausted() => {
@@ -124,6 +133,9 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
 
     /// Takes those who have come as far as there is room, and goes on accepting where there is more.
     pub(super) fn accept(&mut self) {
+        if !std::mem::take(&mut self.accepting.is_due) {
+            return;
+        }
         let now_ms = self.now_ms();
         match self.accepting.stage {
             Stage::Open => self.take_queued(now_ms),

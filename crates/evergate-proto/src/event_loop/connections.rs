@@ -25,7 +25,7 @@ pub(super) struct Connection {
     pub is_queued: bool,
     /// It waits for a buffer to receive into.
     pub is_starved: bool,
-    /// Nothing more comes of it.
+    /// Nothing more comes of it; so is one that is given up.
     pub has_ended: bool,
     /// It is given up.
     pub is_over: bool,

@@ -84,10 +84,7 @@ impl Held {
 
     /// Keeps a part, behind the others of its client.
     pub fn keep(&mut self, slot: SlotIndex, part: Part) {
-        match &part {
-            Part::Lent(_) => self.lent += 1,
-            Part::Bytes(_) | Part::Ended | Part::Broke => {}
-        }
+        self.lent += u32::from(matches!(part, Part::Lent(_)));
         self.parts.entry(slot).or_default().push_back(part);
     }
 
@@ -122,10 +119,7 @@ impl Held {
     }
 
     fn taken(&mut self, part: &Part) {
-        match part {
-            Part::Lent(_) => self.lent -= 1,
-            Part::Bytes(_) | Part::Ended | Part::Broke => {}
-        }
+        self.lent -= u32::from(matches!(part, Part::Lent(_)));
     }
 
     /// Bytes of a client that were copied.

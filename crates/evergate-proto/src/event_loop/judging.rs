@@ -43,7 +43,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
 
     fn is_heard(&mut self, slot: SlotIndex) -> bool {
         let Some(connection) = self.connections.get(slot) else { return true };
-        if connection.is_over || connection.has_ended || self.clients.is_paused(slot) {
+        if connection.has_ended || self.clients.is_paused(slot) {
             return true;
         }
         // What was received may be on its way through the ring.

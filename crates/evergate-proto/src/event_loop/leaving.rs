@@ -11,6 +11,8 @@ use crate::ring::{Kind, Ring};
 /// What a client was owed that is gone is freed where the turn has not lasted this long: many may leave together, and to
 /// unmap megabytes takes time (docs/performance.md, "Work in a turn").
 const FREE_TURN: Duration = Duration::from_millis(1);
+/// As many bytes take as long to be freed as a client to be released.
+const CLIENT_BYTES: usize = SMALL_BYTES / 64;
 /// Bytes that take no time to be freed.
 const SMALL_BYTES: usize = if cfg!(feature = "simulator") { 640 } else { 256 * 1024 };
 
@@ -72,9 +74,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if is_held {
             self.drop_held(slot);
         }
-        if under_way.is_empty() {
-            self.finish_leaving(slot, None);
-        }
+        self.leave_if_idle(slot, None);
     }
 
     /// Shuts down those of whom what was decided is submitted by now: a peer that still sends sees an end, not a reset, as far as
@@ -87,8 +87,11 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         }
     }
 
-    /// Nothing is under way for a client that is given up.
-    pub(super) fn finish_leaving(&mut self, slot: SlotIndex, chunk: Option<Vec<u8>>) {
+    /// An operation of a client is over, which may have been the last of one that is given up.
+    pub(super) fn leave_if_idle(&mut self, slot: SlotIndex, chunk: Option<Vec<u8>>) {
+        if !self.connections.get(slot).is_some_and(|it| it.is_over && it.under_way.is_empty()) {
+            return;
+        }
         let owed = self.clients.owed(slot);
         self.leaving.bytes += owed;
         self.leaving.queue.push_back(Left::Client(slot, owed));
@@ -99,24 +102,23 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
 
     /// Gives sockets and memory back, as far as there is time in this turn.
     pub(super) fn leave(&mut self) {
-        let mut freed = usize::MAX;
-        while let Some(left) = self.leaving.queue.front() {
-            let bytes = match left {
+        let mut freed = 0;
+        while let Some(left) = self.leaving.queue.pop_front() {
+            let bytes = match &left {
                 Left::Client(_, owed) => *owed,
                 Left::Chunk(chunk) => chunk.capacity(),
             };
-            // The clock is asked where it matters.
-            freed = freed.saturating_add(bytes).saturating_add(SMALL_BYTES / 64);
-            if freed >= SMALL_BYTES {
-                if self.host.now().saturating_sub(self.began) >= FREE_TURN && freed != usize::MAX {
-                    break;
-                }
-                freed = 0;
-            }
-            let Some(left) = self.leaving.queue.pop_front() else { break };
             self.leaving.bytes -= bytes;
             if let Left::Client(slot, _) = left {
                 self.release(slot);
+            }
+            // The clock is asked where it matters.
+            freed += bytes + CLIENT_BYTES;
+            if freed >= SMALL_BYTES {
+                freed = 0;
+                if self.host.now().saturating_sub(self.began) >= FREE_TURN {
+                    break;
+                }
             }
         }
         self.carry_out();

@@ -211,7 +211,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     fn wait(&mut self) -> Result<Option<Completion>, Errno> {
         let now = self.host.now();
         self.clients.context.core().worked(now.saturating_sub(self.began));
-        let most = if self.has_more() { Duration::ZERO } else { self.until_next() };
+        let most = if self.has_more() { Duration::ZERO } else { self.until_next(now) };
         let pending = self.clients.context.counts().pending.load(Relaxed);
         // Who is sent a long reply takes what it takes when it does: nobody waits for the core.
         let few_max = if self.sending.is_under_way() { 0 } else { waits::FEW_PENDING };
@@ -256,8 +256,8 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     }
 
     /// How long nothing is due.
-    fn until_next(&mut self) -> Duration {
-        let most = self.ticks.until_next(self.host.now());
+    fn until_next(&self, now: Duration) -> Duration {
+        let most = self.ticks.until_next(now);
         if self.wires.waits_for_room() { most.min(wires::FULL_PAUSE) } else { most }
     }
 

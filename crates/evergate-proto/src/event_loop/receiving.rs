@@ -27,13 +27,9 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
             connection.under_way.remove(Kind::Receive);
             connection.is_cancelled = false;
         }
-        if connection.is_over || connection.has_ended {
-            let is_gone = connection.is_over && connection.under_way.is_empty();
+        if connection.has_ended {
             self.give_back(lent);
-            if is_gone {
-                self.finish_leaving(slot, None);
-            }
-            return;
+            return self.leave_if_idle(slot, None);
         }
         match (result, lent) {
             (Ok(_), Some(lent)) => self.take(slot, lent),
@@ -228,7 +224,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     pub(super) fn receive(&mut self, slot: SlotIndex) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let is_free = !connection.under_way.contains(Kind::Receive) && !connection.is_held && !connection.is_starved;
-        if !is_free || connection.has_ended || connection.is_over || !self.clients.may_read(slot) {
+        if !is_free || connection.has_ended || !self.clients.may_read(slot) {
             return;
         }
         connection.under_way.insert(Kind::Receive);
@@ -241,7 +237,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     /// A client that is not read from is watched, to hear of its end.
     pub(super) fn watch(&mut self, slot: SlotIndex) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        if !connection.under_way.contains(Kind::WatchEnd) && !connection.has_ended && !connection.is_over {
+        if !connection.under_way.contains(Kind::WatchEnd) && !connection.has_ended {
             connection.under_way.insert(Kind::WatchEnd);
             self.ring.watch_end(connection.op(Kind::WatchEnd, slot), connection.socket);
         }
@@ -255,11 +251,9 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
             return;
         }
         connection.under_way.remove(Kind::WatchEnd);
-        if connection.is_over {
-            if connection.under_way.is_empty() {
-                self.finish_leaving(slot, None);
-            }
-        } else if completion.result.is_ok() && !connection.has_ended && self.clients.paused().contains(&slot) {
+        if connection.has_ended {
+            self.leave_if_idle(slot, None);
+        } else if completion.result.is_ok() && self.clients.is_paused(slot) {
             self.clients.ended(slot, "the connection ended while it was not read from");
         }
     }

@@ -88,11 +88,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         let (Some(connection), Some(chunk)) = (self.connections.of(completion.op), completion.buffer) else { return };
         let from = self.sending.from.remove(&slot).unwrap_or(0);
         if connection.is_over {
-            connection.under_way.remove(Kind::Send);
-            if connection.under_way.is_empty() {
-                self.finish_leaving(slot, Some(chunk));
-            }
-            return;
+            return self.give_up_sending(slot, chunk);
         }
         match completion.result {
             Ok(bytes) if from + bytes as usize == chunk.len() => {
@@ -131,12 +127,11 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         }
     }
 
-    /// A client is given up of whose chunk nothing is under way.
+    /// A client is given up, and the rest of its chunk with it.
     fn give_up_sending(&mut self, slot: SlotIndex, chunk: Vec<u8>) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
-        connection.under_way.remove(Kind::Send);
-        if connection.under_way.is_empty() {
-            self.finish_leaving(slot, Some(chunk));
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.under_way.remove(Kind::Send);
         }
+        self.leave_if_idle(slot, Some(chunk));
     }
 }

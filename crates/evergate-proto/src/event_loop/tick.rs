@@ -79,7 +79,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if self.ticks.until_ms.is_some() {
             return self.tick_to_the_end();
         }
-        if !self.ticks.is_unfinished && self.host.now() < self.ticks.next {
+        if !self.ticks.is_unfinished && self.began < self.ticks.next {
             return;
         }
         let began = self.host.now();
@@ -89,6 +89,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if self.ticks.is_unfinished {
             return;
         }
+        self.accepting.tick();
         self.count_bytes();
         let counts = self.clients.context.counts();
         counters::set(&counts.ring_overflows, self.ring.overflows());
