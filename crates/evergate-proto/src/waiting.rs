@@ -1,15 +1,20 @@
 //! How long a core looks for what comes next before it sleeps: learned from the waits that it has seen.
 //!
 //! To wake a CPU that sleeps takes 25 to 50 µs on a virtual machine, and a lone request passes two such sleeps. How long its waits are
-//! is a matter of the CPU, of Redis and of the service: 50 µs on one machine, 150 on another. So nobody says how long to look: as the
-//! kernel's halt polling does (`virt/kvm`), the time grows when looking a little longer would have found what came, and shrinks when
-//! nothing came for longer than it may ever look. And where others want the CPU, which shows in a look that took far longer than it
-//! should have, looking costs them their time and us our place in the queue: then it is left for a while, for longer each time.
+//! is a matter of the CPU, of Redis and of the service: 50 µs on one machine, 150 on another. So nobody says how long to look: the
+//! last waits are remembered, and it looks for as long as most of them lasted. Where they are too long for that, it does not look at all:
+//! whoever asks again as soon as it has its answer is served in half the time, and requests that come at random, whose waits are of any
+//! length, cost no more than they must. And where others want the CPU, which shows in a look that took far longer than it should have,
+//! looking costs them their time and us our place in the queue: then it is left for a while, for longer each time.
 
 use std::time::Duration;
 
-/// The shortest time that is worth looking: less than a wake-up.
-const LEAST: Duration = Duration::from_micros(10);
+/// Lengths that are told apart, each longer by the same step.
+const LENGTHS: usize = 16;
+/// Of so many waits a look may miss the end of one.
+const MISSES_ONE_OF: u16 = 16;
+/// Waits after which each that is remembered counts half: what a core knows is of a moment ago.
+const REMEMBERED: u16 = 128;
 /// Waits without a look after one that was disturbed, at first and at most; they double in between.
 const PAUSE_WAITS: (u32, u32) = (16, 4096);
 /// Looks in a row that must be undisturbed for the next pause to be a short one again.
@@ -20,6 +25,8 @@ const CALM_LOOKS: u32 = 256;
 pub struct Looking {
     /// The longest time that it may look; zero: never.
     most: Duration,
+    /// The waits that are remembered, by the shortest look that finds their end; the last are longer than all.
+    waits: [u16; LENGTHS + 1],
     /// How long it looks before the next sleep; zero: not at all.
     next: Duration,
     /// Waits that pass without a look.
@@ -33,7 +40,7 @@ pub struct Looking {
 impl Looking {
     /// Nothing is known; it may look for `most`.
     pub fn new(most: Duration) -> Self {
-        Self { most, next: Duration::ZERO, paused: 0, pause: PAUSE_WAITS.0, calm: 0 }
+        Self { most, waits: [0; LENGTHS + 1], next: Duration::ZERO, paused: 0, pause: PAUSE_WAITS.0, calm: 0 }
     }
 
     /// How long to look before the next sleep.
@@ -61,13 +68,30 @@ impl Looking {
 
     /// A wait is over that lasted so long, from the end of a turn to the beginning of the next.
     pub fn waited(&mut self, waited: Duration) {
+        if self.most.is_zero() {
+            return;
+        }
         if self.paused > 0 {
             self.paused -= 1;
-        } else if waited > self.most {
-            self.next = if self.next >= LEAST * 2 { self.next / 2 } else { Duration::ZERO };
-        } else if waited > self.next {
-            self.next = (self.next * 2).max(LEAST).min(self.most);
+            return;
         }
+        let steps = (waited.as_nanos() * LENGTHS as u128).div_ceil(self.most.as_nanos());
+        self.waits[(steps as usize).clamp(1, LENGTHS + 1) - 1] += 1;
+        if self.waits.iter().sum::<u16>() > REMEMBERED {
+            self.waits.iter_mut().for_each(|count| *count /= 2);
+        }
+        self.next = self.most * self.steps() / LENGTHS as u32;
+    }
+
+    /// How long to look, in steps.
+    fn steps(&self) -> u32 {
+        let all: u16 = self.waits.iter().sum();
+        let mut found = 0;
+        let enough = self.waits[..LENGTHS].iter().position(|count| {
+            found += count;
+            (all - found) * MISSES_ONE_OF <= all
+        });
+        enough.map_or(0, |shorter| shorter as u32 + 1)
     }
 }
 
@@ -117,11 +141,47 @@ mod tests {
 
     #[test]
     fn a_request_now_and_then_costs_no_more_than_its_own_waits() {
-        // Every 20 ms a request, which then waits for the bus.
-        let (share, _) = looks(MOST, &[us(20_000), us(150)]);
-        assert!(share < 0.01, "{share}");
-        let (share, _) = looks(MOST, &[us(2_000), us(150)]);
-        assert!(share < 0.1, "{share}");
+        for between in [20_000, 2_000, 500] {
+            assert_eq!(looks(MOST, &[us(between), us(150)]), (0.0, 0.0), "{between} µs, and then for the bus");
+        }
+    }
+
+    #[test]
+    fn one_wait_of_many_may_be_long() {
+        let mut waits = [us(100); 20];
+        waits[7] = us(30_000);
+        let (_, found) = looks(MOST, &waits);
+        assert!(found > 0.9, "{found}");
+    }
+
+    #[test]
+    fn it_does_not_look_for_what_comes_at_random() {
+        // Waits for clients, and each time for the bus.
+        let share = |between: f64| {
+            let random = (0..64).map(|at| us((-between * (1.0 - (f64::from(at * 37 % 64) + 0.5) / 64.0).ln()) as u64));
+            looks(MOST, &random.flat_map(|wait| [wait, us(100)]).collect::<Vec<_>>()).0
+        };
+        assert!(share(500.0) < 0.1, "{}", share(500.0));
+        assert!(share(60.0) > 0.9, "{}", share(60.0));
+    }
+
+    #[test]
+    fn what_has_changed_is_learned_within_some_waits() {
+        let mut looking = Looking::new(MOST);
+        let waits_until = |looking: &mut Looking, wait: Duration, looks: bool| {
+            let learns = (1..1_000).find(|_| {
+                looking.waited(wait);
+                looking.next().is_zero() != looks
+            });
+            learns.expect("it learns")
+        };
+        for _ in 0..1_000 {
+            looking.waited(us(20_000));
+        }
+        let waits = waits_until(&mut looking, us(100), true);
+        assert!(waits <= 300, "{waits}");
+        let waits = waits_until(&mut looking, us(20_000), false);
+        assert!(waits <= 20, "{waits}");
     }
 
     #[test]
