@@ -232,7 +232,9 @@ impl Browser {
     }
 
     fn trace(&mut self, random: &mut Random) -> (i64, String) {
-        if random.percent(93) || self.next_trace == 0 {
+        // Some clients hardly count on.
+        let new = if self.id % 8 == 7 { 50 } else { 93 };
+        if random.percent(new) || self.next_trace == 0 {
             self.next_trace += 1;
         }
         let trace = self.next_trace - 1;
