@@ -9,13 +9,13 @@ use rustc_hash::FxBuildHasher;
 use super::book::Open;
 
 /// Buffers kept.
-const BUFFERS_MAX: usize = 256;
+const BUFFERS_MAX: usize = 128;
 /// The largest buffer kept, bytes: a chunk of frames, with some room.
 const BUFFER_BYTES_MAX: usize = 20 * 1024;
 /// The smallest buffer made, bytes: most messages fit.
 const BUFFER_BYTES_MIN: usize = 1024;
 /// Books kept.
-const BOOKS_MAX: usize = 512;
+const BOOKS_MAX: usize = 128;
 /// Names known of one kind.
 const NAMES_MAX: usize = 1024;
 

@@ -17,7 +17,7 @@ use crate::ring::{Completion, Errno, Kind, Kinds, Op, Ring, Socket};
 /// too much are cut at once: it is not for long.
 pub(super) const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// A batch's buffer that has grown larger is given back.
-const BATCH_BYTES_KEPT: usize = 256 * 1024;
+const BATCH_BYTES_KEPT: usize = 64 * 1024;
 
 /// The connection of one attempt, until nothing is under way on it any more.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use crate::counters::LinkState;
 
 /// Bytes that one receive of replies brings at most. It also bounds a turn: what it brought is handed to clients and sent, then the
 /// others have their turn before the next.
-const REPLIES_BYTES: usize = 128 * 1024;
+const REPLIES_BYTES: usize = 64 * 1024;
 /// The same of confirmations, which are a few bytes each.
 const CONFIRMATIONS_BYTES: usize = 4 * 1024;
 
