@@ -28,8 +28,8 @@ planted! {
     "generation-stands-still": "a slot's next client has the same generation",
         "clients/table.rs", "place.generation = place.generation.wrapping_add(1);" => "";
     "relay-after-close": "a request that comes after our Close is relayed",
-        "clients/client.rs", "if matches!(self.stage, Stage::Open) {\n                        self.message(cx, text, judged);"
-        => "if true {\n                        self.message(cx, text, judged);";
+        "clients/client.rs", "if matches!(self.stage, Stage::Open) {\n                    self.message(cx, text, judged);"
+        => "if true {\n                    self.message(cx, text, judged);";
     "partial-frame-lost": "half a frame is forgotten while something is pending",
         "clients/client.rs", "self.decoder = decoder;" => "self.decoder = if self.book.pending() > 0 { Decoder::new() } else { decoder };";
     "mask-not-turned": "a payload cut in two is unmasked from the mask's first byte again",

@@ -13,7 +13,7 @@ use super::frame::CONTROL_BYTES_MAX;
 const HEADER_BYTES_MAX: usize = 14;
 
 /// What the client said.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A whole message, unmasked; its opcode is [`OpCode::Text`] or [`OpCode::Binary`]. Text is valid UTF-8, of binary nothing
     /// is known.
