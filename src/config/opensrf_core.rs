@@ -5,7 +5,7 @@ use std::path::Path;
 use roxmltree::{Document, Node, ParsingOptions};
 
 use super::error::{About, Error, Errors};
-use super::table::TABLE;
+use super::table::{Opt, TABLE};
 use super::values::{Layer, Setting, Source};
 
 /// Elements, attributes and texts that a file may hold; the stock file has some 200.
@@ -25,41 +25,82 @@ pub(super) struct OpensrfCore {
 /// Reads the text of the file at `path`, which is only named in errors, warnings and sources. What cannot be read is none
 /// of what is returned.
 pub(super) fn parse(path: &Path, text: &str, errors: &mut Errors, warnings: &mut Vec<String>) -> OpensrfCore {
-    let at = |line: usize| Source::OpensrfCore { path: path.to_owned(), line };
-    let options = ParsingOptions { allow_dtd: false, nodes_limit: NODES_MAX, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(text, options).map_err(|why| match why {
-        roxmltree::Error::DtdDetected => dtd_refused(at(doctype_line(text).unwrap_or(1))),
-        roxmltree::Error::UnknownEntityReference(_, pos) => Error::new(
-            at(pos.row as usize),
-            "it uses an entity, and entities are refused",
-            "write the character itself, or &amp; &lt; &gt; &quot; &apos;",
-        ),
-        why => Error::new(at(why.pos().row as usize), format!("not well-formed XML: {why}"), "correct the file"),
-    });
-    let whole = |error: Error| error.about(About::Source);
-    let Some(document) = errors.keep(document.map_err(whole)) else { return OpensrfCore::default() };
-    // The parser lets an empty DTD pass.
-    if let Some(line) = doctype_line(&text[..document.root_element().range().start]) {
-        errors.push(whole(dtd_refused(at(line))));
-        return OpensrfCore::default();
-    }
-    let line = |node: Node<'_, '_>| at(document.text_pos_at(node.range().start).row as usize);
-    let root = document.root_element();
-    if !root.has_tag_name("config") || child(root, "gateway").is_none() {
-        errors.push(whole(Error::new(
-            line(root),
-            "it has no <config> with a <gateway> section",
-            "name Evergreen's opensrf_core.xml, usually /openils/conf/opensrf_core.xml",
-        )));
-        return OpensrfCore::default();
+    let file = CoreFile::read(path, text).map_err(|error| error.about(About::Source));
+    let Some(file) = errors.keep(file) else { return OpensrfCore::default() };
+    OpensrfCore { layer: file.options(errors, warnings), cross_origin: file.cross_origin(), domains: file.domains() }
+}
+
+/// The file as XML.
+struct CoreFile<'a> {
+    path: &'a Path,
+    document: Document<'a>,
+}
+
+impl<'a> CoreFile<'a> {
+    /// The text as a whole: XML without a DTD or entities, with a section for the gateway.
+    fn read(path: &'a Path, text: &'a str) -> Result<Self, Error> {
+        let at = |line: usize| Source::OpensrfCore { path: path.to_owned(), line };
+        let options = ParsingOptions { allow_dtd: false, nodes_limit: NODES_MAX, ..ParsingOptions::default() };
+        let document = Document::parse_with_options(text, options).map_err(|why| match why {
+            roxmltree::Error::DtdDetected => dtd_refused(at(doctype_line(text).unwrap_or(1))),
+            roxmltree::Error::UnknownEntityReference(_, pos) => Error::new(
+                at(pos.row as usize),
+                "it uses an entity, and entities are refused",
+                "write the character itself, or &amp; &lt; &gt; &quot; &apos;",
+            ),
+            why => Error::new(at(why.pos().row as usize), format!("not well-formed XML: {why}"), "correct the file"),
+        })?;
+        // The parser lets an empty DTD pass.
+        if let Some(line) = doctype_line(&text[..document.root_element().range().start]) {
+            return Err(dtd_refused(at(line)));
+        }
+        let file = Self { path, document };
+        let root = file.document.root_element();
+        if !root.has_tag_name("config") || child(root, "gateway").is_none() {
+            return Err(Error::new(
+                file.source(root),
+                "it has no <config> with a <gateway> section",
+                "name Evergreen's opensrf_core.xml, usually /openils/conf/opensrf_core.xml",
+            ));
+        }
+        Ok(file)
     }
 
-    let mut core = OpensrfCore::default();
-    for option in TABLE {
-        let Some(element) = option.xml else { continue };
+    /// Where a node begins.
+    fn source(&self, node: Node<'_, '_>) -> Source {
+        let line = self.document.text_pos_at(node.range().start).row as usize;
+        Source::OpensrfCore { path: self.path.to_owned(), line }
+    }
+
+    /// The options that it feeds.
+    fn options(&self, errors: &mut Errors, warnings: &mut Vec<String>) -> Layer {
+        let mut layer = Layer::default();
+        for option in TABLE {
+            let Some(element) = option.xml else { continue };
+            let found = self.texts(option, element, errors, warnings);
+            let Some((first, source)) = found.first() else { continue };
+            let value = if option.kind.repeats() {
+                option.kind.parse_list(found.iter().map(|(text, _)| text.as_str()))
+            } else {
+                option.parse(first)
+            };
+            let value = errors.keep(value.map_err(|expected| option.error(source, first, &expected)));
+            layer.extend(value.map(|value| Setting { name: option.name, value, source: source.clone() }));
+        }
+        layer
+    }
+
+    /// What is written for an option, and where.
+    fn texts(
+        &self,
+        option: &Opt,
+        element: &str,
+        errors: &mut Errors,
+        warnings: &mut Vec<String>,
+    ) -> Vec<(String, Source)> {
         let mut found = Vec::new();
-        for node in find(root, element) {
-            let source = line(node);
+        for node in find(self.document.root_element(), element) {
+            let source = self.source(node);
             match content(node) {
                 // What is left empty is left to the default: the stock file does so.
                 Some(text) if text.is_empty() && !option.kind.repeats() => {}
@@ -74,34 +115,33 @@ pub(super) fn parse(path: &Path, text: &str, errors: &mut Errors, warnings: &mut
                 }
             }
         }
-        let Some((first, source)) = found.first() else { continue };
-        let value = if option.kind.repeats() {
-            option.kind.parse_list(found.iter().map(|(text, _)| text.as_str()))
-        } else {
-            option.parse(first)
-        };
-        let value = errors.keep(value.map_err(|expected| option.error(source, first, &expected)));
-        core.layer.extend(value.map(|value| Setting { name: option.name, value, source: source.clone() }));
+        found
     }
-    for node in find(root, "gateway/cross_origin/origin") {
-        if let Some(origin) = content(node).filter(|origin| !origin.is_empty()) {
-            core.cross_origin.push((origin, line(node)));
-        }
+
+    fn cross_origin(&self) -> Vec<(String, Source)> {
+        find(self.document.root_element(), "gateway/cross_origin/origin")
+            .into_iter()
+            .filter_map(|node| Some((content(node).filter(|origin| !origin.is_empty())?, self.source(node))))
+            .collect()
     }
-    for element in [
-        "opensrf/routers/router/domain",
-        "gateway/routers/router/domain",
-        "routers/router/transport/server",
-        "routers/router/trusted_domains/server",
-        "routers/router/trusted_domains/client",
-    ] {
-        for domain in find(root, element).into_iter().filter_map(content) {
-            if super::kind::text::domain(&domain).is_ok() && !core.domains.contains(&domain) {
-                core.domains.push(domain);
+
+    fn domains(&self) -> Vec<String> {
+        let mut domains = Vec::new();
+        for element in [
+            "opensrf/routers/router/domain",
+            "gateway/routers/router/domain",
+            "routers/router/transport/server",
+            "routers/router/trusted_domains/server",
+            "routers/router/trusted_domains/client",
+        ] {
+            for domain in find(self.document.root_element(), element).into_iter().filter_map(content) {
+                if super::kind::text::domain(&domain).is_ok() && !domains.contains(&domain) {
+                    domains.push(domain);
+                }
             }
         }
+        domains
     }
-    core
 }
 
 fn dtd_refused(place: Source) -> Error {
