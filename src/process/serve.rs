@@ -1,6 +1,6 @@
 //! `serve`: from the options to the exit code.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -83,6 +83,76 @@ fn start_logs(config: &Config) -> Result<Logs, StartError> {
     logs::start(&LogOptions { level: config.loglevel, destination, activity, tag, queue_bytes_max })
 }
 
+/// A share of the port for each core, on a host that can serve.
+fn bind(config: &Config) -> Result<Vec<TcpListener>, String> {
+    check::host_usable().map_err(|error| format!("host: {error}"))?;
+    let besides = config::Descriptors::of(config).besides_clients(config::Host::ask().nofile);
+    config::widen_descriptors(config.clients_max as u64 + besides);
+    listeners::bind(config.listen, config.cores.len(), config.share_port)
+        .map_err(|error| format!("host: {}", check::cannot_bind("listen", config.listen, false, &error)))
+}
+
+fn start_admin(config: &Config, address: SocketAddr, shared: &Arc<Shared>, logs: &Logs) -> Result<(), String> {
+    let options = AdminOptions {
+        domain: config.domain.clone(),
+        ready_bus_grace_seconds: config.ready_bus_grace_seconds,
+        connections_max: config::admin_connections_max(config::Host::ask().nofile),
+        hosts: config.admin_hosts.clone(),
+        version: config::cli::VERSION.to_owned(),
+        commit: config::cli::COMMIT.to_owned(),
+        log: Some(Box::new(logs.figures())),
+    };
+    let admin = admin::start(address, Arc::clone(shared), options)
+        .map_err(|error| format!("host: {}", check::cannot_bind("admin", address, false, &error)))?;
+    tracing::info!("admin on http://{}/", admin.addr());
+    Ok(())
+}
+
+fn no_thread(error: &std::io::Error) -> String {
+    format!("host: no thread can be started: {error}")
+}
+
+/// What all cores are given.
+struct Cores<'a> {
+    config: &'a Config,
+    settings: Arc<Settings>,
+    shared: Arc<Shared>,
+    resolver: Arc<Resolver>,
+    /// Set by a core that fails.
+    failed: Arc<AtomicBool>,
+}
+
+impl Cores<'_> {
+    /// Starts a thread for each core, with its share of the port and its address on the bus.
+    fn start(
+        self,
+        listeners: Vec<TcpListener>,
+        addresses: Vec<String>,
+        logs: &Logs,
+    ) -> Result<Vec<thread::JoinHandle<()>>, String> {
+        let mut threads = Vec::new();
+        for (index, (listener, address)) in listeners.into_iter().zip(addresses).enumerate() {
+            let options = CoreOptions {
+                index,
+                listener,
+                settings: Arc::clone(&self.settings),
+                address,
+                shared: Arc::clone(&self.shared),
+                resolver: Arc::clone(&self.resolver),
+                activity: logs.activity(),
+            };
+            evergate_proto::counters::set(&self.shared.cores[index].counts.heartbeat_ms, self.shared.now_ms());
+            let (failed, cpu) = (Arc::clone(&self.failed), self.config.cores[index]);
+            let thread = thread::Builder::new()
+                .name(format!("core-{index}"))
+                .spawn(move || run_core(options, cpu, &failed))
+                .map_err(|error| no_thread(&error))?;
+            threads.push(thread);
+        }
+        Ok(threads)
+    }
+}
+
 /// A process whose cores have been started.
 struct Running {
     listen: SocketAddr,
@@ -96,11 +166,7 @@ struct Running {
 impl Running {
     fn start(loaded: &Loaded, logs: &Logs) -> Result<Self, String> {
         let config = &loaded.config;
-        check::host_usable().map_err(|error| format!("host: {error}"))?;
-        let besides = config::Descriptors::of(config).besides_clients(config::Host::ask().nofile);
-        config::widen_descriptors(config.clients_max as u64 + besides);
-        let listeners = listeners::bind(config.listen, config.cores.len(), config.share_port)
-            .map_err(|error| format!("host: {}", check::cannot_bind("listen", config.listen, false, &error)))?;
+        let listeners = bind(config)?;
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut settings = Settings::new(config, started)?;
         settings.echo = loaded.echo;
@@ -109,51 +175,21 @@ impl Running {
         let addresses = addresses::make(config, config.cores.len())?;
         let failed = Arc::new(AtomicBool::new(false));
         let listen = listeners[0].local_addr().map_or(config.listen, |address| address);
-        let host = |what: &str, error: std::io::Error| format!("host: {what}: {error}");
         let reloader = Reloader::start(loaded.clone(), logs.control(), Arc::clone(&settings))
-            .map_err(|error| host("no thread can be started", error))?;
+            .map_err(|error| no_thread(&error))?;
         let (threads, address_file) = signals::blocked(|| -> Result<_, String> {
-            let resolver = Resolver::start(config).map_err(|error| host("no thread can be started", error))?;
+            let resolver = Resolver::start(config).map_err(|error| no_thread(&error))?;
             if let Some(address) = config.admin {
-                let options = AdminOptions {
-                    domain: config.domain.clone(),
-                    ready_bus_grace_seconds: config.ready_bus_grace_seconds,
-                    connections_max: config::admin_connections_max(config::Host::ask().nofile),
-                    hosts: config.admin_hosts.clone(),
-                    version: config::cli::VERSION.to_owned(),
-                    commit: config::cli::COMMIT.to_owned(),
-                    log: Some(Box::new(logs.figures())),
-                };
-                let admin = admin::start(address, Arc::clone(&shared), options)
-                    .map_err(|error| format!("host: {}", check::cannot_bind("admin", address, false, &error)))?;
-                tracing::info!("admin on http://{}/", admin.addr());
+                start_admin(config, address, &shared, logs)?;
             }
             // Only now that every port is bound: a start that fails leaves no file. And before any core has an address
             // on the bus.
             let address_file = addresses::record(config, &addresses);
             if let Some(file) = &address_file {
-                addresses::clean_up(config, file).map_err(|error| host("no thread can be started", error))?;
+                addresses::clean_up(config, file).map_err(|error| no_thread(&error))?;
             }
-            let mut threads = Vec::new();
-            for (index, (listener, address)) in listeners.into_iter().zip(addresses).enumerate() {
-                let options = CoreOptions {
-                    index,
-                    listener,
-                    settings: Arc::clone(&settings),
-                    address,
-                    shared: Arc::clone(&shared),
-                    resolver: Arc::clone(&resolver),
-                    activity: logs.activity(),
-                };
-                evergate_proto::counters::set(&shared.cores[index].counts.heartbeat_ms, shared.now_ms());
-                let (failed, cpu) = (Arc::clone(&failed), config.cores[index]);
-                let thread = thread::Builder::new()
-                    .name(format!("core-{index}"))
-                    .spawn(move || run_core(options, cpu, &failed))
-                    .map_err(|error| host("no thread can be started", error))?;
-                threads.push(thread);
-            }
-            Ok((threads, address_file))
+            let cores = Cores { config, settings, shared: Arc::clone(&shared), resolver, failed: Arc::clone(&failed) };
+            Ok((cores.start(listeners, addresses, logs)?, address_file))
         })?;
         shared.enter(Phase::Serving);
         systemd::tell(&format!("READY=1\nMAINPID={}", std::process::id()));
