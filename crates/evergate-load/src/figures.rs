@@ -154,20 +154,9 @@ impl Figures {
         // An empty sum is -0.
         let seconds = rounds.iter().fold(0.0, |sum, round| sum + round.seconds);
         let requests = count(|round| round.tally.answered);
-        let last = rounds.last();
-        let idle = last.map_or(0, |round| round.idle);
-        let per_idle = |of: fn(&super::host::Memory) -> Option<u64>| {
-            let last = last.filter(|round| round.idle > 0)?;
-            let (before, after) = (of(&last.memory_before?)?, of(&last.memory_idle?)?);
-            let growth = after.checked_sub(before).filter(|growth| *growth > 0)?;
-            Some(rounded(growth as f64 / last.idle as f64, 1))
-        };
-        let memory = last.and_then(|round| round.memory);
-        let before = last.and_then(|round| round.memory_before);
         let is_open = load.pace == Pace::Open;
         let has_churn = load.churn > 0.0;
         let details = fault::details(rounds.iter().map(|round| &round.tally), &server.target);
-        let server_cpu = ServerCpu::new(rounds);
         Self {
             url: server.target.url.clone(),
             clients: load.clients,
@@ -185,17 +174,7 @@ impl Figures {
             latency_requests: latency.len(),
             latency_us: Latency::new(&latency),
             connect_us: Latency::new(&connect),
-            server: OfServer {
-                cpu_us_per_request: server_cpu.as_ref().and_then(ServerCpu::us_per_request),
-                cpu_seconds: server_cpu.as_ref().map(|cpu| rounded(cpu.used, 3)),
-                cpu_share: server_cpu.as_ref().and_then(|cpu| rate(cpu.used, cpu.seconds, 3)),
-                rss_bytes: memory.map(|memory| memory.rss_bytes),
-                pss_bytes: memory.and_then(|memory| memory.pss_bytes),
-                rss_bytes_before: before.map(|memory| memory.rss_bytes),
-                pss_bytes_before: before.and_then(|memory| memory.pss_bytes),
-                rss_bytes_per_idle_client: per_idle(|memory| Some(memory.rss_bytes)),
-                pss_bytes_per_idle_client: per_idle(|memory| memory.pss_bytes),
-            },
+            server: OfServer::new(rounds),
             generator: OfGenerator::new(rounds, seconds),
             bytes_in: count(|round| round.tally.bytes_in),
             bytes_out: count(|round| round.tally.bytes_out),
@@ -203,9 +182,35 @@ impl Figures {
             not_sent: is_open.then(|| count(|round| round.tally.not_sent)),
             churn: has_churn.then_some(load.churn),
             churned: has_churn.then(|| count(|round| round.tally.churned)),
-            idle,
+            idle: rounds.last().map_or(0, |round| round.idle),
             interrupted: rounds.iter().any(|round| round.interrupted),
             deserted: rounds.iter().any(|round| round.deserted && round.connected > 0),
+        }
+    }
+}
+
+impl OfServer {
+    fn new(rounds: &[&Measured]) -> Self {
+        let last = rounds.last();
+        let per_idle = |of: fn(&super::host::Memory) -> Option<u64>| {
+            let last = last.filter(|round| round.idle > 0)?;
+            let (before, after) = (of(&last.memory_before?)?, of(&last.memory_idle?)?);
+            let growth = after.checked_sub(before).filter(|growth| *growth > 0)?;
+            Some(rounded(growth as f64 / last.idle as f64, 1))
+        };
+        let memory = last.and_then(|round| round.memory);
+        let before = last.and_then(|round| round.memory_before);
+        let cpu = ServerCpu::new(rounds);
+        Self {
+            cpu_us_per_request: cpu.as_ref().and_then(ServerCpu::us_per_request),
+            cpu_seconds: cpu.as_ref().map(|cpu| rounded(cpu.used, 3)),
+            cpu_share: cpu.as_ref().and_then(|cpu| rate(cpu.used, cpu.seconds, 3)),
+            rss_bytes: memory.map(|memory| memory.rss_bytes),
+            pss_bytes: memory.and_then(|memory| memory.pss_bytes),
+            rss_bytes_before: before.map(|memory| memory.rss_bytes),
+            pss_bytes_before: before.and_then(|memory| memory.pss_bytes),
+            rss_bytes_per_idle_client: per_idle(|memory| Some(memory.rss_bytes)),
+            pss_bytes_per_idle_client: per_idle(|memory| memory.pss_bytes),
         }
     }
 }

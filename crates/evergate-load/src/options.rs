@@ -75,64 +75,80 @@ pub fn command() -> Command {
         .after_help(EXAMPLES)
         .arg(Arg::new("url").value_name("URL").required(true).help("Where the gateway listens: ws://HOST:PORT/PATH"))
         .next_help_heading("Load")
-        .arg(number("clients", "N", "64", "WebSocket connections that send requests"))
-        .arg(
-            number("in-flight", "K", "1", "Closed loop: requests under way per connection, 1 or more")
+        .args(load_options())
+        .next_help_heading("Requests")
+        .args(request_options())
+        .next_help_heading("Measuring")
+        .args(measuring_options())
+}
+
+/// How many clients there are, and who asks when.
+fn load_options() -> Vec<Arg> {
+    vec![
+        number("clients", "N", "64", "WebSocket connections that send requests"),
+        number("in-flight", "K", "1", "Closed loop: requests under way per connection, 1 or more")
                 .value_parser(value_parser!(u32).range(1..=10_000)),
-        )
-        .arg(
-            real("rate", "R", "Open loop: requests per second over all clients, whatever the server does; those of sessions included [default: closed loop]")
+        real("rate", "R", "Open loop: requests per second over all clients, whatever the server does; those of sessions included [default: closed loop]")
                 .conflicts_with_all(["in-flight", "think"]),
-        )
-        .arg(
-            option("arrival", "HOW", "Open loop: gaps between requests as independent users make them, or all alike")
+        option("arrival", "HOW", "Open loop: gaps between requests as independent users make them, or all alike")
                 .default_value("poisson")
                 .requires("rate")
                 .value_parser(PossibleValuesParser::new(["poisson", "fixed"])),
-        )
-        .arg(real("duration", "SECONDS", "Length of the measured part").default_value("10").conflicts_with("count"))
-        .arg(option("count", "N", "End the measured part after N right replies, in place of --duration, or when nothing but errors came for twice the --timeout").value_parser(value_parser!(u64).range(1..)))
-        .arg(real("warmup", "SECONDS", "Time under load before the measured part").default_value("1"))
-        .arg(
-            real("ramp", "SECONDS", "Open the connections over this time; 0: as fast as they are accepted, and requests begin when all are open")
+        real("duration", "SECONDS", "Length of the measured part").default_value("10").conflicts_with("count"),
+        option("count", "N", "End the measured part after N right replies, in place of --duration, or when nothing but errors came for twice the --timeout").value_parser(value_parser!(u64).range(1..)),
+        real("warmup", "SECONDS", "Time under load before the measured part").default_value("1"),
+        real("ramp", "SECONDS", "Open the connections over this time; 0: as fast as they are accepted, and requests begin when all are open")
                 .default_value("0"),
-        )
-        .arg(real("think", "MILLISECONDS", "Pause of a client between a reply and its next request").default_value("0"))
-        .arg(real("timeout", "SECONDS", "Age at which a request without its whole reply is given up and counted as missing").default_value("10"))
-        .arg(number("idle", "N", "0", "Further clients that connect, do one round trip each, and then only answer pings; for memory per client start the server anew and take thousands"))
-        .arg(real("churn", "R", "Further clients that connect and close at once, per second").default_value("0"))
-        .arg(
-            number("sources", "N", "1", "Local addresses to connect from: 127.0.0.1 to 127.0.0.N (one allows some 28,000 connections); for a server on IPv4 loopback only")
+        real("think", "MILLISECONDS", "Pause of a client between a reply and its next request").default_value("0"),
+        real("timeout", "SECONDS", "Age at which a request without its whole reply is given up and counted as missing").default_value("10"),
+        number("idle", "N", "0", "Further clients that connect, do one round trip each, and then only answer pings; for memory per client start the server anew and take thousands"),
+        real("churn", "R", "Further clients that connect and close at once, per second").default_value("0"),
+        number("sources", "N", "1", "Local addresses to connect from: 127.0.0.1 to 127.0.0.N (one allows some 28,000 connections); for a server on IPv4 loopback only")
                 .value_parser(value_parser!(u32).range(1..=250)),
-        )
-        .arg(option("seed", "N", "Seed of due times and of the mix [default: drawn, and printed in --json]").value_parser(value_parser!(u64)))
-        .next_help_heading("Requests")
-        .arg(option("mix", "KIND=W,…", "Kinds and their weights: stateless, stateful, streamed, large").default_value("stateless=1").value_parser(parse_mix))
-        .arg(option("service", "NAME", "Service of stateless and stateful requests").default_value("opensrf.math"))
-        .arg(option("method", "NAME", "Method of stateless and stateful requests").default_value("add"))
-        .arg(option("params", "JSON", "Its params, an array [default for add: two numbers that tell client and request, so that the sum is checked]"))
-        .arg(
-            option("pad", "BYTES", "Append a string to the params, so that the frame has this size [default: 400 for evergate's own demo calls, none for others]")
+        option("seed", "N", "Seed of due times and of the mix [default: drawn, and printed in --json]").value_parser(value_parser!(u64)),
+    ]
+}
+
+/// What they ask for.
+fn request_options() -> Vec<Arg> {
+    vec![
+        option("mix", "KIND=W,…", "Kinds and their weights: stateless, stateful, streamed, large").default_value("stateless=1").value_parser(parse_mix),
+        option("service", "NAME", "Service of stateless and stateful requests").default_value("opensrf.math"),
+        option("method", "NAME", "Method of stateless and stateful requests").default_value("add"),
+        option("params", "JSON", "Its params, an array [default for add: two numbers that tell client and request, so that the sum is checked]"),
+        option("pad", "BYTES", "Append a string to the params, so that the frame has this size [default: 400 for evergate's own demo calls, none for others]")
                 .value_parser(value_parser!(u32).range(1..=8_000_000)),
-        )
-        .arg(
-            number("stateful-requests", "N", "3", "Requests between CONNECT and DISCONNECT, 1 or more")
+        number("stateful-requests", "N", "3", "Requests between CONNECT and DISCONNECT, 1 or more")
                 .value_parser(value_parser!(u32).range(1..=100_000)),
-        )
-        .arg(number("streamed-results", "N", "10", "RESULTs of a streamed request (opensrf.demo.count)").value_parser(value_parser!(u32).range(0..=100_000)))
-        .arg(number("large-bytes", "BYTES", "100000", "Content of a large reply (opensrf.demo.big)").value_parser(value_parser!(u32).range(0..=64_000_000)))
-        .arg(
-            Arg::new("echo").long("echo").action(ArgAction::SetTrue)
+        number("streamed-results", "N", "10", "RESULTs of a streamed request (opensrf.demo.count)").value_parser(value_parser!(u32).range(0..=100_000)),
+        number("large-bytes", "BYTES", "100000", "Content of a large reply (opensrf.demo.big)").value_parser(value_parser!(u32).range(0..=64_000_000)),
+        Arg::new("echo").long("echo").action(ArgAction::SetTrue)
                 .help("The server is a bare WebSocket echo: each reply must be the request's own bytes (a floor to compare with)"),
-        )
-        .next_help_heading("Measuring")
-        .arg(pid("server-pid", "Process of the server, for its CPU time and memory (of `evergate demo` that is gateway, bus and services together); may be repeated: different processes are summed"))
-        .arg(option("vs", "URL", "Another server: rounds alternate between both, and ratios are printed"))
-        .arg(pid("server-pid2", "Process of the other server; may be repeated").requires("vs"))
-        .arg(Arg::new("echo2").long("echo2").action(ArgAction::SetTrue).requires("vs").help("The other server is a bare WebSocket echo"))
-        .arg(number("rounds", "N", "5", "Rounds per server with --vs").requires("vs").value_parser(value_parser!(u32).range(1..=1_000)))
-        .arg(option("json", "FILE", "Write all figures as one JSON object; -: to stdout, and the table to stderr").value_parser(value_parser!(PathBuf)))
-        .arg(option("report", "FILE.html", "Write a page with figures and plots, in one file").value_parser(value_parser!(PathBuf)))
+    ]
+}
+
+/// Whose CPU and memory is measured, and where the figures go.
+fn measuring_options() -> Vec<Arg> {
+    vec![
+        pid(
+            "server-pid",
+            "Process of the server, for its CPU time and memory (of `evergate demo` that is gateway, bus and services together); may be repeated: different processes are summed",
+        ),
+        option("vs", "URL", "Another server: rounds alternate between both, and ratios are printed"),
+        pid("server-pid2", "Process of the other server; may be repeated").requires("vs"),
+        Arg::new("echo2")
+            .long("echo2")
+            .action(ArgAction::SetTrue)
+            .requires("vs")
+            .help("The other server is a bare WebSocket echo"),
+        number("rounds", "N", "5", "Rounds per server with --vs")
+            .requires("vs")
+            .value_parser(value_parser!(u32).range(1..=1_000)),
+        option("json", "FILE", "Write all figures as one JSON object; -: to stdout, and the table to stderr")
+            .value_parser(value_parser!(PathBuf)),
+        option("report", "FILE.html", "Write a page with figures and plots, in one file")
+            .value_parser(value_parser!(PathBuf)),
+    ]
 }
 
 fn pid(name: &'static str, help: &'static str) -> Arg {
@@ -167,97 +183,15 @@ fn parse_mix(text: &str) -> Result<Vec<(Kind, u32)>, String> {
 impl Options {
     /// From the arguments; the error is one of usage.
     pub fn new(matches: &ArgMatches) -> Result<Self, String> {
-        let number = |name: &str| matches.get_one::<u32>(name).copied().unwrap_or_default();
-        let real = |name: &str| matches.get_one::<f64>(name).copied().unwrap_or_default();
-        let text = |name: &str| matches.get_one::<String>(name).cloned();
-        let seconds = |name: &str| Duration::from_secs_f64(real(name));
-        // A process that is named twice counts once.
-        let pids = |name: &str| {
-            let named = matches.get_many::<u32>(name).into_iter().flatten();
-            named.copied().collect::<BTreeSet<u32>>().into_iter().collect::<Vec<u32>>()
-        };
-
-        let rate = matches.get_one::<f64>("rate").copied();
-        if rate.is_some_and(|rate| rate < 0.001) {
-            return Err("--rate must be at least 0.001".to_owned());
+        let given = Given(matches);
+        let load = given.load()?;
+        let mut servers = vec![given.server("url", "server-pid", "echo", &load)?];
+        if given.text("vs").is_some() {
+            servers.push(given.server("vs", "server-pid2", "echo2", &load)?);
         }
-        let timeout = seconds("timeout");
-        if timeout.is_zero() {
-            return Err("--timeout must be more than 0".to_owned());
-        }
-        let pace = match rate {
-            Some(_) => Pace::Open,
-            None => Pace::Closed {
-                in_flight: number("in-flight") as usize,
-                think_ns: Duration::from_secs_f64(real("think") / 1e3).as_nanos() as u64,
-            },
-        };
-        let seed = matches.get_one::<u64>("seed").copied();
-        let seed = seed.unwrap_or_else(random);
-        let load = Load {
-            clients: number("clients") as usize,
-            idle: number("idle") as usize,
-            pace,
-            rate: rate.unwrap_or_default(),
-            arrival: if text("arrival").as_deref() == Some("fixed") { Arrival::Fixed } else { Arrival::Poisson },
-            duration: seconds("duration"),
-            count: matches.get_one::<u64>("count").copied(),
-            warmup: seconds("warmup"),
-            ramp: seconds("ramp"),
-            churn: real("churn"),
-            sources: number("sources"),
-            timeout,
-            seed,
-        };
-        if load.clients + load.idle > 999_999 {
-            return Err("--clients and --idle: 999999 together at most".to_owned());
-        }
-        for (name, is_given) in [("count", load.count.is_some()), ("rate", rate.is_some())] {
-            if is_given && load.clients == 0 {
-                return Err(format!("--{name} needs --clients of 1 or more: nobody else asks for anything"));
-            }
-        }
-        if load.clients + load.idle == 0 && load.churn <= 0.0 {
-            return Err("--clients 0 needs --idle or --churn: there is nobody to connect".to_owned());
-        }
-        let server = |url: &str, pid: &str, echo: &str| {
-            let pids = pids(pid);
-            if let Some(gone) = pids.iter().find(|&&id| super::host::cpu_seconds(&[id]).is_none()) {
-                return Err(format!("--{pid} {gone}: no such process, or it may not be looked at"));
-            }
-            let target = Target::new(url)?;
-            if load.sources > 1 && !has_sources(target.address) {
-                let address = target.address;
-                return Err(format!(
-                    "--sources: loopback IPv4 only, and {url} is at {address}; spread over hosts instead"
-                ));
-            }
-            Ok(Server { target, pids, echo: matches.get_flag(echo) })
-        };
-        let url = text("url").unwrap_or_default();
-        let mut servers = vec![server(&url, "server-pid", "echo")?];
-        if let Some(other) = text("vs") {
-            servers.push(server(&other, "server-pid2", "echo2")?);
-        }
-        let tag = random() as u32;
-        let plan = PlanOptions {
-            tag: format!("load.{tag:08x}"),
-            // Never 0: a mask that changes nothing would spare the server its work's test.
-            mask: (tag | 0x0101_0101).to_le_bytes(),
-            mix: matches.get_one::<Vec<(Kind, u32)>>("mix").cloned().unwrap_or_default(),
-            call: call(matches, text("service"), text("method"), text("params"))?,
-            stateful_requests: number("stateful-requests"),
-            streamed_results: number("streamed-results"),
-            large_bytes: number("large-bytes") as usize,
-            frame_bytes: matches.get_one::<u32>("pad").map_or(FRAME_BYTES, |bytes| *bytes as usize),
-            echo: false,
-        };
-        let rounds = if servers.len() > 1 { number("rounds") as usize } else { 1 };
-        let output = |name: &str| {
-            let opened = matches.get_one::<PathBuf>(name).map(|path| Output::open(path));
-            opened.transpose().map_err(|error| format!("--{name} {error}"))
-        };
-        let (json, report) = (output("json")?, output("report")?);
+        let plan = given.plan()?;
+        let rounds = if servers.len() > 1 { given.number("rounds") as usize } else { 1 };
+        let (json, report) = (given.output("json")?, given.output("report")?);
         if json.as_ref().zip(report.as_ref()).is_some_and(|(json, report)| json.is(report)) {
             return Err("--json and --report: two files are needed".to_owned());
         }
@@ -265,34 +199,144 @@ impl Options {
     }
 }
 
-/// The stateless call, and what is known of its content.
-fn call(
-    matches: &ArgMatches,
-    service: Option<String>,
-    method: Option<String>,
-    params: Option<String>,
-) -> Result<Call, String> {
-    let (service, method) = (service.unwrap_or_default(), method.unwrap_or_default());
-    let is_add = service == "opensrf.math" && method == "add";
-    let values = match &params {
-        None => Vec::new(),
-        Some(params) => serde_json::from_str::<Vec<serde_json::Value>>(params)
-            .map_err(|error| format!("--params is no JSON array: {error}"))?,
-    };
-    let number = |value: &serde_json::Value| {
-        value.as_f64().or_else(|| value.as_str().and_then(|text| text.trim().parse::<f64>().ok()))
-    };
-    let content = match (is_add, &params, values.as_slice()) {
-        (true, None, _) => Content::Sum,
-        (true, Some(_), [left, right, ..]) => {
-            number(left).zip(number(right)).map_or(Content::Any, |(left, right)| Content::Number(left + right))
+/// The arguments that were given, or stand for those that were not.
+struct Given<'a>(&'a ArgMatches);
+
+impl Given<'_> {
+    fn number(&self, name: &str) -> u32 {
+        self.0.get_one::<u32>(name).copied().unwrap_or_default()
+    }
+
+    fn real(&self, name: &str) -> f64 {
+        self.0.get_one::<f64>(name).copied().unwrap_or_default()
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.0.get_one::<String>(name).cloned()
+    }
+
+    fn seconds(&self, name: &str) -> Duration {
+        Duration::from_secs_f64(self.real(name))
+    }
+
+    /// A process that is named twice counts once.
+    fn pids(&self, name: &str) -> Vec<u32> {
+        let named = self.0.get_many::<u32>(name).into_iter().flatten();
+        named.copied().collect::<BTreeSet<u32>>().into_iter().collect()
+    }
+
+    fn load(&self) -> Result<Load, String> {
+        let rate = self.0.get_one::<f64>("rate").copied();
+        if rate.is_some_and(|rate| rate < 0.001) {
+            return Err("--rate must be at least 0.001".to_owned());
         }
-        _ => Content::Any,
-    };
-    let padded = matches.contains_id("pad") || (is_add && params.is_none());
-    // Another method is not known to take two numbers.
-    let params = if is_add { params } else { Some(params.unwrap_or_else(|| "[]".to_owned())) };
-    Ok(Call { service, method, params, content, padded })
+        let timeout = self.seconds("timeout");
+        if timeout.is_zero() {
+            return Err("--timeout must be more than 0".to_owned());
+        }
+        let pace = match rate {
+            Some(_) => Pace::Open,
+            None => Pace::Closed {
+                in_flight: self.number("in-flight") as usize,
+                think_ns: Duration::from_secs_f64(self.real("think") / 1e3).as_nanos() as u64,
+            },
+        };
+        let load = Load {
+            clients: self.number("clients") as usize,
+            idle: self.number("idle") as usize,
+            pace,
+            rate: rate.unwrap_or_default(),
+            arrival: if self.text("arrival").as_deref() == Some("fixed") { Arrival::Fixed } else { Arrival::Poisson },
+            duration: self.seconds("duration"),
+            count: self.0.get_one::<u64>("count").copied(),
+            warmup: self.seconds("warmup"),
+            ramp: self.seconds("ramp"),
+            churn: self.real("churn"),
+            sources: self.number("sources"),
+            timeout,
+            seed: self.0.get_one::<u64>("seed").copied().unwrap_or_else(random),
+        };
+        has_clients(&load)?;
+        Ok(load)
+    }
+
+    /// The server whose URL the argument `url` has.
+    fn server(&self, url: &str, pid: &str, echo: &str, load: &Load) -> Result<Server, String> {
+        let pids = self.pids(pid);
+        if let Some(gone) = pids.iter().find(|&&id| super::host::cpu_seconds(&[id]).is_none()) {
+            return Err(format!("--{pid} {gone}: no such process, or it may not be looked at"));
+        }
+        let url = self.text(url).unwrap_or_default();
+        let target = Target::new(&url)?;
+        if load.sources > 1 && !has_sources(target.address) {
+            let address = target.address;
+            return Err(format!("--sources: loopback IPv4 only, and {url} is at {address}; spread over hosts instead"));
+        }
+        Ok(Server { target, pids, echo: self.0.get_flag(echo) })
+    }
+
+    fn plan(&self) -> Result<PlanOptions, String> {
+        let tag = random() as u32;
+        Ok(PlanOptions {
+            tag: format!("load.{tag:08x}"),
+            // Never 0: a mask that changes nothing would spare the server its work's test.
+            mask: (tag | 0x0101_0101).to_le_bytes(),
+            mix: self.0.get_one::<Vec<(Kind, u32)>>("mix").cloned().unwrap_or_default(),
+            call: self.call()?,
+            stateful_requests: self.number("stateful-requests"),
+            streamed_results: self.number("streamed-results"),
+            large_bytes: self.number("large-bytes") as usize,
+            frame_bytes: self.0.get_one::<u32>("pad").map_or(FRAME_BYTES, |bytes| *bytes as usize),
+            echo: false,
+        })
+    }
+
+    /// The stateless call, and what is known of its content.
+    fn call(&self) -> Result<Call, String> {
+        let [service, method] = ["service", "method"].map(|name| self.text(name).unwrap_or_default());
+        let params = self.text("params");
+        let is_add = service == "opensrf.math" && method == "add";
+        let values = match &params {
+            None => Vec::new(),
+            Some(params) => serde_json::from_str::<Vec<serde_json::Value>>(params)
+                .map_err(|error| format!("--params is no JSON array: {error}"))?,
+        };
+        let number = |value: &serde_json::Value| {
+            value.as_f64().or_else(|| value.as_str().and_then(|text| text.trim().parse::<f64>().ok()))
+        };
+        let content = match (is_add, &params, values.as_slice()) {
+            (true, None, _) => Content::Sum,
+            (true, Some(_), [left, right, ..]) => {
+                number(left).zip(number(right)).map_or(Content::Any, |(left, right)| Content::Number(left + right))
+            }
+            _ => Content::Any,
+        };
+        let padded = self.0.contains_id("pad") || (is_add && params.is_none());
+        // Another method is not known to take two numbers.
+        let params = if is_add { params } else { Some(params.unwrap_or_else(|| "[]".to_owned())) };
+        Ok(Call { service, method, params, content, padded })
+    }
+
+    fn output(&self, name: &str) -> Result<Option<Output>, String> {
+        let opened = self.0.get_one::<PathBuf>(name).map(|path| Output::open(path));
+        opened.transpose().map_err(|error| format!("--{name} {error}"))
+    }
+}
+
+/// Whether there is somebody to do what is asked for.
+fn has_clients(load: &Load) -> Result<(), String> {
+    if load.clients + load.idle > 999_999 {
+        return Err("--clients and --idle: 999999 together at most".to_owned());
+    }
+    for (name, is_given) in [("count", load.count.is_some()), ("rate", load.pace == Pace::Open)] {
+        if is_given && load.clients == 0 {
+            return Err(format!("--{name} needs --clients of 1 or more: nobody else asks for anything"));
+        }
+    }
+    if load.clients + load.idle == 0 && load.churn <= 0.0 {
+        return Err("--clients 0 needs --idle or --churn: there is nobody to connect".to_owned());
+    }
+    Ok(())
 }
 
 fn random() -> u64 {

@@ -41,46 +41,18 @@ pub fn render(
     of_both: Option<&Ratios>,
     about: &About,
 ) -> Result<String, String> {
-    let mut body = String::new();
     let figures: Vec<&Figures> = servers.iter().map(|(figures, _)| *figures).collect();
-    let _ = write!(body, "<table><tr><th></th>");
-    for column in columns(&figures, of_both) {
-        let _ = write!(body, "<th>{}</th>", breakable(&column));
-    }
-    body.push_str("</tr>");
-    for (name, cells) in rows(&figures, of_both) {
-        let _ = write!(body, "<tr><th>{name}</th>");
-        for cell in cells {
-            let _ = write!(body, "<td>{}</td>", escape(&cell));
-        }
-        body.push_str("</tr>");
-    }
-    body.push_str("</table>");
-    let mut errors = String::new();
-    for (figures, name) in figures.iter().zip(names(servers.len())) {
-        for error in &figures.error_details {
-            let (kind, counted, explained) = (&error.kind, error.counted(), escape(&error.explained()));
-            let _ = write!(errors, "<tr><td>{name}{kind}</td><td>{counted}</td><td>{explained}</td></tr>");
-        }
-        for note in notes::of(figures) {
-            let _ = write!(body, "<p class=note>{name}{}</p>", escape(&note));
-        }
-    }
-    for note in notes::of_table(&figures, of_both) {
-        let _ = write!(body, "<p class=note>{}</p>", escape(&note));
-    }
     let has_replies = figures.iter().any(|figures| figures.latency_requests > 0);
+    let mut body = table(&figures, of_both);
+    body.push_str(&noted(&figures, of_both));
+    let errors = errors(&figures);
     if errors.is_empty() && has_replies {
         body.push_str("<p>Every reply that came was right.</p>");
     } else if !errors.is_empty() {
         let _ = write!(body, "<h2>Errors</h2><table class=errors>{errors}</table>");
     }
     if figures.len() > 1 {
-        body.push_str("<p>");
-        for (column, class) in columns(&figures, None).iter().zip(["a", "b"]) {
-            let _ = write!(body, "<span class=key><b class={class}>&#9644;</b> {}</span> ", escape(column));
-        }
-        body.push_str("</p>");
+        body.push_str(&key(&figures));
     }
     if has_replies {
         for plot in [percentiles, throughput, latency_over_time] {
@@ -100,6 +72,60 @@ pub fn render(
         version = about.version,
         command = words.join(" "),
     ))
+}
+
+/// All figures, a column for each server.
+fn table(figures: &[&Figures], of_both: Option<&Ratios>) -> String {
+    let mut table = "<table><tr><th></th>".to_owned();
+    for column in columns(figures, of_both) {
+        let _ = write!(table, "<th>{}</th>", breakable(&column));
+    }
+    table.push_str("</tr>");
+    for (name, cells) in rows(figures, of_both) {
+        let _ = write!(table, "<tr><th>{name}</th>");
+        for cell in cells {
+            let _ = write!(table, "<td>{}</td>", escape(&cell));
+        }
+        table.push_str("</tr>");
+    }
+    table.push_str("</table>");
+    table
+}
+
+/// What must be known beside the figures.
+fn noted(figures: &[&Figures], of_both: Option<&Ratios>) -> String {
+    let mut noted = String::new();
+    for (figures, name) in figures.iter().zip(names(figures.len())) {
+        for note in notes::of(figures) {
+            let _ = write!(noted, "<p class=note>{name}{}</p>", escape(&note));
+        }
+    }
+    for note in notes::of_table(figures, of_both) {
+        let _ = write!(noted, "<p class=note>{}</p>", escape(&note));
+    }
+    noted
+}
+
+/// A row for each kind of error.
+fn errors(figures: &[&Figures]) -> String {
+    let mut errors = String::new();
+    for (figures, name) in figures.iter().zip(names(figures.len())) {
+        for error in &figures.error_details {
+            let (kind, counted, explained) = (&error.kind, error.counted(), escape(&error.explained()));
+            let _ = write!(errors, "<tr><td>{name}{kind}</td><td>{counted}</td><td>{explained}</td></tr>");
+        }
+    }
+    errors
+}
+
+/// Whose curves have which colour.
+fn key(figures: &[&Figures]) -> String {
+    let mut key = "<p>".to_owned();
+    for (column, class) in columns(figures, None).iter().zip(["a", "b"]) {
+        let _ = write!(key, "<span class=key><b class={class}>&#9644;</b> {}</span> ", escape(column));
+    }
+    key.push_str("</p>");
+    key
 }
 
 fn escape(text: &str) -> String {
