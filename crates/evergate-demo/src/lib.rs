@@ -30,6 +30,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -76,6 +77,13 @@ pub struct ServiceOptions {
     pub workers: usize,
 }
 
+impl ServiceOptions {
+    /// The domain of the workers' own addresses.
+    fn service_domain(&self) -> &str {
+        self.service_domain.as_deref().unwrap_or(&self.domain)
+    }
+}
+
 impl std::fmt::Debug for ServiceOptions {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
@@ -117,32 +125,32 @@ pub fn serve_services(options: ServiceOptions, print: impl FnOnce(&str) -> Resul
 /// Starts the router and the services as tasks. Each task says on the channel when it is connected.
 fn attach(options: &ServiceOptions) -> Result<(Vec<Task>, mpsc::UnboundedReceiver<()>), String> {
     let domain = options.domain.as_str();
-    let service_domain = options.service_domain.as_deref().unwrap_or(domain);
-    let service_redis = options.service_redis.as_deref();
-    if service_domain == domain && service_redis.is_some_and(|redis| redis != options.redis) {
-        return Err(format!("{domain} would be on two Redis servers; with --service-redis give --service-domain"));
-    }
-    let pusher = |redis: &str, user: &str, password: &str| -> Result<_, String> {
-        let (host, port) = host_and_port(redis)?;
-        Ok(Pusher::new(Account { host, port, user: user.to_owned(), password: password.to_owned() }))
-    };
-    let routing = pusher(&options.redis, &options.router_user, &options.router_password)?;
-    let serving = pusher(&options.redis, &options.service_user, &options.service_password)?;
-    let (mut router_domains, mut service_domains) = (Domains::default(), Domains::default());
-    router_domains.insert(domain, routing.clone());
-    service_domains.insert(domain, serving.clone());
-    let mut queues = vec![(domain, serving.clone())];
-    let mut own = serving;
-    if service_domain != domain {
-        let redis = service_redis.unwrap_or(&options.redis);
-        own = pusher(redis, &options.service_user, &options.service_password)?;
-        router_domains.insert(service_domain, pusher(redis, &options.router_user, &options.router_password)?);
-        service_domains.insert(service_domain, own.clone());
-        queues.push((service_domain, own.clone()));
-    }
-
+    let buses = Buses::new(options)?;
     let (host, pid) = (host_name(), std::process::id());
     let (told, ready) = mpsc::unbounded();
+    let (registered, mut running) = start_services(options, &buses, &host, &told)?;
+    let random = random_hex(4).map_err(|error| error.to_string())?;
+    let router = Router {
+        // The literal "router", whatever the account is called: gateways know the router's answers by it.
+        address: format!("opensrf:client:router:{domain}:{host}:{pid}:{random}"),
+        domain: domain.to_owned(),
+        services: registered,
+        domains: buses.router_domains,
+    };
+    let key = format!("opensrf:router:{}:{domain}", options.router_name);
+    running.push(Task::spawn(router.run(Listener::new(key, buses.routing, told))));
+    Ok((running, ready))
+}
+
+/// Starts a pool for each service, which listens on every domain. Where the router finds each service on its own domain, and the
+/// tasks.
+fn start_services(
+    options: &ServiceOptions,
+    buses: &Buses<'_>,
+    host: &str,
+    told: &mpsc::UnboundedSender<()>,
+) -> Result<(BTreeMap<String, String>, Vec<Task>), String> {
+    let service_domain = options.service_domain();
     let mut running = Vec::new();
     let mut registered = BTreeMap::new();
     let workers = options.workers.max(1);
@@ -150,31 +158,64 @@ fn attach(options: &ServiceOptions) -> Result<(Vec<Task>, mpsc::UnboundedReceive
         let pool = Pool::new(PoolOptions {
             service,
             workers,
-            first_number: pid as usize + 1 + index * workers,
+            first_number: std::process::id() as usize + 1 + index * workers,
             address_prefix: &format!("opensrf:client:{}:{service_domain}:{host}", options.service_user),
             keepalive: Duration::from_secs(options.keepalive_seconds.max(1)),
-            domains: service_domains.clone(),
-            own: own.clone(),
+            domains: buses.service_domains.clone(),
+            own: buses.own.clone(),
         })
         .map_err(|error| error.to_string())?;
         let queue = |domain: &str| format!("opensrf:service:{}:{domain}:{}", options.service_user, service.name());
-        registered.insert(service.name().to_owned(), queue(domain));
-        for (domain, pusher) in &queues {
+        registered.insert(service.name().to_owned(), queue(&options.domain));
+        for (domain, pusher) in &buses.queues {
             let listener = Listener::new(queue(domain), pusher.clone(), told.clone());
             running.push(Task::spawn(pool.clone().run(listener)));
         }
     }
-    let random = random_hex(4).map_err(|error| error.to_string())?;
-    let router = Router {
-        // The literal "router", whatever the account is called: gateways know the router's answers by it.
-        address: format!("opensrf:client:router:{domain}:{host}:{pid}:{random}"),
-        domain: domain.to_owned(),
-        services: registered,
-        domains: router_domains,
-    };
-    let key = format!("opensrf:router:{}:{domain}", options.router_name);
-    running.push(Task::spawn(router.run(Listener::new(key, routing, told))));
-    Ok((running, ready))
+    Ok((registered, running))
+}
+
+/// The Redis of each domain, for either account.
+struct Buses<'a> {
+    /// The router's own.
+    routing: Rc<Pusher>,
+    /// That of the workers' own addresses.
+    own: Rc<Pusher>,
+    /// What the router can reach.
+    router_domains: Domains,
+    /// What the services can reach.
+    service_domains: Domains,
+    /// Where services take calls.
+    queues: Vec<(&'a str, Rc<Pusher>)>,
+}
+
+impl<'a> Buses<'a> {
+    fn new(options: &'a ServiceOptions) -> Result<Self, String> {
+        let (domain, service_domain) = (options.domain.as_str(), options.service_domain());
+        let service_redis = options.service_redis.as_deref();
+        if service_domain == domain && service_redis.is_some_and(|redis| redis != options.redis) {
+            return Err(format!("{domain} would be on two Redis servers; with --service-redis give --service-domain"));
+        }
+        let pusher = |redis: &str, user: &str, password: &str| -> Result<_, String> {
+            let (host, port) = host_and_port(redis)?;
+            Ok(Pusher::new(Account { host, port, user: user.to_owned(), password: password.to_owned() }))
+        };
+        let routing = pusher(&options.redis, &options.router_user, &options.router_password)?;
+        let serving = pusher(&options.redis, &options.service_user, &options.service_password)?;
+        let (mut router_domains, mut service_domains) = (Domains::default(), Domains::default());
+        router_domains.insert(domain, routing.clone());
+        service_domains.insert(domain, serving.clone());
+        let mut queues = vec![(domain, serving.clone())];
+        let mut own = serving;
+        if service_domain != domain {
+            let redis = service_redis.unwrap_or(&options.redis);
+            own = pusher(redis, &options.service_user, &options.service_password)?;
+            router_domains.insert(service_domain, pusher(redis, &options.router_user, &options.router_password)?);
+            service_domains.insert(service_domain, own.clone());
+            queues.push((service_domain, own.clone()));
+        }
+        Ok(Self { routing, own, router_domains, service_domains, queues })
+    }
 }
 
 fn host_and_port(redis: &str) -> Result<(String, u16), String> {

@@ -70,56 +70,30 @@ async fn demo(service: Service, called: Called<'_>, replies: &Replies<'_>) -> Re
     let Some(method) = call.method.strip_prefix("opensrf.demo.") else {
         return unknown(service, call, replies).await;
     };
-    let param = |index: usize| call.params.get(index).copied();
-    let count = |max: f64| match param(0) {
-        None => Ok(None),
-        Some(raw) => whole(raw, max).map(Some).ok_or_else(|| failed(400, bad_param(call, max))),
-    };
-    // As Perl does where a method checks nothing: called without its param, it returns nothing, and that is a 205.
-    let nothing = Ok(vec![Reply::Complete]);
-    let answer: Result<Vec<Reply<'_>>, Reply<'_>> = match method {
+    let answer: Answer<'_> = match method {
         "echo" => {
             let content = if let [only] = call.params.as_slice() { only.get() } else { call.text };
             Ok(vec![Reply::Content(content.into()), Reply::Complete])
         }
-        "sleep" => match param(0) {
-            None => nothing,
-            Some(seconds) => match pause(Some(seconds)) {
-                Some(pause) => {
-                    sleep(pause).await;
-                    Ok(vec![Reply::Content(seconds.get().into()), Reply::Complete])
-                }
-                None => Err(failed(400, bad_param(call, SLEEP_SECONDS_MAX))),
-            },
-        },
-        "count" => match (count(RESULTS_MAX), pause(param(1))) {
-            (Ok(results), Some(pause)) => {
-                for result in 1..=results.unwrap_or(0) {
-                    replies.send(&[Reply::Content(result.to_string().into())]).await?;
-                    sleep(pause).await;
-                }
-                nothing
-            }
-            (Err(refusal), _) => Err(refusal),
-            (_, None) => Err(failed(400, bad_param(call, SLEEP_SECONDS_MAX))),
-        },
-        "bundled" => count(RESULTS_MAX).map(|results| {
+        "sleep" => slept(call).await,
+        "count" => counted(call, replies).await?,
+        "bundled" => count(call, RESULTS_MAX).map(|results| {
             let results = (1..=results.unwrap_or(0)).map(|result| Reply::Content(result.to_string().into()));
             results.chain([Reply::Complete]).collect()
         }),
-        "big" => count(CONTENT_BYTES_MAX).map(|bytes| match bytes {
+        "big" => count(call, CONTENT_BYTES_MAX).map(|bytes| match bytes {
             Some(bytes) => vec![Reply::Content(filler(bytes).into()), Reply::Complete],
-            None => vec![Reply::Complete],
+            None => nothing(),
         }),
-        "chunked" => match count(CONTENT_BYTES_MAX) {
+        "chunked" => match count(call, CONTENT_BYTES_MAX) {
             Ok(Some(bytes)) => {
                 chunks(&filler(bytes), replies).await?;
-                nothing
+                Ok(nothing())
             }
-            Ok(None) => nothing,
+            Ok(None) => Ok(nothing()),
             Err(refusal) => Err(refusal),
         },
-        "fail" => return fail(param(0), param(1), replies).await,
+        "fail" => return fail(param(call, 0), param(call, 1), replies).await,
         "never" => return Ok(Verdict::Lives),
         "pid" => Ok(vec![Reply::Content(worker.to_string().into()), Reply::Complete]),
         "counter" => {
@@ -129,6 +103,38 @@ async fn demo(service: Service, called: Called<'_>, replies: &Replies<'_>) -> Re
         _ => return unknown(service, call, replies).await,
     };
     replies.send(&answer.unwrap_or_else(|refusal| vec![refusal])).await.map(|()| Verdict::Lives)
+}
+
+/// What ends a call's replies, or refuses it.
+type Answer<'a> = Result<Vec<Reply<'a>>, Reply<'a>>;
+
+/// As Perl does where a method checks nothing: called without its param, it returns nothing, and that is a 205.
+fn nothing<'a>() -> Vec<Reply<'a>> {
+    vec![Reply::Complete]
+}
+
+/// Its param, after so many seconds.
+async fn slept<'a>(call: &Call<'a>) -> Answer<'a> {
+    let Some(seconds) = param(call, 0) else { return Ok(nothing()) };
+    let Some(pause) = pause(Some(seconds)) else { return Err(failed(400, bad_param(call, SLEEP_SECONDS_MAX))) };
+    sleep(pause).await;
+    Ok(vec![Reply::Content(seconds.get().into()), Reply::Complete])
+}
+
+/// The numbers up to its first param, one envelope each, its second param apart.
+async fn counted(call: &Call<'_>, replies: &Replies<'_>) -> Result<Answer<'static>, SendError> {
+    let results = match count(call, RESULTS_MAX) {
+        Ok(results) => results,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let Some(pause) = pause(param(call, 1)) else {
+        return Ok(Err(failed(400, bad_param(call, SLEEP_SECONDS_MAX))));
+    };
+    for result in 1..=results.unwrap_or(0) {
+        replies.send(&[Reply::Content(result.to_string().into())]).await?;
+        sleep(pause).await;
+    }
+    Ok(Ok(nothing()))
 }
 
 async fn unknown(service: Service, call: &Call<'_>, replies: &Replies<'_>) -> Result<Verdict, SendError> {
@@ -166,6 +172,16 @@ fn failed(code: u16, text: String) -> Reply<'static> {
 
 fn bad_param(call: &Call<'_>, max: f64) -> String {
     format!("Params of {} must be numbers from 0 to {max}", call.method)
+}
+
+fn param<'a>(call: &Call<'a>, index: usize) -> Option<&'a RawValue> {
+    call.params.get(index).copied()
+}
+
+/// The first param as a whole number up to `max`, where there is one.
+fn count(call: &Call<'_>, max: f64) -> Result<Option<usize>, Reply<'static>> {
+    let Some(raw) = param(call, 0) else { return Ok(None) };
+    whole(raw, max).map(Some).ok_or_else(|| failed(400, bad_param(call, max)))
 }
 
 /// A JSON string of this many characters.
