@@ -118,8 +118,8 @@ impl Core {
         change(&mut limits);
         let cores: Arc<[_]> = Arc::new([counters::Core::new(0)]);
         let mut context = Context::new(Rc::new(limits), Rc::new(names), cores, 0);
-        context.now_ms = 1_000_000;
-        context.bus_ever_up = true;
+        context.at(1_000_000);
+        context.bus_is_up();
         Self {
             clients: Clients::new(context),
             pushed: Vec::new(),
@@ -168,7 +168,7 @@ impl Core {
 
     /// Time passes, and everybody whom the core wants to look at is looked at.
     pub fn tick(&mut self, ms: u64, unacknowledged: u64) {
-        self.clients.context.now_ms += ms;
+        self.clients.context.at(self.clients.context.now_ms() + ms);
         self.clients.tick(|| true);
         self.settle();
         for slot in std::mem::take(&mut self.look) {

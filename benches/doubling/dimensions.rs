@@ -376,8 +376,8 @@ fn closing(n: usize) -> Run {
 fn drain(n: usize) -> Run {
     let mut core = Core::new(1, |_| ());
     core.open(n);
-    core.clients.context.now_ms += 1_000;
-    let deadline_ms = core.clients.context.now_ms + 3_600_000;
+    core.clients.context.at(core.clients.context.now_ms() + 1_000);
+    let deadline_ms = core.clients.context.now_ms() + 3_600_000;
     Box::new(move || {
         core.clients.begin_drain(DrainOptions { quiet_ms: 250, deadline_ms, closes_per_second: 2_000.0 });
         while core.clients.context.counts().closed_at_gap.load(Relaxed) < n as u64 {

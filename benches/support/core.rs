@@ -61,8 +61,8 @@ impl PureCore {
         };
         let cores: Arc<[_]> = Arc::new([counters::Core::new(0)]);
         let mut context = Context::new(Rc::default(), Rc::new(names), cores, 0);
-        context.now_ms = 1_000_000;
-        context.bus_ever_up = true;
+        context.at(1_000_000);
+        context.bus_is_up();
         let reply = messages::reply(THREAD, Content::Records, reply_bytes);
         let (before, after) = reply.split_once(THREAD).expect("a reply names its thread");
         let mut core = Self {
@@ -93,7 +93,7 @@ impl PureCore {
     /// client is sent its own.
     pub fn round(&mut self) {
         self.sent_bytes = 0;
-        self.clients.context.now_ms += 1;
+        self.clients.context.at(self.clients.context.now_ms() + 1);
         for at in 0..self.slots.len() {
             self.read.clear();
             self.read.extend_from_slice(&self.request);

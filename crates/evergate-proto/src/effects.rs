@@ -49,7 +49,7 @@ pub trait Shell {
 /// Does what was decided, and what is decided on the way: what was sent may be the last that its client waited for. `spare` is
 /// memory for the next decisions, and comes back.
 pub fn carry_out(shell: &mut impl Shell, mut spare: Output) -> Output {
-    while !shell.clients().context.output.is_empty() {
+    while !shell.clients().context.output().is_empty() {
         let mut output = shell.clients().take_output(spare);
         shell.begin(&output);
         if !output.activity.is_empty() {

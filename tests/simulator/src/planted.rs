@@ -235,7 +235,7 @@ planted! {
     "unsent-kept": "what was never written waits for a Redis that is away",
         "redis/opening.rs", "let unsent = self.domains[index].outbox.take_unsent();" => "let unsent: Vec<Ticket> = Vec::new();";
     "away-not-told": "messages are taken for a domain that is away",
-        "redis/links.rs", "context.accepting[link.domain] = state != LinkState::Away;" => "context.accepting[link.domain] = true;";
+        "redis/links.rs", "context.take_messages(link.domain, state != LinkState::Away);" => "context.take_messages(link.domain, true);";
     "pops-lost-untold": "nobody is told that replies may be lost",
         "redis/popping.rs", "        clients.pops_lost();\n" => "";
     "pops-back-untold": "nobody is told that replies may come again",

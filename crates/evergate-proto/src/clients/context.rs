@@ -8,13 +8,13 @@ use rustc_hash::FxHashMap;
 
 use super::holders::Holders;
 use super::limits::{BusNames, Limits};
-use super::output::{Output, Severity};
+use super::output::{BusNews, Output, Severity};
 use super::outstanding::Outstanding;
 use super::reuse::Reuse;
 use super::router_list::RouterList;
 use super::throttled::Throttled;
 use crate::counters::{self, Counts, Limit};
-use crate::drain::Drain;
+use crate::drain::{Drain, DrainOptions};
 use crate::json::judge::Judged;
 use crate::opensrf::envelope::{self, Envelope, Refusal};
 use crate::opensrf::transport;
@@ -22,35 +22,35 @@ use crate::redis::outbox::{Push, Ticket};
 
 /// Lent to every decision about a client.
 pub struct Context {
-    /// Milliseconds since the process began; set by the shell before each call.
-    pub now_ms: u64,
+    /// Milliseconds since the process began.
+    pub(super) now_ms: u64,
     /// The limits; replaced as a whole.
-    pub limits: Rc<Limits>,
+    pub(super) limits: Rc<Limits>,
     /// The core's names on the bus.
-    pub names: Rc<BusNames>,
+    pub(super) names: Rc<BusNames>,
     /// For each bus domain: whether messages are taken for it. False while it is known to be away.
-    pub accepting: Vec<bool>,
+    accepting: Vec<bool>,
     /// Whether the primary links have ever been up: until then a handshake is refused.
-    pub bus_ever_up: bool,
+    pub(super) bus_ever_up: bool,
     /// Decisions that the shell has not taken yet.
-    pub output: Output,
+    pub(super) output: Output,
     /// Memory for the next request.
-    pub reuse: Reuse,
+    pub(super) reuse: Reuse,
     /// The drain, once it has begun.
-    pub drain: Option<Drain>,
+    pub(super) drain: Option<Drain>,
     /// What the bus has and nobody has answered.
-    pub outstanding: Outstanding,
+    pub(super) outstanding: Outstanding,
     /// What waits for the router.
-    pub router: RouterList,
+    pub(super) router: RouterList,
     /// Whose clients were told 429.
     throttled: Throttled,
     /// Bytes held for all clients.
-    pub core_bytes: u64,
+    core_bytes: u64,
     /// Who holds most of them.
     pub(super) holders: Holders,
     /// Bytes that the loop holds: bus messages that wait for their link, what has come of clients and was copied, and what waits
-    /// to be freed. Set by it.
-    pub shell_bytes: u64,
+    /// to be freed.
+    loop_bytes: u64,
     /// The index of each bus domain. The operator names them, so that no secret is needed against names that fall together.
     domains: FxHashMap<String, usize>,
     /// The number of the next made-up `log_xid`.
@@ -79,12 +79,92 @@ impl Context {
             drain: None,
             core_bytes: 0,
             holders: Holders::default(),
-            shell_bytes: 0,
+            loop_bytes: 0,
             domains,
             next_xid: 0,
             cores,
             core,
         }
+    }
+
+    /// It is `now_ms`, for all that is decided from now on.
+    pub fn at(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// The time for which decisions are made, ms since the process began.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// The core's names on the bus.
+    pub fn names(&self) -> &Rc<BusNames> {
+        &self.names
+    }
+
+    /// Decisions that the shell has not taken yet.
+    pub fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// A line for the log.
+    pub fn log(&mut self, severity: Severity, text: String) {
+        self.output.log(severity, text);
+    }
+
+    /// Something has become of a link to the bus, and the shell is to hear of it.
+    pub fn tell(&mut self, news: BusNews) {
+        self.output.bus.push(news);
+    }
+
+    /// The limits were read again.
+    pub(super) fn replace_limits(&mut self, limits: Rc<Limits>) {
+        self.limits = limits;
+    }
+
+    /// A drain begins, with so many `clients`.
+    pub(super) fn begin_drain(&mut self, options: DrainOptions, clients: usize) {
+        self.drain = Some(Drain::new(options, clients, self.now_ms));
+    }
+
+    /// The primary links are up.
+    pub fn bus_is_up(&mut self) {
+        self.bus_ever_up = true;
+    }
+
+    /// Whether they have ever been.
+    pub fn was_bus_up(&self) -> bool {
+        self.bus_ever_up
+    }
+
+    /// From now on messages for a bus domain are taken, or are not.
+    pub fn take_messages(&mut self, domain: usize, takes: bool) {
+        self.accepting[domain] = takes;
+    }
+
+    /// Whether messages for a bus domain are taken.
+    pub fn takes_messages(&self, domain: usize) -> bool {
+        self.accepting[domain]
+    }
+
+    /// A client that held `was` bytes holds `now`.
+    pub(super) fn count_bytes(&mut self, was: usize, now: usize) {
+        self.core_bytes = self.core_bytes + now as u64 - was as u64;
+    }
+
+    /// Bytes held for all clients.
+    pub fn core_bytes(&self) -> u64 {
+        self.core_bytes
+    }
+
+    /// The loop holds so many bytes besides.
+    pub fn loop_holds(&mut self, bytes: u64) {
+        self.loop_bytes = bytes;
+    }
+
+    /// Bytes that the loop holds.
+    pub fn loop_bytes(&self) -> u64 {
+        self.loop_bytes
     }
 
     /// Which core this is.
@@ -136,7 +216,7 @@ impl Context {
 
     /// Whether all clients together hold more than they may.
     pub fn is_core_full(&self) -> bool {
-        self.core_bytes + self.shell_bytes > self.limits.core_bytes_max
+        self.core_bytes + self.loop_bytes > self.limits.core_bytes_max
     }
 
     /// Publishes what is outstanding.

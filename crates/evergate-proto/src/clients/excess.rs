@@ -73,10 +73,10 @@ impl Clients {
         let clients = || self.slots.iter().filter_map(|slot| slot.client.as_deref());
         let is_closing = |c: &&Client| matches!(c.stage, Stage::Closing(_));
         // Where nobody holds much, everybody is asked.
-        let largest = if cx.core_bytes.saturating_sub(cx.holders.others_bytes()) > bytes_max {
+        let largest = if cx.core_bytes().saturating_sub(cx.holders.others_bytes()) > bytes_max {
             let smaller = || clients().filter(|c| matches!(c.stage, Stage::Open)).max_by_key(|c| c.bytes());
             cx.holders.largest_open().and_then(|slot| self.client(slot)).or_else(smaller)
-        } else if cx.core_bytes > bytes_max {
+        } else if cx.core_bytes() > bytes_max {
             let smaller = || clients().filter(is_closing).max_by_key(|c| c.bytes());
             cx.holders.others().filter_map(|slot| self.client(slot)).find(is_closing).or_else(smaller)
         } else {

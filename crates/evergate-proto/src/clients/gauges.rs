@@ -8,7 +8,7 @@ use crate::counters;
 /// Moves the gauges from what was counted for the client to what it is now.
 pub(super) fn count(client: &mut Client, cx: &mut Context) {
     let bytes = client.bytes();
-    cx.core_bytes = cx.core_bytes + bytes as u64 - client.counted_bytes as u64;
+    cx.count_bytes(client.counted_bytes, bytes);
     let class = client.class();
     let was = Holding { open: client.class.is_some(), bytes: client.counted_bytes };
     cx.holders.changed(client.slot, was, Holding { open: class.is_some(), bytes });
@@ -16,7 +16,7 @@ pub(super) fn count(client: &mut Client, cx: &mut Context) {
     let handshaking = matches!(client.stage, Stage::Handshake(_));
     let books = (client.book.pending() as u32, client.book.sessions() as u32);
     let counts = cx.counts();
-    counters::set(&counts.core_bytes, cx.core_bytes);
+    counters::set(&counts.core_bytes, cx.core_bytes());
     cx.publish_outstanding();
     if class != client.class {
         client.times.sending_since_ms = match class {

@@ -228,7 +228,7 @@ impl Client {
             let to = cx.reuse.services.get(service, |service| address::service_address(service).into());
             Route { session: None, domain: 0, key: Rc::clone(&cx.names.router), to }
         };
-        if !cx.accepting[route.domain] {
+        if !cx.takes_messages(route.domain) {
             return Err(Refused { status: 503, transport_error: true, text: cx.names.away(route.domain) });
         }
         Ok(route)

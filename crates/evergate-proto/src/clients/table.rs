@@ -311,13 +311,13 @@ impl Clients {
 
     /// The limits were read again.
     pub fn set_limits(&mut self, limits: Rc<Limits>) {
-        self.context.limits = limits;
+        self.context.replace_limits(limits);
         self.looks_at_paused = true;
     }
 
     /// The listener share is closed: from now on each client is closed at its gap.
     pub fn begin_drain(&mut self, options: DrainOptions) {
-        self.context.drain = Some(Drain::new(options, self.len(), self.context.now_ms));
+        self.context.begin_drain(options, self.len());
         self.for_each(|_, _| ());
     }
 

@@ -143,9 +143,9 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     pub fn new(options: Options, context: Context, ring: R, mut host: H, listener: Socket) -> Self {
         let began = host.now();
         let mut clients = Clients::new(context);
-        clients.context.now_ms = in_ms(began);
-        let mut links = Links::new(options.link.clone(), Rc::clone(&clients.context.names));
-        links.begin(clients.context.now_ms);
+        clients.context.at(in_ms(began));
+        let mut links = Links::new(options.link.clone(), Rc::clone(clients.context.names()));
+        links.begin(clients.context.now_ms());
         let mut own = Self {
             ring,
             host,
@@ -263,8 +263,8 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
 
     fn begin_turn(&mut self) {
         self.began = self.host.now();
-        self.clients.context.now_ms = in_ms(self.began);
-        self.clients.context.core().turns(self.clients.context.now_ms);
+        self.clients.context.at(in_ms(self.began));
+        self.clients.context.core().turns(self.clients.context.now_ms());
         self.held.begin_turn();
         self.wires.begin_turn();
         self.sending.begin_turn();
@@ -350,7 +350,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
 
     /// Does what was decided.
     fn carry_out(&mut self) {
-        if !self.clients.context.output.is_empty() {
+        if !self.clients.context.output().is_empty() {
             let spare = std::mem::take(&mut self.spare_output);
             self.spare_output = carry_out(self, spare);
         }
@@ -363,13 +363,13 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     }
 
     fn now_ms(&self) -> u64 {
-        self.clients.context.now_ms
+        self.clients.context.now_ms()
     }
 
     /// Bytes that stand in no client's account.
     fn count_bytes(&mut self) {
         let bytes = self.links.bytes() + self.leaving.bytes();
-        self.clients.context.shell_bytes = bytes;
+        self.clients.context.loop_holds(bytes);
     }
 }
 
@@ -388,7 +388,7 @@ impl<R: Ring, H: Host> Shell for EventLoop<R, H> {
     }
 
     fn activity(&mut self, lines: &str) {
-        self.host.activity(self.clients.context.now_ms, lines);
+        self.host.activity(self.clients.context.now_ms(), lines);
     }
 
     fn bus(&mut self, news: BusNews) {
@@ -400,7 +400,7 @@ impl<R: Ring, H: Host> Shell for EventLoop<R, H> {
     }
 
     fn push(&mut self, domain: usize, push: Push) {
-        self.links.push(domain, push, self.clients.context.now_ms);
+        self.links.push(domain, push, self.clients.context.now_ms());
     }
 
     fn pushed(&mut self) {
@@ -408,7 +408,7 @@ impl<R: Ring, H: Host> Shell for EventLoop<R, H> {
     }
 
     fn probe(&mut self, slot: SlotIndex, head: bool) {
-        let (status, why) = match self.host.readiness(self.clients.context.now_ms) {
+        let (status, why) = match self.host.readiness(self.clients.context.now_ms()) {
             Ok(why) => (200, why),
             Err(why) => (503, why),
         };

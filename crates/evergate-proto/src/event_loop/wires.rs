@@ -104,7 +104,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     pub(super) fn settle_links(&mut self) {
         let Self { clients, links, .. } = self;
         if clients.asks_about_router() {
-            links.ask_about_router(clients.context.now_ms);
+            links.ask_about_router(clients.context.now_ms());
         }
         self.wires.has_more = false;
         loop {
@@ -119,7 +119,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
                 self.write_link(link);
                 self.receive_link(link);
             }
-            if self.clients.context.output.is_empty() && !self.links.has_wants() {
+            if self.clients.context.output().is_empty() && !self.links.has_wants() {
                 break;
             }
             self.carry_out();
@@ -187,7 +187,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if is_taken || !self.links.writes(link) {
             return;
         }
-        match self.links.catches_up(link, self.clients.context.now_ms) {
+        match self.links.catches_up(link, self.clients.context.now_ms()) {
             // Behind a pause all that has come is heard first, so that nothing is written to a link that Redis has closed. What a
             // receive waits for that was under way before this turn has not come.
             Some(true) if !wire.is_caught_up || wire.under_way.contains(Kind::LinkReceive) && wire.is_fresh => {

@@ -270,7 +270,7 @@ impl Links {
                 let commands = domain.outbox.write(out);
                 counters::add(&clients.context().counts().bus_pushes, (waited - domain.outbox.len()) as u64);
                 // Before the kernel has taken it: where Redis reads nothing any more, that may never be.
-                domain.silence.wrote(clients.context().now_ms);
+                domain.silence.wrote(clients.context().now_ms());
                 domain.listens |= domain.outbox.is_asking();
                 domain.outbox.take_used().for_each(|buffer| clients.recycle(buffer));
                 commands
@@ -290,7 +290,7 @@ impl Links {
         if !self.is_current(link, generation) {
             return;
         }
-        let now_ms = clients.context().now_ms;
+        let now_ms = clients.context().now_ms();
         let domain = &mut self.domains[link.domain];
         let Some(connection) = domain.connection_mut(link.half) else { return };
         connection.is_sending = false;
@@ -320,7 +320,7 @@ impl Links {
             return;
         }
         // A link that ended at once, or by a refusal, is given a pause, and the bus counts as away meanwhile.
-        let now_ms = clients.context().now_ms;
+        let now_ms = clients.context().now_ms();
         let until_ms = if trouble.is_refusal() {
             self.domains[link.domain].trouble = trouble.to_string();
             self.set_state(clients, link, LinkState::Away);
@@ -353,10 +353,12 @@ impl Links {
         }
         let state = domain.state();
         let context = clients.context();
-        context.accepting[link.domain] = state != LinkState::Away;
+        context.take_messages(link.domain, state != LinkState::Away);
         if link.domain == 0 {
-            context.bus_ever_up |= state == LinkState::Up;
-            let (core, now_ms) = (context.core(), context.now_ms);
+            if state == LinkState::Up {
+                context.bus_is_up();
+            }
+            let (core, now_ms) = (context.core(), context.now_ms());
             if state == LinkState::Up {
                 core.bus_ever_up.store(true, Relaxed);
                 core.bus_away_since_ms.store(0, Relaxed);
@@ -369,7 +371,7 @@ impl Links {
 
     /// Time has passed.
     pub fn tick(&mut self, clients: &mut impl Served) {
-        let now_ms = clients.context().now_ms;
+        let now_ms = clients.context().now_ms();
         for link in self.all() {
             let Some(connection) = self.domains[link.domain].connection_mut(link.half) else { continue };
             match connection.stage {

@@ -71,8 +71,8 @@ impl Links {
 
     /// The account is accepted.
     pub(super) fn opened(&mut self, clients: &mut impl Served, link: LinkId, known: Known, greeted: &Greeted) {
-        let (index, now_ms) = (link.domain, clients.context().now_ms);
-        clients.context().output.bus.push(BusNews::Opened { domain: index });
+        let (index, now_ms) = (link.domain, clients.context().now_ms());
+        clients.context().tell(BusNews::Opened { domain: index });
         let domain = &mut self.domains[index];
         let emptied = greeted.id < known.id && domain.known.restarts == known.restarts;
         domain.known.id = if emptied { greeted.id } else { domain.known.id.max(greeted.id) };
@@ -82,7 +82,7 @@ impl Links {
         if emptied {
             domain.known.restarts = known.restarts.wrapping_add(1);
             let text = format!("bus: {} was restarted; what was pending is over", self.names.domains[index]);
-            clients.context().output.log(Severity::Warn, text);
+            clients.context().log(Severity::Warn, text);
             clients.bus_emptied(index);
         }
         let domain = &mut self.domains[index];
@@ -98,7 +98,7 @@ impl Links {
                 let own = &self.names.address;
                 domain.inbox = if greeted.lacks_probe { Inbox::without_counts(own) } else { Inbox::new(own) };
                 if greeted.lacks_probe {
-                    clients.context().output.bus.push(BusNews::LacksCounts { domain: index });
+                    clients.context().tell(BusNews::LacksCounts { domain: index });
                 }
                 match &mut domain.pops_refused_ms {
                     // An account that may log in and not pop is refused again at once: it counts as up when it was not for a while.
@@ -114,7 +114,7 @@ impl Links {
 
     /// An attempt failed: the bus counts as away, and another follows.
     pub(super) fn failed(&mut self, clients: &mut impl Served, link: LinkId, trouble: &Trouble) {
-        let (index, now_ms) = (link.domain, clients.context().now_ms);
+        let (index, now_ms) = (link.domain, clients.context().now_ms());
         self.close(link);
         let random = self.jitter();
         let domain = &mut self.domains[index];
@@ -131,7 +131,7 @@ impl Links {
         let text = text.trim_end_matches('.');
         text.clone_into(&mut domain.trouble);
         let (half, refused) = (link.half, trouble.is_refusal());
-        clients.context().output.bus.push(BusNews::Failed { domain: index, half, text: text.to_owned(), refused });
+        clients.context().tell(BusNews::Failed { domain: index, half, text: text.to_owned(), refused });
         self.set_state(clients, link, LinkState::Away);
         if link.half == Half::Push {
             let unsent = self.domains[index].outbox.take_unsent();

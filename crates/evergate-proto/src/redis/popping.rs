@@ -56,10 +56,10 @@ impl Links {
             return;
         }
         // An account that may log in and not pop (an ACL, a replica, a key of another type) is refused again at once.
-        primary.pops_refused_ms = trouble.is_refusal().then_some(clients.context().now_ms);
+        primary.pops_refused_ms = trouble.is_refusal().then_some(clients.context().now_ms());
         clients.pops_lost();
         let text = format!("bus: the link that pops from {} broke: {trouble}", self.names.domains[0]);
-        clients.context().output.log(Severity::Warn, text);
+        clients.context().log(Severity::Warn, text);
         counters::add(&clients.context().counts().bus_links_lost, 1);
     }
 
@@ -70,7 +70,7 @@ impl Links {
             primary.pops_refused_ms = None;
             self.set_state(clients, LinkId { domain: 0, half: Half::Pop }, LinkState::Up);
             let text = format!("bus: {} lets the gateway pop again", self.names.domains[0]);
-            clients.context().output.log(Severity::Info, text);
+            clients.context().log(Severity::Info, text);
         }
     }
 }

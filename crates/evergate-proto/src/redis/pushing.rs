@@ -37,7 +37,7 @@ impl Links {
 
     /// Takes the confirmations that are whole; tells the clients of refused pushes.
     pub(super) fn confirm(&mut self, clients: &mut impl Served, index: usize) -> Result<(), Trouble> {
-        let now_ms = clients.context().now_ms;
+        let now_ms = clients.context().now_ms();
         let mut refused = Vec::new();
         let mut news = SmallVec::<[RouterNews; 8]>::new();
         let (mut answered, mut takes_again) = (false, false);
@@ -74,7 +74,7 @@ impl Links {
         }
         if takes_again {
             let text = format!("bus: {} takes pushes again", self.names.domains[index]);
-            clients.context().output.log(Severity::Info, text);
+            clients.context().log(Severity::Info, text);
             self.unpublished = true;
         }
         if read.is_ok() {
@@ -90,13 +90,13 @@ impl Links {
     fn refused(&mut self, clients: &mut impl Served, index: usize, tickets: Vec<Ticket>, text: &str) {
         counters::add(&clients.context().counts().bus_pushes_refused, 1);
         let name = &self.names.domains[index];
-        let now_ms = clients.context().now_ms;
+        let now_ms = clients.context().now_ms();
         if self.domains[index].refusals.refused(now_ms, text) {
             let text = format!("bus: {name} refused a push: {}", refusals::explain(text));
-            clients.context().output.log(Severity::Warn, text);
+            clients.context().log(Severity::Warn, text);
             self.unpublished = true;
         } else {
-            clients.context().output.log(Severity::Debug, format!("bus: {name} refused a push: {text}"));
+            clients.context().log(Severity::Debug, format!("bus: {name} refused a push: {text}"));
         }
         let text = text.trim_end_matches('.');
         let text = format!("the bus (Redis) refused the message: {text}; it may or may not have been carried out");
@@ -118,12 +118,12 @@ impl Links {
         let name = &self.names.domains[index];
         if unconfirmed.is_empty() {
             let text = format!("bus: the idle link that pushes to {name} ended: {trouble}");
-            return clients.context().output.log(Severity::Debug, text);
+            return clients.context().log(Severity::Debug, text);
         }
         counters::add(&clients.context().counts().bus_links_lost, 1);
         let count = unconfirmed.len();
         let text = format!("bus: the link that pushes to {name} broke: {trouble} unconfirmed={count}");
-        clients.context().output.log(Severity::Warn, text);
+        clients.context().log(Severity::Warn, text);
         let text = format!("the link to the bus broke ({trouble}); this may or may not have been carried out");
         for ticket in unconfirmed {
             clients.push_failed(ticket, &text);

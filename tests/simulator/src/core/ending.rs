@@ -79,7 +79,7 @@ impl CoreWorld {
         ] {
             if counter.load(Relaxed) > 0 {
                 let context = &self.core.clients().context;
-                let (full, bytes) = (context.is_core_full(), (context.core_bytes, context.shell_bytes));
+                let (full, bytes) = (context.is_core_full(), (context.core_bytes(), context.loop_bytes()));
                 return Some(format!("{name} is {}, core full: {full}, {bytes:?} bytes", counter.load(Relaxed)));
             }
         }

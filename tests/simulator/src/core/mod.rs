@@ -155,7 +155,7 @@ impl CoreWorld {
 
     fn come_up(&mut self) {
         for _ in 0..200 {
-            if self.core.clients().context.bus_ever_up {
+            if self.core.clients().context.was_bus_up() {
                 break;
             }
             self.serve_redis();

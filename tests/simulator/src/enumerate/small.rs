@@ -152,7 +152,7 @@ impl Small {
     pub fn new() -> Self {
         let cores: Arc<[counters::Core]> = vec![counters::Core::new(0)].into();
         let mut context = context(&RULES, &cores);
-        context.bus_ever_up = true;
+        context.bus_is_up();
         let mut random = Random::new(7);
         let mut small = Self {
             clients: Clients::new(context),
@@ -167,7 +167,7 @@ impl Small {
             transcript: [Vec::new(), Vec::new()],
         };
         small.oracle.ever_up = true;
-        small.clients.context.now_ms = small.now;
+        small.clients.context.at(small.now);
         small.oracle.now = small.now;
         small.clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST));
         small.oracle.accept(PROXY);
@@ -175,7 +175,7 @@ impl Small {
     }
 
     fn call(&mut self, decide: impl FnOnce(&mut Clients)) {
-        self.clients.context.now_ms = self.now;
+        self.clients.context.at(self.now);
         self.oracle.now = self.now;
         let gap_closes = |small: &Self| small.cores[0].counts.closed_at_gap.load(Relaxed);
         let before = gap_closes(self);
@@ -266,7 +266,7 @@ impl Small {
     fn tick(&mut self) {
         self.now += 20;
         self.call(|clients| assert!(clients.tick(|| true)));
-        self.oracle.tick(&self.clients.context.output.look);
+        self.oracle.tick(&self.clients.context.output().look);
         self.settle();
         self.oracle.overdue();
         checks::nothing_is_missing(&mut self.oracle);

@@ -63,7 +63,7 @@ impl World {
         }
         self.check();
         checks::gauges_are_zero(&self.cores[0]);
-        if self.clients.context.core_bytes > 0 || !self.clients.is_empty() {
+        if self.clients.context.core_bytes() > 0 || !self.clients.is_empty() {
             violated!("in the end something is left");
         }
         self.tally.one(What::ended_quietly);

@@ -87,7 +87,7 @@ impl World {
 
     /// Has the links do something, then does what they want, and holds what they said against what must have been said.
     fn links<T>(&mut self, act: impl FnOnce(&mut Links, &mut Told<'_>) -> T) -> T {
-        self.clients.context.now_ms = self.now;
+        self.clients.context.at(self.now);
         self.oracle.now = self.now;
         let mut links = self.links.take().expect("one call at a time");
         let done = act(&mut links, &mut Told(self));
@@ -104,15 +104,15 @@ impl World {
         for domain in 0..2 {
             let is_away = |line: &Line| line.state == State::Away;
             let away = is_away(&self.lines[domain]) || domain == 0 && is_away(&self.lines[2]);
-            if self.clients.context.accepting[domain] == away {
+            if self.clients.context.takes_messages(domain) == away {
                 violated!("messages for {domain} are taken and it is away, or neither: {away}");
             }
             self.oracle.accepting[domain] = !away;
         }
         self.was_up |= self.lines[0].state == State::Up && self.lines[2].state == State::Up;
         self.oracle.ever_up = self.was_up;
-        if self.clients.context.bus_ever_up != self.was_up {
-            violated!("the bus was up once: {}, must be {}", self.clients.context.bus_ever_up, self.was_up);
+        if self.clients.context.was_bus_up() != self.was_up {
+            violated!("the bus was up once: {}, must be {}", self.clients.context.was_bus_up(), self.was_up);
         }
         done
     }

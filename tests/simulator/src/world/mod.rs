@@ -130,7 +130,7 @@ impl World {
         let context = rules::context(&rules, &cores);
         let life = LifecycleOptions { quiet_ms, closes_per_second, close_timeout_ms: rules.close_ms, stop_max_ms: 500 };
         let lifecycle = Lifecycle::new(life);
-        let mut links = Links::new(link::options(), Rc::clone(&context.names));
+        let mut links = Links::new(link::options(), Rc::clone(context.names()));
         links.begin(1_000);
         let mut world = Self {
             random,

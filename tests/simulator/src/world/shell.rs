@@ -56,7 +56,7 @@ impl Shell for World {
     fn pushed(&mut self) {
         checks::nothing_is_missing(&mut self.oracle);
         // As the shell has it: while the links are at work it is what it was.
-        self.clients.context.shell_bytes = self.bus_bytes().unwrap_or(self.clients.context.shell_bytes);
+        self.clients.context.loop_holds(self.bus_bytes().unwrap_or(self.clients.context.loop_bytes()));
     }
 
     fn send(&mut self, slot: u32) {
@@ -95,7 +95,7 @@ impl Shell for World {
 
 impl World {
     pub(super) fn call<T>(&mut self, decide: impl FnOnce(&mut Clients) -> T) -> T {
-        self.clients.context.now_ms = self.now;
+        self.clients.context.at(self.now);
         self.oracle.now = self.now;
         let gap_closes = |world: &Self| world.cores[0].counts.closed_at_gap.load(Relaxed);
         let before = gap_closes(self);
@@ -139,12 +139,12 @@ impl World {
         let paused: Vec<u32> = self.clients.paused().iter().copied().collect();
         self.call(|clients| clients.tick(|| true));
         let core_full = self.clients.context.is_core_full();
-        self.oracle.tick(&self.clients.context.output.look);
+        self.oracle.tick(&self.clients.context.output().look);
         self.settle();
         self.oracle.overdue();
         checks::nothing_is_missing(&mut self.oracle);
         self.check_tick(&paused, core_full);
-        self.clients.context.shell_bytes = self.bus_bytes().unwrap_or_default();
+        self.clients.context.loop_holds(self.bus_bytes().unwrap_or_default());
         self.tick_links();
         self.live();
         self.check();

@@ -16,8 +16,10 @@ impl Told<'_> {
     /// Whether messages are taken may have changed in the middle of a call; at its end it is judged.
     fn world(&mut self) -> &mut World {
         let world = &mut *self.0;
-        world.oracle.accepting.copy_from_slice(&world.clients.context.accepting);
-        world.oracle.ever_up = world.clients.context.bus_ever_up;
+        for domain in 0..2 {
+            world.oracle.accepting[domain] = world.clients.context.takes_messages(domain);
+        }
+        world.oracle.ever_up = world.clients.context.was_bus_up();
         world
     }
 }
@@ -105,7 +107,7 @@ impl World {
             note!(self, "popped {}", String::from_utf8_lossy(message));
             self.oracle.reply(&reply);
             // More is taken until the core is full, and none beyond.
-            let full = self.oracle.is_core_full(self.clients.context.shell_bytes);
+            let full = self.oracle.is_core_full(self.clients.context.loop_bytes());
             if at + 1 < texts.len() && full == (at + 1 < taken) {
                 violated!("of {} messages {taken} were taken: the core is full after {}: {full}", texts.len(), at + 1);
             }

@@ -210,7 +210,7 @@ fn half_a_message_after_our_close_is_given_back_with_the_connection() {
     world.check_gauges();
     world.hang_up(slot);
     assert_eq!(world.counts().core_bytes.load(Relaxed), 0);
-    assert_eq!(world.clients.context.core_bytes, 0);
+    assert_eq!(world.clients.context.core_bytes(), 0);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn a_client_that_is_not_read_from_is_at_no_gap_for_a_request_may_have_come() {
     for idle_timeout_ms in [0, 2_000] {
         let mut world = World::with(|limits| limits.idle_timeout_ms = idle_timeout_ms);
         let slot = world.client();
-        world.clients.context.shell_bytes = u64::MAX / 2;
+        world.clients.context.loop_holds(u64::MAX / 2);
         assert!(!world.clients.may_read(slot), "the core is full");
         world.check_gauges();
         assert_eq!((world.counts().waiting_for_room.load(Relaxed), world.counts().idle.load(Relaxed)), (1, 0));
@@ -47,7 +47,7 @@ fn a_client_that_is_not_read_from_is_at_no_gap_for_a_request_may_have_come() {
         }
         world.pass(5_000);
         assert!(world.is_open(slot));
-        world.clients.context.shell_bytes = 0;
+        world.clients.context.loop_holds(0);
         world.pass(TICK_MS);
         assert!(world.resumed == [slot] && world.is_open(slot), "it is read from first");
         world.say(slot, envelope("t", &[request(7)]));

@@ -173,9 +173,9 @@ fn half_a_message_gets_its_whole_time_again_when_reading_resumes() {
 fn what_waits_for_the_bus_counts_towards_core_bytes_max_and_the_limit_itself_is_allowed() {
     let mut world = World::with(|limits| limits.core_bytes_max = 1_000);
     let slot = world.client();
-    world.clients.context.shell_bytes = 1_000;
+    world.clients.context.loop_holds(1_000);
     assert!(world.clients.may_read(slot));
-    world.clients.context.shell_bytes = 1_001;
+    world.clients.context.loop_holds(1_001);
     assert!(!world.clients.may_read(slot));
 }
 
@@ -261,7 +261,7 @@ fn small_frames_travel_together_up_to_16_kib_and_every_byte_is_counted() {
 fn a_bus_that_is_away_is_named() {
     let mut world = World::new();
     let slot = world.client();
-    world.clients.context.accepting[0] = false;
+    world.clients.context.take_messages(0, false);
     world.say(slot, envelope("t", &[request(0)]));
     let text = world.heard_one(slot)["osrf_msg"][0]["__p"]["payload"]["__p"]["status"].to_string();
     assert!(text.contains("public.localhost") && text.contains("away"), "{text}");

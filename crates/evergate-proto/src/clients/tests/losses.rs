@@ -67,7 +67,7 @@ fn while_the_bus_is_away_requests_are_answered_with_503_at_once() {
     let mut world = World::new();
     let slot = world.client();
     world.session(slot, "t", WORKER);
-    world.clients.context.accepting[0] = false;
+    world.clients.context.take_messages(0, false);
     world.say(slot, envelope("u", &[connect(4), request("5")]));
     assert_eq!(world.told(slot), (503, vec![json!(4), json!("5")], true));
     world.say(slot, envelope("t", &[request(1)]));
@@ -75,7 +75,7 @@ fn while_the_bus_is_away_requests_are_answered_with_503_at_once() {
     assert_eq!(push.domain, 1, "the worker's domain is not the one that is away");
     world.answer(&push, WORKER, &complete(1));
     assert_eq!(world.heard(slot).len(), 1);
-    world.clients.context.accepting[1] = false;
+    world.clients.context.take_messages(1, false);
     world.say(slot, envelope("t", &[request(2)]));
     assert_eq!(world.told(slot), (503, vec![json!(2)], true));
     assert_eq!((world.pushed().len(), world.state(slot).garbage), (0, 0), "the client is not to blame");
@@ -86,7 +86,9 @@ fn a_disconnect_while_the_bus_is_away_ends_the_session_in_the_books() {
     let mut world = World::new();
     let slot = world.client();
     world.session(slot, "t", WORKER);
-    world.clients.context.accepting = vec![false, false];
+    for domain in 0..2 {
+        world.clients.context.take_messages(domain, false);
+    }
     world.say(slot, envelope("t", &[disconnect(1)]));
     assert_eq!((world.heard(slot).len(), world.pushed().len()), (0, 0));
     assert!(world.state(slot).book.is_idle(), "the client believes so, and a drain must not wait for it");
@@ -101,7 +103,7 @@ fn what_waited_is_refused_when_its_turn_comes_and_the_bus_is_away() {
         world.say(slot, envelope(thread, &[request(0)]));
     }
     let push = world.pushed_one();
-    world.clients.context.accepting[0] = false;
+    world.clients.context.take_messages(0, false);
     world.answer(&push, WORKER, &complete(0));
     assert_eq!(world.heard(slot).len(), 3);
     assert!(world.state(slot).book.is_idle());

@@ -177,7 +177,7 @@ impl World {
         let cores: Arc<[_]> = Arc::new([counters::Core::new(0)]);
         let mut context = Context::new(Rc::new(limits), Rc::new(names), Arc::clone(&cores), 0);
         context.now_ms = 1_000_000;
-        context.bus_ever_up = true;
+        context.bus_is_up();
         Self {
             clients: Clients::new(context),
             cores,

@@ -239,7 +239,7 @@ impl Play {
             Action::PopsLost => self.world.clients.pops_lost(),
             Action::PopsBack => self.world.clients.pops_back(),
             Action::Emptied { domain } => self.world.clients.bus_emptied(domain),
-            Action::Away { domain, away } => self.world.clients.context.accepting[domain] = !away,
+            Action::Away { domain, away } => self.world.clients.context.take_messages(domain, !away),
             Action::Drain => {
                 if !self.draining {
                     self.draining = true;
@@ -313,7 +313,9 @@ proptest! {
         }
         // In the end everybody has heard the end of everything, and leaves.
         play.act(&Action::Unstall);
-        play.world.clients.context.accepting = vec![true, true];
+        for domain in 0..2 {
+            play.world.clients.context.take_messages(domain, true);
+        }
         for _ in 0..200 {
             play.world.pass(10_000);
             play.look();
@@ -337,6 +339,6 @@ proptest! {
         for (name, gauge, _, value) in play.world.counts().table() {
             prop_assert!(!gauge || value == 0, "{} is {}", name, value);
         }
-        prop_assert_eq!(play.world.clients.context.core_bytes, 0);
+        prop_assert_eq!(play.world.clients.context.core_bytes(), 0);
     }
 }

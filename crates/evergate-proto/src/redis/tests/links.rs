@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::clients::context::Context;
 use crate::clients::limits::{BusNames, Limits};
-use crate::clients::output::{BusNews, Severity};
+use crate::clients::output::{BusNews, Output, Severity};
 use crate::clients::table::Clients;
 use crate::counters::{self, LinkState};
 use crate::redis::connection::Half;
@@ -44,7 +44,7 @@ impl World {
         });
         let cores: Arc<[_]> = Arc::new([counters::Core::new(0)]);
         let mut context = Context::new(Rc::new(Limits::default()), Rc::clone(&names), Arc::clone(&cores), 0);
-        context.now_ms = 1_000_000;
+        context.at(1_000_000);
         let options = LinkOptions {
             username: "gateway".to_owned(),
             passwd: "secret".to_owned(),
@@ -53,7 +53,7 @@ impl World {
             probe_ms: 30_000,
         };
         let mut links = Links::new(options, names);
-        links.begin(context.now_ms);
+        links.begin(context.now_ms());
         Self { clients: Clients::new(context), links, cores, wants: Vec::new(), news: Vec::new(), log: Vec::new() }
     }
 
@@ -80,8 +80,9 @@ impl World {
     }
 
     fn settle(&mut self) {
-        self.news.append(&mut self.clients.context.output.bus);
-        self.log.append(&mut self.clients.context.output.events);
+        let mut decided = self.clients.take_output(Output::default());
+        self.news.append(&mut decided.bus);
+        self.log.append(&mut decided.events);
     }
 
     /// What is wanted next.
@@ -142,7 +143,7 @@ impl World {
     /// Time passes, tick by tick.
     fn passes(&mut self, ms: u64) {
         for _ in 0..ms.div_ceil(TICK_MS) {
-            self.clients.context.now_ms += TICK_MS;
+            self.clients.context.at(self.clients.context.now_ms() + TICK_MS);
             self.links.tick(&mut self.clients);
             self.settle();
         }
@@ -181,15 +182,15 @@ fn an_account_that_is_refused_is_said_with_the_remedy_and_tried_again_with_growi
     assert!(world.failures()[0].starts_with("Redis refused the account: WRONGPASS"), "{:?}", world.news);
     assert!(world.failures()[0].contains("evergate check"));
     assert!(world.trouble().starts_with("Redis refused the account"));
-    assert!(!world.clients.context.accepting[0]);
+    assert!(!world.clients.context.takes_messages(0));
     let mut pauses = Vec::new();
     for _ in 0..5 {
-        let since_ms = world.clients.context.now_ms;
+        let since_ms = world.clients.context.now_ms();
         world.news.clear();
         while world.links.generation(PUSH).is_none() {
             world.passes(TICK_MS);
         }
-        pauses.push(world.clients.context.now_ms - since_ms);
+        pauses.push(world.clients.context.now_ms() - since_ms);
         let generation = world.attempt(PUSH);
         let refused = Trouble::Host(io::ErrorKind::ConnectionRefused.into());
         world.links.connected(&mut world.clients, PUSH, generation, Err(refused));
@@ -257,7 +258,7 @@ fn an_idle_link_that_redis_closes_is_opened_again_at_once_and_without_a_warning(
     world.settle();
     assert_eq!(world.want(), Some(Want::Close { link: PUSH, generation }));
     assert!(matches!(world.want(), Some(Want::Connect { link: PUSH, attempt: 0, .. })));
-    assert!(world.clients.context.accepting[0]);
+    assert!(world.clients.context.takes_messages(0));
     assert!(world.log.iter().all(|(level, _)| *level == Severity::Debug), "{:?}", world.log);
 }
 
@@ -276,15 +277,15 @@ fn a_link_that_ends_as_soon_as_it_is_opened_is_given_a_pause() {
 fn confirmations_are_left_for_later_unless_many_are_missing_or_the_link_was_quiet() {
     let mut world = World::up();
     for n in 0..8 {
-        world.links.push(0, push("opensrf:client:worker"), world.clients.context.now_ms);
-        assert_eq!(world.links.catches_up(PUSH, world.clients.context.now_ms), None, "{n} are missing");
+        world.links.push(0, push("opensrf:client:worker"), world.clients.context.now_ms());
+        assert_eq!(world.links.catches_up(PUSH, world.clients.context.now_ms()), None, "{n} are missing");
         assert!(world.written(PUSH).contains("RPUSH"));
         assert!(!world.links.receives(PUSH, false));
     }
-    world.links.push(0, push("opensrf:client:worker"), world.clients.context.now_ms);
-    assert_eq!(world.links.catches_up(PUSH, world.clients.context.now_ms), Some(false), "eight are missing");
-    world.clients.context.now_ms += 2;
-    assert_eq!(world.links.catches_up(PUSH, world.clients.context.now_ms), Some(true), "it may be closed");
+    world.links.push(0, push("opensrf:client:worker"), world.clients.context.now_ms());
+    assert_eq!(world.links.catches_up(PUSH, world.clients.context.now_ms()), Some(false), "eight are missing");
+    world.clients.context.at(world.clients.context.now_ms() + 2);
+    assert_eq!(world.links.catches_up(PUSH, world.clients.context.now_ms()), Some(true), "it may be closed");
     world.passes(20);
     assert!(world.links.receives(PUSH, false), "a refusal is told within a tick");
 }
@@ -292,7 +293,7 @@ fn confirmations_are_left_for_later_unless_many_are_missing_or_the_link_was_quie
 #[test]
 fn a_redis_that_refuses_pushes_is_asked_with_one_of_ours_until_it_takes_them() {
     let mut world = World::up();
-    world.links.push(0, push("opensrf:client:worker"), world.clients.context.now_ms);
+    world.links.push(0, push("opensrf:client:worker"), world.clients.context.now_ms());
     world.written(PUSH);
     world.hears(PUSH, "-OOM command not allowed when used memory > 'maxmemory'.\r\n");
     assert_eq!(world.shown(), LinkState::Refusing);
@@ -311,7 +312,7 @@ fn a_quiet_link_is_probed_and_another_domain_is_dialled_when_something_goes_ther
     world.passes(30_020);
     assert!(world.written(PUSH).contains("$3\r\nDEL"));
     assert_eq!(world.links.generation(OTHER), None);
-    world.links.push(1, push("opensrf:client:worker"), world.clients.context.now_ms);
+    world.links.push(1, push("opensrf:client:worker"), world.clients.context.now_ms());
     world.connects(OTHER);
     world.greets(OTHER, &format!("{HELLO}:0\r\n"));
     assert!(world.written(OTHER).contains("RPUSH"));
