@@ -28,10 +28,10 @@ planted! {
     "generation-stands-still": "a slot's next client has the same generation",
         "clients/table.rs", "place.generation = place.generation.wrapping_add(1);" => "";
     "relay-after-close": "a request that comes after our Close is relayed",
-        "clients/client.rs", "if matches!(self.stage, Stage::Open) {\n                    self.message(cx, text, judged);"
+        "clients/client/reading.rs", "if matches!(self.stage, Stage::Open) {\n                    self.message(cx, text, judged);"
         => "if true {\n                    self.message(cx, text, judged);";
     "partial-frame-lost": "half a frame is forgotten while something is pending",
-        "clients/client.rs", "self.decoder = decoder;" => "self.decoder = if self.book.pending() > 0 { Decoder::new() } else { decoder };";
+        "clients/client/reading.rs", "self.decoder = decoder;" => "self.decoder = if self.book.pending() > 0 { crate::websocket::decoder::Decoder::new() } else { decoder };";
     "mask-not-turned": "a payload cut in two is unmasked from the mask's first byte again",
         "websocket/decoder.rs", "frame.mask.rotate_left(chunk.len() % 4);" => "";
     "double-complete": "a COMPLETE ends two requests of one threadTrace",
@@ -75,11 +75,11 @@ planted! {
     "drain-closes-unread": "found by an attacker: the drain closes a client whose request lies unread because the core is full",
         "clients/client.rs", "} else if self.paused || self.book.backlog() > 0 {" => "} else if self.book.backlog() > 0 {";
     "no-room-not-counted": "who waits for room on the bus is counted among those who wait for replies, and is not said to",
-        "clients/gauges.rs", "Class::WaitingForRoom => &counts.waiting_for_room," => "Class::WaitingForRoom => &counts.waiting_for_replies,";
+        "clients/client/gauges.rs", "Class::WaitingForRoom => &counts.waiting_for_room," => "Class::WaitingForRoom => &counts.waiting_for_replies,";
     "header-never-ends": "the empty line of a header that comes line by line is taken for one of its lines",
         "websocket/header.rs", "parse_headers(line, &mut [EMPTY_HEADER]) == Ok(Status::Partial)" => "parse_headers(line, &mut [EMPTY_HEADER]).is_ok()";
     "resumed-at-old-gap": "a client that is read from again is closed before what it sent meanwhile has been read",
-        "clients/table.rs", "client.times.activity_ms = cx.now_ms;" => "";
+        "clients/client.rs", "self.times.activity_ms = now_ms;" => "";
     "pace-cuts-idle": "the drain's pace is never raised, so that idle clients are cut at the deadline",
         "drain.rs", "self.options.closes_per_second.max(self.left as f64 / seconds)" => "{ let _ = seconds; self.options.closes_per_second }";
     "pace-not-kept": "the drain closes all that are at a gap at once",
@@ -107,7 +107,7 @@ planted! {
     "resumed-late": "who waits for the core's bytes is not looked at again by the tick",
         "clients/table.rs", "for slot in self.paused.clone() {" => "for slot in self.paused.clone().into_iter().skip(1) {";
     "paused-forgotten": "who waits for the core's bytes alone is not looked at when there is room again",
-        "clients/table.rs", "self.looks_at_paused |= client.paused && cx.is_core_full();" => "";
+        "clients/table.rs", "self.looks_at_paused |= client.is_paused() && cx.is_core_full();" => "";
     "line-forgotten": "who was first in a drain's line when the pace did not allow its turn has lost its place",
         "clients/table.rs", "drain.back_to_front(slot);" => "let _ = drain;";
     "line-lets-nobody-back": "who left its gap while it stood in a drain's line is not let in again",
@@ -131,8 +131,8 @@ planted! {
     "slots-last-first": "the slot that was freed last is used first",
         "clients/table.rs", "self.free.push_back(slot);" => "self.free.push_front(slot);";
     "ping-after-close": "found by this simulator: a ping follows the Close of a client that a tick found slow",
-        "clients/timers.rs", "if matches!(self.stage, Stage::Open)\n            && !self.paused\n            && self.times.ping_since_ms == 0"
-        => "if !self.paused\n            && self.times.ping_since_ms == 0";
+        "clients/timers.rs", "if matches!(self.stage, Stage::Open)\n            && !self.is_paused()\n            && self.times.ping_since_ms == 0"
+        => "if !self.is_paused()\n            && self.times.ping_since_ms == 0";
     "delivered-when-taken": "issue 11, 1: a reply counts as delivered once the kernel has taken it",
         "clients/outbound.rs", "self.acknowledged >= self.reply_end" => "self.taken >= self.reply_end";
     "slow-reader-dead": "issue 11, 2: only a pong shows that a client is alive, however much it takes",
@@ -142,7 +142,7 @@ planted! {
     "stream-given-up": "issue 11, 3: a request is given up by its age, though it keeps talking",
         "clients/reply.rs", "conversation.heard(cx.now_ms);" => "";
     "upload-cut": "issue 11, 4: a message is cut by its age, though bytes come steadily",
-        "clients/client.rs", "if self.decoder.gathered() != gathered {" => "if false {";
+        "clients/client/reading.rs", "if self.decoder.gathered() != gathered {" => "if false {";
     "session-in-parallel": "issue 11, 5: requests of a session are relayed side by side",
         "clients/conversation.rs", "!self.pending.is_empty() && (self.connected || self.pending" => "!self.pending.is_empty() && (self.pending";
     "disconnect-overtakes": "issue 11, 5: a DISCONNECT is relayed while its session has something under way",
@@ -188,7 +188,7 @@ planted! {
     "address-anew": "who leaves and comes again has a fresh allowance",
         "clients/addresses.rs", "entry.clients -= 1;" => "entry.clients -= 1;\n        entry.messages = Bucket::default();";
     "orphans-not-counted": "issue 12, 2: what clients that left have on the bus counts against nobody",
-        "clients/closing.rs", "self.orphan_all(cx, &book);" => "for c in book.conversations() { if c.unanswered.messages > 0 { cx.outstanding.answered(self.place, c.unanswered); } }";
+        "clients/closing.rs", "self.orphan_all(cx, &book);" => "for c in book.conversations() { if c.unanswered.messages > 0 { cx.outstanding.answered(self.place(), c.unanswered); } }";
     "orphans-not-refused": "issue 12, 2: connect, request, abort, and again, without end",
         "clients/relay.rs", "if self.has_too_many_orphans(cx) && " => "if false && ";
     "orphan-for-ever": "the reply to a client that left makes no room for its address",

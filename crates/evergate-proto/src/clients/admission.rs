@@ -18,11 +18,11 @@ impl Client {
     pub(super) fn is_too_fast(&mut self, cx: &mut Context, envelope: &Envelope<'_>) -> bool {
         let now_ms = cx.now_ms;
         let limits = &cx.limits;
-        let (limit, text) = if !self.messages.take(limits.client_messages, now_ms) {
+        let (limit, text) = if !self.take_message(limits.client_messages, now_ms) {
             let text = "this client sends more messages a second than it may; this one was not relayed: send it again later, and \
                  fewer a second (client_messages_per_second_max)";
             (Limit::client_messages_per_second_max, text)
-        } else if !cx.outstanding.addresses.take_message(self.place, limits.address_messages, now_ms) {
+        } else if !cx.outstanding.addresses.take_message(self.place(), limits.address_messages, now_ms) {
             let text = "the clients of this address send more messages a second than they may; this one was not relayed: send it \
                         again later, and fewer a second (address_messages_per_second_max)";
             (Limit::address_messages_per_second_max, text)
@@ -35,7 +35,7 @@ impl Client {
         if traces.is_empty() {
             return false;
         }
-        cx.say_throttled(self.address, limit);
+        cx.say_throttled(self.address(), limit);
         let xid = envelope.xid.as_deref().map_or_else(|| cx.make_xid(), <[u8]>::to_vec);
         let to = ReplyTo { thread: &envelope.thread_spelled, xid: &xid };
         self.error(cx, to, &traces, Exception { status: 429, transport_error: false, text });
@@ -58,10 +58,10 @@ impl Client {
             return None;
         }
         let addresses = &outstanding.addresses;
-        let (unanswered, number) = if addresses.is_proxy(self.place) {
+        let (unanswered, number) = if addresses.is_proxy(self.place()) {
             (self.book.unanswered(), self.book.router_number())
         } else {
-            (addresses.unanswered(self.place), addresses.router_number(self.place))
+            (addresses.unanswered(self.place()), addresses.router_number(self.place()))
         };
         if room == Room::Nobody || (room == Room::Newcomers && unanswered > 0) {
             return Some(outstanding.limit(&cx.limits));
@@ -84,19 +84,19 @@ impl Client {
             cx.outstanding.set_freed();
         }
         self.book.set_router_number(number);
-        cx.outstanding.addresses.set_router_number(self.place, number);
+        cx.outstanding.addresses.set_router_number(self.place(), number);
     }
 
     /// Whether the bus holds too much of its address that no client waits for.
     pub(super) fn has_too_many_orphans(&self, cx: &Context) -> bool {
-        cx.outstanding.addresses.orphans(self.place) as usize >= cx.limits.address_orphans_max
+        cx.outstanding.addresses.orphans(self.place()) as usize >= cx.limits.address_orphans_max
     }
 
     /// An envelope of conversation `n` was given to the bus, in so many bytes.
     pub(super) fn gave(&mut self, cx: &mut Context, n: u64, bytes: usize) {
         let given = Unanswered { messages: 1, bytes: bytes as u64 };
         self.book.gave(n, given);
-        cx.outstanding.gave(self.place, given);
+        cx.outstanding.gave(self.place(), given);
     }
 
     /// Something has come about conversation `n`; says whether that makes room.
@@ -111,7 +111,7 @@ impl Client {
         let unanswered = self.book.answered(n);
         let any = unanswered.messages > 0;
         if any {
-            cx.outstanding.answered(self.place, unanswered);
+            cx.outstanding.answered(self.place(), unanswered);
         }
         any
     }
@@ -134,7 +134,7 @@ impl Client {
     fn orphan(&self, cx: &mut Context, n: u64, unanswered: Unanswered) {
         if unanswered.messages > 0 {
             let until_ms = cx.now_ms + cx.limits.request_max_ms;
-            cx.outstanding.orphaned(self.bus_thread(n), self.place, unanswered, until_ms);
+            cx.outstanding.orphaned(self.bus_thread(n), self.place(), unanswered, until_ms);
         }
     }
 }

@@ -1,6 +1,12 @@
 //! One WebSocket client: its stage, what it sent and has not finished, what it has not been sent, and its book.
+//!
+//! `entering` is its handshake, `reading` its frames, `gauges` what it is counted as: they may touch all of it. The rest of the
+//! folder has verbs, and the few fields that are `pub(super)`.
 
-use std::fmt::Write as _;
+mod entering;
+mod gauges;
+mod reading;
+
 use std::net::IpAddr;
 
 use super::addresses::Place;
@@ -8,30 +14,16 @@ use super::book::Book;
 use super::closing::Closing;
 use super::context::Context;
 use super::outbound::Outbound;
-use super::output::{Severity, SlotIndex};
-use super::rate::Bucket;
+use super::output::SlotIndex;
+use super::rate::{Bucket, Rate};
 use crate::counters::{self, Limit};
 use crate::json::judge::Judge;
 use crate::opensrf::envelope::Trace;
 use crate::opensrf::error::{self, Exception};
 use crate::opensrf::transport::ReplyTo;
 use crate::websocket::CloseCode;
-use crate::websocket::decoder::{Decoder, Event, Violation};
-use crate::websocket::frame::{self, OpCode};
-use crate::websocket::handshake::{self, Progress};
-use crate::websocket::header::{self, Header};
-
-/// Bytes of an unfinished message from which on it is judged while it comes in.
-const JUDGED_FROM: usize = if cfg!(feature = "simulator") { 48 } else { 16 * 1024 };
-
-/// When a handshake that is too fast may be repeated, s: no rate is slower than one a second.
-const RATE_RETRY_SECONDS: u64 = 1;
-/// When there may be a bus, s: as a rule an attempt to reach it begins that often (`bus_backoff_max_ms`).
-const BUS_RETRY_SECONDS: u64 = 2;
-
-/// Why a handshake is refused with 429.
-const TOO_MANY_CONNECTS: &str =
-    "This address opens more connections a second than it may (address_connects_per_second_max); try again shortly.";
+use crate::websocket::decoder::Decoder;
+use crate::websocket::header::Header;
 
 /// A time as `Retry-After` has it: a whole number of seconds, and one at least.
 pub(super) fn in_seconds(ms: u64) -> u64 {
@@ -97,24 +89,24 @@ pub(super) struct Times {
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and they cost a byte each")]
 pub struct Client {
     /// Where it stands in the core's table.
-    pub(super) slot: SlotIndex,
+    slot: SlotIndex,
     /// Which of the slot's clients it is.
-    pub(super) generation: u32,
+    generation: u32,
     /// Whence the connection came, then the address that a trusted proxy named.
-    pub(super) address: IpAddr,
+    address: IpAddr,
     pub(super) stage: Stage,
-    pub(super) decoder: Decoder,
+    decoder: Decoder,
     /// Judges the long message that is coming in.
-    pub(super) judge: Option<Box<Judge>>,
+    judge: Option<Box<Judge>>,
     pub(super) book: Book,
     pub(super) outbound: Outbound,
     pub(super) times: Times,
     /// How far the peer had acknowledged what it was sent when it began to owe a pong.
-    pub(super) acknowledged_at_ping: u64,
+    acknowledged_at_ping: u64,
     /// Where its address stands, while it is open.
-    pub(super) place: Place,
+    place: Place,
     /// What it may send.
-    pub(super) messages: Bucket,
+    messages: Bucket,
     /// Something of its backlog was kept back because the bus has too much: each tick looks whether it has room again.
     pub(super) waits_for_bus: bool,
     /// The shell was asked to look at it.
@@ -124,23 +116,23 @@ pub struct Client {
     /// It stands in line for its turn.
     pub(super) in_line: bool,
     /// Bad messages in a row.
-    pub(super) garbage: u32,
+    garbage: u32,
     /// REQUESTs relayed.
-    pub(super) requests: u32,
+    requests: u32,
     /// It came when the process had as many clients as it may: its handshake is refused.
-    pub(super) surplus: bool,
+    surplus: bool,
     /// What the shell was told: do not read.
-    pub(super) paused: bool,
+    paused: bool,
     /// What the client is counted as in the gauges.
-    pub(super) class: Option<Class>,
+    class: Option<Class>,
     /// It is counted among the handshakes.
-    pub(super) counted_handshaking: bool,
+    counted_handshaking: bool,
     /// What is counted for it in the core's bytes.
-    pub(super) counted_bytes: usize,
+    counted_bytes: usize,
     /// Bytes of its that have come while it may not be read from. Set by the shell, which has them.
-    pub(super) unheard_bytes: u32,
+    unheard_bytes: u32,
     /// What is counted for it in the core's pending requests and sessions.
-    pub(super) counted_books: (u32, u32),
+    counted_books: (u32, u32),
 }
 
 impl Client {
@@ -181,6 +173,123 @@ impl Client {
         }
     }
 
+    /// Where it stands in the core's table.
+    pub(super) fn slot(&self) -> SlotIndex {
+        self.slot
+    }
+
+    /// Which of the slot's clients it is.
+    pub(super) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Whence it comes, as far as is known.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Where its address stands, while it is open.
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Takes a message off what it may send; whether there was one.
+    pub(super) fn take_message(&mut self, rate: Rate, now_ms: u64) -> bool {
+        self.messages.take(rate, now_ms)
+    }
+
+    /// It sent a bad message; how many that makes in a row.
+    pub(super) fn sent_garbage(&mut self) -> u32 {
+        self.garbage += 1;
+        self.garbage
+    }
+
+    /// Bad messages in a row.
+    #[cfg(test)]
+    pub(super) fn garbage(&self) -> u32 {
+        self.garbage
+    }
+
+    /// It sent a good one: the row is at its end.
+    pub(super) fn forget_garbage(&mut self) {
+        self.garbage = 0;
+    }
+
+    /// A REQUEST is relayed.
+    pub(super) fn count_request(&mut self) {
+        self.requests = self.requests.saturating_add(1);
+    }
+
+    /// REQUESTs relayed.
+    pub(super) fn requests(&self) -> u32 {
+        self.requests
+    }
+
+    /// It owes a sign of life from now on: a ping is about to be queued, or what it has taken has earned it as long again.
+    pub(super) fn owes_pong(&mut self, now_ms: u64) {
+        self.times.ping_since_ms = now_ms;
+        self.acknowledged_at_ping = self.outbound.acknowledged();
+    }
+
+    /// Bytes that it has acknowledged since it began to owe one.
+    pub(super) fn acknowledged_since_ping(&self) -> u64 {
+        self.outbound.acknowledged() - self.acknowledged_at_ping
+    }
+
+    /// Whether the shell was told not to read from it.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// It is not read from.
+    pub(super) fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// It is read from again: what it sent meanwhile comes from now on.
+    pub(super) fn resume(&mut self, now_ms: u64) {
+        self.paused = false;
+        self.times.activity_ms = now_ms;
+        self.times.received_ms = now_ms;
+        self.times.ping_since_ms = 0;
+        if self.times.message_since_ms > 0 {
+            self.times.message_since_ms = now_ms;
+            self.times.message_heard_ms = now_ms;
+        }
+    }
+
+    /// Bytes of its that have come while it may not be read from.
+    pub(super) fn unheard_bytes(&self) -> u32 {
+        self.unheard_bytes
+    }
+
+    /// The shell has so many of them.
+    pub(super) fn keep_unheard(&mut self, bytes: u32) {
+        self.unheard_bytes = bytes;
+    }
+
+    /// Bytes held of an unfinished message.
+    pub(super) fn unfinished_bytes(&self) -> usize {
+        self.decoder.bytes_held() + self.judge.as_ref().map_or(0, |judge| judge.bytes_held())
+    }
+
+    /// Bytes that have come of it.
+    #[cfg(feature = "simulator")]
+    pub(super) fn gathered(&self) -> usize {
+        self.decoder.gathered()
+    }
+
+    /// Whether the message is so long that it is judged while it comes in.
+    pub(super) fn is_judging(&self) -> bool {
+        self.judge.is_some()
+    }
+
+    /// Gives back what has come of an unfinished message.
+    pub(super) fn forget_unfinished(&mut self) {
+        self.judge = None;
+        self.decoder = Decoder::new();
+    }
+
     /// Bytes came.
     pub(super) fn input(&mut self, cx: &mut Context, bytes: &mut [u8]) {
         self.times.received_ms = cx.now_ms;
@@ -212,192 +321,6 @@ impl Client {
             Stage::Open => true,
             Stage::Closing(closing) => closing.awaits_close(),
             Stage::Handshake(_) | Stage::Gone => false,
-        }
-    }
-
-    /// More of the header came.
-    fn header(&mut self, cx: &mut Context, header: Option<Box<Header>>, taken: &mut [u8]) {
-        let policy = &cx.limits.policy;
-        if let Some(mut header) = header {
-            match header.take(taken, policy, self.address) {
-                Progress::Incomplete => self.stage = Stage::Handshake(Some(header)),
-                progress => self.handshake(cx, progress, header.bytes_mut()),
-            }
-        } else {
-            match header::begin(taken, policy, self.address) {
-                Progress::Incomplete => self.stage = Stage::Handshake(Some(Box::new(Header::new(taken)))),
-                progress => self.handshake(cx, progress, taken),
-            }
-        }
-    }
-
-    /// The header has ended, or something is wrong with it: `bytes` begin with it.
-    fn handshake(&mut self, cx: &mut Context, progress: Progress, bytes: &mut [u8]) {
-        match progress {
-            Progress::Incomplete => {}
-            Progress::Refused(refused) => {
-                if refused.status == 431 {
-                    cx.hit(Limit::header_bytes_max);
-                }
-                self.refuse(cx, refused.status, &refused.response);
-            }
-            // Whether the process is ready, the shell knows.
-            Progress::Probe { head } => {
-                self.stage = Stage::Handshake(None);
-                cx.output.probes.push((self.slot, head));
-            }
-            Progress::Accepted(_) if self.surplus => self.refuse_surplus(cx),
-            Progress::Accepted(_) if !cx.bus_ever_up => {
-                let response = handshake::refuse_for(
-                    503,
-                    "the OpenSRF bus has not been reached yet; try again shortly",
-                    BUS_RETRY_SECONDS,
-                );
-                self.refuse(cx, 503, &response);
-            }
-            Progress::Accepted(accepted) => {
-                self.address = accepted.client;
-                let is_proxy = cx.limits.policy.trusts(self.address);
-                let (connects, now_ms) = (cx.limits.address_connects, cx.now_ms);
-                let Some(place) = cx.outstanding.addresses.enter(self.address, is_proxy, connects, now_ms) else {
-                    cx.hit(Limit::address_connects_per_second_max);
-                    cx.say_throttled(self.address, Limit::address_connects_per_second_max);
-                    let response = handshake::refuse_for(429, TOO_MANY_CONNECTS, RATE_RETRY_SECONDS);
-                    return self.refuse(cx, 429, &response);
-                };
-                self.place = place;
-                self.outbound.answer(&mut cx.reuse, &accepted.response);
-                self.stage = Stage::Open;
-                self.times.activity_ms = cx.now_ms;
-                // Writing to a String cannot fail.
-                let _ = writeln!(cx.output.activity, "[{}] [] connect", self.address);
-                if accepted.consumed < bytes.len() {
-                    self.frames(cx, &mut bytes[accepted.consumed..]);
-                }
-            }
-        }
-    }
-
-    /// Answers a handshake with an HTTP error and ends the connection.
-    pub(super) fn refuse(&mut self, cx: &mut Context, status: u16, response: &[u8]) {
-        counters::add(&cx.counts().handshakes_refused, 1);
-        cx.output.log(Severity::Debug, format!("client {}: handshake refused with {status}", self.address));
-        self.answer(cx, response);
-    }
-
-    /// Answers the HTTP request and ends the connection.
-    pub(super) fn answer(&mut self, cx: &mut Context, response: &[u8]) {
-        self.outbound.answer(&mut cx.reuse, response);
-        self.stage = Stage::Closing(Box::new(Closing::new(cx.now_ms, self.outbound.acknowledged(), false)));
-    }
-
-    /// The process has as many clients as it may. Where balancers probe this port, that shows only when the request is
-    /// here: a full node is no dead one.
-    pub(super) fn no_place(&mut self, cx: &mut Context) {
-        if cx.limits.policy.health_path.is_some() {
-            self.surplus = true;
-        } else {
-            self.refuse_surplus(cx);
-        }
-    }
-
-    /// When a client leaves, nobody knows; whoever has a place and shakes no hands has lost it by then.
-    fn refuse_surplus(&mut self, cx: &mut Context) {
-        let retry_after = in_seconds(cx.limits.handshake_timeout_ms);
-        let reason = "too many clients (clients_max); try again later or another node";
-        self.refuse(cx, 503, &handshake::refuse_for(503, reason, retry_after));
-    }
-
-    /// Reads what has come of frames, for as long as they are read.
-    fn frames(&mut self, cx: &mut Context, input: &mut [u8]) {
-        let mut decoder = std::mem::take(&mut self.decoder);
-        let gathered = decoder.gathered();
-        let mut at = 0;
-        while self.reads_frames() {
-            match decoder.next(input, &mut at, cx.limits.message_bytes_max) {
-                Ok(None) => break,
-                Ok(Some(event)) => self.event(cx, event),
-                Err(violation) => self.violated(cx, violation),
-            }
-        }
-        decoder.release();
-        if self.reads_frames() {
-            self.judge_so_far(cx, decoder.message());
-            self.decoder = decoder;
-            self.time_unfinished(cx, gathered);
-        } else {
-            self.judge = None;
-        }
-    }
-
-    /// One message or control frame.
-    fn event(&mut self, cx: &mut Context, event: Event<'_>) {
-        match event {
-            Event::Message(opcode, payload) if cx.limits.echo => {
-                self.outbound.message(&mut cx.reuse, opcode, payload.len(), |out| out.extend_from_slice(payload));
-                self.check_slow(cx);
-            }
-            // What is binary is taken as text, and text must be UTF-8.
-            Event::Message(OpCode::Binary, bytes) if simdutf8::basic::from_utf8(bytes).is_err() => {
-                self.close(cx, CloseCode::NOT_UTF8, "a binary message is taken as text, and this one is not UTF-8");
-            }
-            Event::Message(_, text) => {
-                self.times.message_since_ms = 0;
-                self.times.activity_ms = cx.now_ms;
-                counters::add(&cx.counts().messages_in, 1);
-                let judged = self.judge.take().map(|judge| judge.finish(text));
-                if matches!(self.stage, Stage::Open) {
-                    self.message(cx, text, judged);
-                } else {
-                    self.crossed(cx, text, judged.as_ref());
-                }
-            }
-            Event::Ping(payload) => {
-                if matches!(self.stage, Stage::Open) {
-                    self.outbound.frame(&mut cx.reuse, payload.len() + 4, |out| frame::pong(out, payload));
-                    self.check_slow(cx);
-                }
-            }
-            Event::Pong => {}
-            Event::Close { code, .. } => self.peer_closed(cx, code),
-        }
-    }
-
-    /// What came breaks the protocol.
-    fn violated(&mut self, cx: &mut Context, violation: Violation) {
-        if violation.code == CloseCode::TOO_LARGE {
-            cx.hit(Limit::message_bytes_max);
-        }
-        if matches!(self.stage, Stage::Open) {
-            self.close(cx, violation.code, violation.reason);
-        }
-        // No frame can be found any more: the peer's Close will not be recognised.
-        if let Stage::Closing(closing) = &mut self.stage {
-            closing.owes_no_close(cx.now_ms);
-        }
-    }
-
-    /// Notes since when a message has been unfinished, and when more of it came; `gathered`: what there was before.
-    fn time_unfinished(&mut self, cx: &Context, gathered: usize) {
-        if self.decoder.is_clean() {
-            self.times.message_since_ms = 0;
-        } else {
-            if self.times.message_since_ms == 0 {
-                self.times.message_since_ms = cx.now_ms;
-                self.times.message_heard_ms = cx.now_ms;
-            }
-            // A ping between its fragments is no byte of the message.
-            if self.decoder.gathered() != gathered {
-                self.times.message_heard_ms = cx.now_ms;
-            }
-        }
-    }
-
-    /// Judges what has come of a long message: when its last byte is here, little is left to be done.
-    fn judge_so_far(&mut self, cx: &Context, message: &[u8]) {
-        if message.len() >= JUDGED_FROM {
-            let depth_max = cx.limits.envelope.json_depth_max;
-            self.judge.get_or_insert_with(|| Box::new(Judge::new(depth_max))).see(message);
         }
     }
 
@@ -449,8 +372,7 @@ impl Client {
             return 0;
         }
         let header = if let Stage::Handshake(Some(header)) = &self.stage { header.len() } else { 0 };
-        let judge = self.judge.as_ref().map_or(0, |judge| judge.bytes_held());
-        let held = self.decoder.bytes_held() + judge + header + self.unheard_bytes as usize;
+        let held = self.unfinished_bytes() + header + self.unheard_bytes as usize;
         self.outbound.bytes() + self.book.backlog_bytes() + held
     }
 

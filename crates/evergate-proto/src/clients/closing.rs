@@ -16,7 +16,6 @@ use crate::counters::{self, Limit};
 use crate::json::judge::Judged;
 use crate::opensrf::envelope::Kind;
 use crate::opensrf::printable::Name;
-use crate::websocket::decoder::Decoder;
 use crate::websocket::{CloseCode, frame};
 
 /// How soon a closing client that has not acknowledged everything is looked at again.
@@ -129,6 +128,7 @@ impl Client {
     /// A message that arrived after our Close: discarded, counted, named in the log. No client has more than `parallel_max`
     /// requests under way; who sends more does so on purpose, and gets no line for each.
     pub(super) fn crossed(&mut self, cx: &mut Context, text: &[u8], judged: Option<&Judged>) {
+        let address = self.address();
         let Stage::Closing(closing) = &mut self.stage else { return };
         if let Ok(envelope) = cx.read(text, judged) {
             let named_max = cx.limits.parallel_max;
@@ -138,17 +138,15 @@ impl Client {
                 if closing.crossed > named_max {
                     if closing.crossed == named_max + 1 {
                         let line = format!(
-                            "client {}: more than {named_max} requests crossed our Close frame (parallel_max); the others \
-                             are only counted",
-                            self.address
+                            "client {address}: more than {named_max} requests crossed our Close frame (parallel_max); the \
+                             others are only counted"
                         );
                         cx.output.log(Severity::Warn, line);
                     }
                     continue;
                 }
                 let line = format!(
-                    "client {}: a request crossed our Close frame and was not relayed: {} {}",
-                    self.address,
+                    "client {address}: a request crossed our Close frame and was not relayed: {} {}",
                     Name(envelope.service.as_deref().unwrap_or("-")),
                     Name(message.method.as_deref().unwrap_or("-")),
                 );
@@ -198,16 +196,10 @@ impl Client {
             );
             self.forget_unfinished();
             // Of one that closes the shell has what waits heard at once.
-            self.unheard_bytes = 0;
+            self.keep_unheard(0);
         } else {
             self.give_up_closing(cx, "the gateway is out of buffers (core_bytes_max)");
         }
-    }
-
-    /// Gives back what has come of an unfinished message.
-    pub(super) fn forget_unfinished(&mut self) {
-        self.judge = None;
-        self.decoder = Decoder::new();
     }
 
     /// The connection broke, or is given up: nothing more can be sent or received.
@@ -256,7 +248,7 @@ impl Client {
             counters::add(&cx.counts().given_up_undelivered, 1);
             let line = format!(
                 "client {}: given up while closing: {why}; {undelivered} bytes were not delivered",
-                self.address
+                self.address()
             );
             cx.output.log(Severity::Info, line);
         }
@@ -266,7 +258,7 @@ impl Client {
     fn leave(&mut self, cx: &mut Context, reason: &str) {
         let book = std::mem::take(&mut self.book);
         self.orphan_all(cx, &book);
-        cx.outstanding.addresses.leave(self.place, cx.now_ms);
+        cx.outstanding.addresses.leave(self.place(), cx.now_ms);
         for conversation in book.conversations().filter(|c| c.connected) {
             self.disconnect_worker(cx, conversation);
         }
@@ -279,10 +271,10 @@ impl Client {
         let _ = writeln!(
             cx.output.activity,
             "[{}] [] disconnect after {}.{:03} s, {} requests: {}",
-            self.address,
+            self.address(),
             (cx.now_ms - self.times.accepted_ms) / 1000,
             (cx.now_ms - self.times.accepted_ms) % 1000,
-            self.requests,
+            self.requests(),
             reason.escape_debug(),
         );
     }

@@ -82,6 +82,6 @@ impl Clients {
         } else {
             None
         };
-        largest.map(|c| c.slot)
+        largest.map(|c| c.slot())
     }
 }

@@ -4,7 +4,8 @@
 //! `opensrf`, `redis`' [`Push`](crate::redis::outbox::Push), `drain`, the counters.
 //!
 //! - [`table`]: a core's clients; the way in for bytes from either side, ticks and failures
-//! - [`client`]: one WebSocket client: its stage, timers, unsent frames, and its [`book`]
+//! - [`client`]: one WebSocket client: its stage, timers, unsent frames, and its [`book`]; within it `entering`: its handshake,
+//!   `reading`: its frames, `gauges`: what `/status` and `/metrics` say of clients
 //! - [`admission`](client): what a client may give to the bus
 //! - [`closing`](client): the end of a client, without a reset while it takes what it is sent
 //! - [`relay`](client): from an envelope to the bus, and the backlog
@@ -14,7 +15,6 @@
 //! - [`context`]: what all clients of a core share
 //! - [`excess`](table): what is done where too much is held; `holders`: who holds most of the core's bytes
 //! - [`from_bus`](table): the way in for replies, and for what befalls the links
-//! - [`gauges`](client): what `/status` and `/metrics` say of clients
 //! - [`outstanding`]: what the bus has and nobody has answered; `orphans`: that of it for which no client waits
 //! - [`router_list`]: how long calls wait for the router; [`turns`](table): who may send more when it has taken some
 //! - [`addresses`]: where clients come from; [`rate`]: token buckets
@@ -37,7 +37,6 @@ mod conversations;
 mod excess;
 mod failing;
 pub mod from_bus;
-mod gauges;
 mod holders;
 pub mod limits;
 mod orphans;

@@ -76,8 +76,7 @@ impl Client {
     }
 
     fn count_garbage(&mut self, cx: &mut Context) {
-        self.garbage += 1;
-        if self.garbage >= cx.limits.garbage_max {
+        if self.sent_garbage() >= cx.limits.garbage_max {
             cx.hit(Limit::garbage_max);
             self.close(cx, CloseCode::POLICY, "too many bad messages in a row (garbage_max)");
         }
@@ -90,7 +89,7 @@ impl Client {
         }
         let counted = envelope.messages.iter().filter(|message| message.kind != Kind::Disconnect).count();
         if self.must_wait(cx, &envelope.thread, counted, text.len()) {
-            self.garbage = 0;
+            self.forget_garbage();
             let kept = Kept { text: text.to_vec(), judged: judged.unwrap_or_default() };
             let had_bytes = self.book.backlog_bytes();
             self.book.wait(&mut cx.reuse, &envelope.thread, kept, counted);
@@ -166,7 +165,7 @@ impl Client {
         let only_disconnects = envelope.messages.iter().all(|message| message.kind == Kind::Disconnect);
         if only_disconnects && self.book.session_of(&envelope.thread).is_none() {
             counters::add(&cx.counts().disconnects_ignored, envelope.messages.len() as u64);
-            self.garbage = 0;
+            self.forget_garbage();
             return;
         }
         let xid = envelope.xid.as_deref().map_or_else(|| Cow::Owned(cx.make_xid()), Cow::Borrowed);
@@ -195,7 +194,7 @@ impl Client {
     /// Refuses for a limit, which the client's address is named with in the log.
     fn throttle(&self, cx: &mut Context, limit: Limit, text: &str) -> Refused {
         cx.hit(limit);
-        cx.say_throttled(self.address, limit);
+        cx.say_throttled(self.address(), limit);
         Refused { status: 429, transport_error: false, text: text.to_owned() }
     }
 
@@ -272,9 +271,9 @@ impl Client {
         if Rc::ptr_eq(&route.key, &cx.names.router) {
             self.gave_to_router(cx, bytes);
         }
-        let ticket = Ticket { slot: self.slot, generation: self.generation, n, push };
+        let ticket = Ticket { slot: self.slot(), generation: self.generation(), n, push };
         cx.push(route.domain, route.key, message, Some(ticket));
-        self.garbage = 0;
+        self.forget_garbage();
         self.log_activity(cx, envelope, n);
         self.book.forget_if_over(n);
         Ok(())
@@ -295,7 +294,7 @@ impl Client {
             let max_ms = if message.kind == Kind::Connect {
                 cx.limits.connect_max_ms
             } else {
-                self.requests = self.requests.saturating_add(1);
+                self.count_request();
                 counters::add(&cx.counts().requests, 1);
                 cx.limits.request_max_ms
             };
@@ -325,14 +324,14 @@ impl Client {
             let method = message.method.as_deref().unwrap_or_default();
             let (protect, bytes_max) = (&limits.log_protect, limits.activity_bytes_max);
             let out = &mut cx.output.activity;
-            activity::line(out, self.address, service, method, message.params, protect, bytes_max);
+            activity::line(out, self.address(), service, method, message.params, protect, bytes_max);
             out.push('\n');
         }
     }
 
     /// The name of conversation `n` on the bus.
     pub(super) fn bus_thread(&self, n: u64) -> BusThread {
-        BusThread { slot: self.slot, generation: self.generation, n }
+        BusThread { slot: self.slot(), generation: self.generation(), n }
     }
 
     /// Tells the worker of a session that its client is not coming back.

@@ -9,7 +9,6 @@ use memchr::memmem;
 
 use super::client::{Client, Stage};
 use super::context::Context;
-use super::gauges;
 use super::limits::Limits;
 use super::output::{Output, SlotIndex};
 use super::outstanding::Room;
@@ -174,8 +173,8 @@ impl Clients {
         if client.may_read(&self.context) {
             return true;
         }
-        if !client.paused {
-            client.paused = true;
+        if !client.is_paused() {
+            client.pause();
             if self.context.is_core_full() {
                 self.context.hit(Limit::core_bytes_max);
             }
@@ -204,14 +203,14 @@ impl Clients {
     /// So many bytes of a client have come and wait for it to be read from again: they stand in its account.
     pub fn keep_unheard(&mut self, slot: SlotIndex, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        if self.client(slot).is_some_and(|client| client.unheard_bytes != bytes) {
-            self.with(slot, |client, _| client.unheard_bytes = bytes);
+        if self.client(slot).is_some_and(|client| client.unheard_bytes() != bytes) {
+            self.with(slot, |client, _| client.keep_unheard(bytes));
         }
     }
 
     /// Whether the client is not read from.
     pub fn is_paused(&self, slot: SlotIndex) -> bool {
-        self.client(slot).is_some_and(|client| client.paused)
+        self.client(slot).is_some_and(|client| client.is_paused())
     }
 
     /// Whether nothing waits for the chunk that was just taken to be sent: no other chunk, no end of the connection.
@@ -222,7 +221,7 @@ impl Clients {
 
     /// Whether the client is sending a message so long that it is judged while it comes in.
     pub fn is_amid_long_message(&self, slot: SlotIndex) -> bool {
-        self.client(slot).is_some_and(|client| client.judge.is_some())
+        self.client(slot).is_some_and(|client| client.is_judging())
     }
 
     /// Clients that are not read from: the loop watches for their end.
@@ -350,7 +349,7 @@ impl Clients {
                 service: service.into_owned(),
                 method: method.into_owned(),
                 age_ms,
-                client: client.address.to_string(),
+                client: client.address().to_string(),
             })
     }
 
@@ -404,29 +403,21 @@ impl Clients {
         } else if client.outbound.is_ready() {
             cx.output.send.push(slot);
         }
-        if client.paused && client.may_read(cx) {
-            client.paused = false;
-            // What it sent meanwhile is read from now on.
-            client.times.activity_ms = cx.now_ms;
-            client.times.received_ms = cx.now_ms;
-            client.times.ping_since_ms = 0;
-            if client.times.message_since_ms > 0 {
-                client.times.message_since_ms = cx.now_ms;
-                client.times.message_heard_ms = cx.now_ms;
-            }
+        if client.is_paused() && client.may_read(cx) {
+            client.resume(cx.now_ms);
             self.paused.remove(&slot);
             cx.output.resume.push(slot);
         }
         // Of one that goes on waiting, nothing but the core's bytes or room on the bus can be missing without an event of
         // its own.
-        self.looks_at_paused |= client.paused && cx.is_core_full();
-        let kept = if client.paused { client.kept_by(cx) } else { None };
+        self.looks_at_paused |= client.is_paused() && cx.is_core_full();
+        let kept = if client.is_paused() { client.kept_by(cx) } else { None };
         self.looks_at_paused_for_bus |= kept.is_some();
         if client.waits_for_bus || kept.is_some() {
             self.turns.wait(slot);
         }
         client.book.rest(&mut cx.reuse);
-        gauges::count(client, cx);
+        client.update_gauges(cx);
         self.due_ms[slot as usize] = client.due_ms(cx);
     }
 }

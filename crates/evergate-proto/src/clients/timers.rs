@@ -39,7 +39,7 @@ impl Client {
                 if self.waits_for_bus {
                     due = cx.now_ms;
                 }
-                if !self.paused {
+                if !self.is_paused() {
                     due = due.min(self.pong_due_ms(cx).unwrap_or(times.received_ms + limits.ping_ms));
                 }
                 if let Some(message_due_ms) = self.message_due_ms(cx) {
@@ -74,13 +74,13 @@ impl Client {
     /// When a pong is too late; `None` where none is owed, or the client cannot be heard because nothing is read from it.
     fn pong_due_ms(&self, cx: &Context) -> Option<u64> {
         let since_ms = self.times.ping_since_ms;
-        (since_ms > 0 && !self.paused).then_some(since_ms + cx.limits.pong_timeout_ms)
+        (since_ms > 0 && !self.is_paused()).then_some(since_ms + cx.limits.pong_timeout_ms)
     }
 
     /// When an unfinished message has been silent for too long, or takes too long.
     fn message_due_ms(&self, cx: &Context) -> Option<u64> {
         let Times { message_since_ms: since_ms, message_heard_ms: heard_ms, .. } = self.times;
-        (since_ms > 0 && !self.paused)
+        (since_ms > 0 && !self.is_paused())
             .then(|| (heard_ms + cx.limits.message_timeout_ms).min(since_ms + cx.limits.message_max_ms))
     }
 
@@ -136,12 +136,11 @@ impl Client {
     /// Sends a ping to an open client that has been silent for long enough.
     fn ping_if_due(&mut self, cx: &mut Context) {
         if matches!(self.stage, Stage::Open)
-            && !self.paused
+            && !self.is_paused()
             && self.times.ping_since_ms == 0
             && cx.now_ms >= self.times.received_ms + cx.limits.ping_ms
         {
-            self.times.ping_since_ms = cx.now_ms;
-            self.acknowledged_at_ping = self.outbound.acknowledged();
+            self.owes_pong(cx.now_ms);
             self.outbound.frame(&mut cx.reuse, 2, |out| frame::ping(out, b""));
         }
     }
@@ -157,7 +156,7 @@ impl Client {
             self.has_turn = !drain.has_line() && drain.take_turn(since_ms, now_ms);
             if !self.has_turn {
                 self.in_line = true;
-                drain.line_up(self.slot);
+                drain.line_up(self.slot());
             }
         }
         self.has_turn
@@ -192,7 +191,7 @@ impl Client {
     /// Has the shell look at this client.
     pub(super) fn ask(&mut self, cx: &mut Context) {
         if !std::mem::replace(&mut self.asked, true) {
-            cx.output.look.push(self.slot);
+            cx.output.look.push(self.slot());
         }
     }
 
@@ -273,11 +272,9 @@ impl Client {
 
     /// A pong is late: who takes what it is sent, and not too slowly, is alive, however far its pong is behind.
     fn judge_pong(&mut self, cx: &mut Context) {
-        let acknowledged = self.outbound.acknowledged();
-        let taken = acknowledged - self.acknowledged_at_ping;
+        let taken = self.acknowledged_since_ping();
         if cx.limits.is_enough(taken) {
-            self.times.ping_since_ms = cx.now_ms;
-            self.acknowledged_at_ping = acknowledged;
+            self.owes_pong(cx.now_ms);
         } else if self.outbound.is_all_acknowledged() || taken == 0 {
             cx.hit(Limit::pong_timeout_seconds);
             self.broke(cx, "no sign of life after a ping (pong_timeout_seconds)");
@@ -330,7 +327,7 @@ impl Client {
         counters::add(&cx.counts().cut, u64::from(is_busy));
         // Half a message was never a request: its client loses nothing by being closed.
         let word = if is_busy { "cut off" } else { "closed" };
-        let line = format!("drain: client {} was {word} {when}: {}", self.address, self.holds(cx));
+        let line = format!("drain: client {} was {word} {when}: {}", self.address(), self.holds(cx));
         cx.output.log(Severity::Warn, line);
     }
 

@@ -215,7 +215,7 @@ fn when_everything_has_ended_nothing_is_counted_and_an_idle_client_owns_no_buffe
     }
     let state = world.state(slot);
     assert!(state.book.is_idle() && !state.book.owns_heap() && !state.outbound.owns_heap());
-    assert_eq!((state.decoder.bytes_held(), state.bytes()), (0, 0));
+    assert_eq!((state.unfinished_bytes(), state.bytes()), (0, 0));
     assert_eq!(world.counts().core_bytes.load(Relaxed), 0);
     assert_eq!(world.counts().idle.load(Relaxed), 1);
     world.check_gauges();

@@ -78,7 +78,7 @@ fn while_the_bus_is_away_requests_are_answered_with_503_at_once() {
     world.clients.context.take_messages(1, false);
     world.say(slot, envelope("t", &[request(2)]));
     assert_eq!(world.told(slot), (503, vec![json!(2)], true));
-    assert_eq!((world.pushed().len(), world.state(slot).garbage), (0, 0), "the client is not to blame");
+    assert_eq!((world.pushed().len(), world.state(slot).garbage()), (0, 0), "the client is not to blame");
 }
 
 #[test]

@@ -126,7 +126,7 @@ impl Play {
         if !self.world.clients.may_read(slot) {
             return;
         }
-        let generation = self.world.state(slot).generation;
+        let generation = self.world.state(slot).generation();
         let mut messages = Vec::new();
         for kind in kinds {
             let trace = self.next;
@@ -290,7 +290,7 @@ impl Play {
     /// Every request of a client that is here has ended or is awaited.
     fn check_requests(&self) {
         for (&trace, &(slot, generation, ends)) in &self.asked {
-            let here = self.world.is_open(slot) && self.world.state(slot).generation == generation;
+            let here = self.world.is_open(slot) && self.world.state(slot).generation() == generation;
             if here && !self.world.stalled.contains(&slot) {
                 let awaited = self.awaits(slot, trace);
                 assert!(ends > 0 || awaited, "request {trace} is lost");
