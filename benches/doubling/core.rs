@@ -10,7 +10,7 @@ use evergate_proto::clients::limits::{BusNames, Limits};
 use evergate_proto::clients::output::{Output, SlotIndex};
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters;
-use evergate_proto::effects::{Shell, carry_out};
+use evergate_proto::effects::{Effector, carry_out};
 use evergate_proto::redis::outbox::{Outbox, Push, Ticket};
 use evergate_proto::redis::resp::Token;
 
@@ -200,7 +200,7 @@ impl Core {
     }
 }
 
-impl Shell for Core {
+impl Effector for Core {
     fn clients(&mut self) -> &mut Clients {
         &mut self.clients
     }

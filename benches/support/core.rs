@@ -12,7 +12,7 @@ use evergate_proto::clients::limits::BusNames;
 use evergate_proto::clients::output::{Output, SlotIndex};
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters;
-use evergate_proto::effects::{Shell, carry_out};
+use evergate_proto::effects::{Effector, carry_out};
 use evergate_proto::redis::inbox::Inbox;
 use evergate_proto::redis::outbox::{Outbox, Push};
 use evergate_proto::redis::resp::{self, Token};
@@ -171,7 +171,7 @@ struct Hands<'c> {
     sent_bytes: &'c mut usize,
 }
 
-impl Shell for Hands<'_> {
+impl Effector for Hands<'_> {
     fn clients(&mut self) -> &mut Clients {
         self.clients
     }

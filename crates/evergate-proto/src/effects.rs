@@ -5,7 +5,7 @@ use crate::clients::table::Clients;
 use crate::redis::outbox::Push;
 
 /// Who does what clients have decided: a core, the simulator, a test, a benchmark. What is not of interest to it it need not do.
-pub trait Shell {
+pub trait Effector {
     /// Whose decisions they are.
     fn clients(&mut self) -> &mut Clients;
 
@@ -48,42 +48,42 @@ pub trait Shell {
 
 /// Does what was decided, and what is decided on the way: what was sent may be the last that its client waited for. `spare` is
 /// memory for the next decisions, and comes back.
-pub fn carry_out(shell: &mut impl Shell, mut spare: Output) -> Output {
-    while !shell.clients().context.output().is_empty() {
-        let mut output = shell.clients().take_output(spare);
-        shell.begin(&output);
+pub fn carry_out(effector: &mut impl Effector, mut spare: Output) -> Output {
+    while !effector.clients().context.output().is_empty() {
+        let mut output = effector.clients().take_output(spare);
+        effector.begin(&output);
         if !output.activity.is_empty() {
-            shell.activity(&output.activity);
+            effector.activity(&output.activity);
         }
         for news in output.bus.drain(..) {
-            shell.bus(news);
+            effector.bus(news);
         }
         for (level, line) in output.events.drain(..) {
-            shell.log(level, line);
+            effector.log(level, line);
         }
         if !output.pushes.is_empty() {
             for (domain, push) in output.pushes.drain(..) {
-                shell.push(domain, push);
+                effector.push(domain, push);
             }
-            shell.pushed();
+            effector.pushed();
         }
         for (slot, head) in output.probes.drain(..) {
-            shell.probe(slot, head);
+            effector.probe(slot, head);
         }
         for &slot in &output.send {
-            shell.send(slot);
+            effector.send(slot);
         }
         for &slot in &output.half_close {
-            shell.half_close(slot);
+            effector.half_close(slot);
         }
         for &slot in &output.look {
-            shell.look(slot);
+            effector.look(slot);
         }
         for &slot in &output.resume {
-            shell.resume(slot);
+            effector.resume(slot);
         }
         for &slot in &output.hang_up {
-            shell.hang_up(slot);
+            effector.hang_up(slot);
         }
         output.clear();
         spare = output;

@@ -37,7 +37,7 @@ use crate::clients::limits::Limits;
 use crate::clients::output::{BusNews, Output, Severity, SlotIndex};
 use crate::clients::table::Clients;
 use crate::counters;
-use crate::effects::{Shell, carry_out};
+use crate::effects::{Effector, carry_out};
 use crate::lifecycle::{Lifecycle, LifecycleOptions, Orders};
 use crate::redis::links::{LinkOptions, Links};
 use crate::redis::outbox::Push;
@@ -373,7 +373,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     }
 }
 
-impl<R: Ring, H: Host> Shell for EventLoop<R, H> {
+impl<R: Ring, H: Host> Effector for EventLoop<R, H> {
     fn clients(&mut self) -> &mut Clients {
         &mut self.clients
     }

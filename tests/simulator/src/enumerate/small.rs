@@ -9,7 +9,7 @@ use evergate_proto::clients::output::Output;
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters;
 use evergate_proto::drain::DrainOptions;
-use evergate_proto::effects::{Shell, carry_out};
+use evergate_proto::effects::{Effector, carry_out};
 use evergate_proto::redis::outbox::Push;
 
 use crate::browser::{Bounds, Browser, Kind, unframe_all};
@@ -98,7 +98,7 @@ impl Op {
     }
 }
 
-impl Shell for Small {
+impl Effector for Small {
     fn clients(&mut self) -> &mut Clients {
         &mut self.clients
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use evergate_proto::clients::audit::{Audit, audit};
 use evergate_proto::clients::output::{Output, Severity};
 use evergate_proto::clients::table::Clients;
-use evergate_proto::effects::{Shell, carry_out};
+use evergate_proto::effects::{Effector, carry_out};
 use evergate_proto::lifecycle::{Listener, Phase, Step};
 
 use super::actions::ACCEPTED_IN_DRAIN_MS;
@@ -20,7 +20,7 @@ use crate::tally::What;
 /// The core's tick, ms.
 const TICK_MS: u64 = 20;
 
-impl Shell for World {
+impl Effector for World {
     fn clients(&mut self) -> &mut Clients {
         &mut self.clients
     }

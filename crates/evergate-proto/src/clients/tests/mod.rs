@@ -37,7 +37,7 @@ use super::output::{Output, Severity, SlotIndex};
 use super::reuse::Reuse;
 use super::table::Clients;
 use crate::counters::{self, Counts, Limit};
-use crate::effects::{Shell, carry_out};
+use crate::effects::{Effector, carry_out};
 use crate::redis::outbox::{Push, Ticket};
 use crate::websocket::frame::{self, OpCode};
 use messages::{complete, connect, disconnect, envelope, message, request, result, status, traces};
@@ -107,7 +107,7 @@ struct World {
     activity: Vec<String>,
 }
 
-impl Shell for World {
+impl Effector for World {
     fn clients(&mut self) -> &mut Clients {
         &mut self.clients
     }
