@@ -2,19 +2,19 @@
 //!
 //! `server` speaks the Redis protocol (`resp`, `commands`, `keyspace`) under OpenSRF's stock ACL (`account`).
 //! `router` and `services` are ordinary clients of a Redis (`link`), be it that server or a real one, and speak
-//! OpenSRF's messages (`envelope`) as the C and Perl originals do.
+//! OpenSRF's messages (`messages`) as the C and Perl originals do.
 //!
 //! It runs on monoio, on a ring and in a thread of its own (`ring`, `task`), where nothing blocks, and may use the
-//! `redis` crate to spell commands and to read answers (`connection`). It never runs on a core, never shares memory
+//! `redis` crate to spell commands and to read answers (`redis_client`). It never runs on a core, never shares memory
 //! with the gateway (they meet on a TCP socket, as in production), and nothing of the gateway depends on it.
 #![forbid(unsafe_code)]
 
 pub mod account;
 mod commands;
-mod connection;
-mod envelope;
 mod keyspace;
 mod link;
+mod messages;
+mod redis_client;
 mod resp;
 pub mod ring;
 mod router;

@@ -13,7 +13,7 @@ use futures_util::future::{Either, select};
 use monoio::time::{Instant, sleep, timeout};
 use redis::{FromRedisValue, RedisError, Value};
 
-use super::connection::Connection;
+use super::redis_client::Connection;
 
 /// First and longest pause between two attempts to reach Redis: services are back within a second of its return.
 const BACKOFF: Duration = Duration::from_millis(20);

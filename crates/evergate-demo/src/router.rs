@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::envelope::{Dialect, Envelope, Kind, Repeated, Reply, quoted, wrap, write_message};
 use super::link::{Domains, Listener};
+use super::messages::{Dialect, Envelope, Kind, Repeated, Reply, quoted, wrap, write_message};
 
 /// Most messages forwarded in one batch.
 const BATCH_MAX: usize = 128;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::fault::Fault;
 use super::frame;
+use super::opensrf::{Classed, Envelope, Message, string_bytes};
 use super::plan::{Content, Expects, Plan, Step, read_thread};
-use super::reply::{Classed, Envelope, Message, string_bytes};
 use super::template::Numbers;
 
 /// Bytes that may wait to be sent before another script begins: a server that does not read shall not cost memory.

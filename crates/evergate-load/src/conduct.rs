@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use super::churn;
 use super::connect::{Connected, connect};
-use super::connection::{self, Peer};
 use super::dispatch;
 use super::host::{self, Memory};
 use super::output;
+use super::peer::{self, Peer};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::round::{Pace, Phase, Round, in_flight};
@@ -220,7 +220,7 @@ impl Conductor<'_> {
                     round.tally.borrow_mut().connect.saturating_record(taken_ns);
                     let peer = Peer::new(number as u32, stream, is_idle);
                     round.add(&peer);
-                    Rc::clone(&round).spawn(connection::run(round, peer, rest));
+                    Rc::clone(&round).spawn(peer::run(round, peer, rest));
                 }
             });
         }
@@ -359,8 +359,8 @@ impl Conductor<'_> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::connection::tests::{round_on, sockets};
     use crate::fault::Fault;
+    use crate::peer::tests::{round_on, sockets};
 
     /// A load of one client, for tests.
     pub fn load(pace: Pace) -> Load {
@@ -386,7 +386,7 @@ pub mod tests {
         tokio_uring::start(async {
             let (ours, theirs) = sockets();
             let (round, peer) = round_on(ours, Pace::Open);
-            round.spawn(connection::run(Rc::clone(&round), peer, Vec::new()));
+            round.spawn(peer::run(Rc::clone(&round), peer, Vec::new()));
             let (load, stop, progress) = (load(Pace::Open), AtomicBool::new(false), Progress::new());
             let conductor = Conductor {
                 round: Rc::clone(&round),

@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::connection::Peer;
+use super::peer::Peer;
 use super::round::{Phase, Round};
 use super::schedule::Schedule;
 use super::timer::Timer;

@@ -4,10 +4,10 @@
 //!
 //! - `options`: the command line; `target`: a server's URL
 //! - `plan` and `template`: what is sent, built once; `client`: what comes back, judged, without a socket;
-//!   `frame` and `reply`: as much of RFC 6455 and `OpenSRF` as a client needs; `fault`: what goes wrong, by kind
+//!   `frame` and `opensrf`: as much of RFC 6455 and `OpenSRF` as a client needs; `fault`: what goes wrong, by kind
 //! - `schedule`: due times of an open loop; `dispatch` and `timer`: requests that begin by the clock
 //! - `conduct`: a round from first connection to last close; `round`: what its tasks share; `connect`,
-//!   `connection`, `churn`: those tasks, and `deadline`: how none leaves an operation behind; `tally`: what is
+//!   `peer`, `churn`: those tasks, and `deadline`: how none leaves an operation behind; `tally`: what is
 //!   counted; `watchdog`: when a count is given up; `host`: CPU and memory
 //! - `output`: the files that figures go to; `about`: what made them
 //! - `figures`, `versus`, `notes`, `table`, `page` with its `plot`s, `progress`: what people and programs
@@ -18,7 +18,6 @@ mod churn;
 mod client;
 mod conduct;
 mod connect;
-mod connection;
 mod deadline;
 mod dispatch;
 mod fault;
@@ -26,13 +25,14 @@ mod figures;
 mod frame;
 mod host;
 mod notes;
+mod opensrf;
 mod options;
 mod output;
 mod page;
+mod peer;
 mod plan;
 mod plot;
 mod progress;
-mod reply;
 mod round;
 mod schedule;
 mod table;

@@ -10,9 +10,9 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::Notify;
 
 use super::client::{Client, Outcome};
-use super::connection::Peer;
 use super::fault::Fault;
 use super::frame::Violation;
+use super::peer::Peer;
 use super::plan::Plan;
 use super::tally::Tally;
 

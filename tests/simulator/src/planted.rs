@@ -18,7 +18,7 @@ macro_rules! planted {
 
 planted! {
     "first-complete-ends-all": "the old gateway: a thread is counted, not its requests, so the first COMPLETE makes it idle",
-        "clients/reply.rs", "self.book.end(n, trace);" => "self.book.end_where(n, |_| true);";
+        "clients/relay_back.rs", "self.book.end(n, trace);" => "self.book.end_where(n, |_| true);";
     "disconnect-leaves-busy": "the old gateway: CONNECT then DISCONNECT leaves the thread busy for ever",
         "clients/book.rs", "let was = std::mem::take(&mut conversation.connected);" => "let was = false;";
     "session-counts-as-idle": "the old gateway: a session between two requests is idle",
@@ -35,14 +35,14 @@ planted! {
     "mask-not-turned": "a payload cut in two is unmasked from the mask's first byte again",
         "websocket/decoder.rs", "frame.mask.rotate_left(chunk.len() % 4);" => "";
     "double-complete": "a COMPLETE ends two requests of one threadTrace",
-        "clients/reply.rs", "self.book.end(n, trace);" => "self.book.end(n, trace);\n                    self.book.end(n, trace);";
+        "clients/relay_back.rs", "self.book.end(n, trace);" => "self.book.end(n, trace);\n                    self.book.end(n, trace);";
     "404-wrong-conversation": "the router's 404 ends the oldest conversation",
-        "clients/reply.rs", "let ended = self.book.end_where(n, |_| true);\n                if"
+        "clients/relay_back.rs", "let ended = self.book.end_where(n, |_| true);\n                if"
         => "let n = self.book.conversations().next().map_or(n, |c| c.n);\n                let ended = self.book.end_where(n, |_| true);\n                if";
     "session-lost-on-error": "a method error ends the session",
-        "clients/reply.rs", "if matches!(code, 307 | 417) && of_session(self)" => "if matches!(code, 307 | 400..) && of_session(self)";
+        "clients/relay_back.rs", "if matches!(code, 307 | 417) && of_session(self)" => "if matches!(code, 307 | 400..) && of_session(self)";
     "408-leaves-requests": "requests of a session whose keep-alive ran out stay pending",
-        "clients/reply.rs", "done.unanswered.extend(self.book.end_where(n, |_| true));" => "";
+        "clients/relay_back.rs", "done.unanswered.extend(self.book.end_where(n, |_| true));" => "";
     "backlog-overtakes": "an envelope of the backlog goes before an earlier one of its thread",
         "clients/threads.rs", "let first = thread.waiting.pop_front()?;" => "let first = thread.waiting.pop_back()?;";
     "newcomer-overtakes": "an envelope goes past those of its thread that wait",
@@ -140,7 +140,7 @@ planted! {
     "slow-reader-immortal": "whoever takes one byte while it owes a pong is alive",
         "clients/timers.rs", "if cx.limits.is_enough(taken) {" => "if taken > 0 {";
     "stream-given-up": "issue 11, 3: a request is given up by its age, though it keeps talking",
-        "clients/reply.rs", "conversation.heard(cx.now_ms);" => "";
+        "clients/relay_back.rs", "conversation.heard(cx.now_ms);" => "";
     "upload-cut": "issue 11, 4: a message is cut by its age, though bytes come steadily",
         "clients/client/reading.rs", "if self.decoder.gathered() != gathered {" => "if false {";
     "session-in-parallel": "issue 11, 5: requests of a session are relayed side by side",

@@ -6,8 +6,8 @@ use std::time::Duration;
 use monoio::time::sleep;
 use serde_json::value::RawValue;
 
-use super::super::envelope::{Call, Reply, quoted};
 use super::super::link::SendError;
+use super::super::messages::{Call, Reply, quoted};
 use super::Service;
 use super::worker::{Replies, Verdict};
 

@@ -15,8 +15,8 @@ use futures_channel::mpsc;
 use futures_util::future::join;
 use futures_util::stream::StreamExt as _;
 
-use super::envelope::Dialect;
 use super::link::{Domains, Listener, Pusher};
+use super::messages::Dialect;
 use worker::Worker;
 
 /// Free workers that keep their own connection open for the next session; the others close theirs, so that a burst of

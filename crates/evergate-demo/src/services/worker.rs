@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use monoio::time::Instant;
 use redis::RedisError;
 
-use super::super::envelope::{Dialect, Envelope, Kind, Message, Repeated, Reply, wrap, write_message};
 use super::super::link::{Popper, SendError};
+use super::super::messages::{Dialect, Envelope, Kind, Message, Repeated, Reply, wrap, write_message};
 use super::methods;
 use super::{Common, Reading};
 

@@ -1,5 +1,5 @@
-use crate::envelope::{Dialect, Envelope, Kind, Repeated, Reply, wrap, write_message};
 use crate::keyspace::Keyspace;
+use crate::messages::{Dialect, Envelope, Kind, Repeated, Reply, wrap, write_message};
 use crate::resp::{ProtocolError, Request, request};
 
 #[test]

@@ -9,7 +9,7 @@
 //! - [`admission`](client): what a client may give to the bus
 //! - [`closing`](client): the end of a client, without a reset while it takes what it is sent
 //! - [`relay`](client): from an envelope to the bus, and the backlog
-//! - [`reply`](client): from a bus message to the client
+//! - [`relay_back`](client): from a bus message to the client
 //! - [`book`]: the conversations of one client: each is a [`conversation`], with its [`pendings`]; what waits stands with its
 //!   thread in [`threads`]
 //! - [`context`]: what all clients of a core share
@@ -46,7 +46,7 @@ pub mod outstanding;
 pub mod pendings;
 pub mod rate;
 mod relay;
-mod reply;
+mod relay_back;
 pub mod reuse;
 pub mod router_list;
 pub mod table;
