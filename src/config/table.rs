@@ -117,6 +117,8 @@ macro_rules! options {
 const SECONDS: Kind = Kind::Integer { min: 1, max: 86_400 };
 const SECONDS_OR_OFF: Kind = Kind::Integer { min: 0, max: 86_400 };
 const BYTES: Kind = Kind::Bytes { min: 1_024, max: 1 << 40 };
+/// Of one client.
+const CLIENT_BYTES: Kind = Kind::Bytes { min: 1_024, max: 1 << 30 };
 const RATE: Kind = Kind::Integer { min: 0, max: 1_000_000 };
 const COUNT: Kind = Kind::Integer { min: 1, max: 16_777_216 };
 
@@ -171,7 +173,7 @@ options! {
     }
     "Limits of a client" {
         /// Size of a message from a client, its frames together; larger: Close 1009.
-        message_bytes_max: usize = BYTES, "10 MiB", unit "bytes";
+        message_bytes_max: usize = CLIENT_BYTES, "10 MiB", unit "bytes";
         /// Silence inside an unfinished message; longer: Close 1008.
         message_timeout_seconds: u64 = SECONDS, "30", unit "seconds";
         /// Time from the first to the last byte of a message; longer: Close 1008.
@@ -190,12 +192,12 @@ options! {
         /// our side is shut down, and after as long again the connection is given up.
         close_timeout_seconds: u64 = Kind::Integer { min: 1, max: 60 }, "2", unit "seconds";
         /// Bytes that wait to be sent to one client; more: Close 1008, a slow consumer.
-        outbound_bytes_max: usize = BYTES, "16 MiB", unit "bytes per client";
+        outbound_bytes_max: usize = CLIENT_BYTES, "16 MiB", unit "bytes per client";
         /// Bytes in all clients' buffers of one core; above it new messages are not read and the largest holders get
         /// Close 1008. The process holds this for each core.
         core_bytes_max: usize = BYTES, "1 GiB", unit "bytes per core";
         /// Messages answered with 400 or 413 in a row before Close 1008.
-        garbage_max: usize = COUNT, "10", unit "messages in a row";
+        garbage_max: usize = Kind::Integer { min: 1, max: 10_000 }, "10", unit "messages in a row";
         /// WebSocket messages (envelopes) of one client, over time; it may send two seconds' worth at once. Beyond it: 429. 0: no
         /// limit.
         client_messages_per_second_max: u64 = RATE, "20000", unit "messages a second per client";
@@ -227,7 +229,7 @@ options! {
         /// Envelopes in the backlog of one client; when it is full, nothing more is read from that client.
         backlog_max: usize = COUNT, "1000", unit "envelopes per client";
         /// Bytes in the backlog of one client; when it is full, nothing more is read from that client.
-        backlog_bytes_max: usize = BYTES, "16 MiB", unit "bytes per client";
+        backlog_bytes_max: usize = CLIENT_BYTES, "16 MiB", unit "bytes per client";
         /// Stateful sessions (CONNECT) of one client; more: 429.
         sessions_max: usize = COUNT, "64", unit "sessions per client";
         /// Silence about a request after which it is given up and its client told (504). Any message about it begins the time

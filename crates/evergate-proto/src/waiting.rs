@@ -158,7 +158,10 @@ mod tests {
     fn it_does_not_look_for_what_comes_at_random() {
         // Waits for clients, and each time for the bus.
         let share = |between: f64| {
-            let random = (0..64).map(|at| us((-between * (1.0 - (f64::from(at * 37 % 64) + 0.5) / 64.0).ln()) as u64));
+            let random = (0..64).map(|at| {
+                let wait = -between * (1.0 - (f64::from(at * 37 % 64) + 0.5) / 64.0).ln();
+                Duration::from_secs_f64(wait / 1e6)
+            });
             looks(MOST, &random.flat_map(|wait| [wait, us(100)]).collect::<Vec<_>>()).0
         };
         assert!(share(500.0) < 0.1, "{}", share(500.0));

@@ -54,7 +54,7 @@ impl Default for UringSize {
         Self {
             submissions: 1_024,
             completions: 8_192,
-            light: PoolSize { buffers: 192, bytes: 2 * 1_024 },
+            light: PoolSize { buffers: 128, bytes: 2 * 1_024 },
             heavy: PoolSize { buffers: 16, bytes: 64 * 1_024 },
         }
     }

@@ -79,7 +79,7 @@ planted! {
     "header-never-ends": "the empty line of a header that comes line by line is taken for one of its lines",
         "websocket/header.rs", "parse_headers(line, &mut [EMPTY_HEADER]) == Ok(Status::Partial)" => "parse_headers(line, &mut [EMPTY_HEADER]).is_ok()";
     "resumed-at-old-gap": "a client that is read from again is closed before what it sent meanwhile has been read",
-        "clients/client.rs", "self.times.activity_ms = now_ms;" => "";
+        "clients/client.rs", "self.times.activity = Stamp::at(now_ms);" => "";
     "pace-cuts-idle": "the drain's pace is never raised, so that idle clients are cut at the deadline",
         "drain.rs", "self.options.closes_per_second.max(self.left as f64 / seconds)" => "{ let _ = seconds; self.options.closes_per_second }";
     "pace-not-kept": "the drain closes all that are at a gap at once",
@@ -131,8 +131,8 @@ planted! {
     "slots-last-first": "the slot that was freed last is used first",
         "clients/table.rs", "self.free.push_back(slot);" => "self.free.push_front(slot);";
     "ping-after-close": "found by this simulator: a ping follows the Close of a client that a tick found slow",
-        "clients/timers.rs", "if matches!(self.stage, Stage::Open)\n            && !self.is_paused()\n            && self.times.ping_since_ms == 0"
-        => "if !self.is_paused()\n            && self.times.ping_since_ms == 0";
+        "clients/timers.rs", "if matches!(self.stage, Stage::Open)\n            && !self.is_paused()\n            && self.times.ping_since.is_none()"
+        => "if !self.is_paused()\n            && self.times.ping_since.is_none()";
     "delivered-when-taken": "issue 11, 1: a reply counts as delivered once the kernel has taken it",
         "clients/outbound.rs", "self.acknowledged >= self.reply_end" => "self.taken >= self.reply_end";
     "slow-reader-dead": "issue 11, 2: only a pong shows that a client is alive, however much it takes",
@@ -275,7 +275,7 @@ planted! {
     "utf8-at-the-end": "issue 12: text is judged once its message is whole, not in the frame that breaks it",
         "websocket/decoder.rs", "if self.is_text {\n            self.judge(is_whole && fin)?;" => "if self.is_text && is_whole && fin {\n            self.judge(true)?;";
     "answer-dropped": "found by this simulator: a slow consumer's Close takes the place of the answer to its handshake",
-        "clients/outbound.rs", "self.answer_bytes = response.len();" => "";
+        "clients/outbound.rs", "self.answer_bytes = response.len() as u32;" => "";
     "handshake-kept": "found by this simulator: who shakes hands while the router's list is long ends the process",
         "clients/table.rs", "matches!(client.stage, Stage::Open) && client.kept_by(&self.context) == Some" => "client.kept_by(&self.context) == Some";
     "unheard-in-shell": "found by this simulator: what waits for paused clients fills the core, and nobody is cut for it",

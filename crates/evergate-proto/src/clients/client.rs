@@ -16,6 +16,7 @@ use super::context::Context;
 use super::outbound::Outbound;
 use super::output::SlotIndex;
 use super::rate::{Bucket, Rate};
+use super::times::{Stamp, Times};
 use crate::counters::{self, Limit};
 use crate::json::judge::Judge;
 use crate::opensrf::envelope::Trace;
@@ -60,30 +61,6 @@ pub(super) enum Class {
     Idle,
 }
 
-/// The times that the timers go by, ms since the process began.
-#[derive(Debug, Default)]
-#[expect(clippy::struct_field_names, reason = "a number carries its unit")]
-pub(super) struct Times {
-    /// The connection was accepted.
-    pub(super) accepted_ms: u64,
-    /// Any byte came; also the start of a read pause.
-    pub(super) received_ms: u64,
-    /// The upgrade, the last byte of a data message, the last byte of a reply taken by the kernel, then delivered.
-    pub(super) activity_ms: u64,
-    /// The first byte of a message that is not complete came; 0 = none.
-    pub(super) message_since_ms: u64,
-    /// The last byte of it came.
-    pub(super) message_heard_ms: u64,
-    /// A ping was sent and nothing has come since, or a slow reader was found alive; 0 = no pong is owed.
-    pub(super) ping_since_ms: u64,
-    /// It was last seen to acknowledge more while something was on its way to it; 0 = nothing is.
-    pub(super) acknowledged_ms: u64,
-    /// Its replies have been on their way since then; 0 = they are not.
-    pub(super) sending_since_ms: u64,
-    /// When the first pending request may have to be given up; `u64::MAX` = none.
-    pub(super) requests_due_ms: u64,
-}
-
 /// One connection, from accept to the end.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and they cost a byte each")]
@@ -101,8 +78,8 @@ pub struct Client {
     pub(super) book: Book,
     pub(super) outbound: Outbound,
     pub(super) times: Times,
-    /// How far the peer had acknowledged what it was sent when it began to owe a pong.
-    acknowledged_at_ping: u64,
+    /// Bytes that the peer has acknowledged since it began to owe a pong.
+    acknowledged_since_ping: u32,
     /// Where its address stands, while it is open.
     place: Place,
     /// What it may send.
@@ -116,7 +93,7 @@ pub struct Client {
     /// It stands in line for its turn.
     pub(super) in_line: bool,
     /// Bad messages in a row.
-    garbage: u32,
+    garbage: u16,
     /// REQUESTs relayed.
     requests: u32,
     /// It came when the process had as many clients as it may: its handshake is refused.
@@ -147,14 +124,8 @@ impl Client {
             judge: None,
             book: Book::default(),
             outbound: Outbound::default(),
-            times: Times {
-                accepted_ms: now_ms,
-                received_ms: now_ms,
-                activity_ms: now_ms,
-                requests_due_ms: u64::MAX,
-                ..Times::default()
-            },
-            acknowledged_at_ping: 0,
+            times: Times::accepted_at(now_ms),
+            acknowledged_since_ping: 0,
             place: Place::NONE,
             messages: Bucket::default(),
             waits_for_bus: false,
@@ -200,14 +171,14 @@ impl Client {
 
     /// It sent a bad message; how many that makes in a row.
     pub(super) fn sent_garbage(&mut self) -> u32 {
-        self.garbage += 1;
-        self.garbage
+        self.garbage = self.garbage.saturating_add(1);
+        self.garbage.into()
     }
 
     /// Bad messages in a row.
     #[cfg(test)]
     pub(super) fn garbage(&self) -> u32 {
-        self.garbage
+        self.garbage.into()
     }
 
     /// It sent a good one: the row is at its end.
@@ -227,13 +198,19 @@ impl Client {
 
     /// It owes a sign of life from now on: a ping is about to be queued, or what it has taken has earned it as long again.
     pub(super) fn owes_pong(&mut self, now_ms: u64) {
-        self.times.ping_since_ms = now_ms;
-        self.acknowledged_at_ping = self.outbound.acknowledged();
+        self.times.ping_since = Stamp::at(now_ms);
+        self.acknowledged_since_ping = 0;
     }
 
     /// Bytes that it has acknowledged since it began to owe one.
     pub(super) fn acknowledged_since_ping(&self) -> u64 {
-        self.outbound.acknowledged() - self.acknowledged_at_ping
+        self.acknowledged_since_ping.into()
+    }
+
+    /// It has acknowledged so many bytes more.
+    pub(super) fn acknowledged_more(&mut self, bytes: u64) {
+        self.acknowledged_since_ping =
+            self.acknowledged_since_ping.saturating_add(bytes.try_into().unwrap_or(u32::MAX));
     }
 
     /// Whether the shell was told not to read from it.
@@ -249,12 +226,12 @@ impl Client {
     /// It is read from again: what it sent meanwhile comes from now on.
     pub(super) fn resume(&mut self, now_ms: u64) {
         self.paused = false;
-        self.times.activity_ms = now_ms;
-        self.times.received_ms = now_ms;
-        self.times.ping_since_ms = 0;
-        if self.times.message_since_ms > 0 {
-            self.times.message_since_ms = now_ms;
-            self.times.message_heard_ms = now_ms;
+        self.times.activity = Stamp::at(now_ms);
+        self.times.received = Stamp::at(now_ms);
+        self.times.ping_since = Stamp::ZERO;
+        if self.times.message_since.is_some() {
+            self.times.message_since = Stamp::at(now_ms);
+            self.times.message_heard = Stamp::at(now_ms);
         }
     }
 
@@ -292,8 +269,8 @@ impl Client {
 
     /// Bytes came.
     pub(super) fn input(&mut self, cx: &mut Context, bytes: &mut [u8]) {
-        self.times.received_ms = cx.now_ms;
-        self.times.ping_since_ms = 0;
+        self.times.received = Stamp::at(cx.now_ms);
+        self.times.ping_since = Stamp::ZERO;
         match &mut self.stage {
             Stage::Handshake(header) => {
                 let header = header.take();
@@ -362,7 +339,7 @@ impl Client {
         let was_unsent = self.outbound.is_unsent();
         self.outbound.sent();
         if was_unsent && !self.outbound.is_unsent() {
-            self.times.activity_ms = cx.now_ms;
+            self.times.activity = Stamp::at(cx.now_ms);
         }
     }
 
@@ -405,6 +382,6 @@ impl Client {
     /// request may have come, and what was not looked at since it was sent may not have arrived.
     pub(super) fn gap_since_ms(&self) -> Option<u64> {
         (self.class() == Some(Class::Idle) && self.decoder.is_clean() && self.outbound.is_delivered())
-            .then_some(self.times.activity_ms)
+            .then_some(self.times.activity.ms())
     }
 }

@@ -12,6 +12,7 @@ use super::client::{Client, Stage};
 use super::context::Context;
 use super::limits::Limits;
 use super::output::Severity;
+use super::times::Stamp;
 use crate::counters::{self, Limit};
 use crate::json::judge::Judged;
 use crate::opensrf::envelope::Kind;
@@ -266,14 +267,14 @@ impl Client {
         if !self.reads_frames() {
             self.forget_unfinished();
         }
-        self.times.message_since_ms = 0;
+        self.times.message_since = Stamp::ZERO;
         // Writing to a String cannot fail.
         let _ = writeln!(
             cx.output.activity,
             "[{}] [] disconnect after {}.{:03} s, {} requests: {}",
             self.address(),
-            (cx.now_ms - self.times.accepted_ms) / 1000,
-            (cx.now_ms - self.times.accepted_ms) % 1000,
+            (cx.now_ms - self.times.accepted.ms()) / 1000,
+            (cx.now_ms - self.times.accepted.ms()) % 1000,
             self.requests(),
             reason.escape_debug(),
         );

@@ -4,6 +4,7 @@ use super::client::Client;
 use super::context::Context;
 use super::conversation::Conversation;
 use super::pendings::Pending;
+use super::times::Stamp;
 use crate::counters::{self, Limit};
 use crate::opensrf::envelope::{Kind, Trace};
 use crate::opensrf::error::Exception;
@@ -79,13 +80,13 @@ impl Client {
 
     /// The link that pops is back: what is in doubt is given up at `give_up_ms`.
     pub(super) fn doubt_until(&mut self, give_up_ms: u64) {
-        let mut due_ms = self.times.requests_due_ms;
+        let mut due_ms = self.times.requests_due.ms();
         for conversation in self.book.conversations_mut() {
             if conversation.pending.doubt_until(give_up_ms) {
                 due_ms = due_ms.min(give_up_ms);
             }
         }
-        self.times.requests_due_ms = due_ms;
+        self.times.requests_due = Stamp::at(due_ms);
     }
 
     /// Gives up what is too old, or in doubt for too long; sets when to look again.
@@ -111,12 +112,13 @@ impl Client {
         if self.fail(cx, (504, text), |c, p| due(c, p) <= now_ms) > 0 {
             cx.hit(Limit::request_max_seconds);
         }
-        self.times.requests_due_ms = self
+        let due_ms = self
             .book
             .conversations()
             .flat_map(|c| c.pending.iter().map(move |p| (c, p)))
             .map(|(c, p)| if p.lost_at_ms > 0 { due(c, p).min(p.lost_at_ms) } else { due(c, p) })
             .min()
             .unwrap_or(u64::MAX);
+        self.times.requests_due = Stamp::at(due_ms);
     }
 }

@@ -55,4 +55,5 @@ mod tests;
 pub mod threads;
 mod throttled;
 mod timers;
+mod times;
 mod turns;

@@ -11,7 +11,8 @@ use crate::websocket::frame;
 /// Small frames are put together up to this size, so that a burst costs one send.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Unsent bytes, in chunks of whole frames, and what is known of those sent. Owns no memory when nothing is unsent.
+/// Unsent bytes, in chunks of whole frames, and what is known of those sent. Owns no memory when nothing is unsent. What is unsent
+/// is less than 4 GiB: `outbound_bytes_max`, 1 GiB at most, and one message beyond it.
 #[derive(Debug, Default)]
 pub struct Outbound {
     /// The chunk that is sent next; empty where none waits.
@@ -20,11 +21,11 @@ pub struct Outbound {
     #[expect(clippy::box_collection, reason = "an idle client has none, and should not pay for one")]
     more: Option<Box<VecDeque<Vec<u8>>>>,
     /// Bytes in both.
-    queued_bytes: usize,
+    queued_bytes: u32,
     /// Bytes of the chunk that the shell is sending; 0 = none.
-    in_flight: usize,
+    in_flight: u32,
     /// How many of those the kernel has taken.
-    in_flight_taken: usize,
+    in_flight_taken: u32,
     /// How far the kernel has taken what was queued.
     taken: u64,
     /// How far the peer had acknowledged that when it was last looked at.
@@ -36,7 +37,7 @@ pub struct Outbound {
     /// The last look found a reply that the kernel had taken and the peer had not acknowledged.
     late: bool,
     /// Bytes at the front of the queue that are no frame but the answer to the handshake: they are never dropped.
-    answer_bytes: usize,
+    answer_bytes: u32,
     /// The bytes of each frame ever queued: the simulator's oracle cannot know how long our own texts are.
     #[cfg(feature = "simulator")]
     frames_queued: Vec<usize>,
@@ -78,7 +79,7 @@ impl Outbound {
     pub fn answer(&mut self, reuse: &mut Reuse, response: &[u8]) {
         debug_assert!(self.is_empty(), "nothing is sent before it");
         self.frame(reuse, response.len(), |out| out.extend_from_slice(response));
-        self.answer_bytes = response.len();
+        self.answer_bytes = response.len() as u32;
     }
 
     /// Appends bytes that `write` appends, as one unit that is never split by [`Self::drop_queued`].
@@ -92,19 +93,19 @@ impl Outbound {
         let tail = self.more.as_mut().and_then(|more| more.back_mut()).unwrap_or(&mut self.next);
         let before = tail.len();
         write(tail);
-        self.queued_bytes += tail.len() - before;
+        self.queued_bytes += (tail.len() - before) as u32;
         #[cfg(feature = "simulator")]
         self.frames_queued.push(tail.len() - before);
     }
 
     /// Where what was queued ends.
     fn end(&self) -> u64 {
-        self.taken + (self.in_flight - self.in_flight_taken + self.queued_bytes) as u64
+        self.taken + u64::from(self.in_flight - self.in_flight_taken) + u64::from(self.queued_bytes)
     }
 
     /// Bytes that wait or are being sent.
     pub fn bytes(&self) -> usize {
-        self.queued_bytes + self.in_flight
+        self.queued_bytes as usize + self.in_flight as usize
     }
 
     /// True when the kernel has taken everything.
@@ -148,13 +149,13 @@ impl Outbound {
         self.acknowledged
     }
 
-    /// The kernel was asked: the peer has yet to acknowledge `bytes` of what it has taken. Says whether it has
-    /// acknowledged more than at the last look.
-    pub fn looked(&mut self, bytes: u64) -> bool {
+    /// The kernel was asked: the peer has yet to acknowledge `bytes` of what it has taken. How much more it has
+    /// acknowledged than at the last look.
+    pub fn looked(&mut self, bytes: u64) -> u64 {
         let before = self.acknowledged;
         self.acknowledged = before.max(self.taken.saturating_sub(bytes));
         self.late = self.acknowledged < self.reply_end.min(self.taken);
-        self.acknowledged > before
+        self.acknowledged - before
     }
 
     /// True when nothing waits behind what is being sent.
@@ -175,8 +176,8 @@ impl Outbound {
         }
         let behind = self.more.as_mut().and_then(|more| more.pop_front()).unwrap_or_default();
         let chunk = std::mem::replace(&mut self.next, behind);
-        self.queued_bytes -= chunk.len();
-        self.in_flight = chunk.len();
+        self.in_flight = chunk.len() as u32;
+        self.queued_bytes -= self.in_flight;
         self.answer_bytes = 0;
         self.more.take_if(|more| more.is_empty());
         Some(chunk)
@@ -185,13 +186,13 @@ impl Outbound {
     /// The kernel has taken `bytes` of the chunk, and not the last.
     pub fn progressed(&mut self, bytes: usize) {
         self.taken += bytes as u64;
-        self.in_flight_taken += bytes;
+        self.in_flight_taken += bytes as u32;
         debug_assert!(self.in_flight_taken < self.in_flight, "the last is told by `sent`");
     }
 
     /// The kernel has taken all of the chunk.
     pub fn sent(&mut self) {
-        self.taken += (self.in_flight - self.in_flight_taken) as u64;
+        self.taken += u64::from(self.in_flight - self.in_flight_taken);
         (self.in_flight, self.in_flight_taken) = (0, 0);
     }
 
@@ -211,7 +212,7 @@ impl Outbound {
     pub fn drop_queued(&mut self) {
         self.more = None;
         // Behind the answer to the handshake, if that still waits: without it the Close would be taken for one.
-        self.next.truncate(self.answer_bytes);
+        self.next.truncate(self.answer_bytes as usize);
         if self.next.is_empty() {
             self.next = Vec::new();
         }

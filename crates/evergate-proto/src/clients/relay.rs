@@ -8,6 +8,7 @@ use super::context::Context;
 use super::conversation::Conversation;
 use super::pendings::Pending;
 use super::threads::Kept;
+use super::times::Stamp;
 use crate::counters::{self, Limit};
 use crate::json::judge::Judged;
 use crate::opensrf::activity;
@@ -298,7 +299,7 @@ impl Client {
                 counters::add(&cx.counts().requests, 1);
                 cx.limits.request_max_ms
             };
-            self.times.requests_due_ms = self.times.requests_due_ms.min(cx.now_ms + max_ms);
+            self.times.requests_due = Stamp::at(self.times.requests_due.ms().min(cx.now_ms + max_ms));
             let pending = Pending {
                 trace: message.trace,
                 kind: message.kind,

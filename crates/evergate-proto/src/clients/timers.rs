@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::client::{Class, Client, Stage, Times, in_seconds};
+use super::client::{Class, Client, Stage, in_seconds};
 use super::context::Context;
 use super::output::Severity;
 use super::pendings::Pending;
+use super::times::Stamp;
 use crate::counters::{self, Limit};
 use crate::opensrf::envelope::Kind;
 use crate::opensrf::printable::Name;
@@ -30,17 +31,17 @@ impl Client {
         let limits = &cx.limits;
         let times = &self.times;
         match &self.stage {
-            Stage::Handshake(_) => times.accepted_ms + limits.handshake_timeout_ms,
+            Stage::Handshake(_) => times.accepted.ms() + limits.handshake_timeout_ms,
             Stage::Closing(closing) => closing.due_ms(limits.close_timeout_ms, self.outbound.is_all_acknowledged()),
             Stage::Gone => u64::MAX,
             Stage::Open => {
-                let mut due = times.requests_due_ms.min(self.delivery_due_ms(cx));
+                let mut due = times.requests_due.ms().min(self.delivery_due_ms(cx));
                 // Whoever makes room on the bus does not know who waits for it.
                 if self.waits_for_bus {
                     due = cx.now_ms;
                 }
                 if !self.is_paused() {
-                    due = due.min(self.pong_due_ms(cx).unwrap_or(times.received_ms + limits.ping_ms));
+                    due = due.min(self.pong_due_ms(cx).unwrap_or(times.received.ms() + limits.ping_ms));
                 }
                 if let Some(message_due_ms) = self.message_due_ms(cx) {
                     due = due.min(message_due_ms);
@@ -67,19 +68,19 @@ impl Client {
         if self.outbound.is_delivered() || self.outbound.is_unsent() {
             u64::MAX
         } else {
-            self.times.activity_ms + look_ms
+            self.times.activity.ms() + look_ms
         }
     }
 
     /// When a pong is too late; `None` where none is owed, or the client cannot be heard because nothing is read from it.
     fn pong_due_ms(&self, cx: &Context) -> Option<u64> {
-        let since_ms = self.times.ping_since_ms;
+        let since_ms = self.times.ping_since.ms();
         (since_ms > 0 && !self.is_paused()).then_some(since_ms + cx.limits.pong_timeout_ms)
     }
 
     /// When an unfinished message has been silent for too long, or takes too long.
     fn message_due_ms(&self, cx: &Context) -> Option<u64> {
-        let Times { message_since_ms: since_ms, message_heard_ms: heard_ms, .. } = self.times;
+        let (since_ms, heard_ms) = (self.times.message_since.ms(), self.times.message_heard.ms());
         (since_ms > 0 && !self.is_paused())
             .then(|| (heard_ms + cx.limits.message_timeout_ms).min(since_ms + cx.limits.message_max_ms))
     }
@@ -88,16 +89,21 @@ impl Client {
     pub(super) fn forgive(&mut self, stalled_ms: u64, now_ms: u64) {
         // What began after the stall, before this tick, has nothing to be forgiven: no time may lie ahead.
         let forgive = |since_ms: &mut u64| *since_ms = (*since_ms + stalled_ms).min(now_ms);
+        let forgive_stamp = |since: &mut Stamp| {
+            let mut since_ms = since.ms();
+            forgive(&mut since_ms);
+            *since = Stamp::at(since_ms);
+        };
         let times = &mut self.times;
         if matches!(self.stage, Stage::Handshake(_)) {
-            forgive(&mut times.accepted_ms);
+            forgive_stamp(&mut times.accepted);
         }
-        if times.ping_since_ms > 0 {
-            forgive(&mut times.ping_since_ms);
+        if times.ping_since.is_some() {
+            forgive_stamp(&mut times.ping_since);
         }
-        if times.message_since_ms > 0 {
-            forgive(&mut times.message_since_ms);
-            forgive(&mut times.message_heard_ms);
+        if times.message_since.is_some() {
+            forgive_stamp(&mut times.message_since);
+            forgive_stamp(&mut times.message_heard);
         }
         if let Stage::Closing(closing) = &mut self.stage {
             closing.forgive(forgive);
@@ -110,10 +116,10 @@ impl Client {
         let now_ms = cx.now_ms;
         let is_due = match &self.stage {
             Stage::Gone => return,
-            Stage::Handshake(_) => now_ms >= self.times.accepted_ms + cx.limits.handshake_timeout_ms,
+            Stage::Handshake(_) => now_ms >= self.times.accepted.ms() + cx.limits.handshake_timeout_ms,
             Stage::Closing(_) => now_ms >= self.due_ms(cx),
             Stage::Open => {
-                if now_ms >= self.times.requests_due_ms {
+                if now_ms >= self.times.requests_due.ms() {
                     self.give_up(cx);
                     // Telling a slow consumer closes it: nothing may follow the Close, no ping and no second reason.
                     if !matches!(self.stage, Stage::Open) {
@@ -137,8 +143,8 @@ impl Client {
     fn ping_if_due(&mut self, cx: &mut Context) {
         if matches!(self.stage, Stage::Open)
             && !self.is_paused()
-            && self.times.ping_since_ms == 0
-            && cx.now_ms >= self.times.received_ms + cx.limits.ping_ms
+            && self.times.ping_since.is_none()
+            && cx.now_ms >= self.times.received.ms() + cx.limits.ping_ms
         {
             self.owes_pong(cx.now_ms);
             self.outbound.frame(&mut cx.reuse, 2, |out| frame::ping(out, b""));
@@ -200,22 +206,24 @@ impl Client {
     pub(super) fn looked(&mut self, cx: &mut Context, unacknowledged: u64) {
         self.asked = false;
         let (was_delivered, was_late) = (self.outbound.is_delivered(), self.outbound.is_late());
-        let progressed = self.outbound.looked(match &self.stage {
+        let more = self.outbound.looked(match &self.stage {
             Stage::Closing(closing) => closing.without_fin(unacknowledged),
             Stage::Handshake(_) | Stage::Open | Stage::Gone => unacknowledged,
         });
-        if progressed {
-            if self.times.acknowledged_ms > 0 {
-                let since_ms = cx.now_ms - self.times.acknowledged_ms;
+        if more > 0 {
+            self.acknowledged_more(more);
+            if self.times.acknowledged.is_some() {
+                let since_ms = cx.now_ms - self.times.acknowledged.ms();
                 self.outbound.acknowledged_every_ms =
                     self.outbound.acknowledged_every_ms.max(since_ms.try_into().unwrap_or(u32::MAX));
             }
-            self.times.acknowledged_ms = if self.outbound.is_all_acknowledged() { 0 } else { cx.now_ms };
+            self.times.acknowledged =
+                if self.outbound.is_all_acknowledged() { Stamp::ZERO } else { Stamp::at(cx.now_ms) };
         }
         // When it was delivered is known to the last look. The quiet time of a drain counts from when it surely was; the idle
         // time-out is not as fine.
         if !was_delivered && (was_late || !self.outbound.is_delivered() || cx.drain.is_some()) {
-            self.times.activity_ms = cx.now_ms;
+            self.times.activity = Stamp::at(cx.now_ms);
         }
         if !matches!(self.stage, Stage::Open)
             && std::mem::take(&mut self.has_turn)
@@ -226,13 +234,13 @@ impl Client {
         }
         match &self.stage {
             Stage::Handshake(_) => {
-                if cx.now_ms >= self.times.accepted_ms + cx.limits.handshake_timeout_ms {
+                if cx.now_ms >= self.times.accepted.ms() + cx.limits.handshake_timeout_ms {
                     cx.hit(Limit::handshake_timeout_seconds);
                     let response = handshake::refuse(408, "the handshake took too long (handshake_timeout_seconds)");
                     self.refuse(cx, 408, &response);
                 }
             }
-            Stage::Closing(_) => self.judge_closing(cx, progressed),
+            Stage::Closing(_) => self.judge_closing(cx, more > 0),
             Stage::Open => {
                 self.judge(cx);
                 self.ping_if_due(cx);
@@ -258,7 +266,7 @@ impl Client {
             return self.close(cx, CloseCode::IDLE, "idle for too long (idle_timeout_seconds)");
         }
         if self.message_due_ms(cx).is_some_and(|due_ms| now_ms >= due_ms) {
-            if now_ms >= self.times.message_since_ms + cx.limits.message_max_ms {
+            if now_ms >= self.times.message_since.ms() + cx.limits.message_max_ms {
                 cx.hit(Limit::message_max_seconds);
                 self.close(cx, CloseCode::POLICY, "a message took too long to arrive (message_max_seconds)");
             } else {
@@ -371,7 +379,7 @@ impl Client {
                 .max_by_key(|(.., age_ms)| *age_ms)
         };
         let since_ms =
-            Some(self.times.sending_since_ms).filter(|since_ms| *since_ms > 0 && !self.outbound.is_delivered());
+            Some(self.times.sending_since.ms()).filter(|since_ms| *since_ms > 0 && !self.outbound.is_delivered());
         pending
             .or_else(session)
             .map(|(service, method, age_ms)| (Cow::Borrowed(service), Cow::Borrowed(method), age_ms))

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::super::closing::Closing;
 use super::super::context::Context;
 use super::super::output::Severity;
+use super::super::times::Stamp;
 use super::{Client, Stage, in_seconds};
 use crate::counters::{self, Limit};
 use crate::websocket::handshake::{self, Progress};
@@ -73,7 +74,7 @@ impl Client {
                 self.place = place;
                 self.outbound.answer(&mut cx.reuse, &accepted.response);
                 self.stage = Stage::Open;
-                self.times.activity_ms = cx.now_ms;
+                self.times.activity = Stamp::at(cx.now_ms);
                 // Writing to a String cannot fail.
                 let _ = writeln!(cx.output.activity, "[{}] [] connect", self.address);
                 if accepted.consumed < bytes.len() {

@@ -2,6 +2,7 @@
 
 use super::super::context::Context;
 use super::super::holders::Holding;
+use super::super::times::Stamp;
 use super::{Class, Client, Stage};
 use crate::counters;
 
@@ -20,11 +21,11 @@ impl Client {
         counters::set(&counts.core_bytes, cx.core_bytes());
         cx.publish_outstanding();
         if class != self.class {
-            self.times.sending_since_ms = match class {
-                Some(Class::Sending) => cx.now_ms,
+            self.times.sending_since = match class {
+                Some(Class::Sending) => Stamp::at(cx.now_ms),
                 // One that closes meanwhile is still waited for.
-                None => self.times.sending_since_ms,
-                Some(_) => 0,
+                None => self.times.sending_since,
+                Some(_) => Stamp::ZERO,
             };
             for (class, step) in [(self.class, u64::MAX), (class, 1)] {
                 let Some(class) = class else { continue };

@@ -1,6 +1,7 @@
 //! What a client sends, frame by frame.
 
 use super::super::context::Context;
+use super::super::times::Stamp;
 use super::{Client, Stage};
 use crate::counters::{self, Limit};
 use crate::json::judge::Judge;
@@ -46,8 +47,8 @@ impl Client {
                 self.close(cx, CloseCode::NOT_UTF8, "a binary message is taken as text, and this one is not UTF-8");
             }
             Event::Message(_, text) => {
-                self.times.message_since_ms = 0;
-                self.times.activity_ms = cx.now_ms;
+                self.times.message_since = Stamp::ZERO;
+                self.times.activity = Stamp::at(cx.now_ms);
                 counters::add(&cx.counts().messages_in, 1);
                 let judged = self.judge.take().map(|judge| judge.finish(text));
                 if matches!(self.stage, Stage::Open) {
@@ -84,15 +85,15 @@ impl Client {
     /// Notes since when a message has been unfinished, and when more of it came; `gathered`: what there was before.
     fn time_unfinished(&mut self, cx: &Context, gathered: usize) {
         if self.decoder.is_clean() {
-            self.times.message_since_ms = 0;
+            self.times.message_since = Stamp::ZERO;
         } else {
-            if self.times.message_since_ms == 0 {
-                self.times.message_since_ms = cx.now_ms;
-                self.times.message_heard_ms = cx.now_ms;
+            if self.times.message_since.is_none() {
+                self.times.message_since = Stamp::at(cx.now_ms);
+                self.times.message_heard = Stamp::at(cx.now_ms);
             }
             // A ping between its fragments is no byte of the message.
             if self.decoder.gathered() != gathered {
-                self.times.message_heard_ms = cx.now_ms;
+                self.times.message_heard = Stamp::at(cx.now_ms);
             }
         }
     }

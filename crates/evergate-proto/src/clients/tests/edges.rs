@@ -316,7 +316,7 @@ fn a_client_is_looked_at_when_its_next_timer_runs_out_and_not_before() {
     assert_eq!(due_in(&world, slot), 24_000, "the ping: a session is no gap");
     let other = world.client();
     world.say(other, envelope("t", &[request(1)]));
-    assert_eq!(world.state(other).times.requests_due_ms, world.now_ms() + 600_000);
+    assert_eq!(world.state(other).times.requests_due.ms(), world.now_ms() + 600_000);
     world.pass(24_000);
     assert_eq!(due_in(&world, slot), 20_000, "the pong");
     world.input(slot, &masked(OpCode::Text, b"12345678")[..9]);

@@ -231,7 +231,7 @@ fn when_everything_has_ended_nothing_is_counted_and_an_idle_client_owns_no_buffe
 fn an_idle_client_costs_no_more_than_it_did() {
     // 15,000 idle clients are the product's daily bread: their state is asserted, so that it grows knowingly.
     // Eight bytes of it are what it may send (its token bucket), which outlives every request.
-    assert!(size_of::<Client>() <= 304, "{}", size_of::<Client>());
+    assert!(size_of::<Client>() <= 248, "{}", size_of::<Client>());
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn a_small_book_is_kept_for_the_next_request_and_a_large_one_is_not() {
         book.forget_if_over(0);
         book.rest(&mut reuse);
     }
-    assert_eq!(reuse.books(), 512);
+    assert_eq!(reuse.books(), 128);
 }
 
 #[test]

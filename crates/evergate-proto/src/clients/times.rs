@@ -1,0 +1,99 @@
+//! The times that a client's timers go by. An idle client costs little but these, hence their size.
+
+/// A time, ms since the process began, in five bytes: 34 years. `u64::MAX`, never, stays what it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp([u8; 5]);
+
+impl Stamp {
+    /// "None", where that is something other than a time.
+    pub(super) const ZERO: Self = Self([0; 5]);
+    /// Later than all others.
+    pub(super) const NEVER: Self = Self([0xff; 5]);
+
+    /// So many ms after the process began.
+    pub(super) fn at(ms: u64) -> Self {
+        let [bytes @ .., 0, 0, 0] = ms.to_le_bytes() else { return Self::NEVER };
+        Self(bytes)
+    }
+
+    /// Its ms.
+    pub(super) fn ms(self) -> u64 {
+        let mut bytes = [0; 8];
+        bytes[..5].copy_from_slice(&self.0);
+        if self == Self::NEVER { u64::MAX } else { u64::from_le_bytes(bytes) }
+    }
+
+    /// Whether it is not [`Self::ZERO`].
+    pub(super) fn is_some(self) -> bool {
+        self != Self::ZERO
+    }
+
+    /// Whether it is.
+    pub(super) fn is_none(self) -> bool {
+        self == Self::ZERO
+    }
+}
+
+impl std::fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ms", self.ms())
+    }
+}
+
+/// The times of one client.
+#[derive(Debug)]
+pub(super) struct Times {
+    /// The connection was accepted.
+    pub(super) accepted: Stamp,
+    /// Any byte came; also the start of a read pause.
+    pub(super) received: Stamp,
+    /// The upgrade, the last byte of a data message, the last byte of a reply taken by the kernel, then delivered.
+    pub(super) activity: Stamp,
+    /// The first byte of a message that is not complete came; zero = none.
+    pub(super) message_since: Stamp,
+    /// The last byte of it came.
+    pub(super) message_heard: Stamp,
+    /// A ping was sent and nothing has come since, or a slow reader was found alive; zero = no pong is owed.
+    pub(super) ping_since: Stamp,
+    /// It was last seen to acknowledge more while something was on its way to it; zero = nothing is.
+    pub(super) acknowledged: Stamp,
+    /// Its replies have been on their way since then; zero = they are not.
+    pub(super) sending_since: Stamp,
+    /// When the first pending request may have to be given up.
+    pub(super) requests_due: Stamp,
+}
+
+impl Times {
+    /// Of a connection that is accepted now.
+    pub(super) fn accepted_at(now_ms: u64) -> Self {
+        let (now, none) = (Stamp::at(now_ms), Stamp::ZERO);
+        Self {
+            accepted: now,
+            received: now,
+            activity: now,
+            message_since: none,
+            message_heard: none,
+            ping_since: none,
+            acknowledged: none,
+            sending_since: none,
+            requests_due: Stamp::NEVER,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_what_it_was_and_what_is_too_late_is_never() {
+        for ms in [0, 1, 255, 256, 1 << 32, (1 << 40) - 2] {
+            assert_eq!(Stamp::at(ms).ms(), ms);
+        }
+        for ms in [(1 << 40) - 1, 1 << 40, u64::MAX] {
+            assert_eq!(Stamp::at(ms), Stamp::NEVER);
+        }
+        assert_eq!(Stamp::NEVER.ms(), u64::MAX);
+        assert!(Stamp::at(0).is_none() && Stamp::at(1).is_some());
+    }
+}
