@@ -197,7 +197,7 @@ options! {
         /// Close 1008. The process holds this for each core.
         core_bytes_max: usize = BYTES, "1 GiB", unit "bytes per core";
         /// Messages answered with 400 or 413 in a row before Close 1008.
-        garbage_max: usize = Kind::Integer { min: 1, max: 10_000 }, "10", unit "messages in a row";
+        garbage_max: usize = Kind::Integer { min: 1, max: 65_535 }, "10", unit "messages in a row";
         /// WebSocket messages (envelopes) of one client, over time; it may send two seconds' worth at once. Beyond it: 429. 0: no
         /// limit.
         client_messages_per_second_max: u64 = RATE, "20000", unit "messages a second per client";

@@ -8,7 +8,7 @@ use crate::support::{PATIENCE, until};
 
 /// A gateway that never loses patience with garbage, a client and the bus.
 fn trio(flags: &[&str]) -> (Redis, Gateway, Client, Responder) {
-    let mut all = vec!["--garbage-max", "100000"];
+    let mut all = vec!["--garbage-max", "60000"];
     all.extend_from_slice(flags);
     crate::support::trio(&all)
 }

@@ -101,7 +101,8 @@ fn a_pool_gives_the_kernel_more_where_it_uses_up_what_it_has() {
 fn as_many_receives_as_a_wait_gathers_find_buffers() {
     // More than the kernel is given at first, and no more than there are.
     const CLIENTS: u32 = 180;
-    let mut ring = Uring::new(&UringSize::default()).unwrap();
+    let light = PoolSize { buffers: 192, bytes: 2 * 1_024 };
+    let mut ring = Uring::new(&UringSize { light, ..UringSize::default() }).unwrap();
     let mut pairs: Vec<_> = (0..CLIENTS).map(|_| streams()).collect();
     for (place, (ours, _)) in (0..).zip(&pairs) {
         ring.receive(op(Kind::Receive, place), Socket(ours.as_raw_fd()), Pool::Light, true);
