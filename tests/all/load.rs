@@ -3,14 +3,18 @@
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
 
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{Gateway, Setup};
 use crate::support::process::Process;
+use crate::support::redis::Redis;
+use crate::support::services::Services;
 use crate::support::{Folder, PATIENCE, free_port, until};
 
 /// What a run came to.
@@ -209,6 +213,79 @@ fn a_server_that_drains_is_reported_and_the_run_ends() {
     let run = run(&url, &["--clients", "4", "--duration", "20"]);
     assert_eq!((run.code, run.errors().get("closed_1012")), (1, Some(&4)), "{}", run.output);
     assert!(run.output.contains("; the first: drained)"), "{}", run.output);
+}
+
+/// A server that answers three requests of each connection and closes at the fourth, unanswered, with the codes by turns; and what
+/// was asked of it, each time.
+fn closing_with(codes: &'static [u16]) -> (String, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (seen, connections) = (Arc::clone(&asked), Arc::new(AtomicUsize::new(0)));
+    let url = server(move |mut socket| {
+        let code = codes[connections.fetch_add(1, Ordering::Relaxed) % codes.len()];
+        for request in 0..4 {
+            let Ok(Message::Text(text)) = socket.read() else { return };
+            seen.lock().expect("nobody panicked").push(text.to_string());
+            if request < 3 {
+                socket.send(Message::text(right_answer(&text))).ok();
+            }
+        }
+        socket.close(Some(CloseFrame { code: code.into(), reason: "".into() })).ok();
+        while socket.read().is_ok() {}
+    });
+    (url, asked)
+}
+
+#[test]
+fn who_comes_back_sends_again_what_a_1012_left_unanswered_and_nothing_else() {
+    let (url, asked) = closing_with(&[1012, 1001, 1012]);
+    let run = run(&url, &["--clients", "1", "--warmup", "0", "--count", "20", "--reconnect"]);
+    let asked = asked.lock().expect("nobody panicked");
+    let times = asked.iter().fold(HashMap::<&str, u32>::new(), |mut times, text| {
+        *times.entry(text).or_default() += 1;
+        times
+    });
+    let twice = times.values().filter(|times| **times == 2).count() as u64;
+    assert_eq!(times.values().max(), Some(&2));
+    // Of each connection three are answered: six have gone, and of each third the fourth request is lost.
+    assert_eq!((run.errors(), run.code), (HashMap::from([("closed_1001", 2), ("lost", 2)]), 1), "{}", run.output);
+    assert_eq!((run.json["reconnects"].as_u64(), run.json["retried"].as_u64()), (Some(6), Some(twice)));
+    assert_eq!(twice, 4);
+    assert!(run.output.contains("sent again after a 1012"), "{}", run.output);
+}
+
+#[test]
+fn a_close_with_1012_is_no_error_for_who_comes_back() {
+    let (url, _) = closing_with(&[1012]);
+    for pace in [&["--in-flight", "2"][..], &["--think", "1"], &["--rate", "200"]] {
+        let options = ["--clients", "4", "--warmup", "0", "--count", "50", "--idle", "0", "--reconnect"];
+        let run = run(&url, &[&options, pace].concat());
+        assert_eq!((run.code, run.errors().len()), (0, 0), "{pace:?}: {}", run.output);
+        assert!(run.json["reconnects"].as_u64() > Some(8), "{pace:?}: {}", run.json);
+    }
+}
+
+#[test]
+fn a_drain_under_load_loses_nothing_where_clients_come_back_and_all_is_carried_out_once() {
+    let redis = Redis::start();
+    let _services = Services::start(&redis, &[]);
+    let flags = ["--share-port", "--drain-quiet-ms", "1", "--loglevel", "info"];
+    let mut first = Setup::serve(&redis).flags(&flags).start();
+    let mut second = Setup::serve(&redis).flags(&flags).start_sharing(&first);
+    second.until_ready();
+    let folder = Folder::new();
+    let options = ["--clients", "60", "--rate", "1000", "--warmup", "0", "--duration", "4", "--reconnect"];
+    let load = start(&folder, &url(first.address()), &options);
+    until("the first serves some", PATIENCE, || first.metric("evergate_requests_total") > 200.0);
+    let open = first.count("open");
+    first.signal(Signal::SIGUSR1);
+    assert_eq!(first.wait_exit(PATIENCE), 0, "{}", first.log());
+    let run = finish(&folder, load);
+    assert_eq!((run.code, run.errors().len()), (0, 0), "{}", run.output);
+    assert_eq!(run.json["reconnects"].as_u64(), Some(open), "{}", run.json);
+    // What crossed a Close was not relayed: all that was is what was answered.
+    let relayed = |gateway: &Gateway| gateway.log().matches(" opensrf.math add ").count() as u64;
+    let answered = run.json["latency_requests"].as_u64();
+    until("each is in a log once", PATIENCE, || answered == Some(relayed(&first) + relayed(&second)));
 }
 
 #[test]

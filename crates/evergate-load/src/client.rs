@@ -109,6 +109,11 @@ impl Client {
         self.out.len() < UNSENT_BYTES_MAX
     }
 
+    /// Whether nothing more is sent on its connection.
+    pub fn is_shut(&self) -> bool {
+        self.is_shut
+    }
+
     /// Whether anything is to be sent.
     pub fn has_unsent(&self) -> bool {
         self.ping.is_some() || !self.out.is_empty()
@@ -195,6 +200,29 @@ impl Client {
         for mut exchange in self.exchanges.drain(..) {
             exchange.blame(Fault::Lost, sink);
         }
+    }
+
+    /// The connection was closed with 1012, which a gateway sends at an idle gap alone: what has had no reply was never relayed, and
+    /// waits for the next connection. What has had a part of it, or is amid a session, was closed against that rule, and is lost.
+    pub fn keep_unanswered(&mut self, sink: &mut impl FnMut(Outcome)) {
+        let has_begun = |exchange: &mut Exchange| {
+            exchange.step > 0 || exchange.results > 0 || exchange.chunked.is_some() || exchange.faulty
+        };
+        for mut exchange in self.exchanges.extract_if(.., has_begun) {
+            exchange.blame(Fault::Lost, sink);
+        }
+    }
+
+    /// There is another connection: what waits for it is sent again. How many requests that were.
+    pub fn reopen(&mut self, plan: &Plan) -> usize {
+        (self.is_shut, self.ping) = (false, None);
+        self.out.clear();
+        for exchange in &self.exchanges {
+            plan.scripts[exchange.script].steps[exchange.step]
+                .template
+                .write(&mut self.out, exchange.numbers(self.number));
+        }
+        self.exchanges.len()
     }
 
     fn echoed(&mut self, plan: &Plan, text: &[u8], sink: &mut impl FnMut(Outcome)) {

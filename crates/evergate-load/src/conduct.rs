@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
+use super::back::Back;
 use super::churn;
 use super::connect::{Connected, connect};
 use super::dispatch;
@@ -63,6 +64,8 @@ pub struct Load {
     pub warmup: Duration,
     /// Time over which connections are opened; zero: as fast as it goes, and nobody asks before all are open.
     pub ramp: Duration,
+    /// Clients whose connection ends come back.
+    pub reconnects: bool,
     /// Connects and closes per second besides.
     pub churn: f64,
     /// Local addresses.
@@ -126,7 +129,7 @@ enum Waited {
 
 /// Runs a round.
 pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, progress: &Progress) -> Measured {
-    let round = Round::new(plan, load.pace, load.count, load.seed);
+    let round = Round::new(plan, load.pace, load.count, load.reconnects, load.seed);
     let conductor = Conductor { round, load, stop, progress, expiry_ns: Cell::new(0) };
     let memory_before = host::memory(&server.pids);
     conductor.connect(server, load.idle, true).await;
@@ -210,6 +213,7 @@ impl Conductor<'_> {
             let number = first + n;
             let (round, target) = (Rc::clone(round), Rc::clone(&target));
             let source = source(number, self.load.sources);
+            let back = self.load.reconnects.then(|| Back::new(Rc::clone(&target), source));
             let shaking = round.counted(|round| &round.shaking);
             Rc::clone(&round).spawn(async move {
                 let began_ns = round.now_ns();
@@ -220,7 +224,7 @@ impl Conductor<'_> {
                     round.tally.borrow_mut().connect.saturating_record(taken_ns);
                     let peer = Peer::new(number as u32, stream, is_idle);
                     round.add(&peer);
-                    Rc::clone(&round).spawn(peer::run(round, peer, rest));
+                    Rc::clone(&round).spawn(peer::run(round, peer, rest, back));
                 }
             });
         }
@@ -374,6 +378,7 @@ pub mod tests {
             count: None,
             warmup: Duration::ZERO,
             ramp: Duration::ZERO,
+            reconnects: false,
             churn: 0.0,
             sources: 1,
             timeout: Duration::from_millis(100),
@@ -386,7 +391,7 @@ pub mod tests {
         tokio_uring::start(async {
             let (ours, theirs) = sockets();
             let (round, peer) = round_on(ours, Pace::Open);
-            round.spawn(peer::run(Rc::clone(&round), peer, Vec::new()));
+            round.spawn(peer::run(Rc::clone(&round), peer, Vec::new(), None));
             let (load, stop, progress) = (load(Pace::Open), AtomicBool::new(false), Progress::new());
             let conductor = Conductor {
                 round: Rc::clone(&round),

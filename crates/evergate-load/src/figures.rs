@@ -137,6 +137,10 @@ pub struct Figures {
     pub churn: Option<f64>,
     /// Those that came and went in the measured part.
     pub churned: Option<u64>,
+    /// Connections of `--reconnect` that took the place of others, in the whole run; none without it.
+    pub reconnects: Option<u64>,
+    /// Requests that a Close with 1012 left unanswered, and that were sent again.
+    pub retried: Option<u64>,
     /// Idle clients that had their round trip.
     pub idle: usize,
     /// Ended by Ctrl-C.
@@ -182,6 +186,8 @@ impl Figures {
             not_sent: is_open.then(|| count(|round| round.tally.not_sent)),
             churn: has_churn.then_some(load.churn),
             churned: has_churn.then(|| count(|round| round.tally.churned)),
+            reconnects: load.reconnects.then(|| count(|round| round.tally.reconnects)),
+            retried: load.reconnects.then(|| count(|round| round.tally.retried)),
             idle: rounds.last().map_or(0, |round| round.idle),
             interrupted: rounds.iter().any(|round| round.interrupted),
             deserted: rounds.iter().any(|round| round.deserted && round.connected > 0),

@@ -7,13 +7,14 @@
 //!   `frame` and `opensrf`: as much of RFC 6455 and `OpenSRF` as a client needs; `fault`: what goes wrong, by kind
 //! - `schedule`: due times of an open loop; `dispatch` and `timer`: requests that begin by the clock
 //! - `conduct`: a round from first connection to last close; `round`: what its tasks share; `connect`,
-//!   `peer`, `churn`: those tasks, and `deadline`: how none leaves an operation behind; `tally`: what is
+//!   `peer`, `back`, `churn`: those tasks, and `deadline`: how none leaves an operation behind; `tally`: what is
 //!   counted; `watchdog`: when a count is given up; `host`: CPU and memory
 //! - `output`: the files that figures go to; `about`: what made them
 //! - `figures`, `versus`, `notes`, `table`, `page` with its `plot`s, `progress`: what people and programs
 //!   get to see
 
 mod about;
+mod back;
 mod churn;
 mod client;
 mod conduct;

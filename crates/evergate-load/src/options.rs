@@ -102,6 +102,8 @@ fn load_options() -> Vec<Arg> {
         real("think", "MILLISECONDS", "Pause of a client between a reply and its next request").default_value("0"),
         real("timeout", "SECONDS", "Age at which a request without its whole reply is given up and counted as missing").default_value("10"),
         number("idle", "N", "0", "Further clients that connect, do one round trip each, and then only answer pings; for memory per client start the server anew and take thousands"),
+        Arg::new("reconnect").long("reconnect").action(ArgAction::SetTrue)
+                .help("Clients whose connection ends come back, and send again what a Close with 1012 left unanswered, nothing else; such a Close is no error then"),
         real("churn", "R", "Further clients that connect and close at once, per second").default_value("0"),
         number("sources", "N", "1", "Local addresses to connect from: 127.0.0.1 to 127.0.0.N (one allows some 28,000 connections); for a server on IPv4 loopback only")
                 .value_parser(value_parser!(u32).range(1..=250)),
@@ -251,6 +253,7 @@ impl Given<'_> {
             count: self.0.get_one::<u64>("count").copied(),
             warmup: self.seconds("warmup"),
             ramp: self.seconds("ramp"),
+            reconnects: self.0.get_flag("reconnect"),
             churn: self.real("churn"),
             sources: self.number("sources"),
             timeout,

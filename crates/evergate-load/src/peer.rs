@@ -14,6 +14,7 @@ use tokio_uring::buf::{BoundedBuf as _, Slice};
 use tokio_uring::net::TcpStream;
 use tokio_uring::{InFlightOneshot, WriteData, WriteTransform};
 
+use super::back::Back;
 use super::client::{Client, Moment, Outcome};
 use super::deadline::within;
 use super::fault::Fault;
@@ -38,8 +39,8 @@ pub struct Peer {
     pub client: RefCell<Client>,
     /// It was opened to be idle.
     pub is_idle: bool,
-    /// The connection.
-    stream: TcpStream,
+    /// The connection; of a client that comes back, the latest.
+    stream: RefCell<Rc<TcpStream>>,
     /// A right reply has come.
     pub has_answer: Cell<bool>,
     /// Wakes the connection's task.
@@ -50,6 +51,7 @@ impl Peer {
     /// A connection that has just been opened.
     pub fn new(number: u32, stream: TcpStream, is_idle: bool) -> Rc<Self> {
         let client = RefCell::new(Client::new(number));
+        let stream = RefCell::new(Rc::new(stream));
         Rc::new(Self { client, is_idle, stream, has_answer: Cell::new(false), waker: RefCell::new(None) })
     }
 
@@ -68,7 +70,11 @@ impl Peer {
 
     /// Ends the connection without waiting for anything.
     pub fn cut(&self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
+        let _ = self.stream().shutdown(Shutdown::Both);
+    }
+
+    fn stream(&self) -> Rc<TcpStream> {
+        Rc::clone(&self.stream.borrow())
     }
 
     fn watch(&self, context: &Context<'_>) {
@@ -79,16 +85,33 @@ impl Peer {
     }
 }
 
-/// Serves a connection, of which `rest` came behind the handshake, until it ends.
-pub async fn run(round: Rc<Round>, peer: Rc<Peer>, rest: Vec<u8>) {
-    let mut writer = Writer::default();
-    let Err(fault) = relay(&round, &peer, &mut writer, rest).await;
+/// Serves a connection, of which `rest` came behind the handshake, until it ends; and the next ones, where there is a way `back`.
+pub async fn run(round: Rc<Round>, peer: Rc<Peer>, mut rest: Vec<u8>, back: Option<Back>) {
+    loop {
+        let fault = serve(&round, &peer, rest).await;
+        let Some(back) = back.as_ref().filter(|_| round.phase.get() != Phase::Closing) else {
+            return round.ended(&peer, Some(fault));
+        };
+        round.leaves(&peer, fault);
+        let Some(connected) = back.take(&round).await else {
+            return round.ended(&peer, None);
+        };
+        *peer.stream.borrow_mut() = Rc::new(connected.stream);
+        rest = connected.rest;
+        round.is_back(&peer);
+    }
+}
+
+async fn serve(round: &Rc<Round>, peer: &Rc<Peer>, rest: Vec<u8>) -> Fault {
+    let stream = peer.stream();
+    let mut writer = Writer::new(Rc::clone(&stream));
+    let Err(fault) = relay(round, peer, &stream, &mut writer, rest).await;
     // A write under way ends with the stream, and there is no other.
     peer.client.borrow_mut().shut();
-    let _ = peer.stream.shutdown(Shutdown::Both);
-    let _ = writer.finish(&peer, &round).await;
+    let _ = stream.shutdown(Shutdown::Both);
+    let _ = writer.finish(peer, round).await;
     peer.waker.borrow_mut().take();
-    round.ended(&peer, fault);
+    fault
 }
 
 /// What a turn over the received bytes ends with.
@@ -133,6 +156,7 @@ fn turn(
 async fn relay(
     round: &Rc<Round>,
     peer: &Rc<Peer>,
+    stream: &TcpStream,
     writer: &mut Writer,
     mut buffer: Vec<u8>,
 ) -> Result<Infallible, Fault> {
@@ -146,7 +170,7 @@ async fn relay(
             Turn::Closed(closed) => {
                 if written.is_ok() {
                     // With our answer.
-                    let _ = within(CLOSE_TIMEOUT, &peer.stream, writer.finish(peer, round)).await;
+                    let _ = within(CLOSE_TIMEOUT, stream, writer.finish(peer, round)).await;
                 }
                 return Err(closed);
             }
@@ -165,7 +189,7 @@ async fn relay(
             buffer.reserve_exact(missing);
         }
         let filled = buffer.len();
-        let mut read = pin!(peer.stream.read(buffer.slice(filled..)));
+        let mut read = pin!(stream.read(buffer.slice(filled..)));
         let (result, slice) = poll_fn(|context| {
             peer.watch(context);
             if written.is_ok() {
@@ -173,7 +197,7 @@ async fn relay(
                 if written.is_err() {
                     peer.client.borrow_mut().shut();
                     // Reading ends behind what has come already.
-                    let _ = peer.stream.shutdown(Shutdown::Both);
+                    let _ = stream.shutdown(Shutdown::Both);
                 }
             }
             read.as_mut().poll(context)
@@ -192,8 +216,8 @@ async fn relay(
 type Write = InFlightOneshot<WriteData<Slice<Vec<u8>>>, WriteTransform<Slice<Vec<u8>>>>;
 
 /// Writes what a client has to send, one write at a time: what gathers meanwhile leaves with the next.
-#[derive(Default)]
 struct Writer {
+    stream: Rc<TcpStream>,
     /// The write under way.
     write: Option<Write>,
     /// The buffer that is not in use.
@@ -201,6 +225,10 @@ struct Writer {
 }
 
 impl Writer {
+    fn new(stream: Rc<TcpStream>) -> Self {
+        Self { stream, write: None, spare: Vec::new() }
+    }
+
     /// Takes note of a write's end and begins the next, as far as that goes without waiting.
     fn drive(&mut self, peer: &Peer, round: &Round, context: &mut Context<'_>) -> Result<(), Fault> {
         loop {
@@ -212,7 +240,7 @@ impl Writer {
                 let sent = slice.begin() + bytes;
                 let mut buffer = slice.into_inner();
                 if sent < buffer.len() {
-                    self.write = Some(peer.stream.write(buffer.slice(sent..)).submit());
+                    self.write = Some(self.stream.write(buffer.slice(sent..)).submit());
                     continue;
                 }
                 buffer.clear();
@@ -223,7 +251,7 @@ impl Writer {
                 return Ok(());
             }
             let buffer = client.take_unsent(&round.plan, std::mem::take(&mut self.spare));
-            self.write = Some(peer.stream.write(buffer.slice(..)).submit());
+            self.write = Some(self.stream.write(buffer.slice(..)).submit());
             round.resume(&mut client);
         }
     }
@@ -288,7 +316,7 @@ pub mod tests {
 
     /// A round with one client, number 0, on this connection.
     pub fn round_on(socket: Socket, pace: Pace) -> (Rc<Round>, Rc<Peer>) {
-        let round = Round::new(Plan::new(&options(Kind::Stateless)), pace, None, 1);
+        let round = Round::new(Plan::new(&options(Kind::Stateless)), pace, None, false, 1);
         let peer = Peer::new(0, TcpStream::from_std(socket), false);
         round.add(&peer);
         (round, peer)
@@ -311,7 +339,7 @@ pub mod tests {
             round.tally.borrow_mut().begin(0, 1_000_000_000);
             round.phase.set(Phase::Running);
             round.begin(&mut peer.client.borrow_mut(), 0);
-            run(Rc::clone(&round), Rc::clone(&peer), Vec::new()).await;
+            run(Rc::clone(&round), Rc::clone(&peer), Vec::new(), None).await;
             let tally = round.tally.borrow();
             assert_eq!(tally.faults.iter().collect::<Vec<_>>(), [(&Fault::Closed(1012), &1)]);
             assert_eq!(tally.latency.len(), 1);

@@ -91,6 +91,8 @@ pub struct Round {
     pub thinking: RefCell<VecDeque<(u64, Rc<Peer>)>>,
     /// Tells that somebody began to think.
     pub thought: Notify,
+    /// Clients whose connection has ended come back.
+    reconnects: bool,
     /// When the round's time began.
     epoch: Instant,
     /// Picks scripts and clients.
@@ -99,7 +101,7 @@ pub struct Round {
 
 impl Round {
     /// A round whose time begins now.
-    pub fn new(plan: Plan, pace: Pace, count: Option<u64>, seed: u64) -> Rc<Self> {
+    pub fn new(plan: Plan, pace: Pace, count: Option<u64>, reconnects: bool, seed: u64) -> Rc<Self> {
         Rc::new(Self {
             plan,
             pace,
@@ -117,6 +119,7 @@ impl Round {
             changed: Notify::new(),
             thinking: RefCell::default(),
             thought: Notify::new(),
+            reconnects,
             epoch: Instant::now(),
             rng: RefCell::new(SmallRng::seed_from_u64(seed)),
         })
@@ -154,7 +157,7 @@ impl Round {
 
     /// Begins a script of the mix, or remembers to, where much is unsent.
     pub fn begin(&self, client: &mut Client, due_ns: u64) {
-        if !client.takes_more() {
+        if !client.takes_more() || (self.reconnects && client.is_shut()) {
             client.owed += 1;
             return;
         }
@@ -261,15 +264,48 @@ impl Round {
         self.tally.borrow_mut().sent(bytes);
     }
 
-    /// A connection has ended, which is a fault unless we close it.
-    pub fn ended(&self, peer: &Rc<Peer>, fault: Fault) {
+    /// A connection has ended whose client comes back. A 1012 is no fault of anybody's; any other end is, and costs what was under
+    /// way.
+    pub fn leaves(&self, peer: &Peer, fault: Fault) {
+        let mut client = peer.client.borrow_mut();
+        let lost = &mut |outcome| {
+            if let Outcome::Fault(fault) = outcome {
+                self.fault(fault);
+            }
+        };
+        let before = client.in_flight();
+        if fault == Fault::Closed(1012) {
+            client.keep_unanswered(lost);
+        } else {
+            self.fault(fault);
+            client.lose(lost);
+        }
+        // They begin anew, as clients do whose requests have failed.
+        if !peer.is_idle && self.pace != Pace::Open {
+            client.owed += before - client.in_flight();
+        }
+    }
+
+    /// Its client is back on a new connection.
+    pub fn is_back(&self, peer: &Peer) {
+        let mut client = peer.client.borrow_mut();
+        let retried = client.reopen(&self.plan);
+        self.resume(&mut client);
+        drop(client);
+        self.tally.borrow_mut().reconnected(retried);
+    }
+
+    /// A connection has ended for good. `fault`: unless we close it, that is one, and what was under way is lost.
+    pub fn ended(&self, peer: &Rc<Peer>, fault: Option<Fault>) {
         let list = if peer.is_idle { &self.idle } else { &self.peers };
         let mut list = list.borrow_mut();
         if let Some(index) = list.iter().position(|other| Rc::ptr_eq(other, peer)) {
             list.swap_remove(index);
         }
         if self.phase.get() != Phase::Closing {
-            self.fault(fault);
+            if let Some(fault) = fault {
+                self.fault(fault);
+            }
             peer.client.borrow_mut().lose(&mut |outcome| {
                 if let Outcome::Fault(fault) = outcome {
                     self.fault(fault);
@@ -325,7 +361,7 @@ mod tests {
     #[test]
     fn what_cannot_be_sent_yet_begins_when_the_server_reads_again() {
         let pace = Pace::Closed { in_flight: 1_000, think_ns: 0 };
-        let round = Round::new(Plan::new(&options(Kind::Stateless)), pace, None, 1);
+        let round = Round::new(Plan::new(&options(Kind::Stateless)), pace, None, false, 1);
         round.phase.set(Phase::Running);
         let mut client = Client::new(0);
         (0..1_000).for_each(|_| round.begin(&mut client, 0));

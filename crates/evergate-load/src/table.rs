@@ -15,7 +15,7 @@ const RATIOS: &str = "A / B";
 /// One row: its name and how a server's figure reads.
 type Row = (&'static str, fn(&Figures) -> Option<String>);
 
-const ROWS: [Row; 23] = [
+const ROWS: [Row; 26] = [
     ("connections", |f| Some(connections(f))),
     ("measured, s", |f| Some(format!("{:.2}", f.seconds))),
     ("right replies", |f| Some(thousands(f.requests))),
@@ -33,6 +33,9 @@ const ROWS: [Row; 23] = [
     ("connect p50", |f| f.connect_us.as_ref().map(|connect| time(connect.p50))),
     ("connect p99", |f| f.connect_us.as_ref().map(|connect| time(connect.p99))),
     ("came and went", |f| f.churned.map(thousands)),
+    ("reconnects, whole run", |f| f.reconnects.map(thousands)),
+    ("sent again after a 1012", |f| f.retried.map(thousands)),
+    ("lost, whole run", |f| f.reconnects.map(|_| thousands(f.errors.get("lost").copied().unwrap_or(0)))),
     ("server CPU/right reply", |f| f.server.cpu_us_per_request.map(time)),
     ("server CPU, cores", |f| f.server.cpu_share.map(cores)),
     ("server RSS", |f| f.server.rss_bytes.map(bytes)),

@@ -59,6 +59,10 @@ pub struct Tally {
     pub not_sent: u64,
     /// Connections of `--churn` that were opened within the measured part, and then closed.
     pub churned: u64,
+    /// Connections opened in the place of those that had ended, in the whole round.
+    pub reconnects: u64,
+    /// Requests that were sent again on them.
+    pub retried: u64,
     /// Throughput and latency over the time.
     pub slices: Vec<Slice>,
     /// Latencies of the slice under way.
@@ -89,6 +93,8 @@ impl Tally {
             sent_late: 0,
             not_sent: 0,
             churned: 0,
+            reconnects: 0,
+            retried: 0,
             slices: Vec::new(),
             slice: histogram(),
             slice_end_ns: 0,
@@ -147,6 +153,12 @@ impl Tally {
     pub fn came(&mut self, began_ns: u64, now_ns: u64) {
         self.connect.saturating_record(now_ns - began_ns);
         self.churned += u64::from(self.is_measured(now_ns));
+    }
+
+    /// A client is back, and has sent so many requests again.
+    pub fn reconnected(&mut self, retried: usize) {
+        self.reconnects += 1;
+        self.retried += retried as u64;
     }
 
     /// Slices up to this time are complete.

@@ -350,3 +350,33 @@ fn a_reply_cut_short_anywhere_is_unparsable_and_never_a_panic() {
         assert_eq!(faults.last(), Some(&Fault::Unparsable), "{end}");
     }
 }
+
+#[test]
+fn what_a_1012_left_unanswered_is_sent_again_as_it_was_and_nothing_else() {
+    let (plan, mut client) = begun(Kind::Stateless);
+    let first = sent(&mut client);
+    client.begin(&plan, 0, 150);
+    let second = sent(&mut client);
+    // Of the first a part has come: a gateway that closes now with 1012 breaks its own rule.
+    assert_eq!(send(&plan, &mut client, &envelope(&thread(7, 0), &[result(0, &sum(0))])), []);
+    client.shut();
+    let mut outcomes = Vec::new();
+    client.keep_unanswered(&mut |outcome| outcomes.push(outcome));
+    assert_eq!(outcomes, [Outcome::Fault(Fault::Lost)]);
+    assert_eq!((client.reopen(&plan), sent(&mut client)), (1, second.clone()));
+    assert_ne!(first, second);
+    let reply = envelope(&thread(7, 1), &[result(1, &sum(1)), status(1, 205)]);
+    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(150), Outcome::Free]);
+    assert_eq!(client.reopen(&plan), 0);
+}
+
+#[test]
+fn a_connect_is_sent_again_and_a_session_is_not() {
+    let (plan, mut client) = begun(Kind::Stateful);
+    let mut lost = 0;
+    client.keep_unanswered(&mut |_| lost += 1);
+    assert_eq!((client.reopen(&plan), lost), (1, 0));
+    assert_eq!(send(&plan, &mut client, &envelope(&thread(7, 0), &[status(0, 200)])), [Outcome::Answered(100)]);
+    client.keep_unanswered(&mut |_| lost += 1);
+    assert_eq!((client.reopen(&plan), lost), (0, 1));
+}

@@ -84,6 +84,8 @@ fn what_was_not_measured_is_null_and_not_zero() {
         "/sent_late",
         "/not_sent",
         "/churned",
+        "/reconnects",
+        "/retried",
     ] {
         assert_eq!(json.pointer(figure), Some(&serde_json::Value::Null), "{figure}");
     }
