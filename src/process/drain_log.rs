@@ -1,22 +1,19 @@
-//! What a drain still waits for, once a second, in the log and for systemd.
+//! What a drain still waits for, once a second, in the log.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use evergate_proto::opensrf::printable::Name;
 
 use super::shared::Shared;
-use super::systemd;
 
-/// One line for each core that is not done, and one word for systemd.
+/// One line for each core that is not done.
 pub fn write(shared: &Shared) {
     let left_ms = shared.drain_deadline_ms.load(Relaxed).saturating_sub(shared.now_ms());
-    let mut open = 0;
     for (index, core) in shared.cores.iter().enumerate() {
         if core.ended.load(Relaxed) {
             continue;
         }
         let counts = &core.counts;
-        open += counts.open.load(Relaxed);
         let oldest = core.oldest.try_lock().ok().and_then(|oldest| oldest.clone());
         let oldest = oldest.map_or_else(String::new, |oldest| {
             format!(
@@ -43,6 +40,4 @@ pub fn write(shared: &Shared) {
             left_ms % 1_000 / 100,
         );
     }
-    let status = format!("draining: {open} clients open, {} s left", left_ms.div_ceil(1_000));
-    systemd::tell(&format!("STATUS={status}"));
 }

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::logs::LogControl;
 use super::settings::Settings;
+use super::systemd;
 use crate::bounded;
 use crate::config::{self, Loaded};
 
@@ -35,6 +36,7 @@ fn run(asks: &Receiver<()>, loaded: &Loaded, logs: &LogControl, settings: &Setti
             tracing::error!("log: {error}");
         }
         read_again(loaded, logs, settings);
+        systemd::tell("READY=1");
     }
 }
 

@@ -207,9 +207,11 @@ impl Running {
         let mut next_drain_line = Instant::now();
         let mut failed_at: Option<Instant> = None;
         let mut watchdog = Watchdog::new(&self.shared);
+        let mut reporter = systemd::Reporter::start();
         while !self.threads.iter().all(thread::JoinHandle::is_finished) {
             signals.wait(LOOK);
             if signals.take_reload() {
+                systemd::reloading();
                 self.reloader.ask();
             }
             if signals.take_drain() {
@@ -235,6 +237,7 @@ impl Running {
             if failed_at.is_some_and(|at| at.elapsed() > FAILED_MAX) {
                 break;
             }
+            reporter.report(&self.shared);
         }
         self.end(signals)
     }
@@ -253,7 +256,6 @@ impl Running {
             config.drain_grace_seconds,
             config.drain_grace_seconds + config.drain_max_seconds
         );
-        systemd::tell("STATUS=draining");
     }
 
     fn stop(&self, why: &str, code: u16) {

@@ -9,6 +9,16 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use evergate_proto::lifecycle::Phase;
+use nix::time::{ClockId, clock_gettime};
+
+use super::shared::Shared;
+use crate::admin::health::health;
+
+/// How often the status is told, where it has changed.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// The log has heard that the service manager cannot be told anything: a drain tells it something each second.
 static SAID: AtomicBool = AtomicBool::new(false);
@@ -25,6 +35,95 @@ pub fn tell(state: &str) {
             socket.display(),
             state.replace('\n', ", ")
         );
+    }
+}
+
+/// A reload begins (`sd_notify(3)`: with the time by the monotonic clock); `READY=1` tells that it is over.
+pub fn reloading() {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
+}
+
+/// Tells the service manager again and again how the process is.
+#[derive(Debug)]
+pub struct Reporter {
+    /// So often it is told that every core turns, where it watches for that (`WATCHDOG_USEC`).
+    feed_every: Option<Duration>,
+    fed: Option<Instant>,
+    status: String,
+    /// When and in which phase it was told.
+    told: Option<(Instant, Phase)>,
+}
+
+impl Reporter {
+    /// For the manager of this process.
+    pub fn start() -> Self {
+        let variable = |name| env::var(name).ok();
+        let feed_every = watchdog(variable("WATCHDOG_USEC").as_deref(), variable("WATCHDOG_PID").as_deref());
+        Self { feed_every, fed: None, status: String::new(), told: None }
+    }
+
+    /// Tells what it is time for.
+    pub fn report(&mut self, shared: &Shared) {
+        let now = Instant::now();
+        if let Some(every) = self.feed_every
+            && self.fed.is_none_or(|last| now.duration_since(last) >= every)
+            && health(shared).good
+        {
+            self.fed = Some(now);
+            tell("WATCHDOG=1");
+        }
+        let phase = shared.phase();
+        if self.told.is_none_or(|(at, was)| was != phase || now.duration_since(at) >= STATUS_EVERY) {
+            self.told = Some((now, phase));
+            let status = status(shared);
+            if status != self.status {
+                tell(&format!("STATUS={status}"));
+                self.status = status;
+            }
+        }
+    }
+}
+
+/// How often a watchdog is fed, from its variables (`sd_watchdog_enabled(3)`): twice in its time. None is asked for, or of another
+/// process.
+fn watchdog(usec: Option<&str>, pid: Option<&str>) -> Option<Duration> {
+    let usec: u64 = usec?.parse().ok().filter(|usec| *usec > 0)?;
+    let is_ours = pid.is_none_or(|pid| pid.parse() == Ok(std::process::id()));
+    is_ours.then(|| Duration::from_micros(usec / 2))
+}
+
+/// What `systemctl status` shows.
+fn status(shared: &Shared) -> String {
+    let sum = |of: fn(&evergate_proto::counters::Counts) -> u64| {
+        shared.cores.iter().map(|core| of(&core.counts)).sum::<u64>()
+    };
+    let open = sum(|counts| counts.open.load(Relaxed));
+    let clients = if open == 1 { "client" } else { "clients" };
+    match shared.phase() {
+        Phase::Starting | Phase::Serving => {
+            let pending = sum(|counts| counts.pending.load(Relaxed));
+            let away = shared.cores.iter().any(|core| !core.bus_state().is_linked());
+            format!(
+                "serving {open} {clients}, {pending} requests in flight{}",
+                if away { "; the bus is away" } else { "" }
+            )
+        }
+        Phase::Draining => {
+            let left_ms = shared.drain_deadline_ms.load(Relaxed).saturating_sub(shared.now_ms());
+            let [at_gap, sending, waiting, sessions] = [
+                sum(|counts| counts.closed_at_gap.load(Relaxed)),
+                sum(|counts| counts.sending.load(Relaxed)),
+                sum(|counts| counts.waiting_for_replies.load(Relaxed)),
+                sum(|counts| counts.in_stateful_session.load(Relaxed)),
+            ];
+            format!(
+                "draining: {open} {clients} open ({sending} sending, {waiting} waiting for replies, {sessions} in a session), \
+                 {at_gap} closed at a gap, {} s left",
+                left_ms.div_ceil(1_000)
+            )
+        }
+        Phase::Stopping => format!("stopping: {open} {clients} open"),
     }
 }
 
@@ -47,6 +146,47 @@ mod tests {
         let mut buffer = [0; 256];
         let length = listener.recv(&mut buffer).expect("a datagram");
         String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+
+    #[test]
+    fn a_watchdog_is_fed_twice_in_its_time_where_it_is_ours() {
+        let own = std::process::id().to_string();
+        let half = Some(Duration::from_millis(250));
+        assert_eq!([watchdog(Some("500000"), None), watchdog(Some("500000"), Some(&own))], [half; 2]);
+        let others =
+            [(None, None), (Some("0"), None), (Some("x"), None), (Some("500000"), Some("1")), (Some("5"), Some(""))];
+        assert!(others.iter().all(|(usec, pid)| watchdog(*usec, *pid).is_none()));
+    }
+
+    #[test]
+    fn a_watchdog_is_not_fed_while_a_core_stands_still() {
+        let shared = Shared::new(&[0]);
+        let mut reporter = Reporter { feed_every: Some(Duration::ZERO), fed: None, status: String::new(), told: None };
+        reporter.report(&shared);
+        let fed = reporter.fed;
+        assert!(fed.is_some());
+        shared.cores[0].given_ms.store(60_000, Relaxed);
+        reporter.report(&shared);
+        assert_eq!(reporter.fed, fed);
+    }
+
+    #[test]
+    fn the_status_says_what_the_process_does_and_what_a_drain_waits_for() {
+        let shared = Shared::new(&[0, 1]);
+        shared.enter(Phase::Serving);
+        for core in shared.cores.iter() {
+            core.counts.open.store(2, Relaxed);
+            core.counts.pending.store(5, Relaxed);
+            core.counts.waiting_for_replies.store(1, Relaxed);
+        }
+        assert!(status(&shared).starts_with("serving 4 clients, 10 requests in flight"), "{}", status(&shared));
+        shared.drain_deadline_ms.store(shared.now_ms() + 60_000, std::sync::atomic::Ordering::SeqCst);
+        shared.enter(Phase::Draining);
+        let said = status(&shared);
+        assert!(
+            said.starts_with("draining: 4 clients open (0 sending, 2 waiting") && said.ends_with("60 s left"),
+            "{said}"
+        );
     }
 
     #[test]

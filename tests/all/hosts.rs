@@ -118,6 +118,16 @@ fn heard(manager: &UnixDatagram) -> String {
     String::from_utf8_lossy(&buffer[..length]).into_owned()
 }
 
+/// The next datagram that begins so.
+fn until_heard(manager: &UnixDatagram, begins: &str) -> String {
+    loop {
+        let datagram = heard(manager);
+        if datagram.starts_with(begins) {
+            return datagram;
+        }
+    }
+}
+
 #[test]
 fn a_service_manager_behind_an_abstract_socket_hears_of_start_drain_and_stop() {
     let name = format!("evergate-test-{}-{}", std::process::id(), unique());
@@ -128,11 +138,37 @@ fn a_service_manager_behind_an_abstract_socket_hears_of_start_drain_and_stop() {
     let ready = heard(&manager);
     assert!(ready.contains("READY=1\n") && ready.contains(&format!("MAINPID={}", gateway.pid())), "{ready}");
     let _client = Client::connect(&gateway);
+    while !heard(&manager).starts_with("STATUS=serving 1 client, 0 requests in flight") {}
+    gateway.signal(Signal::SIGHUP);
+    let reloading = until_heard(&manager, "RELOADING=1");
+    let monotonic = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|usec| usec.parse::<u64>().ok());
+    assert!(monotonic > Some(0), "{reloading}");
+    until_heard(&manager, "READY=1");
     gateway.signal(Signal::SIGUSR1);
-    assert!(heard(&manager).starts_with("STATUS=draining"));
+    let draining = until_heard(&manager, "STATUS=draining");
+    assert!(draining.contains("1 client open (0 sending") && draining.ends_with(" s left"), "{draining}");
     gateway.signal(Signal::SIGTERM);
     while !heard(&manager).contains("STOPPING=1") {}
     gateway.wait_exit(PATIENCE);
+}
+
+#[test]
+fn a_watchdog_hears_of_a_process_whose_cores_turn() {
+    let folder = Folder::new();
+    let socket = folder.path().join("manager");
+    let manager = UnixDatagram::bind(&socket).expect("a socket");
+    manager.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+    let socket = socket.display().to_string();
+    let gateway = Setup::demo().environment("NOTIFY_SOCKET", &socket).environment("WATCHDOG_USEC", "400000").start();
+    (0..5).for_each(|_| drop(until_heard(&manager, "WATCHDOG=1")));
+    // What is stopped feeds nobody.
+    gateway.signal(Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_millis(100));
+    manager.set_read_timeout(Some(Duration::from_secs(1))).expect("a time limit");
+    while manager.recv(&mut [0; 4_096]).is_ok() {}
+    assert!(manager.recv(&mut [0; 4_096]).is_err());
+    gateway.signal(Signal::SIGCONT);
+    until_heard(&manager, "WATCHDOG=1");
 }
 
 #[test]
