@@ -16,7 +16,7 @@ use super::process::{OTHER_CPU, Process};
 pub type Round = BTreeMap<&'static str, f64>;
 
 /// Members of the generator's JSON, under the names that a [`Round`] has for them.
-const FIGURES: [(&str, &str); 9] = [
+const FIGURES: [(&str, &str); 12] = [
     ("requests", "/requests"),
     ("requests_per_second", "/throughput"),
     ("p50_us", "/latency_us/p50"),
@@ -26,6 +26,9 @@ const FIGURES: [(&str, &str); 9] = [
     ("cpu_us", "/server/cpu_us_per_request"),
     ("generator_share", "/generator/cpu_share"),
     ("seconds", "/seconds"),
+    ("answered", "/latency_requests"),
+    ("reconnects", "/reconnects"),
+    ("retried", "/retried"),
 ];
 
 /// One run of the generator.

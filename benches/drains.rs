@@ -1,0 +1,226 @@
+//! Drains under load beside a second gateway on the port: what do clients lose that come back and send again what a Close with
+//! 1012 left unanswered, and what those that do not? Told of each: requests lost, sent again, relayed twice.
+//!
+//! `cargo bench --bench drains --features load -- [OPTIONS]`
+//!
+//!     --drains N       drains of either kind, by turns (30)
+//!     --clients N      clients, of which about half are the drained gateway's (450)
+//!     --rate R         requests per second over all of them (300)
+//!     --seconds S      how long each load lasts (8); the drain begins when a third of that is over
+//!     --flags "…"      more flags for the gateways
+//!
+//! `EVERGATE_BIN` is another gateway's binary, `EVERGATE_LOAD_BIN` another generator. The gateways run on CPU 0, generator,
+//! responder and Redis on CPU 1. A request is carried out each time that a gateway relays it: each has a line in its log.
+
+#[path = "support/answer.rs"]
+mod answer;
+#[path = "support/bare.rs"]
+mod bare;
+#[path = "support/direct.rs"]
+mod direct;
+#[path = "support/echo.rs"]
+mod echo;
+#[path = "support/load.rs"]
+#[expect(dead_code, reason = "the bench relay uses the rest")]
+mod load;
+#[path = "support/process.rs"]
+#[expect(dead_code, reason = "the bench relay uses the rest")]
+mod process;
+#[path = "support/provenance.rs"]
+mod provenance;
+#[expect(dead_code, reason = "the bench runtimes measures its other way, too")]
+#[path = "support/raw.rs"]
+mod raw;
+#[path = "support/responder.rs"]
+mod responder;
+#[path = "support/respstub.rs"]
+mod respstub;
+#[path = "support/results.rs"]
+mod results;
+#[path = "support/role.rs"]
+mod role;
+#[path = "support/site.rs"]
+#[expect(dead_code, reason = "the bench relay uses the rest")]
+mod site;
+
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+
+use load::{Load, Outcome};
+use nix::sys::signal::Signal;
+use process::{Folder, eventually, free_port};
+use serde_json::{Value, json};
+use site::{Bus, Gateway, GatewayOptions};
+
+/// The longest that all clients may take to connect, and that a drain or a load may go on for beyond its time.
+const PATIENCE: Duration = Duration::from_mins(3);
+/// What the log says of each request.
+const RELAYED: &str = " opensrf.math add ";
+
+/// What is asked for on the command line.
+struct Options {
+    drains: usize,
+    clients: u64,
+    rate: u64,
+    seconds: u64,
+    flags: String,
+}
+
+/// What one drain came to.
+struct Drained {
+    seconds: f64,
+    exit_code: i32,
+    reconnects: u64,
+    retried: u64,
+    lost: u64,
+    /// Of any kind, but for those that are lost and the Closes that cost them.
+    other_errors: u64,
+    answered: u64,
+    relayed: u64,
+    crossed: u64,
+}
+
+fn main() -> io::Result<()> {
+    // `cargo test` runs benchmarks, too, without cargo bench's own word: there is nothing to test here.
+    if role::play()? || !std::env::args().any(|word| word == "--bench") {
+        return Ok(());
+    }
+    let options = options()?;
+    println!("{}", provenance::line());
+    let mut kinds = [(true, Vec::new()), (false, Vec::new())];
+    for number in 1..=options.drains {
+        eprintln!("drain {number} of {}", options.drains);
+        for (reconnects, drained) in &mut kinds {
+            drained.push(drain(&options, *reconnects)?);
+        }
+    }
+    let rows: Vec<Vec<String>> = kinds.iter().map(|(reconnects, drained)| row(*reconnects, drained)).collect();
+    results::print_table(
+        &format!("{} drains, {} clients, {} requests/s", options.drains, options.clients, options.rate),
+        &[
+            "clients",
+            "lost",
+            "sent again",
+            "relayed twice",
+            "reconnects",
+            "crossed",
+            "answered",
+            "other errors",
+            "exit codes but 0",
+            "longest, s",
+        ],
+        &rows,
+    );
+    let parts: Vec<Value> = kinds.iter().map(|(reconnects, drained)| part(*reconnects, drained)).collect();
+    let Options { drains, clients, rate, seconds, flags } = &options;
+    results::save(
+        "drains",
+        &json!({ "drains": drains, "clients": clients, "rate": rate, "seconds": seconds, "flags": flags }),
+        &parts,
+    )
+}
+
+/// Two gateways on a port, a load on both, and the end of the first.
+#[expect(clippy::cast_sign_loss, reason = "counts are not negative")]
+fn drain(options: &Options, reconnects: bool) -> io::Result<Drained> {
+    let folder = Folder::new()?;
+    let bus = Bus::start(false, folder.path())?;
+    let flags: Vec<&str> = options.flags.split_ascii_whitespace().collect();
+    let shared = GatewayOptions { shared_port: Some(free_port()?), flags: &flags, ..GatewayOptions::default() };
+    let mut first = Gateway::start(&bus, shared, folder.path())?;
+    let second = Gateway::start(&bus, shared, folder.path())?;
+    let Options { clients, rate, seconds, .. } = options;
+    let back = if reconnects { "--reconnect" } else { "" };
+    let arguments = format!("--clients {clients} --rate {rate} --warmup 0 --duration {seconds} {back}");
+    let load = Load::start(&first.url(), &second.process, &arguments, folder.path())?;
+    eventually("all clients", PATIENCE, || {
+        Ok((first.count("open")? + second.count("open")? >= *clients).then_some(()))
+    })?;
+    std::thread::sleep(Duration::from_secs(*seconds) / 3);
+    let began = Instant::now();
+    first.process.signal(Signal::SIGUSR1)?;
+    let exit_code = first.process.wait(PATIENCE)?;
+    let drained_seconds = began.elapsed().as_secs_f64();
+    let Outcome { round, errors } = load.finish(PATIENCE)?;
+    let logs = [&first, &second]
+        .map(|gateway| fs::read_to_string(site::log(folder.path(), gateway.admin)).unwrap_or_default());
+    let figure = |name| round.get(name).copied().unwrap_or_default() as u64;
+    let error = |name: &str| errors.get(name).copied().unwrap_or_default();
+    let costs = ["lost", "closed_1012"];
+    Ok(Drained {
+        seconds: drained_seconds,
+        exit_code,
+        reconnects: figure("reconnects"),
+        retried: figure("retried"),
+        lost: error("lost"),
+        other_errors: errors.iter().filter(|(name, _)| !costs.contains(&name.as_str())).map(|(_, count)| count).sum(),
+        answered: figure("answered"),
+        relayed: logs.iter().map(|log| log.matches(RELAYED).count() as u64).sum(),
+        crossed: last_number(&logs[0], "crossed_close="),
+    })
+}
+
+/// The number behind the last `name` in a log.
+fn last_number(log: &str, name: &str) -> u64 {
+    let digits = log.rsplit_once(name).map_or("", |(_, rest)| rest).split(|c: char| !c.is_ascii_digit()).next();
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+impl Drained {
+    /// Requests that were relayed and had no answer of their own; those that are lost may be among them.
+    fn twice(&self) -> u64 {
+        self.relayed.saturating_sub(self.answered + self.lost)
+    }
+}
+
+fn row(reconnects: bool, drained: &[Drained]) -> Vec<String> {
+    let sum = |of: fn(&Drained) -> u64| drained.iter().map(of).sum::<u64>().to_string();
+    let longest = drained.iter().map(|one| one.seconds).fold(0.0, f64::max);
+    vec![
+        if reconnects { "come back" } else { "do not" }.to_owned(),
+        sum(|one| one.lost),
+        sum(|one| one.retried),
+        sum(Drained::twice),
+        sum(|one| one.reconnects),
+        sum(|one| one.crossed),
+        sum(|one| one.answered),
+        sum(|one| one.other_errors),
+        sum(|one| u64::from(one.exit_code != 0)),
+        format!("{longest:.1}"),
+    ]
+}
+
+fn part(reconnects: bool, drained: &[Drained]) -> Value {
+    let drains: Vec<Value> = drained
+        .iter()
+        .map(|one| {
+            json!({
+                "seconds": one.seconds, "exit_code": one.exit_code, "reconnects": one.reconnects, "retried": one.retried,
+                "lost": one.lost, "other_errors": one.other_errors, "answered": one.answered, "relayed": one.relayed,
+                "crossed": one.crossed,
+            })
+        })
+        .collect();
+    json!({ "reconnect": reconnects, "drains": drains })
+}
+
+fn options() -> io::Result<Options> {
+    let mut options = Options { drains: 30, clients: 450, rate: 300, seconds: 8, flags: String::new() };
+    let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
+    while let Some(word) = words.next() {
+        let value = words.next().unwrap_or_default();
+        let number = || value.parse::<u64>().map_err(|error| io::Error::other(format!("{word} {value}: {error}")));
+        match word.as_str() {
+            "--drains" => options.drains = number()? as usize,
+            "--clients" => options.clients = number()?,
+            "--rate" => options.rate = number()?,
+            "--seconds" => options.seconds = number()?,
+            "--flags" => options.flags = value,
+            _ => {
+                return Err(io::Error::other(format!("{word}: no such option; the head of benches/drains.rs has all")));
+            }
+        }
+    }
+    Ok(options)
+}
