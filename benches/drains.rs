@@ -10,7 +10,8 @@
 //!     --flags "…"      more flags for the gateways
 //!
 //! `EVERGATE_BIN` is another gateway's binary, `EVERGATE_LOAD_BIN` another generator. The gateways run on CPU 0, generator,
-//! responder and Redis on CPU 1. A request is carried out each time that a gateway relays it: each has a line in its log.
+//! responder and Redis on CPU 1. A request is carried out each time that a gateway relays it: its log has a line for each, with
+//! the request's own params.
 
 #[path = "support/answer.rs"]
 mod answer;
@@ -43,6 +44,7 @@ mod role;
 #[expect(dead_code, reason = "the bench relay uses the rest")]
 mod site;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
@@ -78,6 +80,8 @@ struct Drained {
     other_errors: u64,
     answered: u64,
     relayed: u64,
+    /// Requests that were relayed again.
+    twice: u64,
     crossed: u64,
 }
 
@@ -145,6 +149,8 @@ fn drain(options: &Options, reconnects: bool) -> io::Result<Drained> {
     let Outcome { round, errors } = load.finish(PATIENCE)?;
     let logs = [&first, &second]
         .map(|gateway| fs::read_to_string(site::log(folder.path(), gateway.admin)).unwrap_or_default());
+    let params = || logs.iter().flat_map(|log| log.lines()).filter_map(|line| Some(line.split_once(RELAYED)?.1));
+    let (relayed, distinct) = (params().count() as u64, params().collect::<HashSet<&str>>());
     let figure = |name| round.get(name).copied().unwrap_or_default() as u64;
     let error = |name: &str| errors.get(name).copied().unwrap_or_default();
     let costs = ["lost", "closed_1012"];
@@ -156,7 +162,8 @@ fn drain(options: &Options, reconnects: bool) -> io::Result<Drained> {
         lost: error("lost"),
         other_errors: errors.iter().filter(|(name, _)| !costs.contains(&name.as_str())).map(|(_, count)| count).sum(),
         answered: figure("answered"),
-        relayed: logs.iter().map(|log| log.matches(RELAYED).count() as u64).sum(),
+        relayed,
+        twice: relayed - distinct.len() as u64,
         crossed: last_number(&logs[0], "crossed_close="),
     })
 }
@@ -167,13 +174,6 @@ fn last_number(log: &str, name: &str) -> u64 {
     digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-impl Drained {
-    /// Requests that were relayed and had no answer of their own; those that are lost may be among them.
-    fn twice(&self) -> u64 {
-        self.relayed.saturating_sub(self.answered + self.lost)
-    }
-}
-
 fn row(reconnects: bool, drained: &[Drained]) -> Vec<String> {
     let sum = |of: fn(&Drained) -> u64| drained.iter().map(of).sum::<u64>().to_string();
     let longest = drained.iter().map(|one| one.seconds).fold(0.0, f64::max);
@@ -181,7 +181,7 @@ fn row(reconnects: bool, drained: &[Drained]) -> Vec<String> {
         if reconnects { "come back" } else { "do not" }.to_owned(),
         sum(|one| one.lost),
         sum(|one| one.retried),
-        sum(Drained::twice),
+        sum(|one| one.twice),
         sum(|one| one.reconnects),
         sum(|one| one.crossed),
         sum(|one| one.answered),
@@ -197,7 +197,7 @@ fn part(reconnects: bool, drained: &[Drained]) -> Value {
         .map(|one| {
             json!({
                 "seconds": one.seconds, "exit_code": one.exit_code, "reconnects": one.reconnects, "retried": one.retried,
-                "lost": one.lost, "other_errors": one.other_errors, "answered": one.answered, "relayed": one.relayed,
+                "lost": one.lost, "other_errors": one.other_errors, "answered": one.answered, "relayed": one.relayed, "twice": one.twice,
                 "crossed": one.crossed,
             })
         })
