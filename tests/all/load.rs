@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -12,6 +10,7 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
 
 use crate::support::gateway::{Gateway, Setup};
+use crate::support::other_gateway::{closing_with, listener, right_answer, server, url};
 use crate::support::process::Process;
 use crate::support::redis::Redis;
 use crate::support::services::Services;
@@ -54,10 +53,6 @@ fn run(url: &str, options: &[&str]) -> Run {
     finish(&folder, load)
 }
 
-fn url(address: SocketAddr) -> String {
-    format!("ws://{address}/osrf-websocket-translator")
-}
-
 /// Where nobody listens.
 fn nobody() -> String {
     url(SocketAddr::from(([127, 0, 0, 1], free_port())))
@@ -72,29 +67,6 @@ fn echo(mut socket: WebSocket<TcpStream>) {
     }
 }
 
-/// A server whose every connection is served by this, until it returns.
-fn server(serve: impl Fn(WebSocket<TcpStream>) + Clone + Send + 'static) -> String {
-    listener(move |stream| {
-        stream.set_nodelay(true).ok();
-        if let Ok(socket) = tungstenite::accept(stream) {
-            serve(socket);
-        }
-    })
-}
-
-/// A server that takes connections and does this with each, until it returns.
-fn listener(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("its address");
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let serve = serve.clone();
-            std::thread::spawn(move || serve(stream));
-        }
-    });
-    url(address)
-}
-
 /// A server that answers each request with the envelopes that this makes of the request's right answer.
 fn responder(answers: impl Fn(String) -> Vec<String> + Clone + Send + 'static) -> String {
     server(move |mut socket| {
@@ -107,17 +79,6 @@ fn responder(answers: impl Fn(String) -> Vec<String> + Clone + Send + 'static) -
             }
         }
     })
-}
-
-fn right_answer(request: &str) -> String {
-    let request: Value = serde_json::from_str(request).expect("JSON");
-    let message = &request["osrf_msg"][0]["__p"];
-    let (thread, trace) = (&request["thread"], &message["threadTrace"]);
-    let params = &message["payload"]["__p"]["params"];
-    let sum = params[0].as_u64().expect("a number") + params[1].as_u64().expect("a number");
-    format!(
-        r#"{{"thread":{thread},"log_xid":"1","osrf_msg":[{{"__c":"osrfMessage","__p":{{"threadTrace":{trace},"type":"RESULT","payload":{{"__c":"osrfResult","__p":{{"status":"OK","statusCode":200,"content":{sum}}}}}}}}},{{"__c":"osrfMessage","__p":{{"threadTrace":{trace},"type":"STATUS","payload":{{"__c":"osrfConnectStatus","__p":{{"status":"Request Complete","statusCode":205}}}}}}}}]}}"#
-    )
 }
 
 #[test]
@@ -213,26 +174,6 @@ fn a_server_that_drains_is_reported_and_the_run_ends() {
     let run = run(&url, &["--clients", "4", "--duration", "20"]);
     assert_eq!((run.code, run.errors().get("closed_1012")), (1, Some(&4)), "{}", run.output);
     assert!(run.output.contains("; the first: drained)"), "{}", run.output);
-}
-
-/// A server that answers three requests of each connection and closes at the fourth, unanswered, with the codes by turns; and what
-/// was asked of it, each time.
-fn closing_with(codes: &'static [u16]) -> (String, Arc<Mutex<Vec<String>>>) {
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let (seen, connections) = (Arc::clone(&asked), Arc::new(AtomicUsize::new(0)));
-    let url = server(move |mut socket| {
-        let code = codes[connections.fetch_add(1, Ordering::Relaxed) % codes.len()];
-        for request in 0..4 {
-            let Ok(Message::Text(text)) = socket.read() else { return };
-            seen.lock().expect("nobody panicked").push(text.to_string());
-            if request < 3 {
-                socket.send(Message::text(right_answer(&text))).ok();
-            }
-        }
-        socket.close(Some(CloseFrame { code: code.into(), reason: "".into() })).ok();
-        while socket.read().is_ok() {}
-    });
-    (url, asked)
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub mod client;
 pub mod fifo;
 pub mod gateway;
 pub mod other_bus;
+pub mod other_gateway;
 pub mod process;
 pub mod raw;
 pub mod redis;
