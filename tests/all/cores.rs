@@ -112,6 +112,10 @@ fn a_core_that_gets_no_cpu_for_longer_than_the_watchdog_waits_goes_on_when_it_ge
     let lowered = Command::new("chrt").args(["--idle", "--pid", "0", &thread]).status();
     assert!(lowered.expect("chrt (util-linux)").success());
     let hogs = Hogs::on(cpu, 40);
+    // What it uses up of its CPU's time it waits for in proportion: with nothing to do it would hardly wait.
+    for n in 0..300 {
+        client.request("opensrf.math", &format!("t{n}"), 1, "add", "[1,2]");
+    }
     let begun = Instant::now();
     let starved = eventually("the core stands still", Duration::from_mins(2), || {
         (standstill(&gateway).0 > STANDSTILL.as_secs_f64() || gateway.exited().is_some()).then_some(begun.elapsed())
