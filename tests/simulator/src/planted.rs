@@ -233,7 +233,7 @@ planted! {
     "restart-found-twice": "each of the two links of a domain finds the same restart",
         "redis/opening.rs", " && domain.known.restarts == known.restarts;" => ";";
     "unsent-kept": "what was never written waits for a Redis that is away",
-        "redis/opening.rs", "let unsent = self.domains[index].outbox.take_unsent();" => "let unsent: Vec<Ticket> = Vec::new();";
+        "redis/opening.rs", "let unsent = self.domains[index].outbox.take_unsent();" => "let unsent: Vec<crate::redis::outbox::Ticket> = Vec::new();";
     "away-not-told": "messages are taken for a domain that is away",
         "redis/links.rs", "context.take_messages(link.domain, state != LinkState::Away);" => "context.take_messages(link.domain, true);";
     "pops-lost-untold": "nobody is told that replies may be lost",
