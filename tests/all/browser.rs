@@ -42,7 +42,7 @@ struct Site {
 
 /// A browser with a page, and the server of that page.
 struct Browser {
-    _process: Process,
+    process: Process,
     _folder: Folder,
     site: Arc<Mutex<Site>>,
 }
@@ -77,7 +77,7 @@ impl Browser {
         command.arg(format!("--user-data-dir={}", folder.path().join("profile").display()));
         command.arg(format!("http://{address}/")).env("HOME", folder.path());
         let process = Process::start("chromium-headless-shell", &mut command, folder.path());
-        Self { _process: process, _folder: folder, site }
+        Self { process, _folder: folder, site }
     }
 
     /// What `name` has reported last.
@@ -93,6 +93,15 @@ impl Browser {
 
     fn stop(&self) {
         self.site.lock().expect("nobody panicked").stops = true;
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Its renderers, which may be busy, live on without it.
+        if self.process.exited().is_none() {
+            self.process.signal_group(Signal::SIGKILL);
+        }
     }
 }
 
@@ -180,8 +189,9 @@ fn a_window_and_a_shared_worker_do_not_notice_drains() {
     }
     browser.stop();
     for place in places {
-        let report = browser
-            .until(place, "all is answered", |report| report["waiting"] == 0 && report["sent"] == report["answered"]);
+        let report =
+            browser.until(place, "all is answered", |report| report["stopped"] == true && report["waiting"] == 0);
+        assert_eq!(report["sent"], report["answered"], "{report}");
         let told = [&report["opens"], &report["errors"], &report["wrong"], &report["closes"]].map(ToString::to_string);
         assert_eq!(told, ["1", "0", "0", "[]"], "{place}: {report}");
     }

@@ -217,6 +217,7 @@ fn a_drain_under_load_loses_nothing_where_clients_come_back_and_all_is_carried_o
     let options = ["--clients", "60", "--rate", "1000", "--warmup", "0", "--duration", "4", "--reconnect"];
     let load = start(&folder, &url(first.address()), &options);
     until("the first serves some", PATIENCE, || first.metric("evergate_requests_total") > 200.0);
+    until("all are connected", PATIENCE, || first.count("open") + second.count("open") == 60);
     let open = first.count("open");
     first.signal(Signal::SIGUSR1);
     assert_eq!(first.wait_exit(PATIENCE), 0, "{}", first.log());

@@ -4,7 +4,7 @@
 /** Asks `rate` times a second for the sum of a number that nobody else asks for and 1, until it is told to stop, and until all that
  * was asked is answered. Nothing is opened anew here. */
 function drive(Socket, name, url, rate) {
-    const seen = { opens: 0, errors: 0, closes: [], wrong: 0, sent: 0, answered: 0, states: [], trusted: null };
+    const seen = { opens: 0, errors: 0, closes: [], wrong: 0, sent: 0, answered: 0 };
     const waiting = new Map();
     const socket = new Socket(url);
     socket.addEventListener('open', () => { seen.opens += 1; });
@@ -39,7 +39,7 @@ function drive(Socket, name, url, rate) {
         }
     }, 10);
     setInterval(async () => {
-        const report = { ...seen, waiting: waiting.size, state: socket.readyState };
+        const report = { ...seen, waiting: waiting.size, state: socket.readyState, stopped };
         const answer = await fetch(`/report/${name}`, { method: 'POST', body: JSON.stringify(report) });
         stopped = (await answer.text()) === 'stop';
     }, 50);
