@@ -36,7 +36,7 @@ fn run(asks: &Receiver<()>, loaded: &Loaded, logs: &LogControl, settings: &Setti
             tracing::error!("log: {error}");
         }
         read_again(loaded, logs, settings);
-        systemd::tell("READY=1");
+        systemd::tell_surely("READY=1");
     }
 }
 

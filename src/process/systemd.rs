@@ -9,6 +9,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use evergate_proto::lifecycle::Phase;
@@ -19,22 +20,35 @@ use crate::admin::health::health;
 
 /// How often the status is told, where it has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// How often, and how fast, it is tried to tell what must be told: less than a second in all.
+const TRIES: u32 = 8;
+const TRY_EVERY: Duration = Duration::from_millis(100);
 
 /// The log has heard that the service manager cannot be told anything: a drain tells it something each second.
 static SAID: AtomicBool = AtomicBool::new(false);
 
 /// Tells the service manager what is the case, `READY=1` say, a line each. Where there is none, nothing is done; where it
-/// does not listen, the log says so once.
-pub fn tell(state: &str) {
-    if let Some(socket) = env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty())
-        && let Err(error) = send(&socket, state)
-        && !SAID.swap(true, Relaxed)
-    {
+/// does not listen, the log says so once. Whether it was told, or there is nobody to tell.
+pub fn tell(state: &str) -> bool {
+    let Some(socket) = env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) else { return true };
+    let Err(error) = send(&socket, state) else { return true };
+    if !SAID.swap(true, Relaxed) {
         tracing::warn!(
             "host: the service manager at {} cannot be told {}: {error}; unset NOTIFY_SOCKET where there is none",
             socket.display(),
             state.replace('\n', ", ")
         );
+    }
+    false
+}
+
+/// Tells what the service manager waits for: where its queue is full for a moment, again.
+pub fn tell_surely(state: &str) {
+    for _ in 0..TRIES {
+        if tell(state) {
+            return;
+        }
+        thread::sleep(TRY_EVERY);
     }
 }
 
@@ -69,16 +83,16 @@ impl Reporter {
         if let Some(every) = self.feed_every
             && self.fed.is_none_or(|last| now.duration_since(last) >= every)
             && health(shared).good
+            && tell("WATCHDOG=1")
         {
+            // Untold, it is told at the next look: the next in its turn would be too late.
             self.fed = Some(now);
-            tell("WATCHDOG=1");
         }
         let phase = shared.phase();
         if self.told.is_none_or(|(at, was)| was != phase || now.duration_since(at) >= STATUS_EVERY) {
             self.told = Some((now, phase));
             let status = status(shared);
-            if status != self.status {
-                tell(&format!("STATUS={status}"));
+            if status != self.status && tell(&format!("STATUS={status}")) {
                 self.status = status;
             }
         }
@@ -104,8 +118,9 @@ fn status(shared: &Shared) -> String {
         Phase::Starting | Phase::Serving => {
             let pending = sum(|counts| counts.pending.load(Relaxed));
             let away = shared.cores.iter().any(|core| !core.bus_state().is_linked());
+            let requests = if pending == 1 { "request" } else { "requests" };
             format!(
-                "serving {open} {clients}, {pending} requests in flight{}",
+                "serving {open} {clients}, {pending} {requests} in flight{}",
                 if away { "; the bus is away" } else { "" }
             )
         }

@@ -20,20 +20,29 @@
     /** The pause before the first attempt and the longest, ms. They double in between, also where a connection has stood no longer than
      * that; and each is drawn anew between none and itself: clients that leave together shall not come back together. */
     const PAUSE_MS = { first: 100, longest: 2000 };
-    /** The time after which the page is told that the connection has ended, ms. */
+    /** The time after which the page is told that the connection has ended, and that of one attempt, ms. */
     const GIVE_UP_MS = 30000;
+    const ATTEMPT_MS = 5000;
 
     const EVENTS = ['open', 'message', 'error', 'close'];
+
+    /** Bytes that this takes on the line. */
+    function bytesOf(data) {
+        return typeof data === 'string' ? new TextEncoder().encode(data).length : data.size || data.byteLength || 0;
+    }
 
     /** The thread of an envelope and the traces of its messages; of those `asked` that have an answer. Null for all else. */
     function read(data) {
         if (typeof data !== 'string') return null;
         try {
-            const envelope = JSON.parse(data);
-            const messages = [].concat(envelope.osrf_msg).map((message) => message.__p);
+            const { thread, osrf_msg } = JSON.parse(data);
+            const messages = [].concat(osrf_msg).map((message) => message.__p);
             const asked = messages.filter((message) => message.type === 'REQUEST' || message.type === 'CONNECT');
             const traces = (of) => of.map((message) => String(message.threadTrace == null ? 0 : message.threadTrace));
-            return { thread: String(envelope.thread == null ? '' : envelope.thread), all: traces(messages), asked: traces(asked) };
+            // What evergate cannot attribute it refuses under another name: nobody would know that it was answered.
+            const isNamed = thread == null || typeof thread === 'string' || typeof thread === 'number';
+            if (!isNamed || !traces(messages).every((trace) => /^-?\d+$/.test(trace))) return null;
+            return { thread: String(thread == null ? '' : thread), all: traces(messages), asked: traces(asked) };
         } catch (_) {
             return null;
         }
@@ -44,7 +53,7 @@
         #socket;
         #protocols;
         #binaryType = 'blob';
-        /** By event: what `on…` holds. */
+        /** By event: what `on…` holds, and the listener that calls it. */
         #handlers = {};
         /** What was said, in its order, as far as it may have to be sent again: the data, the thread, the traces that wait for an
          * answer; null of what is no envelope, which stays here only until it is sent. */
@@ -56,6 +65,8 @@
         #openedAt = Date.now();
         /** The page has closed it, or has been told of its end. */
         #over = false;
+        /** It was closed by the page while there was no connection, and the page has not been told yet. */
+        #isClosing = false;
 
         constructor(url, protocols) {
             super();
@@ -72,6 +83,7 @@
         /** Serves the page by this one from now on. */
         #take(socket, isFirst) {
             this.#socket = socket;
+            socket.binaryType = this.#binaryType;
             if (isFirst) socket.onopen = () => this.dispatchEvent(new Event('open'));
             socket.onmessage = (event) => {
                 this.#heard(event.data);
@@ -91,7 +103,7 @@
         }
 
         #end(code, reason, wasClean) {
-            this.#over = true;
+            [this.#over, this.#isClosing] = [true, false];
             this.#said = [];
             this.dispatchEvent(new CloseEvent('close', { code, reason, wasClean }));
         }
@@ -102,13 +114,17 @@
             this.#away.timer = setTimeout(() => {
                 const socket = this.#dial(this.#socket.url);
                 this.#away.socket = socket;
+                // One that hangs must not outlast its time: to close it is to have it fail.
+                const limit = setTimeout(() => socket.close(), ATTEMPT_MS);
                 socket.onopen = () => {
+                    clearTimeout(limit);
                     this.#away = null;
                     this.#openedAt = Date.now();
                     this.#take(socket, false);
                     this.#sayAgain();
                 };
                 socket.onclose = () => {
+                    clearTimeout(limit);
                     const { since, event } = this.#away;
                     if (Date.now() - since < GIVE_UP_MS) {
                         this.#tryAgain();
@@ -150,39 +166,50 @@
         }
 
         send(data) {
+            if (arguments.length === 0) throw new TypeError('send() needs what is to be sent');
             if (this.#over || this.#socket.readyState === WebSocket.CONNECTING) return this.#socket.send(data);
             // It is closing, and nobody knows yet with which code: it is kept until then.
             const isOpen = this.#away === null && this.#socket.readyState === WebSocket.OPEN;
+            const isBinary = ArrayBuffer.isView(data) || data instanceof ArrayBuffer || data instanceof Blob;
+            // It is sent as it is now, whatever becomes of it.
+            if (!isBinary) data = String(data);
+            else if (!isOpen && ArrayBuffer.isView(data)) data = data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength);
+            else if (!isOpen && data instanceof ArrayBuffer) data = data.slice(0);
             this.#remember(data, isOpen);
             if (isOpen) this.#socket.send(data);
         }
 
         close(code, reason) {
+            if (this.#isClosing) return;
             if (this.#away === null) {
                 this.#socket.close(code, reason);
                 this.#over = true;
                 return;
             }
+            code = code === undefined ? undefined : Number(code);
+            reason = reason === undefined ? '' : String(reason);
             if (code !== undefined && code !== 1000 && !(code >= 3000 && code <= 4999)) {
                 throw new DOMException(`The close code must be 1000, or 3000 to 4999; ${code} is neither`, 'InvalidAccessError');
             }
+            if (bytesOf(reason) > 123) throw new DOMException('The reason has more than 123 bytes', 'SyntaxError');
             clearTimeout(this.#away.timer);
             if (this.#away.socket) {
                 this.#away.socket.onopen = this.#away.socket.onclose = null;
                 this.#away.socket.close();
             }
             this.#away = null;
-            this.#over = true;
-            setTimeout(() => this.#end(code === undefined ? 1005 : code, reason || '', true));
+            [this.#over, this.#isClosing] = [true, true];
+            setTimeout(() => this.#end(code === undefined ? 1005 : code, reason, true));
         }
 
         get readyState() {
+            if (this.#isClosing) return WebSocket.CLOSING;
             return this.#away === null ? this.#socket.readyState : WebSocket.OPEN;
         }
 
         get bufferedAmount() {
-            const kept = this.#away === null ? [] : this.#said.map(({ data }) => data.length || data.size || data.byteLength || 0);
-            return kept.reduce((sum, bytes) => sum + bytes, this.#socket.bufferedAmount);
+            const kept = this.#away === null ? [] : this.#said;
+            return kept.reduce((sum, { data }) => sum + bytesOf(data), this.#socket.bufferedAmount);
         }
 
         get url() {
@@ -210,12 +237,19 @@
             for (const name of EVENTS) {
                 Object.defineProperty(this.prototype, `on${name}`, {
                     get() {
-                        return this.#handlers[name] || null;
+                        return this.#handlers[name]?.call || null;
                     },
                     set(handler) {
-                        if (this.#handlers[name]) this.removeEventListener(name, this.#handlers[name]);
-                        this.#handlers[name] = typeof handler === 'function' ? handler : null;
-                        if (this.#handlers[name]) this.addEventListener(name, this.#handlers[name]);
+                        const held = (this.#handlers[name] ??= { call: null, listener: null });
+                        const had = held.call;
+                        held.call = typeof handler === 'function' ? handler : null;
+                        // One that takes another's place has its turn among the listeners, too.
+                        if (!had && held.call) {
+                            held.listener = (event) => held.call.call(this, event);
+                            this.addEventListener(name, held.listener);
+                        } else if (had && !held.call) {
+                            this.removeEventListener(name, held.listener);
+                        }
                     },
                     enumerable: true,
                     configurable: true,

@@ -88,12 +88,13 @@ impl Peer {
 /// Serves a connection, of which `rest` came behind the handshake, until it ends; and the next ones, where there is a way `back`.
 pub async fn run(round: Rc<Round>, peer: Rc<Peer>, mut rest: Vec<u8>, back: Option<Back>) {
     loop {
+        let began_ns = round.now_ns();
         let fault = serve(&round, &peer, rest).await;
         let Some(back) = back.as_ref().filter(|_| round.phase.get() != Phase::Closing) else {
             return round.ended(&peer, Some(fault));
         };
         round.leaves(&peer, fault);
-        let Some(connected) = back.take(&round).await else {
+        let Some(connected) = back.take(&round, Duration::from_nanos(round.now_ns() - began_ns)).await else {
             return round.ended(&peer, None);
         };
         *peer.stream.borrow_mut() = Rc::new(connected.stream);
