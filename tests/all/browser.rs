@@ -212,7 +212,7 @@ fn what_a_1012_left_unanswered_is_sent_again_and_what_another_close_did_is_not()
     if program().is_none() {
         return;
     }
-    let (url, asked) = closing_with(&[1012, 1012, 1012, 1001]);
+    let (url, asked) = closing_with(&[1012, 1012, 1012, 1001], 3);
     let page = format!("drive(WebSocket, 'window', '{url}', 50);");
     let browser = Browser::open(&page, "");
     let report = browser.until("window", "it has ended", |report| report["closes"][0][0] == 1001);

@@ -178,7 +178,7 @@ fn a_server_that_drains_is_reported_and_the_run_ends() {
 
 #[test]
 fn who_comes_back_sends_again_what_a_1012_left_unanswered_and_nothing_else() {
-    let (url, asked) = closing_with(&[1012, 1001, 1012]);
+    let (url, asked) = closing_with(&[1012, 1001, 1012], 3);
     let run = run(&url, &["--clients", "1", "--warmup", "0", "--count", "20", "--reconnect"]);
     let asked = asked.lock().expect("nobody panicked");
     let times = asked.iter().fold(HashMap::<&str, u32>::new(), |mut times, text| {
@@ -196,12 +196,13 @@ fn who_comes_back_sends_again_what_a_1012_left_unanswered_and_nothing_else() {
 
 #[test]
 fn a_close_with_1012_is_no_error_for_who_comes_back() {
-    let (url, _) = closing_with(&[1012]);
-    for pace in [&["--in-flight", "2"][..], &["--think", "1"], &["--rate", "200"]] {
-        let options = ["--clients", "4", "--warmup", "0", "--count", "50", "--idle", "0", "--reconnect"];
-        let run = run(&url, &[&options, pace].concat());
+    let (url, _) = closing_with(&[1012], 20);
+    // What an open loop asks for must fit into what the server answers, with the pauses that clients make.
+    for (pace, count) in [(["--in-flight", "2"], "200"), (["--think", "1"], "200"), (["--rate", "20"], "100")] {
+        let options = ["--clients", "4", "--warmup", "0", "--count", count, "--reconnect"];
+        let run = run(&url, &[&options[..], &pace].concat());
         assert_eq!((run.code, run.errors().len()), (0, 0), "{pace:?}: {}", run.output);
-        assert!(run.json["reconnects"].as_u64() > Some(8), "{pace:?}: {}", run.json);
+        assert!(run.json["reconnects"].as_u64() > Some(1), "{pace:?}: {}", run.json);
     }
 }
 

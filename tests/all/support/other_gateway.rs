@@ -48,17 +48,17 @@ pub fn right_answer(request: &str) -> String {
     )
 }
 
-/// A server that answers three requests of each connection and closes at the fourth, unanswered, with the codes by turns; and what
-/// was asked of it, each time.
-pub fn closing_with(codes: &'static [u16]) -> (String, Arc<Mutex<Vec<String>>>) {
+/// A server that answers so many requests of each connection and closes at the next, unanswered, with the codes by turns; and what was
+/// asked of it, each time.
+pub fn closing_with(codes: &'static [u16], answers: usize) -> (String, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let (seen, connections) = (Arc::clone(&asked), Arc::new(AtomicUsize::new(0)));
     let url = server(move |mut socket| {
         let code = codes[connections.fetch_add(1, Ordering::Relaxed) % codes.len()];
-        for request in 0..4 {
+        for request in 0..=answers {
             let Ok(Message::Text(text)) = socket.read() else { return };
             seen.lock().expect("nobody panicked").push(text.to_string());
-            if request < 3 {
+            if request < answers {
                 socket.send(Message::text(right_answer(&text))).ok();
             }
         }
