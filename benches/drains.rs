@@ -13,14 +13,6 @@
 //! responder and Redis on CPU 1. A request is carried out each time that a gateway relays it: its log has a line for each, with
 //! the request's own params.
 
-#[path = "support/answer.rs"]
-mod answer;
-#[path = "support/bare.rs"]
-mod bare;
-#[path = "support/direct.rs"]
-mod direct;
-#[path = "support/echo.rs"]
-mod echo;
 #[path = "support/load.rs"]
 #[expect(dead_code, reason = "the bench relay uses the rest")]
 mod load;
@@ -29,13 +21,6 @@ mod load;
 mod process;
 #[path = "support/provenance.rs"]
 mod provenance;
-#[expect(dead_code, reason = "the bench runtimes measures its other way, too")]
-#[path = "support/raw.rs"]
-mod raw;
-#[path = "support/responder.rs"]
-mod responder;
-#[path = "support/respstub.rs"]
-mod respstub;
 #[path = "support/results.rs"]
 mod results;
 #[path = "support/role.rs"]

@@ -19,16 +19,8 @@
 //! generator, responder and Redis on CPU 1. CPU times are utime + stime of a process over the requests it served, all its
 //! threads together.
 
-#[path = "support/answer.rs"]
-mod answer;
-#[path = "support/bare.rs"]
-mod bare;
 #[path = "support/client.rs"]
 mod client;
-#[path = "support/direct.rs"]
-mod direct;
-#[path = "support/echo.rs"]
-mod echo;
 #[path = "relay/flood.rs"]
 mod flood;
 #[path = "relay/idle.rs"]
@@ -41,15 +33,8 @@ mod load;
 mod process;
 #[path = "support/provenance.rs"]
 mod provenance;
-#[expect(dead_code, reason = "the bench runtimes measures its other way, too")]
-#[path = "support/raw.rs"]
-mod raw;
 #[path = "relay/requests.rs"]
 mod requests;
-#[path = "support/responder.rs"]
-mod responder;
-#[path = "support/respstub.rs"]
-mod respstub;
 #[path = "support/results.rs"]
 mod results;
 #[path = "support/role.rs"]

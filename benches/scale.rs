@@ -14,16 +14,8 @@
 //! `EVERGATE_BIN` is another gateway's binary, `EVERGATE_LOAD_BIN` another generator. Gateways run on CPU 0, generators,
 //! responder and Redis on CPU 1. Both ends of a connection are on this host: half of the kernel's memory is the generators'.
 
-#[path = "support/answer.rs"]
-mod answer;
-#[path = "support/bare.rs"]
-mod bare;
 #[path = "scale/computed.rs"]
 mod computed;
-#[path = "support/direct.rs"]
-mod direct;
-#[path = "support/echo.rs"]
-mod echo;
 #[path = "scale/fleet.rs"]
 mod fleet;
 #[path = "scale/kernel.rs"]
@@ -34,13 +26,6 @@ mod load;
 mod process;
 #[path = "support/provenance.rs"]
 mod provenance;
-#[expect(dead_code, reason = "the bench runtimes measures its other way, too")]
-#[path = "support/raw.rs"]
-mod raw;
-#[path = "support/responder.rs"]
-mod responder;
-#[path = "support/respstub.rs"]
-mod respstub;
 #[path = "support/results.rs"]
 mod results;
 #[path = "support/role.rs"]

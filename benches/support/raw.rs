@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use crate::echo::{echo_frames, shake_hands};
+use super::echo::{echo_frames, shake_hands};
 
 /// Entries of the submission queue, as on the gateway's ring.
 const ENTRIES: u32 = 4096;

@@ -1,11 +1,25 @@
 //! The benchmark's own program as the other parties of a measurement, each a process of its own, so that its CPU can be told
 //! from the others': `--role NAME ARGUMENT…`.
 
+#[path = "answer.rs"]
+mod answer;
+#[path = "bare.rs"]
+mod bare;
+#[path = "direct.rs"]
+mod direct;
+#[path = "echo.rs"]
+mod echo;
+#[expect(dead_code, reason = "the bench runtimes measures its other way, too")]
+#[path = "raw.rs"]
+mod raw;
+#[path = "responder.rs"]
+mod responder;
+#[path = "respstub.rs"]
+mod respstub;
+
 use std::io;
 use std::net::TcpListener;
 use std::process::Command;
-
-use super::{bare, direct, echo, raw, responder, respstub};
 
 /// Plays the part that the command line names; false where it names none.
 pub fn play() -> io::Result<bool> {

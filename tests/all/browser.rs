@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::support::other_gateway::{closing_with, url};
 use crate::support::process::Process;
 use crate::support::redis::Redis;
 use crate::support::services::Services;
-use crate::support::{Folder, PATIENCE, eventually, until};
+use crate::support::{Folder, PATIENCE, eventually, serve, until};
 
 const SCRIPT: &str = include_str!("../../tuning/browser/evergate-websocket.js");
 const DRIVER: &str = include_str!("../browser/driver.js");
@@ -50,8 +50,6 @@ struct Browser {
 impl Browser {
     /// Opens a page that runs `script` behind the driver; its workers find that under `/worker.js`, too.
     fn open(script: &str, worker: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("its address");
         let page = format!(
             "<!doctype html><script src=/evergate-websocket.js></script><script src=/driver.js></script><script>{script}</script>"
         );
@@ -59,12 +57,7 @@ impl Browser {
             format!("const native = WebSocket; importScripts('/evergate-websocket.js', '/driver.js');\n{worker}");
         let site = Arc::new(Mutex::new(Site::default()));
         let shared = Arc::clone(&site);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (shared, page, worker) = (Arc::clone(&shared), page.clone(), worker.clone());
-                std::thread::spawn(move || answer(&stream, &shared, &page, &worker));
-            }
-        });
+        let address = serve(move |stream| answer(&stream, &shared, &page, &worker));
         let folder = Folder::new();
         let mut command = Command::new(program().expect("a Chromium"));
         command.args([

@@ -10,11 +10,11 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
 
 use crate::support::gateway::{Gateway, Setup};
-use crate::support::other_gateway::{closing_with, listener, right_answer, server, url};
+use crate::support::other_gateway::{closing_with, right_answer, server, url};
 use crate::support::process::Process;
 use crate::support::redis::Redis;
 use crate::support::services::Services;
-use crate::support::{Folder, PATIENCE, free_port, until};
+use crate::support::{Folder, PATIENCE, free_port, serve, until};
 
 /// What a run came to.
 struct Run {
@@ -254,11 +254,11 @@ fn who_refuses_everybody_or_is_not_there_gives_exit_code_3() {
     let run_nobody = run(&nobody, &["--clients", "3"]);
     assert_eq!((run_nobody.code, run_nobody.errors().get("connect_connection_refused")), (3, Some(&3)));
 
-    let refusing = listener(|mut stream| {
+    let refusing = url(serve(|mut stream| {
         let _ = std::io::Read::read(&mut stream, &mut [0; 1024]);
         let refusal = b"HTTP/1.1 503 Busy\r\nContent-Type: text/plain\r\n\r\ntoo many";
         let _ = std::io::Write::write_all(&mut stream, refusal);
-    });
+    }));
     let run_refused = run(&refusing, &["--clients", "3"]);
     assert_eq!((run_refused.code, run_refused.errors().get("refused_http_503")), (3, Some(&3)));
     assert!(run_refused.output.contains("; the first: too many)"), "{}", run_refused.output);
@@ -317,10 +317,10 @@ fn ctrl_c_ends_with_what_there_is() {
 #[test]
 fn ctrl_c_ends_it_while_nobody_answers_the_handshake() {
     let (accepted, connections) = std::sync::mpsc::channel();
-    let silent = listener(move |stream| {
+    let silent = url(serve(move |stream| {
         accepted.send(()).ok();
         while std::io::Read::read(&mut &stream, &mut [0; 1024]).is_ok_and(|bytes| bytes > 0) {}
-    });
+    }));
     let folder = Folder::new();
     let load = start(&folder, &silent, &["--clients", "2", "--churn", "10"]);
     connections.recv_timeout(PATIENCE).expect("a connection");

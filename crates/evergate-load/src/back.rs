@@ -11,8 +11,8 @@ use super::connect::{Connected, connect};
 use super::round::{Phase, Round};
 use super::target::Target;
 
-/// The first pause, behind an attempt that failed or a connection that hardly stood, and the longest; they double in between, and each is shortened by up to half, for
-/// clients that left together shall not come back together.
+/// The first pause, behind an attempt that failed or a connection that hardly stood, and the longest; they double in between, and each
+/// is shortened by up to half, for clients that left together shall not come back together.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// Where a client comes back to.

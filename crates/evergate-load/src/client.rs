@@ -101,17 +101,12 @@ impl Client {
 
     /// Whether another script may begin beside those under way, of which there may be `in_flight_max`.
     pub fn has_room(&self, in_flight_max: usize) -> bool {
-        !self.is_shut && self.takes_more() && self.exchanges.len() < in_flight_max
+        self.takes_more() && self.exchanges.len() < in_flight_max
     }
 
-    /// Whether what is unsent allows another script.
+    /// Whether its connection, and what is unsent on it, allow another script.
     pub fn takes_more(&self) -> bool {
-        self.out.len() < UNSENT_BYTES_MAX
-    }
-
-    /// Whether nothing more is sent on its connection.
-    pub fn is_shut(&self) -> bool {
-        self.is_shut
+        !self.is_shut && self.out.len() < UNSENT_BYTES_MAX
     }
 
     /// Whether anything is to be sent.

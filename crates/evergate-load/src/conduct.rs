@@ -129,7 +129,7 @@ enum Waited {
 
 /// Runs a round.
 pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, progress: &Progress) -> Measured {
-    let round = Round::new(plan, load.pace, load.count, load.reconnects, load.seed);
+    let round = Round::new(plan, load.pace, load.count, load.seed);
     let conductor = Conductor { round, load, stop, progress, expiry_ns: Cell::new(0) };
     let memory_before = host::memory(&server.pids);
     conductor.connect(server, load.idle, true).await;

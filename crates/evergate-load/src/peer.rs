@@ -317,7 +317,7 @@ pub mod tests {
 
     /// A round with one client, number 0, on this connection.
     pub fn round_on(socket: Socket, pace: Pace) -> (Rc<Round>, Rc<Peer>) {
-        let round = Round::new(Plan::new(&options(Kind::Stateless)), pace, None, false, 1);
+        let round = Round::new(Plan::new(&options(Kind::Stateless)), pace, None, 1);
         let peer = Peer::new(0, TcpStream::from_std(socket), false);
         round.add(&peer);
         (round, peer)

@@ -91,8 +91,6 @@ pub struct Round {
     pub thinking: RefCell<VecDeque<(u64, Rc<Peer>)>>,
     /// Tells that somebody began to think.
     pub thought: Notify,
-    /// Clients whose connection has ended come back.
-    reconnects: bool,
     /// When the round's time began.
     epoch: Instant,
     /// Picks scripts and clients.
@@ -101,7 +99,7 @@ pub struct Round {
 
 impl Round {
     /// A round whose time begins now.
-    pub fn new(plan: Plan, pace: Pace, count: Option<u64>, reconnects: bool, seed: u64) -> Rc<Self> {
+    pub fn new(plan: Plan, pace: Pace, count: Option<u64>, seed: u64) -> Rc<Self> {
         Rc::new(Self {
             plan,
             pace,
@@ -119,7 +117,6 @@ impl Round {
             changed: Notify::new(),
             thinking: RefCell::default(),
             thought: Notify::new(),
-            reconnects,
             epoch: Instant::now(),
             rng: RefCell::new(SmallRng::seed_from_u64(seed)),
         })
@@ -157,7 +154,7 @@ impl Round {
 
     /// Begins a script of the mix, or remembers to, where much is unsent.
     pub fn begin(&self, client: &mut Client, due_ns: u64) {
-        if !client.takes_more() || (self.reconnects && client.is_shut()) {
+        if !client.takes_more() {
             client.owed += 1;
             return;
         }
@@ -361,7 +358,7 @@ mod tests {
     #[test]
     fn what_cannot_be_sent_yet_begins_when_the_server_reads_again() {
         let pace = Pace::Closed { in_flight: 1_000, think_ns: 0 };
-        let round = Round::new(Plan::new(&options(Kind::Stateless)), pace, None, false, 1);
+        let round = Round::new(Plan::new(&options(Kind::Stateless)), pace, None, 1);
         round.phase.set(Phase::Running);
         let mut client = Client::new(0);
         (0..1_000).for_each(|_| round.begin(&mut client, 0));

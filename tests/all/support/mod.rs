@@ -16,7 +16,7 @@ pub mod services;
 pub mod site;
 pub mod slow;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -48,6 +48,19 @@ pub fn trio(flags: &[&str]) -> (redis::Redis, gateway::Gateway, client::Client, 
     let gateway = gateway::Gateway::serve(&redis, flags);
     let (client, bus) = (client::Client::connect(&gateway), bus::Responder::new(&redis));
     (redis, gateway, client, bus)
+}
+
+/// Serves each connection in a thread of its own, as long as the test runs: where.
+pub fn serve(each: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let each = each.clone();
+            std::thread::spawn(move || each(stream));
+        }
+    });
+    address
 }
 
 /// A number that no other call in this process returned, for names.

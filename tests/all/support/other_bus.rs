@@ -1,8 +1,9 @@
 //! What stands where the gateway expects a Redis of today: an old one, and servers that are none.
 
 use std::io::{BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::thread;
+use std::net::TcpStream;
+
+use super::serve;
 
 /// One line and its line break.
 fn line(from: &mut impl std::io::BufRead) -> Option<Vec<u8>> {
@@ -34,19 +35,6 @@ fn whole(from: &mut impl std::io::BufRead) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Serves each connection in a thread of its own, as long as the test runs: where.
-fn serve(each: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("its address").to_string();
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let each = each.clone();
-            thread::spawn(move || each(stream));
-        }
-    });
-    address
-}
-
 /// A way to the Redis at `redis` that answers as version 6.0 does: its LPOP takes no count. Gives its own address.
 pub fn redis_6_0(redis: &str) -> String {
     let redis = redis.to_owned();
@@ -66,6 +54,7 @@ pub fn redis_6_0(redis: &str) -> String {
             }
         }
     })
+    .to_string()
 }
 
 /// A server that is no Redis: says `greeting` at once, and `answer` to whatever it is told, then hangs up. Gives its address.
@@ -79,4 +68,5 @@ pub fn stranger(greeting: &'static str, answer: &'static str) -> String {
         let _ = client.shutdown(std::net::Shutdown::Write);
         while client.read(&mut some).is_ok_and(|bytes| bytes > 0) {}
     })
+    .to_string()
 }

@@ -1,6 +1,6 @@
 //! Gateways that are not ours: WebSocket servers that answer, or do not, as a test wants it.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -8,32 +8,21 @@ use serde_json::Value;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
 
+use super::serve;
+
 /// Where clients of `OpenSRF` connect.
 pub fn url(address: SocketAddr) -> String {
     format!("ws://{address}/osrf-websocket-translator")
 }
 
 /// A server whose every connection is served by this, until it returns.
-pub fn server(serve: impl Fn(WebSocket<TcpStream>) + Clone + Send + 'static) -> String {
-    listener(move |stream| {
+pub fn server(each: impl Fn(WebSocket<TcpStream>) + Clone + Send + 'static) -> String {
+    url(serve(move |stream| {
         stream.set_nodelay(true).ok();
         if let Ok(socket) = tungstenite::accept(stream) {
-            serve(socket);
+            each(socket);
         }
-    })
-}
-
-/// A server that takes connections and does this with each, until it returns.
-pub fn listener(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("its address");
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let serve = serve.clone();
-            std::thread::spawn(move || serve(stream));
-        }
-    });
-    url(address)
+    }))
 }
 
 /// What `opensrf.math add` answers.

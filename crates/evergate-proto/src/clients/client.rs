@@ -228,7 +228,7 @@ impl Client {
         self.paused = false;
         self.times.activity = Stamp::at(now_ms);
         self.times.received = Stamp::at(now_ms);
-        self.times.ping_since = Stamp::ZERO;
+        self.times.ping_since = Stamp::NONE;
         if self.times.message_since.is_some() {
             self.times.message_since = Stamp::at(now_ms);
             self.times.message_heard = Stamp::at(now_ms);
@@ -270,7 +270,7 @@ impl Client {
     /// Bytes came.
     pub(super) fn input(&mut self, cx: &mut Context, bytes: &mut [u8]) {
         self.times.received = Stamp::at(cx.now_ms);
-        self.times.ping_since = Stamp::ZERO;
+        self.times.ping_since = Stamp::NONE;
         match &mut self.stage {
             Stage::Handshake(header) => {
                 let header = header.take();

@@ -92,10 +92,10 @@ impl Closing {
     }
 
     /// The core stood still: the peer gets that time back.
-    pub(super) fn forgive(&mut self, forgive: impl Fn(&mut u64)) {
-        forgive(&mut self.began_ms);
-        forgive(&mut self.since_ms);
-        forgive(&mut self.enough_ms);
+    pub(super) fn forgive(&mut self, forgiven: impl Fn(u64) -> u64) {
+        self.began_ms = forgiven(self.began_ms);
+        self.since_ms = forgiven(self.since_ms);
+        self.enough_ms = forgiven(self.enough_ms);
     }
 
     /// Everything is with the kernel: says whether our side is to be shut down now.
@@ -267,7 +267,7 @@ impl Client {
         if !self.reads_frames() {
             self.forget_unfinished();
         }
-        self.times.message_since = Stamp::ZERO;
+        self.times.message_since = Stamp::NONE;
         // Writing to a String cannot fail.
         let _ = writeln!(
             cx.output.activity,

@@ -74,39 +74,34 @@ impl Client {
 
     /// When a pong is too late; `None` where none is owed, or the client cannot be heard because nothing is read from it.
     fn pong_due_ms(&self, cx: &Context) -> Option<u64> {
-        let since_ms = self.times.ping_since.ms();
-        (since_ms > 0 && !self.is_paused()).then_some(since_ms + cx.limits.pong_timeout_ms)
+        let since = self.times.ping_since;
+        (since.is_some() && !self.is_paused()).then(|| since.ms() + cx.limits.pong_timeout_ms)
     }
 
     /// When an unfinished message has been silent for too long, or takes too long.
     fn message_due_ms(&self, cx: &Context) -> Option<u64> {
-        let (since_ms, heard_ms) = (self.times.message_since.ms(), self.times.message_heard.ms());
-        (since_ms > 0 && !self.is_paused())
-            .then(|| (heard_ms + cx.limits.message_timeout_ms).min(since_ms + cx.limits.message_max_ms))
+        let (since, heard) = (self.times.message_since, self.times.message_heard);
+        (since.is_some() && !self.is_paused())
+            .then(|| (heard.ms() + cx.limits.message_timeout_ms).min(since.ms() + cx.limits.message_max_ms))
     }
 
     /// The core stood still for `stalled_ms`: what the peer sent meanwhile has not been read, so it gets that time back.
     pub(super) fn forgive(&mut self, stalled_ms: u64, now_ms: u64) {
         // What began after the stall, before this tick, has nothing to be forgiven: no time may lie ahead.
-        let forgive = |since_ms: &mut u64| *since_ms = (*since_ms + stalled_ms).min(now_ms);
-        let forgive_stamp = |since: &mut Stamp| {
-            let mut since_ms = since.ms();
-            forgive(&mut since_ms);
-            *since = Stamp::at(since_ms);
-        };
+        let forgiven = |since_ms: u64| (since_ms + stalled_ms).min(now_ms);
         let times = &mut self.times;
         if matches!(self.stage, Stage::Handshake(_)) {
-            forgive_stamp(&mut times.accepted);
+            times.accepted.change(forgiven);
         }
         if times.ping_since.is_some() {
-            forgive_stamp(&mut times.ping_since);
+            times.ping_since.change(forgiven);
         }
         if times.message_since.is_some() {
-            forgive_stamp(&mut times.message_since);
-            forgive_stamp(&mut times.message_heard);
+            times.message_since.change(forgiven);
+            times.message_heard.change(forgiven);
         }
         if let Stage::Closing(closing) = &mut self.stage {
-            closing.forgive(forgive);
+            closing.forgive(forgiven);
         }
     }
 
@@ -218,7 +213,7 @@ impl Client {
                     self.outbound.acknowledged_every_ms.max(since_ms.try_into().unwrap_or(u32::MAX));
             }
             self.times.acknowledged =
-                if self.outbound.is_all_acknowledged() { Stamp::ZERO } else { Stamp::at(cx.now_ms) };
+                if self.outbound.is_all_acknowledged() { Stamp::NONE } else { Stamp::at(cx.now_ms) };
         }
         // When it was delivered is known to the last look. The quiet time of a drain counts from when it surely was; the idle
         // time-out is not as fine.
@@ -378,12 +373,11 @@ impl Client {
                 .map(|c| (c.service(), "session", now_ms - c.connected_since_ms))
                 .max_by_key(|(.., age_ms)| *age_ms)
         };
-        let since_ms =
-            Some(self.times.sending_since.ms()).filter(|since_ms| *since_ms > 0 && !self.outbound.is_delivered());
+        let since = Some(self.times.sending_since).filter(|since| since.is_some() && !self.outbound.is_delivered());
         pending
             .or_else(session)
             .map(|(service, method, age_ms)| (Cow::Borrowed(service), Cow::Borrowed(method), age_ms))
-            .or_else(|| since_ms.map(|since_ms| ("reply".into(), self.undelivered().into(), now_ms - since_ms)))
+            .or_else(|| since.map(|since| ("reply".into(), self.undelivered().into(), now_ms - since.ms())))
     }
 
     /// Whether a close would take something from this client: something pending, a session, a reply on its way, what it sent

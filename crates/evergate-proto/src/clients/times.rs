@@ -5,8 +5,8 @@
 pub(super) struct Stamp([u8; 5]);
 
 impl Stamp {
-    /// "None", where that is something other than a time.
-    pub(super) const ZERO: Self = Self([0; 5]);
+    /// No time, and earlier than all.
+    pub(super) const NONE: Self = Self([0; 5]);
     /// Later than all others.
     pub(super) const NEVER: Self = Self([0xff; 5]);
 
@@ -22,14 +22,19 @@ impl Stamp {
         u32::from_le_bytes([a, b, c, d]) as u64 | (last as u64) << 32
     }
 
-    /// Whether it is not [`Self::ZERO`].
+    /// Whether it is a time.
     pub(super) fn is_some(self) -> bool {
-        self != Self::ZERO
+        self != Self::NONE
     }
 
-    /// Whether it is.
+    /// Whether it is none.
     pub(super) fn is_none(self) -> bool {
-        self == Self::ZERO
+        self == Self::NONE
+    }
+
+    /// Changes its ms.
+    pub(super) fn change(&mut self, change: impl FnOnce(u64) -> u64) {
+        *self = Self::at(change(self.ms()));
     }
 }
 
@@ -48,15 +53,15 @@ pub(super) struct Times {
     pub(super) received: Stamp,
     /// The upgrade, the last byte of a data message, the last byte of a reply taken by the kernel, then delivered.
     pub(super) activity: Stamp,
-    /// The first byte of a message that is not complete came; zero = none.
+    /// The first byte of a message that is not complete came.
     pub(super) message_since: Stamp,
     /// The last byte of it came.
     pub(super) message_heard: Stamp,
-    /// A ping was sent and nothing has come since, or a slow reader was found alive; zero = no pong is owed.
+    /// A ping was sent and nothing has come since, or a slow reader was found alive; none: no pong is owed.
     pub(super) ping_since: Stamp,
-    /// It was last seen to acknowledge more while something was on its way to it; zero = nothing is.
+    /// It was last seen to acknowledge more while something was on its way to it; none: nothing is.
     pub(super) acknowledged: Stamp,
-    /// Its replies have been on their way since then; zero = they are not.
+    /// Its replies have been on their way since then; none: they are not.
     pub(super) sending_since: Stamp,
     /// When the first pending request may have to be given up.
     pub(super) requests_due: Stamp,
@@ -65,7 +70,7 @@ pub(super) struct Times {
 impl Times {
     /// Of a connection that is accepted now.
     pub(super) fn accepted_at(now_ms: u64) -> Self {
-        let (now, none) = (Stamp::at(now_ms), Stamp::ZERO);
+        let (now, none) = (Stamp::at(now_ms), Stamp::NONE);
         Self {
             accepted: now,
             received: now,

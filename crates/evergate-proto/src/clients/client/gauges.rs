@@ -25,7 +25,7 @@ impl Client {
                 Some(Class::Sending) => Stamp::at(cx.now_ms),
                 // One that closes meanwhile is still waited for.
                 None => self.times.sending_since,
-                Some(_) => Stamp::ZERO,
+                Some(_) => Stamp::NONE,
             };
             for (class, step) in [(self.class, u64::MAX), (class, 1)] {
                 let Some(class) = class else { continue };

@@ -47,7 +47,7 @@ impl Client {
                 self.close(cx, CloseCode::NOT_UTF8, "a binary message is taken as text, and this one is not UTF-8");
             }
             Event::Message(_, text) => {
-                self.times.message_since = Stamp::ZERO;
+                self.times.message_since = Stamp::NONE;
                 self.times.activity = Stamp::at(cx.now_ms);
                 counters::add(&cx.counts().messages_in, 1);
                 let judged = self.judge.take().map(|judge| judge.finish(text));
@@ -85,7 +85,7 @@ impl Client {
     /// Notes since when a message has been unfinished, and when more of it came; `gathered`: what there was before.
     fn time_unfinished(&mut self, cx: &Context, gathered: usize) {
         if self.decoder.is_clean() {
-            self.times.message_since = Stamp::ZERO;
+            self.times.message_since = Stamp::NONE;
         } else {
             if self.times.message_since.is_none() {
                 self.times.message_since = Stamp::at(cx.now_ms);
