@@ -24,7 +24,7 @@ const SHORT_WAITS: u32 = if cfg!(feature = "simulator") { 3 } else { 16 };
 pub(super) const FEW_PENDING: u64 = 4;
 /// Requests in flight of which more are sure to come in a moment, where a turn has handled fewer than half of them. With 64
 /// a sleep more costs what a turn less saves.
-const MANY_PENDING: u64 = 200;
+const MANY_PENDING: u64 = if cfg!(feature = "simulator") { FEW_PENDING + 1 } else { 200 };
 /// The moment at least, and at most: a timer of the kernel's takes some time, too.
 const GATHER: RangeInclusive<Duration> = Duration::from_micros(10)..=Duration::from_micros(200);
 /// So many completions end it.
