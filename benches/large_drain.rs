@@ -213,7 +213,9 @@ impl Crowds {
 fn save_plot(svg: &str) -> io::Result<String> {
     let date = provenance::date().replace(' ', "-").replace(':', "");
     let name = format!("large_drain-{date}.svg");
-    fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results").join(&name), svg)?;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results").join(&name);
+    fs::write(&path, svg)?;
+    println!("\nplot: {}", path.display());
     Ok(name)
 }
 

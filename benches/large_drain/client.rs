@@ -70,7 +70,7 @@ pub struct Outcome {
     pub asked: u32,
     /// Replies that came whole and were the right ones.
     pub answered: u32,
-    /// When it had all that it was there for: its last reply, or its own DISCONNECT. None: it was there for nothing, or never had it.
+    /// When it had all that it was there for: its last reply, or its own DISCONNECT. None: that was nothing, or it never had it.
     pub done_ms: Option<u64>,
     /// When its Close came, with 1012 and after all that.
     pub closed_ms: Option<u64>,

@@ -32,6 +32,9 @@ const FIGURES: [(&str, &str); 10] = [
     ("max_ms", "max"),
 ];
 
+/// What a sample in the raw results is made of.
+const COLUMNS: [&str; 7] = ["seconds", "open", "waiting", "in_session", "sending", "without_room", "closed"];
+
 /// All that was seen of one drain.
 pub struct Drain {
     /// Every client's own account.
@@ -166,8 +169,8 @@ impl Drain {
         json!({
             "clients": own.len(), "asked": sum(|outcome| outcome.asked), "answered": sum(|outcome| outcome.answered),
             "closed": closes.len(), "first_close_seconds": seconds(closes.iter().min()),
-            "last_close_seconds": seconds(closes.iter().max()), "watched": waits.len(), "p50_ms": rank(50), "p99_ms": rank(99),
-            "max_ms": rank(100),
+            "last_close_seconds": seconds(closes.iter().max()),
+            "watched": waits.len(), "p50_ms": rank(50), "p99_ms": rank(99), "max_ms": rank(100),
         })
     }
 
@@ -188,7 +191,7 @@ impl Drain {
                 "most_closes_in_1_s": self.most_within(1_000), "most_closes_in_100_ms": self.most_within(100),
                 "limits": self.course.limits, "log": self.log,
             }),
-            json!({ "columns": ["seconds", "open", "waiting", "in_session", "sending", "without_room", "closed"], "samples": samples }),
+            json!({ "columns": COLUMNS, "samples": samples }),
             json!({ "step_ms": STEP_MS, "closes": self.closes_per(STEP_MS) }),
         ]
     }
