@@ -24,6 +24,7 @@ pub mod drain_log;
 pub mod listeners;
 pub mod logs;
 pub mod memory;
+mod ownership;
 pub mod reload;
 pub mod resolver;
 pub mod serve;
