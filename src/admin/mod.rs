@@ -30,6 +30,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::config::cli;
 use crate::process::listeners::BACKLOG;
 use crate::process::logs::Figures;
 use crate::process::shared::Shared;
@@ -115,6 +116,33 @@ impl View {
         let hosts = Hosts::new(std::mem::take(&mut options.hosts), addr.ip().to_canonical());
         let places = Arc::new(Places::new(options.connections_max));
         Self { shared, options, hosts, places }
+    }
+
+    /// What `/status` is made from.
+    fn source(&self) -> status::Source<'_> {
+        let Self { shared, options, .. } = self;
+        status::Source {
+            shared,
+            version: &options.version,
+            commit: &options.commit,
+            domain: &options.domain,
+            log_full: options.log.as_ref().map(|log| log().full),
+        }
+    }
+}
+
+/// What `/status` says, whenever it is asked for: for the control socket. `domain` is the primary one.
+pub fn status_line(shared: Arc<Shared>, domain: String, log: LogFigures) -> impl Fn() -> String + Send + Sync {
+    move || {
+        let source = status::Source {
+            shared: &shared,
+            version: cli::VERSION,
+            commit: cli::COMMIT,
+            domain: &domain,
+            log_full: Some(log().full),
+        };
+        // Numbers and text: nothing that JSON could not hold.
+        status::json(source, shared.now_ms()).unwrap_or_default()
     }
 }
 
