@@ -255,13 +255,16 @@ impl<E: Into<Errors>> From<E> for Failure {
     }
 }
 
+/// The directories that systemd makes for a service (`systemd.exec(5)`), as far as they are used.
+const DIRECTORIES: [&str; 2] = ["RUNTIME_DIRECTORY", "STATE_DIRECTORY"];
+
 /// The part of the environment that the configuration reads. A variable of ours that is not UTF-8 is an error.
 pub fn environment(vars: impl Iterator<Item = (OsString, OsString)>) -> Result<BTreeMap<String, String>, Errors> {
     let mut env = BTreeMap::new();
     let mut errors = Errors::default();
     for (name, value) in vars {
-        let Some(name) = name.to_str().filter(|name| name.starts_with("EVERGATE_") || *name == "STATE_DIRECTORY")
-        else {
+        let is_read = |name: &&str| name.starts_with("EVERGATE_") || DIRECTORIES.contains(name);
+        let Some(name) = name.to_str().filter(is_read) else {
             continue;
         };
         let value = value.into_string().map_err(|_| {

@@ -24,7 +24,7 @@ mod values;
 mod tests;
 
 pub use error::{Error, Errors};
-pub use host::{Descriptors, Host, admin_connections_max, refusals_max, widen_descriptors};
+pub use host::{CONTROL_CLIENTS_MAX, Descriptors, Host, admin_connections_max, refusals_max, widen_descriptors};
 pub use kind::Kind;
 pub use load::{Inputs, Loaded, Purpose, Reloaded, load, reload};
 pub use print::{effective, markdown, sample};

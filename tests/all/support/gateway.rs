@@ -245,6 +245,11 @@ impl Gateway {
         self.setup.folder.path().join("state")
     }
 
+    /// Its control socket.
+    pub fn control(&self) -> std::path::PathBuf {
+        control(&self.setup.folder)
+    }
+
     /// One answer of the admin endpoints, where there is one.
     pub fn try_http(&self, method: &str, path: &str) -> Option<Answer> {
         let mut stream = TcpStream::connect_timeout(&self.admin(), Duration::from_secs(2)).ok()?;
@@ -311,12 +316,21 @@ impl Gateway {
     }
 }
 
+/// Where the control socket of a gateway is whose folder that is: in one of its own, whatever the umask of whoever runs the tests.
+fn control(folder: &Folder) -> std::path::PathBuf {
+    folder.path().join("run/control")
+}
+
 fn spawn(setup: &Setup, listen: u16, admin: u16) -> Process {
     let mut toml = setup.lines.clone();
     let state = setup.folder.path().join("state");
     // Whatever the umask of whoever runs the tests: one that others may write to is not used.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&state).expect("a folder for address files");
     writeln!(toml, "state_dir = \"{}\"", state.display()).expect("a String takes all");
+    // The demo has none unless it is asked for.
+    if setup.command == "serve" {
+        writeln!(toml, "control = \"{}\"", control(&setup.folder).display()).expect("a String takes all");
+    }
     if !setup.domains.is_empty() {
         let pairs: Vec<String> =
             setup.domains.iter().map(|(name, address)| format!("\"{name}\" = \"{address}\"")).collect();

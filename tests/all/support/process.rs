@@ -155,7 +155,8 @@ impl Ended {
 pub fn evergate(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
     let folder = super::Folder::new();
     let mut command = binary();
-    command.args(arguments).env("STATE_DIRECTORY", folder.path()).current_dir(folder.path());
+    command.args(arguments).current_dir(folder.path());
+    command.envs(["STATE_DIRECTORY", "RUNTIME_DIRECTORY"].map(|name| (name, folder.path())));
     command.envs(environment.iter().copied());
     let mut process = Process::start("evergate", &mut command, folder.path());
     let code = process.wait_exit(Duration::from_secs(20));
