@@ -72,7 +72,7 @@ impl Snapshot {
                 samples: vec![(vec![], Value::Real(seconds(now_ms)))],
             },
             phase(shared),
-            drain_left(shared, now_ms),
+            drain_left(shared),
         ];
         metrics.extend(cores(&shared.cores, now_ms));
         metrics.push(standstills(&shared.cores));
@@ -150,15 +150,13 @@ fn phase(shared: &Shared) -> Metric {
 }
 
 /// No sample where nothing drains: 0 would say that the deadline has come.
-fn drain_left(shared: &Shared, now_ms: u64) -> Metric {
-    let deadline_ms = shared.drain_deadline_ms.load(Relaxed);
-    let sample = (vec![], Value::Real(seconds(deadline_ms.saturating_sub(now_ms))));
+fn drain_left(shared: &Shared) -> Metric {
     Metric {
         name: "drain_left",
         is_gauge: true,
         help: "Time to the deadline of the drain.",
         unit: Some(Unit::Seconds),
-        samples: if deadline_ms == 0 { vec![] } else { vec![sample] },
+        samples: shared.drain_left_ms().map(|left_ms| (vec![], Value::Real(seconds(left_ms)))).into_iter().collect(),
     }
 }
 

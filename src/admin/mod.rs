@@ -28,6 +28,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::config::cli;
@@ -71,10 +72,13 @@ pub struct AdminOptions {
     pub log: Option<LogFigures>,
 }
 
-/// The admin listener. It serves until the process exits, through a drain and a stop.
+/// The admin listener. It serves until the process exits, through a drain and a stop, unless a successor has it.
 #[derive(Debug)]
 pub struct Admin {
     addr: SocketAddr,
+    /// A copy, for a successor.
+    listener: TcpListener,
+    retired: Arc<Notify>,
 }
 
 impl Admin {
@@ -82,21 +86,48 @@ impl Admin {
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
+
+    /// The socket, for a successor.
+    pub fn listener(&self) -> &TcpListener {
+        &self.listener
+    }
+
+    /// Takes no more connections: a successor does.
+    pub fn retire(&self) {
+        self.retired.notify_one();
+    }
 }
 
-/// Binds `addr`, so that a failure is known at once, and serves it in a thread of its own.
-pub fn start(addr: SocketAddr, shared: Arc<Shared>, options: AdminOptions) -> io::Result<Admin> {
+/// Binds the admin page's address, so that a failure is known at once.
+pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(addr)?;
     // The standard library's 128 are soon full of connections that say nothing, and a probe that finds no place tries again after a
     // second.
     SockRef::from(&listener).listen(BACKLOG)?;
+    Ok(listener)
+}
+
+/// Serves a listener, one's own or a predecessor's, in a thread of its own.
+pub fn start(listener: TcpListener, shared: Arc<Shared>, options: AdminOptions) -> io::Result<Admin> {
     listener.set_nonblocking(true)?;
+    let copy = listener.try_clone()?;
+    let retired = Arc::new(Notify::new());
+    let until = Arc::clone(&retired);
     let addr = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let view = Arc::new(View::new(shared, options, addr));
-    let run = move || runtime.block_on(serve(listener, view));
+    let run = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = serve(listener, view) => {}
+                () = until.notified() => {}
+            }
+            // Who is connected already is answered.
+            tokio::time::sleep(REQUEST_MAX + SILENCE_MAX).await;
+        });
+    };
     let thread = signals::blocked(|| std::thread::Builder::new().name("admin".into()).spawn(run));
-    thread.map(|_| Admin { addr })
+    thread.map(|_| Admin { addr, listener: copy, retired })
 }
 
 /// What an answer is made from.

@@ -118,7 +118,7 @@ impl<'a> Status<'a> {
             pid: std::process::id(),
             phase: shared.phase().name(),
             uptime_seconds: seconds(now_ms),
-            drain: Drain { seconds_left: seconds_left(shared, now_ms), oldest: oldest(shared) },
+            drain: Drain { seconds_left: seconds_left(shared), oldest: oldest(shared) },
             cores: shared.cores.iter().map(|core| CoreStatus::of(core, domain)).collect(),
             limits: Limit::ALL
                 .iter()
@@ -168,11 +168,8 @@ impl<'a> CoreStatus<'a> {
 }
 
 /// Seconds to the drain's deadline; none where there is no drain.
-fn seconds_left(shared: &Shared, now_ms: u64) -> Option<f64> {
-    match shared.drain_deadline_ms.load(Relaxed) {
-        0 => None,
-        deadline_ms => Some(seconds(deadline_ms.saturating_sub(now_ms))),
-    }
+fn seconds_left(shared: &Shared) -> Option<f64> {
+    shared.drain_left_ms().map(seconds)
 }
 
 /// What has been waited for longest, over all cores.

@@ -102,7 +102,14 @@ const METHODS: &str = "Services to call:\n  \
 /// The command with its subcommands. A usage error ends the process with 2.
 pub fn command() -> Command {
     let serve = with_table(
-        Command::new("serve").about("Serve browsers: relay between WebSocket and the OpenSRF bus").after_help(
+        Command::new("serve")
+            .about("Serve browsers: relay between WebSocket and the OpenSRF bus")
+            .arg(switch(
+                "replace",
+                "Take over from the process that serves (option control): its listening sockets at once, its clients as they come \
+                 back; it drains when this one is ready, and serves on if that never is. Where nobody serves, start as the first",
+            ))
+            .after_help(
             "Examples:\n  evergate serve --opensrf-core /openils/conf/opensrf_core.xml\n  \
                  EVERGATE_PASSWD=… evergate serve --domain public.localhost --username gateway\n\n\
                  Signals: USR1 drains (within its time nobody loses a reply), TERM and INT stop fast, HUP reopens the logs and reads \
@@ -288,7 +295,11 @@ pub fn action(
     };
     let loaded = |purpose| load(inputs(purpose, given, env, host)).map(Box::new);
     Ok(match name {
-        "serve" => Action::Serve(loaded(Purpose::Serve)?),
+        "serve" => {
+            let mut loaded = loaded(Purpose::Serve)?;
+            loaded.replaces = given.get_flag("replace");
+            Action::Serve(loaded)
+        }
         "demo" => {
             let keepalive_seconds = given.get_one("keepalive-seconds").copied().unwrap_or(3);
             let mut loaded = loaded(Purpose::Demo)?;

@@ -31,18 +31,18 @@ impl Host {
 
 /// Standard input, output and error.
 const STANDARD: u64 = 3;
-/// The main thread's end of the pipe that signals write to, and a writing end for each of the four signals.
-const SIGNALS: u64 = 5;
+/// The main thread's end of the pipe that wakes it, a writing end for each of the five signals, and one for other threads.
+const SIGNALS: u64 = 7;
 /// The log and the activity log: a file, or two sockets of syslog.
 const LOGS: u64 = 2;
 /// The file of the addresses on the bus.
 const ADDRESSES: u64 = 1;
-/// A core: its ring; what wakes it; its share of the port; its two links to the first domain.
-const CORE: u64 = 5;
+/// A core: its ring; what wakes it; its share of the port, and the process' copy of that; its two links to the first domain.
+const CORE: u64 = 6;
 /// Of a core, for each further domain in use: a link that pushes.
 const LINK: u64 = 1;
-/// The admin page, without its connections: the listener, and the three of its runtime.
-const ADMIN: u64 = 4;
+/// The admin page, without its connections: the listener, a copy of it, and the three of its runtime.
+const ADMIN: u64 = 5;
 /// The control socket, without who speaks to it.
 const CONTROL: u64 = 1;
 /// The demo's own bus, router and services; besides, the other ends of the cores' links.

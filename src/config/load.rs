@@ -86,6 +86,8 @@ pub struct Loaded {
     pub inputs: Inputs,
     /// Every message is sent back as it came, and none is relayed: `demo --echo`, which no file can set.
     pub echo: bool,
+    /// Takes over from the process that serves: `serve --replace`, which no file can set.
+    pub replaces: bool,
 }
 
 /// What SIGHUP changes in a running process.
@@ -149,7 +151,7 @@ pub fn load(inputs: Inputs) -> Result<Loaded, Errors> {
         return Err(errors);
     }
     warn(&config, &mut warnings);
-    Ok(Loaded { config, values, warnings, inputs, echo: false })
+    Ok(Loaded { config, values, warnings, inputs, echo: false, replaces: false })
 }
 
 /// The sources above `opensrf_core.xml`, weakest first.

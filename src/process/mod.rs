@@ -29,11 +29,13 @@ pub mod memory;
 mod ownership;
 pub mod reload;
 pub mod resolver;
+pub mod running;
 pub mod serve;
 pub mod settings;
 pub mod shared;
 pub mod signals;
 pub mod systemd;
+pub mod takeover;
 pub mod watchdog;
 
 /// How the process ends.
