@@ -71,6 +71,7 @@ impl Snapshot {
                 unit: Some(Unit::Seconds),
                 samples: vec![(vec![], Value::Real(seconds(now_ms)))],
             },
+            process(),
             phase(shared),
             drain_left(shared),
         ];
@@ -146,6 +147,17 @@ fn phase(shared: &Shared) -> Metric {
         help: "1 for the phase that the process is in.",
         unit: None,
         samples: PHASES.map(sample).into(),
+    }
+}
+
+/// Which process it is, for whoever asks while a successor takes over.
+fn process() -> Metric {
+    Metric {
+        name: "process",
+        is_gauge: true,
+        help: "1, with the number of the process: a successor has another.",
+        unit: None,
+        samples: vec![(vec![("pid", std::process::id().to_string())], Value::Whole(1))],
     }
 }
 

@@ -12,7 +12,7 @@ use evergate_proto::lifecycle::Phase;
 use evergate_proto::websocket::CloseCode;
 
 use super::address_file::AddressFile;
-use super::control::{self, Claim, DrainBegun, Listening, Request, Succession, Successor};
+use super::control::{self, Claim, DrainBegun, Lent, Listening, Request, Succession, Successor};
 use super::listeners::Port;
 use super::reload::Reloader;
 use super::shared::Shared;
@@ -180,18 +180,17 @@ impl Running {
     }
 
     /// The listening sockets, for a successor. This process goes on with them until that is ready.
-    fn lend_sockets(&mut self, successor: &Successor) -> Result<Vec<Listening>, String> {
+    fn lend_sockets(&mut self, successor: &Successor) -> Result<Lent, String> {
         self.succession.asks(self.shared.phase(), successor)?;
-        let copies = self.copies();
-        if let Err(error) = copies {
+        let sockets = self.copies().map_err(|error| {
             self.succession.is_gone(successor);
-            return Err(format!("the sockets cannot be copied: {error}"));
-        }
+            format!("the sockets cannot be copied: {error}")
+        })?;
         let what =
             if self.shares_port_with(successor) { "takes over the port" } else { "takes over at another address" };
         tracing::info!("hand-over: process {} (evergate {}) {what}", successor.pid, successor.version);
         self.shared.leave_port(self.port.is_kept() || self.shares_port_with(successor));
-        copies.map_err(|error| error.to_string())
+        Ok(Lent { sockets, is_kept: self.port.is_kept() })
     }
 
     fn copies(&self) -> std::io::Result<Vec<Listening>> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::control::client::{self, AskError, Connection};
+use super::control::client::{self, AskError, Connection, Taken};
 use super::listeners::Port;
 use super::shared::Shared;
 use super::signals::Wake;
@@ -35,69 +35,71 @@ impl Sockets {
         check::host_usable().map_err(|error| format!("host: {error}"))?;
         let besides = config::Descriptors::of(config).besides_clients(config::Host::ask().nofile);
         config::widen_descriptors(config.clients_max as u64 + besides);
-        if loaded.replaces
-            && let Some(sockets) = Self::of_predecessor(config)?
-        {
-            return Ok(sockets);
+        let passed = Port::of_service_manager(config.cores.len())
+            .map_err(|error| format!("host: the sockets of LISTEN_FDS cannot be used: {error}"))?;
+        if let Some(port) = &passed {
+            tracing::info!("listening at {}, which the service manager keeps", port.address());
         }
-        let passed = Port::of_service_manager(config.cores.len());
-        let port = match passed.map_err(|error| format!("host: the sockets of LISTEN_FDS cannot be used: {error}"))? {
-            Some(port) => {
-                tracing::info!("listening at {}, which the service manager keeps", port.address());
-                port
-            }
-            None => bind(config, config.share_port)?,
-        };
-        let admin = config.admin.map(bind_admin).transpose()?;
-        Ok(Self { port, admin, predecessor: None })
+        let listen = passed.as_ref().map_or(config.listen, Port::address);
+        match if loaded.replaces { ask(config, listen)? } else { None } {
+            Some(taken) => Self::of_predecessor(config, taken, listen, passed),
+            None => Ok(Self {
+                port: passed.map_or_else(|| bind(config, config.share_port), Ok)?,
+                admin: config.admin.map(bind_admin).transpose()?,
+                predecessor: None,
+            }),
+        }
     }
 
-    /// Those of the process that serves, if one does.
-    fn of_predecessor(config: &Config) -> Result<Option<Self>, String> {
-        let Some(control) = &config.control else {
-            return Err(
-                "--replace needs the control socket by which the running process is asked: set control".to_owned()
-            );
-        };
-        let taken = match client::replace(control, config.listen) {
-            Ok(taken) => taken,
-            Err(AskError::Nobody) => {
-                tracing::info!("nobody is at {} to be replaced: starting as the first", control.display());
-                return Ok(None);
-            }
-            Err(error) => return Err(format!("the process at {} is not replaced: {error}", control.display())),
-        };
-        tracing::info!("taking over from process {} (evergate {})", taken.pid, taken.version);
+    /// Those of a process that serves, as far as the configuration names them; where the service manager has `passed` some, those.
+    fn of_predecessor(config: &Config, taken: Taken, listen: SocketAddr, passed: Option<Port>) -> Result<Self, String> {
+        let Taken { sockets, is_kept, version, pid, connection } = taken;
+        tracing::info!("taking over from process {pid} (evergate {version})");
         let (mut ours, mut admin, mut others) = (Vec::new(), None, Vec::new());
-        for (socket, address) in taken.sockets {
-            if address == config.listen {
+        for (socket, address) in sockets {
+            if address == listen {
                 ours.push(TcpListener::from(socket));
             } else if Some(address) == config.admin {
                 admin = Some(TcpListener::from(socket));
             } else {
-                others.push(address);
+                others.push(address.to_string());
             }
         }
         if !others.is_empty() {
+            others.dedup();
             tracing::warn!(
-                "process {} listens at {}, which this configuration does not name: that is closed when its drain begins",
-                taken.pid,
-                others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                "process {pid} listens at {}, which this configuration does not name: it goes on there until it drains",
+                others.join(", ")
             );
         }
-        let port = if ours.is_empty() {
+        let port = match passed {
+            Some(port) => port,
             // Another address: the old process may have the same port.
-            bind(config, true)?
-        } else {
-            Port::of(ours, config.cores.len(), false)
-                .map_err(|error| format!("host: the sockets of process {} cannot be used: {error}", taken.pid))?
+            None if ours.is_empty() => bind(config, true)?,
+            None => Port::of(ours, config.cores.len(), is_kept)
+                .map_err(|error| format!("host: the sockets of process {pid} cannot be used: {error}"))?,
         };
         let admin = match (admin, config.admin) {
             (None, Some(address)) => Some(bind_admin(address)?),
             (admin, _) => admin,
         };
         let within = Duration::from_secs(config.handover_max_seconds);
-        Ok(Some(Self { port, admin, predecessor: Some(Predecessor::new(taken.pid, taken.connection, within)) }))
+        Ok(Self { port, admin, predecessor: Some(Predecessor::new(pid, connection, within)) })
+    }
+}
+
+/// Asks the process that serves, if one does, for its sockets.
+fn ask(config: &Config, listen: SocketAddr) -> Result<Option<Taken>, String> {
+    let Some(control) = &config.control else {
+        return Err("--replace needs the control socket by which the running process is asked: set control".to_owned());
+    };
+    match client::replace(control, listen) {
+        Ok(taken) => Ok(Some(taken)),
+        Err(AskError::Nobody) => {
+            tracing::info!("nobody is at {} to be replaced: starting as the first", control.display());
+            Ok(None)
+        }
+        Err(error) => Err(format!("the process at {} is not replaced: {error}", control.display())),
     }
 }
 

@@ -288,6 +288,20 @@ fn sockets_of_the_service_manager_are_served_left_listening_by_a_drain_and_taken
 }
 
 #[test]
+fn a_successor_that_has_the_sockets_of_the_service_manager_has_the_old_one_drain() {
+    let redis = Redis::start();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut old = Setup::serve(&redis).start_with(&listener);
+    old.until_ready();
+    let mut client = Client::connect(&old);
+    let new = Setup::after(&old).start_with_after(&listener, &old);
+    assert_eq!(client.close_code(PATIENCE).0, Some(1012));
+    assert_eq!(old.wait_exit(PATIENCE), 0);
+    new.until_logged("serves ws://");
+    Client::connect(&new);
+}
+
+#[test]
 fn a_drain_of_sockets_that_the_service_manager_keeps_can_be_cancelled() {
     let redis = Redis::start();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -118,6 +118,8 @@ fn ended() -> io::Error {
 pub struct Taken {
     /// Its listening sockets.
     pub sockets: Vec<Listening>,
+    /// The service manager listens there as well.
+    pub is_kept: bool,
     /// The version of its program.
     pub version: String,
     /// Its process.
@@ -134,7 +136,7 @@ pub fn replace(path: &Path, listen: SocketAddr) -> Result<Taken, ReplaceError> {
     connection.0.limit(ANSWER_MAX)?;
     let descriptors = passing::receive(&connection.0, addresses.len())?;
     let sockets = descriptors.into_iter().zip(addresses).collect();
-    Ok(Taken { sockets, version: answer.version, pid: answer.pid, connection })
+    Ok(Taken { sockets, is_kept: answer.kept.unwrap_or(false), version: answer.version, pid: answer.pid, connection })
 }
 
 impl Connection {

@@ -29,6 +29,6 @@ mod tests;
 mod wire;
 
 pub use place::{Claim, Named};
-pub use request::{DrainBegun, Listening, Peer, Reply, Request, Successor};
+pub use request::{DrainBegun, Lent, Listening, Peer, Reply, Request, Successor};
 pub use server::{Server, ServerOptions, start};
 pub use succession::Succession;

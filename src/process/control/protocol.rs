@@ -126,6 +126,9 @@ pub struct Answer {
     /// The addresses of the sockets that follow, in their order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sockets: Option<Vec<SocketAddr>>,
+    /// The service manager listens there as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<bool>,
     /// To a successor that is ready: the old process drains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draining: Option<bool>,
@@ -142,6 +145,7 @@ impl Answer {
             error: None,
             drain: None,
             sockets: None,
+            kept: None,
             draining: None,
         }
     }

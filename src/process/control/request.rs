@@ -25,6 +25,15 @@ impl fmt::Display for Peer {
 /// A listening socket and the address that it is bound to.
 pub type Listening = (OwnedFd, SocketAddr);
 
+/// What a successor is given.
+#[derive(Debug, Default)]
+pub struct Lent {
+    /// Copies of the listening sockets.
+    pub sockets: Vec<Listening>,
+    /// The service manager listens there as well, and goes on when nobody serves.
+    pub is_kept: bool,
+}
+
 /// A process that wants to take over. Its `connection` tells it from every other, also one of the same process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Successor {
@@ -73,7 +82,7 @@ pub enum Request {
         /// Who would take over.
         successor: Successor,
         /// Copies of the sockets, or why not.
-        reply: Reply<Vec<Listening>>,
+        reply: Reply<Lent>,
     },
     /// The successor serves, its links to the bus are up: to drain.
     Ready {

@@ -15,7 +15,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 use super::passing;
 use super::place::{Claim, Named, Place};
 use super::protocol::{ASK_BYTES_MAX, Answer, Ask, Command, Ended, Ready, WATCH_EVERY, line};
-use super::request::{Listening, Peer, Reply, Request, Successor};
+use super::request::{Lent, Peer, Reply, Request, Successor};
 use super::wire::Wire;
 use crate::bounded::{self, FILE_MAX};
 use crate::config::CONTROL_CLIENTS_MAX;
@@ -336,7 +336,7 @@ impl Client {
         // Of who was granted something the main thread hears again, whatever happens here.
         let mut going = Going { inner: &Arc::clone(&self.place.inner), successor: Some(successor), why: String::new() };
         match granted {
-            Ok(sockets) => going.why = self.hand_over(sockets, successor, &mut going.successor),
+            Ok(lent) => going.why = self.hand_over(lent, successor, &mut going.successor),
             Err(error) => {
                 // An answer of the main thread that comes too late grants it all the same.
                 if !error.is_late() {
@@ -350,19 +350,15 @@ impl Client {
     }
 
     /// Gives the sockets and waits for the successor. What became of it, where `pending` still holds it.
-    fn hand_over(
-        &mut self,
-        sockets: Vec<Listening>,
-        successor: &Successor,
-        pending: &mut Option<&Successor>,
-    ) -> String {
+    fn hand_over(&mut self, lent: Lent, successor: &Successor, pending: &mut Option<&Successor>) -> String {
         let limit = self.place.inner.options.handover_max;
         let until = Instant::now() + limit;
-        let (descriptors, addresses): (Vec<_>, Vec<_>) = sockets.into_iter().unzip();
-        let given = self.say(&Answer { sockets: Some(addresses), ..Answer::done() }).and_then(|()| {
-            self.wire.limit(WRITE_MAX)?;
-            passing::send(&self.wire, &descriptors.iter().map(AsFd::as_fd).collect::<Vec<_>>())
-        });
+        let (descriptors, addresses): (Vec<_>, Vec<_>) = lent.sockets.into_iter().unzip();
+        let given =
+            self.say(&Answer { sockets: Some(addresses), kept: Some(lent.is_kept), ..Answer::done() }).and_then(|()| {
+                self.wire.limit(WRITE_MAX)?;
+                passing::send(&self.wire, &descriptors.iter().map(AsFd::as_fd).collect::<Vec<_>>())
+            });
         if let Err(error) = given {
             return format!("the sockets could not be given to it: {error}");
         }

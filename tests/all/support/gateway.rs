@@ -157,6 +157,12 @@ impl Setup {
         Gateway { setup: self, listen, admin, process }
     }
 
+    /// The same on the admin port of one that runs, and from which it takes over.
+    pub fn start_with_after(self, listener: &TcpListener, gateway: &Gateway) -> Gateway {
+        let process = spawn(&self, gateway.listen, gateway.admin, Some(listener));
+        Gateway { setup: self, listen: gateway.listen, admin: gateway.admin, process }
+    }
+
     /// Starts it without waiting for anything.
     pub fn start_unready(self) -> Gateway {
         self.start_on(free_port())
