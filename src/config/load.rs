@@ -15,7 +15,7 @@ use super::layers;
 use super::opensrf_core::{self, OpensrfCore};
 use super::permissions;
 use super::table::Config;
-use super::typed::LogLevel;
+use super::typed::{LogLevel, Typed};
 use super::values::{Layer, Source, Value, Values};
 
 /// Bytes of a configuration file; the stock `opensrf_core.xml` has 7,000. A larger one is something else.
@@ -152,6 +152,22 @@ pub fn load(inputs: Inputs) -> Result<Loaded, Errors> {
     }
     warn(&config, &mut warnings);
     Ok(Loaded { config, values, warnings, inputs, echo: false, replaces: false })
+}
+
+/// Where the control socket is, by the same sources: all that those need who speak to a running process. The mistakes of other
+/// options are told nevertheless. `opensrf_core.xml` is not read, which cannot say it, and may be closed to an operator.
+pub fn control(inputs: &Inputs) -> Result<Option<PathBuf>, Errors> {
+    let mut errors = Errors::default();
+    let mut values = Values::defaults(false)?;
+    for layer in layers(inputs, &mut errors, &mut Vec::new()) {
+        values.overlay(layer);
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    resolve_control(&mut values, &inputs.env);
+    let control = values.get("control");
+    Typed::typed(&control.value).map_err(|why| values.problem("control", why).into())
 }
 
 /// The sources above `opensrf_core.xml`, weakest first.

@@ -6,6 +6,7 @@
 //! and the remedy, and all are found before one is returned. A password never comes from a flag, and nothing here prints one.
 #![forbid(unsafe_code)]
 
+pub mod asking;
 pub mod cli;
 mod error;
 mod file;

@@ -14,6 +14,7 @@ mod cancelling;
 mod cli;
 mod closing;
 mod conformance;
+mod control;
 mod cores;
 mod deadline;
 mod demo;

@@ -138,8 +138,8 @@ impl Drop for Place {
     }
 }
 
-/// The socket of a process beside that name.
-pub(super) fn socket_of(name: &Path, pid: u32) -> PathBuf {
+/// The socket of a process, of those that share a name.
+pub fn socket_of(name: &Path, pid: u32) -> PathBuf {
     with_suffix(name, &format!(".{pid}"))
 }
 
