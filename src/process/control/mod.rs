@@ -32,3 +32,8 @@ pub use place::{Claim, Named, socket_of};
 pub use request::{DrainBegun, Lent, Listening, Peer, Reply, Request, Successor};
 pub use server::{Server, ServerOptions, start};
 pub use succession::Succession;
+
+/// Does what the start of a server does, to see whether it can; nothing is left.
+pub fn try_out(path: &std::path::Path) -> std::io::Result<()> {
+    place::Place::make(path).map(drop)
+}
