@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use evergate::admin;
 use evergate::process::control::client::{self, AskError};
-use evergate::process::control::{Claim, DrainBegun, Listening, Request, Server, ServerOptions, Succession};
+use evergate::process::control::{Claim, DrainBegun, Lent, Request, Server, ServerOptions, Succession};
 use evergate::process::logs::Figures;
 use evergate::process::shared::Shared;
 use evergate_proto::lifecycle::Phase;
@@ -73,8 +73,8 @@ impl Served {
                 for core in self.shared.cores.iter() {
                     core.counts.idle.store(clients, SeqCst);
                 }
-                self.shared.drain_deadline_ms.store(self.shared.now_ms() + 120_000, SeqCst);
-                self.shared.enter(Phase::Draining);
+                let now_ms = self.shared.now_ms();
+                self.shared.drain(now_ms, now_ms + 120_000);
                 reply.answer(Ok(BEGUN));
             }
             other => panic!("{other:?}"),
@@ -352,9 +352,10 @@ fn successor(served: &Served, how: &str) -> Process {
 }
 
 /// Copies of a listening socket.
-fn copies(listener: &TcpListener, count: usize) -> Vec<Listening> {
+fn copies(listener: &TcpListener, count: usize) -> Lent {
     let address = listener.local_addr().expect("its address");
-    (0..count).map(|_| (listener.try_clone().expect("a copy").into(), address)).collect()
+    let sockets = (0..count).map(|_| (listener.try_clone().expect("a copy").into(), address)).collect();
+    Lent { sockets, is_kept: false }
 }
 
 #[test]
@@ -407,7 +408,7 @@ fn a_successor_that_dies_or_never_gets_ready_leaves_the_first_serving_and_anothe
             let second = std::thread::spawn(move || client::replace(&path, listen));
             match served.request() {
                 Request::Replace { successor, reply, .. } => {
-                    reply.answer(succession.asks(served.shared.phase(), &successor).map(|()| Vec::new()));
+                    reply.answer(succession.asks(served.shared.phase(), &successor).map(|()| Lent::default()));
                 }
                 other => panic!("{other:?}"),
             }
