@@ -29,6 +29,8 @@ use crate::config::{self, Config};
 const LOOK: Duration = Duration::from_millis(50);
 /// How long the other cores may take to close their clients after one has failed.
 const FAILED_MAX: Duration = Duration::from_secs(3);
+/// How long the first links to the bus are waited for, where the service manager listens.
+const LINKS_MAX: Duration = Duration::from_secs(5);
 /// How long the removal of the address file may take at the end.
 const REMOVE_MAX: Duration = Duration::from_secs(1);
 /// Nearer than this to the closing of the port, or to its deadline, a drain is not cancelled: a core may be at it already.
@@ -64,6 +66,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether connections are taken from the beginning, or somebody is waited for first.
+    pub fn serves_at_once(&self) -> bool {
+        self.predecessor.is_none() && !self.port.is_kept()
+    }
+
     /// Connections are taken from now on.
     pub fn serve(&mut self) {
         let claim = if self.predecessor.take().is_some() { Claim::AsSuccessor } else { Claim::IfFree };
@@ -91,7 +98,7 @@ impl Running {
         while !self.threads.iter().all(thread::JoinHandle::is_finished) {
             signals.wait(LOOK);
             self.heed(signals);
-            self.take_over(signals);
+            self.go_on_starting(signals);
             self.answer();
             self.follow_drain();
             if self.shared.phase() == Phase::Draining && Instant::now() >= next_drain_line {
@@ -138,10 +145,14 @@ impl Running {
         }
     }
 
-    /// Goes on with taking over from a predecessor.
-    fn take_over(&mut self, signals: &Signals) {
+    /// Goes on with the start of a process that does not take connections at once: that of a successor, and that of one for which the
+    /// service manager has listened: whoever waits there would be refused as long as there is no bus.
+    fn go_on_starting(&mut self, signals: &Signals) {
         if self.shared.phase() != Phase::Starting {
             return;
+        }
+        if self.predecessor.is_none() && (self.shared.has_links() || self.shared.now() >= LINKS_MAX) {
+            return self.serve();
         }
         match self.predecessor.as_mut().map(|predecessor| predecessor.look(&self.shared, &signals.waker())) {
             Some(Progress::Over) => self.serve(),

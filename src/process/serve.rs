@@ -40,7 +40,7 @@ pub fn run(loaded: &Loaded, signals: &Signals, listening: impl FnOnce(SocketAddr
     }
     let exit = match start(loaded, &logs, signals) {
         Ok(mut running) => {
-            if running.predecessor.is_none() {
+            if running.serves_at_once() {
                 running.serve();
             }
             listening(running.port.address());

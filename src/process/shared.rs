@@ -187,6 +187,11 @@ impl Shared {
         drain > 0 && self.cores.iter().all(|core| core.drained.load(SeqCst) == drain)
     }
 
+    /// Whether every core has its links to the bus.
+    pub fn has_links(&self) -> bool {
+        self.cores.iter().all(|core| core.bus_state().is_linked())
+    }
+
     /// Whether every core has closed its share of the port.
     pub fn has_closed_port(&self) -> bool {
         self.cores.iter().all(|core| core.listener_closed.load(SeqCst))

@@ -168,7 +168,7 @@ impl Predecessor {
                 }
             };
         }
-        if shared.cores.iter().all(|core| core.bus_state().is_linked()) {
+        if shared.has_links() {
             let (sender, answer) = sync_channel(1);
             self.answer = Some(answer);
             if let Some(connection) = self.connection.take() {

@@ -275,10 +275,11 @@ fn sockets_of_the_service_manager_are_served_left_listening_by_a_drain_and_taken
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     for round in 0..2 {
+        // Who comes first is waiting when it starts.
+        let comes = std::thread::spawn(move || Client::connect_with(address, &[]).expect("nobody is refused"));
         let mut gateway = Setup::serve(&redis).start_with(&listener);
-        gateway.until_ready();
+        let mut client = comes.join().expect("a client");
         gateway.until_logged("which the service manager keeps");
-        let mut client = Client::connect_with(address, &[]).expect("it listens");
         gateway.signal(Signal::SIGUSR1);
         assert_eq!(client.close_code(PATIENCE).0, Some(1012), "round {round}");
         assert_eq!(gateway.wait_exit(PATIENCE), 0);
