@@ -213,6 +213,10 @@ impl Running {
 
     /// The successor serves: this process drains. Who has its port needs no grace.
     fn hand_over(&mut self, successor: &Successor) -> Result<(), String> {
+        // Who stops leaves it the port.
+        if self.shared.phase() == Phase::Stopping {
+            return Ok(());
+        }
         self.succession.is_ready(self.shared.phase(), successor)?;
         let grace_seconds = if self.shares_port_with(successor) { 0 } else { self.config.drain_grace_seconds };
         let why = format!("process {} serves in the place of this one", successor.pid);

@@ -162,27 +162,16 @@ impl Predecessor {
                 Ok(Err(AskError::Refused(why) | AskError::OtherVersion(why))) => {
                     Progress::Failed(format!("process {} serves on: {why}", self.pid))
                 }
-                Ok(Err(AskError::Nobody | AskError::Failed(_))) | Err(TryRecvError::Disconnected) => {
-                    tracing::warn!("process {} is gone: serving in its place", self.pid);
-                    Progress::Over
-                }
+                Ok(Err(AskError::Nobody | AskError::Failed(_))) | Err(TryRecvError::Disconnected) => self.is_gone(),
             };
         }
+        if self.connection.as_ref().is_some_and(Connection::is_over) {
+            return self.is_gone();
+        }
         if shared.has_links() {
-            let (sender, answer) = sync_channel(1);
-            self.answer = Some(answer);
-            if let Some(connection) = self.connection.take() {
-                let wake = Arc::clone(wake);
-                let ask = move || {
-                    // There is room for the only answer.
-                    let _ = sender.send(connection.ready());
-                    wake();
-                };
-                if let Err(error) = bounded::spawn("ready", ask) {
-                    return Progress::Failed(format!("host: no thread can be started: {error}"));
-                }
-            }
-        } else if Instant::now() >= self.until {
+            return self.tell(wake);
+        }
+        if Instant::now() >= self.until {
             return Progress::Failed(format!(
                 "the bus was not reached within {} s (handover_max_seconds): process {} serves on",
                 self.within.as_secs(),
@@ -190,5 +179,27 @@ impl Predecessor {
             ));
         }
         Progress::Waiting
+    }
+
+    /// Tells it that this process serves, on a thread that waits for the answer.
+    fn tell(&mut self, wake: &Arc<Wake>) -> Progress {
+        let Some(connection) = self.connection.take() else { return Progress::Waiting };
+        let (sender, answer) = sync_channel(1);
+        self.answer = Some(answer);
+        let wake = Arc::clone(wake);
+        let ask = move || {
+            // There is room for the only answer.
+            let _ = sender.send(connection.ready());
+            wake();
+        };
+        match bounded::spawn("ready", ask) {
+            Ok(()) => Progress::Waiting,
+            Err(error) => Progress::Failed(format!("host: no thread can be started: {error}")),
+        }
+    }
+
+    fn is_gone(&self) -> Progress {
+        tracing::warn!("process {} is gone: serving in its place", self.pid);
+        Progress::Over
     }
 }

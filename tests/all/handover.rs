@@ -198,6 +198,22 @@ fn a_second_successor_is_refused_with_the_number_of_the_first() {
 }
 
 #[test]
+fn an_old_process_that_is_killed_or_stopped_meanwhile_leaves_the_port_to_its_successor() {
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        let redis = Redis::start();
+        let mut old = Gateway::serve(&redis, &[]);
+        let nowhere = format!("public.localhost=127.0.0.1:{}", free_port());
+        let new = Setup::after(&old).flags(&["--bus-domain-address", &nowhere]).start_after(&old);
+        new.until_logged("taking over from process");
+        old.signal(signal);
+        old.wait_exit(PATIENCE);
+        new.until_logged("is gone: serving in its place");
+        let refusal = Client::refusal(new.address(), &[]);
+        assert_eq!(refusal, Some(503), "it is there, though its bus is not");
+    }
+}
+
+#[test]
 fn where_nobody_is_a_successor_starts_as_the_first() {
     let redis = Redis::start();
     let gateway = Gateway::serve(&redis, &["--replace"]);

@@ -140,6 +140,11 @@ pub fn replace(path: &Path, listen: SocketAddr) -> Result<Taken, ReplaceError> {
 }
 
 impl Connection {
+    /// Whether the other process has gone without a word. Does not wait.
+    pub fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
+
     /// Tells that the successor serves: the other process drains from now on.
     pub fn ready(mut self) -> Result<(), ReplaceError> {
         self.0.write_line(&line(&Ready { ready: true }), ANSWER_MAX)?;

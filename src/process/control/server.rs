@@ -381,6 +381,8 @@ impl Client {
         *pending = None;
         let answer = match self.ask_main(|reply| Request::Ready { successor: successor.clone(), reply }) {
             Ok(()) => Answer { draining: Some(true), ..Answer::done() },
+            // It hears that nobody answers, and serves.
+            Err(Unanswered::Ends) => return String::new(),
             Err(error) => Answer::refused(error.to_string()),
         };
         // It serves, whether it hears this or not.

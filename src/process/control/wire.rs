@@ -59,6 +59,12 @@ impl Wire {
         Ok(Peer { pid: found.pid().cast_unsigned(), uid: found.uid() })
     }
 
+    /// Whether the other end has closed, and all that it said was read. Does not wait.
+    pub(super) fn is_over(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        matches!(recv(self.stream.as_raw_fd(), &mut [0], flags), Ok(0) | Err(Errno::ECONNRESET))
+    }
+
     /// The next line, without its end; none where the other end has closed. It takes no byte behind the line, for descriptors are tied
     /// to those. Where its time is over, what has come is kept for the next call.
     pub(super) fn read_line(&mut self, bytes_max: usize, limit: Duration) -> io::Result<Option<String>> {
