@@ -1,6 +1,7 @@
 //! SIGUSR2: a drain that was a mistake is taken back. The port is open again, the node ready, and whoever is left stays.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -9,7 +10,7 @@ use crate::support::bus::Responder;
 use crate::support::client::{Client, Event, connect, disconnect, envelope};
 use crate::support::gateway::Gateway;
 use crate::support::redis::Redis;
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, StopsAtEnd, eventually, until};
 
 /// Cancels, again where the port is just being closed.
 fn cancel(gateway: &Gateway) {
@@ -67,6 +68,68 @@ fn who_was_idle_is_gone_who_was_busy_stays_and_newcomers_are_served() {
     assert_eq!(gateway.wait_exit(PATIENCE), 0);
 }
 
+/// Asks again and again until told to stop, comes back at a 1012, and asks again what that left unanswered. How often it was told.
+fn ask_on(address: SocketAddr, number: usize, stop: &AtomicBool) -> usize {
+    let come = || eventually("it is taken", PATIENCE, || Client::connect_with(address, &[]).ok());
+    let (mut client, mut told, mut asked) = (come(), 0, 0);
+    while !stop.load(SeqCst) {
+        client.request("opensrf.math", "t", asked, "add", &format!("[{number}, {asked}]"));
+        let is_answered = loop {
+            match client.event(PATIENCE) {
+                Event::Envelope(envelope) if envelope.has_status(205) => break true,
+                Event::Envelope(_) | Event::Ping => {}
+                Event::Close(Some(1012)) => break false,
+                other => panic!("neither answered nor told to come again: {other:?}"),
+            }
+        };
+        if is_answered {
+            asked += 1;
+            // Some leave gaps and some do not.
+            std::thread::sleep(Duration::from_millis(number as u64 % 4 * 120));
+        } else {
+            told += 1;
+            client = come();
+        }
+    }
+    told
+}
+
+#[test]
+fn drains_are_cancelled_under_load_and_nothing_is_lost_or_done_twice() {
+    let gateway = Gateway::demo(&["--drain-quiet-ms", "100", "--drain-closes-per-second", "20"]);
+    let (stop, address) = (AtomicBool::new(false), gateway.address());
+    let told: usize = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..24)
+            .map(|number| {
+                scope.spawn({
+                    let stop = &stop;
+                    move || ask_on(address, number, stop)
+                })
+            })
+            .collect();
+        let stops = StopsAtEnd(&stop);
+        until("all are there", PATIENCE, || gateway.count("open") == 24);
+        for _ in 0..4 {
+            drain(&gateway);
+            // Some are closed, the others stay.
+            let gone = gateway.count("closed_at_gap");
+            until("some are closed", PATIENCE, || gateway.count("closed_at_gap") >= gone + 4);
+            cancel(&gateway);
+            until("they are back", PATIENCE, || gateway.count("open") == 24);
+        }
+        drop(stops);
+        clients.into_iter().map(|client| client.join().expect("it gets all that it asks for")).sum()
+    });
+    assert!(told >= 16, "{told} were told to come again");
+    let log = gateway.log();
+    let mut carried_out: Vec<&str> =
+        log.lines().filter_map(|line| Some(line.split_once(" opensrf.math add ")?.1)).collect();
+    let all = carried_out.len();
+    carried_out.sort_unstable();
+    carried_out.dedup();
+    assert!(carried_out.len() == all && all > 100, "{} of {all} were carried out once", carried_out.len());
+}
+
 #[test]
 fn a_drain_is_cancelled_in_its_grace_and_nobody_has_noticed() {
     let mut gateway = Gateway::demo(&["--drain-grace-seconds", "60"]);
@@ -87,9 +150,7 @@ fn a_drain_whose_port_another_has_by_now_goes_on() {
     client.request("opensrf.demo", "t", 0, "opensrf.demo.sleep", "[3]");
     gateway.until_count("waiting_for_replies", 1);
     drain(&gateway);
-    let _other = crate::support::eventually("the port is free", PATIENCE, || {
-        std::net::TcpListener::bind(gateway.address()).ok()
-    });
+    let _other = eventually("the port is free", PATIENCE, || std::net::TcpListener::bind(gateway.address()).ok());
     gateway.signal(Signal::SIGUSR2);
     let said = gateway.until_logged("SIGUSR2 changes nothing");
     assert!(said.contains("in use"), "{said}");

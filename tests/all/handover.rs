@@ -14,7 +14,7 @@ use crate::support::client::{Client, Event, connect, envelope};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::redis::Redis;
 use crate::support::services::Services;
-use crate::support::{PATIENCE, free_port, until};
+use crate::support::{PATIENCE, StopsAtEnd, free_port, until};
 
 /// A successor of `gateway` that serves.
 fn replace(gateway: &Gateway) -> Gateway {
@@ -64,15 +64,6 @@ impl Comers {
     }
 }
 
-/// Stops them, also where the test fails.
-struct Stop<'a>(&'a Comers);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.stop.store(true, SeqCst);
-    }
-}
-
 /// Clients come all the time while `act` does what it does with whoever serves there.
 fn under_load(address: SocketAddr, act: impl FnOnce(&Comers)) {
     let comers = Comers::new();
@@ -80,7 +71,7 @@ fn under_load(address: SocketAddr, act: impl FnOnce(&Comers)) {
         for _ in 0..4 {
             scope.spawn(|| comers.come(address));
         }
-        let _stop = Stop(&comers);
+        let _stop = StopsAtEnd(&comers.stop);
         comers.until_more(20);
         act(&comers);
         comers.until_more(20);
