@@ -75,6 +75,7 @@ impl Host for CoreHost {
         let name = |domain: usize| self.settings.domains[domain].as_str();
         match news {
             BusNews::Opened { domain } => {
+                self.shared.link_is_up();
                 if let Some(word) = self.shared.bus_opened(name(domain)) {
                     tracing::info!("bus: {} is {word}", name(domain));
                 }

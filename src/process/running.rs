@@ -29,8 +29,8 @@ use crate::config::{self, Config};
 const LOOK: Duration = Duration::from_millis(50);
 /// How long the other cores may take to close their clients after one has failed.
 const FAILED_MAX: Duration = Duration::from_secs(3);
-/// How long the first links to the bus are waited for, where the service manager listens.
-const LINKS_MAX: Duration = Duration::from_secs(5);
+/// How long the first links to the bus are waited for.
+const LINKS_MAX: Duration = Duration::from_secs(1);
 /// How long the removal of the address file may take at the end.
 const REMOVE_MAX: Duration = Duration::from_secs(1);
 /// Nearer than this to the closing of the port, or to its deadline, a drain is not cancelled: a core may be at it already.
@@ -66,11 +66,6 @@ pub struct Running {
 }
 
 impl Running {
-    /// Whether connections are taken from the beginning, or somebody is waited for first.
-    pub fn serves_at_once(&self) -> bool {
-        self.predecessor.is_none() && !self.port.is_kept()
-    }
-
     /// Connections are taken from now on.
     pub fn serve(&mut self) {
         let claim = if self.predecessor.take().is_some() { Claim::AsSuccessor } else { Claim::IfFree };
@@ -145,8 +140,8 @@ impl Running {
         }
     }
 
-    /// Goes on with the start of a process that does not take connections at once: that of a successor, and that of one for which the
-    /// service manager has listened: whoever waits there would be refused as long as there is no bus.
+    /// Goes on with the start. Who comes before the links to the bus are there waits for them: he would be refused, and another
+    /// process on the port, or the old one, would have served him.
     fn go_on_starting(&mut self, signals: &Signals) {
         if self.shared.phase() != Phase::Starting {
             return;

@@ -39,10 +39,7 @@ pub fn run(loaded: &Loaded, signals: &Signals, listening: impl FnOnce(SocketAddr
         tracing::warn!("{warning}");
     }
     let exit = match start(loaded, &logs, signals) {
-        Ok(mut running) => {
-            if running.serves_at_once() {
-                running.serve();
-            }
+        Ok(running) => {
             listening(running.port.address());
             running.watch(signals)
         }
@@ -150,7 +147,7 @@ fn start(loaded: &Loaded, logs: &Logs, signals: &Signals) -> Result<Running, Str
     let mut settings = Settings::new(config, started)?;
     settings.echo = loaded.echo;
     let settings = Arc::new(settings);
-    let shared = Arc::new(Shared::new(&config.cores));
+    let shared = Arc::new(Shared::new(&config.cores).waking(signals.waker()));
     // A start that fails leaves the port to whom it has it from.
     shared.leave_port(predecessor.is_some());
     for (core, listeners) in dealt.into_iter().enumerate() {

@@ -2,11 +2,13 @@
 //! counters.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::signals::Wake;
 use crate::core::ring::Waker;
 use evergate_proto::counters;
 use evergate_proto::lifecycle::{Orders, Phase};
@@ -28,7 +30,6 @@ struct BusSaid {
 }
 
 /// What every thread of the process can see.
-#[derive(Debug)]
 pub struct Shared {
     /// A millisecond before the process began, by [`coarse`]: every `*_ms` counts from here, and 0 says "never".
     began: Duration,
@@ -51,16 +52,25 @@ pub struct Shared {
     pub exhausted_said_ms: AtomicU64,
     /// What the log was told last of each bus domain's links.
     bus_said: Mutex<BTreeMap<String, BusSaid>>,
+    /// What wakes the main thread.
+    main: Option<Arc<Wake>>,
     /// What wakes each core, once it runs.
     wakers: Box<[OnceLock<Waker>]>,
     /// One entry a core.
     pub cores: Arc<[counters::Core]>,
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("orders", &self.orders()).finish_non_exhaustive()
+    }
+}
+
 impl Shared {
     /// Everything at its beginning, with one set of counters for each of `cpus`.
     pub fn new(cpus: &[usize]) -> Self {
         Self {
+            main: None,
             began: coarse().saturating_sub(Duration::from_millis(1)),
             phase: AtomicU8::new(Phase::Starting as u8),
             drain: AtomicU32::new(0),
@@ -75,6 +85,12 @@ impl Shared {
             wakers: cpus.iter().map(|_| OnceLock::new()).collect(),
             cores: cpus.iter().map(|&cpu| counters::Core::new(cpu)).collect(),
         }
+    }
+
+    /// The same, with what wakes the main thread.
+    #[must_use]
+    pub fn waking(self, main: Arc<Wake>) -> Self {
+        Self { main: Some(main), ..self }
     }
 
     /// The time since the process began; at least a millisecond.
@@ -185,6 +201,15 @@ impl Shared {
     pub fn is_drained(&self) -> bool {
         let drain = self.drain.load(SeqCst);
         drain > 0 && self.cores.iter().all(|core| core.drained.load(SeqCst) == drain)
+    }
+
+    /// A link is up. A process that starts waits for the first ones.
+    pub fn link_is_up(&self) {
+        if let Some(wake) = &self.main
+            && self.phase() == Phase::Starting
+        {
+            wake();
+        }
     }
 
     /// Whether every core has its links to the bus.
