@@ -10,7 +10,7 @@
 //!     --row N          how many of them in a row, under one load, before it is another kind's turn (5)
 //!     --rate R         visitors per second (2000)
 //!     --pause S        seconds of load before, between and after restarts (1)
-//!     --kinds LIST     side-by-side,stop-beside,naive (these) and hand-over
+//!     --kinds LIST     hand-over,side-by-side,stop-beside,naive (these)
 //!     --routes LIST     loopback,delayed (both)
 //!     --delay MS       of the route with a delay, each way (5)
 //!     --flags "…"      more flags for the gateways
@@ -254,7 +254,7 @@ fn options() -> io::Result<Options> {
         row: 5,
         rate: 2_000,
         pause: Duration::from_secs(1),
-        kinds: vec![Kind::SideBySide, Kind::StopBeside, Kind::Naive],
+        kinds: vec![Kind::HandOver, Kind::SideBySide, Kind::StopBeside, Kind::Naive],
         on_loopback: true,
         over_delay: true,
         delay_ms: 5,
