@@ -39,9 +39,10 @@ pub(super) fn drain() -> Command {
     )
     .after_help(
         "Examples:\n  evergate drain\n  evergate drain --watch\n  evergate drain --cancel\n\n\
-         Whoever may use the control socket may drain: its owner, its group, root. A drain that is under way is watched, or \
-         left as it is.\n\nExit codes: 0 asked for; 1 refused, or nobody is there; 2 configuration. With --watch that of the process: \
-         0 nobody was cut off; 3 the deadline cut somebody off; 1 also if it ended without a word, or the drain was cancelled.",
+         Whoever may use the control socket may drain: its owner, its group, root. A drain that is under way is \
+         watched, or left as it is.\n\nExit codes: 0 asked for; 1 refused, or nobody is there; 2 configuration. With \
+         --watch that of the process: 0 nobody was cut off; 3 the deadline cut somebody off; 1 also if it ended \
+         without a word, or the drain was cancelled.",
     )
 }
 

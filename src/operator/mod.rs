@@ -70,7 +70,9 @@ fn fail(why: &str) -> ExitCode {
 /// A connection to the process, and its path for errors.
 fn open(target: &Target) -> Result<(Connection, PathBuf), String> {
     let Some(control) = &target.control else {
-        return Err("control is off, so that no process can be asked: name its socket with --control, or drain with kill -USR1 PID".to_owned());
+        let why = "control is off, so that no process can be asked: name its socket with --control, or drain with \
+                   kill -USR1 PID";
+        return Err(why.to_owned());
     };
     let path = target.pid.map_or_else(|| control.clone(), |pid| socket_of(control, pid));
     let connection = Connection::open(&path).map_err(|error| explain(&error, &path))?;
@@ -82,8 +84,8 @@ fn explain(error: &AskError, path: &std::path::Path) -> String {
     let path = path.display();
     match error {
         AskError::Nobody => format!(
-            "{path}: nobody listens there: is evergate running, and with this path? --control names another, and --config the file that it \
-             was started with"
+            "{path}: nobody listens there: is evergate running, and with this path? --control names another, and \
+             --config the file that it was started with"
         ),
         AskError::Failed(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             format!("{path}: {error}: run this as the user of evergate, as a member of that user's group, or as root")
@@ -162,7 +164,7 @@ fn follow(
         if interrupted.load(SeqCst) {
             screen.leave();
             stdio::say(&format!(
-                "process {pid} drains on: `evergate drain --watch` shows it again, `evergate drain --cancel` takes it back"
+                "process {pid} drains on: `evergate drain --watch` shows it again, `--cancel` takes it back"
             ));
             return Ok(INTERRUPTED.into());
         }

@@ -150,15 +150,16 @@ mod tests {
     pub(crate) fn status(cores: usize) -> String {
         let core = |n| {
             format!(
-                "{{\"core\":{n},\"open\":{},\"idle\":1,\"waiting_for_replies\":2,\"waiting_for_room\":1,\"in_stateful_session\":1,\
-                 \"sending\":1,\"closed_at_gap\":10,\"closed_at_deadline\":1,\"crossed_close\":0,\"bus\":[]}}",
+                "{{\"core\":{n},\"open\":{},\"idle\":1,\"waiting_for_replies\":2,\"waiting_for_room\":1,\
+                 \"in_stateful_session\":1,\"sending\":1,\
+                 \"closed_at_gap\":10,\"closed_at_deadline\":1,\"crossed_close\":0,\"bus\":[]}}",
                 6 + n
             )
         };
         format!(
-            "{{\"version\":\"0.1.0\",\"commit\":\"c\",\"pid\":7,\"phase\":\"draining\",\"uptime_seconds\":61.2,\"drain\":{{\
-             \"seconds_left\":59.7,\"oldest\":{{\"service\":\"open-ils.circ\",\"method\":\"a\\u001b[2Jb\",\"age_ms\":1234,\
-             \"client\":\"10.0.0.5\"}}}},\"cores\":[{}],\"limits\":{{}}}}",
+            "{{\"version\":\"0.1.0\",\"commit\":\"c\",\"pid\":7,\"phase\":\"draining\",\"uptime_seconds\":61.2,\
+             \"drain\":{{\"seconds_left\":59.7,\"oldest\":{{\"service\":\"open-ils.circ\",\"method\":\"a\\u001b[2Jb\",\
+             \"age_ms\":1234,\"client\":\"10.0.0.5\"}}}},\"cores\":[{}],\"limits\":{{}}}}",
             (0..cores).map(core).collect::<Vec<_>>().join(",")
         )
     }

@@ -15,8 +15,8 @@ pub(super) fn judge(path: &Path, found: &Metadata, option: &str) -> io::Result<(
     let (owner, own, mode) = (found.uid(), geteuid().as_raw(), found.mode() & 0o7777);
     if owner != own {
         let why = format!(
-            "it belongs to user {owner}, and this process runs as user {own}: chown it, or let {option} name a directory of \
-             this user's own"
+            "it belongs to user {owner}, and this process runs as user {own}: chown it, or let {option} name a \
+             directory of this user's own"
         );
         return Err(refused(path, &why));
     }

@@ -21,8 +21,10 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use serde_json::Value;
 
+use crate::support::client::Client;
+use crate::support::gateway::Gateway;
 use crate::support::process::{Ended, Process, binary, evergate};
-use crate::support::{Folder, PATIENCE, eventually, until};
+use crate::support::{Folder, PATIENCE, eventually, trio, until};
 
 /// What the tests answer a drain with.
 const BEGUN: DrainBegun = DrainBegun { already: false, port_closes_in_seconds: 0.0, seconds_left: 120.0 };
@@ -74,7 +76,7 @@ impl Served {
                     core.counts.idle.store(clients, SeqCst);
                 }
                 let now_ms = self.shared.now_ms();
-                self.shared.drain(now_ms, now_ms + 120_000);
+                assert!(self.shared.drain(now_ms, now_ms + 120_000), "it is the first");
                 reply.answer(Ok(BEGUN));
             }
             other => panic!("{other:?}"),
@@ -436,8 +438,8 @@ fn two_processes_that_use_one_name_leave_it_to_the_first_and_each_is_reached_by_
     // Another process: what one process may do twice is not what is meant.
     let mut command = Command::new("python3");
     let other = format!("{}.4194304", served.path().display());
-    let listens = "import socket,sys,time; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print('up',flush=True); \
-                   time.sleep(60)";
+    let listens = "import socket,sys,time; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); \
+                   print('up',flush=True); time.sleep(60)";
     command.args(["-c", listens, &other]);
     let mut python = Process::start("other", &mut command, served.folder.path());
     until("it listens", PATIENCE, || python.output().contains("up"));
@@ -452,4 +454,61 @@ fn two_processes_that_use_one_name_leave_it_to_the_first_and_each_is_reached_by_
     python.kill();
     take_name();
     assert_eq!(link(), first, "nobody has it any more");
+}
+
+/// The real gateway, drained by the real command.
+fn drain(gateway: &Gateway, flags: &[&str], folder: &Folder) -> Process {
+    let mut command = binary();
+    command.arg("drain").args(flags).arg("--control").arg(gateway.control()).current_dir(folder.path());
+    Process::start("evergate-drain", &mut command, folder.path())
+}
+
+#[test]
+fn who_drains_a_gateway_and_watches_sees_what_it_waits_for_and_ends_as_it_does() {
+    for (flags, answers, code) in [(&[][..], true, 0), (&["--drain-max-seconds", "1"], false, 3)] {
+        let (_redis, mut gateway, mut client, mut bus) = trio(flags);
+        let folder = Folder::new();
+        client.request("open-ils.circ", "t", 1, "open-ils.circ.checkout", "[]");
+        let arrived = bus.next();
+        let command = drain(&gateway, &["--watch"], &folder);
+        until("it waits for the reply", PATIENCE, || {
+            command.output().contains("waiting 1") && command.output().contains("open-ils.circ.checkout")
+        });
+        if answers {
+            bus.complete(&arrived, "1");
+            client.until_status(205);
+        }
+        let ended = ended(command);
+        assert_eq!((ended.code, gateway.wait_exit(PATIENCE)), (code, code), "{}", ended.text());
+        assert!(ended.stdout.contains(&format!("it has ended with {code}")), "{}", ended.stdout);
+        let run = std::fs::read_dir(folder_of(&gateway)).expect("the folder of its socket");
+        assert_eq!(run.count(), 0, "its socket and its name are gone");
+    }
+}
+
+/// The folder of a gateway's control socket.
+fn folder_of(gateway: &Gateway) -> PathBuf {
+    gateway.control().parent().expect("a folder").to_owned()
+}
+
+#[test]
+fn a_gateway_whose_drain_was_begun_by_mistake_goes_on_and_who_watches_is_told() {
+    let (_redis, gateway, mut client, mut bus) = trio(&[]);
+    let folder = Folder::new();
+    client.request("s", "t", 1, "m", "[]");
+    let arrived = bus.next();
+    let watching = drain(&gateway, &["--watch"], &folder);
+    until("it is watched", PATIENCE, || watching.output().contains("waiting 1"));
+    let cancelled = eventually("the port is closed, and can be opened again", PATIENCE, || {
+        let cancelled = ended(drain(&gateway, &["--cancel"], &folder));
+        (cancelled.code == 0).then_some(cancelled)
+    });
+    assert!(cancelled.stdout.contains("the drain is cancelled"), "{}", cancelled.text());
+    let watched = ended(watching);
+    assert!(watched.code == 1 && watched.stderr.contains("was cancelled; 1 clients stay"), "{}", watched.text());
+    let again = ended(drain(&gateway, &["--cancel"], &folder));
+    assert!(again.code == 1 && again.stderr.contains("refused: no drain is under way"), "{}", again.text());
+    bus.complete(&arrived, "1");
+    client.until_status(205);
+    Client::connect(&gateway);
 }

@@ -70,8 +70,8 @@ impl Place {
         listener.bind(&address).map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => refused(
                 &socket,
-                "a process with the number of this one, in another container say, listens there: let control name a directory of \
-                 its own for each",
+                "a process with the number of this one, in another container say, listens there: let control name a \
+                 directory of its own for each",
             ),
             _ => error,
         })?;
@@ -161,8 +161,8 @@ fn open_directory(name: &Path) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => {
             let why = format!(
-                "its directory cannot be made: {error}: make it for this user (RuntimeDirectory=evergate in the unit), or let control \
-                 name one that there is"
+                "its directory cannot be made: {error}: make it for this user (RuntimeDirectory=evergate in the unit), \
+                 or let control name one that there is"
             );
             return Err(io::Error::new(error.kind(), format!("{} is not used: {why}", name.display())));
         }

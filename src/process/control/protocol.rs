@@ -1,9 +1,9 @@
 //! The lines: what a client asks, and what it is answered, as JSON.
 //!
-//! A client sends `{"evergate_control":1,"version":"0.1.0","command":"drain"}`. It gets `{"ok":true,…}`, or `{"ok":false,"error":"what is wrong
-//! and what to do"}`, with the versions of both; `status` is answered with the status alone, `watch` with one each [`WATCH_EVERY`], and at the
-//! end of the process with [`Ended`]. Behind the answer to `replace` come the descriptors (`passing`), and when the successor serves
-//! it sends `{"ready":true}`. A version changes when an older program would misunderstand.
+//! A client sends `{"evergate_control":1,"version":"0.1.0","command":"drain"}`. It gets `{"ok":true,…}`, or `{"ok":false,"error":"what is
+//! wrong and what to do"}`, with the versions of the server. `status` is answered with the status alone, `watch` with one each
+//! [`WATCH_EVERY`], and at the end of the process with [`Ended`]. Behind the answer to `replace` come the descriptors (`passing`), and
+//! when the successor serves it sends `{"ready":true}`. The version changes when an older program would misunderstand.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -84,9 +84,9 @@ impl Ask {
             Some(other) => {
                 let program = value.get("version").and_then(Value::as_str).unwrap_or("unknown");
                 return Err(format!(
-                    "this is evergate {}, whose control protocol has version {VERSION}; the other end is evergate {program} with \
-                     version {other}: use the program of the running process, or drain that by `kill -USR1 {}` and start the other \
-                     when it has ended",
+                    "this is evergate {}, whose control protocol has version {VERSION}; the other end is evergate \
+                     {program} with version {other}: use the program of the running process, or drain that by \
+                     `kill -USR1 {}` and start the other when it has ended",
                     cli::VERSION,
                     std::process::id(),
                 ));

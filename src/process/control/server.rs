@@ -100,8 +100,8 @@ impl Server {
         match taken.unwrap_or_else(|failed| Err(failed.into())) {
             Ok(Named::Ours) => {}
             Ok(Named::Others(pid)) => tracing::warn!(
-                "control {name} belongs to process {pid}, which lives: this one is reached by `evergate drain --pid {}` only; let control \
-                 name another path for each of several gateways (control = \"…\")",
+                "control {name} belongs to process {pid}, which lives: this one is reached by `evergate drain --pid \
+                 {}` only; let control name another path for each of several gateways (control = \"…\")",
                 std::process::id()
             ),
             Err(error) => tracing::warn!("control {name} cannot be taken: {error}"),
@@ -182,7 +182,8 @@ impl Inner {
         let wire = Wire::new(stream);
         let Some(place) = ClientPlace::take(&self) else {
             let error = format!(
-                "{CONTROL_CLIENTS_MAX} clients are connected already: end one, an `evergate drain --watch` say, or drain with kill -USR1 {}",
+                "{CONTROL_CLIENTS_MAX} clients are connected already: end one, an `evergate drain --watch` say, or \
+                 drain with kill -USR1 {}",
                 std::process::id()
             );
             // It fits into the socket's buffer.

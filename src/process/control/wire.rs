@@ -32,8 +32,8 @@ impl Wire {
         Self { stream, begun: Vec::new() }
     }
 
-    /// Connects to the socket at `path`, and waits no longer than that for a server that does not accept: connect(2) has no time limit of
-    /// its own there.
+    /// Connects to the socket at `path`, and waits no longer than that for a server that does not accept: connect(2) has no time limit
+    /// of its own there.
     pub(super) fn connect(path: &Path, limit: Duration) -> io::Result<Self> {
         let until = Instant::now() + limit;
         let address = SockAddr::unix(path)?;
@@ -65,8 +65,8 @@ impl Wire {
         matches!(recv(self.stream.as_raw_fd(), &mut [0], flags), Ok(0) | Err(Errno::ECONNRESET))
     }
 
-    /// The next line, without its end; none where the other end has closed. It takes no byte behind the line, for descriptors are tied
-    /// to those. Where its time is over, what has come is kept for the next call.
+    /// The next line, without its end; none where the other end has closed. It takes no byte behind the line, for descriptors are
+    /// tied to those. Where its time is over, what has come is kept for the next call.
     pub(super) fn read_line(&mut self, bytes_max: usize, limit: Duration) -> io::Result<Option<String>> {
         let until = Instant::now() + limit;
         let mut chunk = [0; CHUNK_BYTES];

@@ -370,7 +370,7 @@ fn spawn(setup: &Setup, listen: u16, admin: u16, given: Option<&TcpListener>) ->
     // Whatever the umask of whoever runs the tests: one that others may write to is not used.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&state).expect("a folder for address files");
     writeln!(toml, "state_dir = \"{}\"", state.display()).expect("a String takes all");
-    // In a folder of its own, whatever the umask of whoever runs the tests. The demo has none unless it is asked for.
+    // The demo has none unless it is asked for.
     if setup.command == "serve" {
         writeln!(toml, "control = \"{}\"", setup.control().display()).expect("a String takes all");
     }
