@@ -121,8 +121,7 @@ fn begin(target: &Target, options: DrainOptions) -> Result<ExitCode, String> {
     }
     let (mut connection, path) = open(target)?;
     let answer = connection.ask(Command::Drain { watch }).map_err(|error| explain(&error, &path))?;
-    let begun = answer.drain.map_or_else(|| "it drains".to_owned(), describe);
-    let said = format!("process {}: {begun}", answer.pid);
+    let said = format!("process {} {}", answer.pid, answer.drain.map_or_else(|| "drains".to_owned(), describe));
     if !watch {
         return print_answer(&answer, &said, json);
     }
@@ -142,14 +141,14 @@ fn print_answer(answer: &impl serde::Serialize, said: &str, json: bool) -> Resul
 
 fn describe(drain: DrainBegun) -> String {
     let DrainBegun { already, port_closes_in_seconds, seconds_left } = drain;
-    let begun = if already { "it drains already" } else { "the drain has begun" };
+    let begun = if already { "drains already" } else { "drains" };
     let port = if port_closes_in_seconds > 0.0 {
         format!("the port closes in {port_closes_in_seconds:.1} s")
     } else {
         "the port closes at once".to_owned()
     };
     let port = if already && port_closes_in_seconds <= 0.0 { "the port is closed".to_owned() } else { port };
-    format!("{begun}; {port}, and everybody is gone in {seconds_left:.0} s at most")
+    format!("{begun}: {port}, all are gone in {seconds_left:.0} s at most")
 }
 
 /// Shows how it goes until the process has ended.
@@ -213,10 +212,10 @@ mod tests {
         let drain =
             |already, port_closes_in_seconds| DrainBegun { already, port_closes_in_seconds, seconds_left: 120.0 };
         for (drain, said) in [
-            (drain(false, 0.0), "the drain has begun; the port closes at once, and everybody is gone in 120 s at most"),
-            (drain(false, 5.0), "the drain has begun; the port closes in 5.0 s, and"),
-            (drain(true, 1.25), "it drains already; the port closes in 1.2 s, and"),
-            (drain(true, 0.0), "it drains already; the port is closed, and"),
+            (drain(false, 0.0), "drains: the port closes at once, all are gone in 120 s at most"),
+            (drain(false, 5.0), "drains: the port closes in 5.0 s, all"),
+            (drain(true, 1.25), "drains already: the port closes in 1.2 s, all"),
+            (drain(true, 0.0), "drains already: the port is closed, all"),
         ] {
             assert!(describe(drain).starts_with(said), "{}", describe(drain));
         }

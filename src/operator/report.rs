@@ -49,6 +49,9 @@ struct Core {
     closed_at_deadline: u64,
 }
 
+/// The narrowest column: clients of a core, in digits.
+const DIGITS: usize = 6;
+
 /// A column: its heading and its number.
 type Column = (&'static str, fn(&Core) -> u64);
 
@@ -59,8 +62,8 @@ const COLUMNS: [Column; 7] = [
     ("waiting", |core| core.waiting_for_replies + core.waiting_for_room),
     ("in session", |core| core.in_stateful_session),
     ("idle", |core| core.idle),
-    ("closed at a gap", |core| core.closed_at_gap),
-    ("at the deadline", |core| core.closed_at_deadline),
+    ("closed at gap", |core| core.closed_at_gap),
+    ("at deadline", |core| core.closed_at_deadline),
 ];
 
 impl Report {
@@ -103,11 +106,13 @@ impl Report {
 
     /// A line for each core, those with most clients where they are many, and what is waited for.
     pub(super) fn details(&self) -> Vec<String> {
-        let row = |name: &str, core: &Core| {
-            let cells = COLUMNS.map(|(heading, number)| format!("{:>width$}", number(core), width = heading.len()));
+        // It fits into 80 columns.
+        let cells = |name: &str, cell: &dyn Fn(&Column) -> String| {
+            let cells = COLUMNS.map(|column| format!("{:>width$}", cell(&column), width = column.0.len().max(DIGITS)));
             format!("{name:>5}  {}", cells.join("  "))
         };
-        let mut lines = vec![format!(" core  {}", COLUMNS.map(|(heading, _)| heading).join("  "))];
+        let row = |name: &str, core: &Core| cells(name, &|(_, number)| number(core).to_string());
+        let mut lines = vec![cells("core", &|(heading, _)| (*heading).to_owned())];
         let mut cores: Vec<&Core> = self.cores.iter().collect();
         if cores.len() > CORES_MAX {
             cores.sort_by_key(|core| std::cmp::Reverse(core.open));
@@ -172,10 +177,10 @@ mod tests {
             report.lines(),
             [
                 "evergate 0.1.0, process 7, up for 61 s: draining, 60 s left",
-                " core  open  sending  waiting  in session  idle  closed at a gap  at the deadline",
-                "    0     6        1        3           1     1               10                1",
-                "    1     7        1        3           1     1               10                1",
-                "  all    13        2        6           2     2               20                2",
+                " core    open  sending  waiting  in session    idle  closed at gap  at deadline",
+                "    0       6        1        3           1       1             10            1",
+                "    1       7        1        3           1       1             10            1",
+                "  all      13        2        6           2       2             20            2",
                 "oldest: open-ils.circ \"a\\u001b[2Jb\" for 1.2 s from 10.0.0.5",
             ]
         );

@@ -31,7 +31,7 @@ impl Screen {
             return Self::Lines(None);
         }
         let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stdout());
-        if let Ok(style) = ProgressStyle::with_template("{prefix}\n[{bar:50}] {pos} of {len} clients gone\n{msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{prefix}\n[{bar:40}] {pos} of {len} clients gone\n{msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
         Self::Bar(bar, 0)

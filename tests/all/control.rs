@@ -110,10 +110,8 @@ fn evergate_drain_says_when_the_port_closes_and_by_when_all_are_gone() {
     served.drain_when_asked(3);
     let ended = ended(command);
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{}", ended.text());
-    let expected = format!(
-        "process {}: the drain has begun; the port closes at once, and everybody is gone in 120 s at most\n",
-        std::process::id()
-    );
+    let expected =
+        format!("process {} drains: the port closes at once, all are gone in 120 s at most\n", std::process::id());
     assert_eq!(ended.stdout, expected);
 }
 
@@ -139,7 +137,7 @@ fn a_watched_drain_counts_the_clients_and_ends_with_the_exit_code_of_the_process
     served.end(3);
     let ended = ended(command);
     assert_eq!((ended.code, ended.stderr.as_str()), (3, ""), "{}", ended.text());
-    assert!(ended.stdout.contains("closed at a gap 2, at the deadline 0"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("closed at gap 2, at deadline 0"), "{}", ended.stdout);
     assert!(ended.stdout.ends_with("it has ended with 3: the deadline cut somebody off\n"), "{}", ended.stdout);
 }
 
@@ -184,7 +182,7 @@ fn a_drain_that_is_under_way_is_just_watched_and_all_who_watch_hear_of_its_end()
         other => panic!("{other:?}"),
     }
     until("it watches, too", PATIENCE, || second.output().contains("open 6"));
-    assert!(second.output().contains("it drains already; the port is closed, and"), "{}", second.output());
+    assert!(second.output().contains("drains already: the port is closed, all"), "{}", second.output());
     served.end(70);
     assert_eq!((ended(first).code, ended(second).code), (70, 70), "a core failed");
     assert_eq!(ended(served.command(&["status"])).code, 1, "nobody is there any more");
@@ -256,7 +254,7 @@ fn evergate_status_prints_what_the_admin_page_says() {
     assert_eq!(status["cores"][1]["waiting_for_replies"], 7);
     let text = ended(served.command(&["status"]));
     assert!(
-        text.code == 0 && text.stdout.contains(": serving\n") && text.stdout.contains("  all     7 "),
+        text.code == 0 && text.stdout.contains(": serving\n") && text.stdout.contains("  all       7 "),
         "{}",
         text.text()
     );
