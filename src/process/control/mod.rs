@@ -8,7 +8,7 @@
 //! the main thread, which answers it), make the main thread wait (it takes requests and gives answers without), run on a core, or
 //! grow without bound: so many clients, each with so much time, each line so long.
 //!
-//! - [`Server`]: who listens, and what each client gets
+//! - [`Server`]: who listens; `attendant`: what each client gets
 //! - [`request`]: what the main thread is asked, and how it answers
 //! - [`Succession`]: who may take over
 //! - [`client`]: the other end
@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attendant;
 pub mod client;
 mod passing;
 mod place;

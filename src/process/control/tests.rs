@@ -374,3 +374,24 @@ fn until_no_client(server: &Server) {
         thread::sleep(Duration::from_millis(2));
     }
 }
+
+#[test]
+fn what_a_successor_calls_its_version_is_logged_only_where_it_can_be_one() {
+    let dir = Dir::new();
+    let (server, _) = serve(&dir.control(), LONG);
+    for (said, expected) in [("0.2.0-rc.1", "0.2.0-rc.1"), ("", "unknown"), ("1\\u001b[2J", "unknown")] {
+        let ask = format!(
+            "{{\"evergate_control\":1,\"version\":\"{said}\",\"command\":\"replace\",\"listen\":\"127.0.0.1:1\",\"pid\":1}}"
+        );
+        let path = dir.control();
+        let asks = thread::spawn(move || told(&path, &ask));
+        match next(&server) {
+            Request::Replace { successor, reply, .. } => {
+                assert_eq!(successor.version, expected);
+                reply.answer(Err("not now".to_owned()));
+            }
+            other => panic!("{other:?}"),
+        }
+        asks.join().expect("a thread");
+    }
+}
