@@ -3,7 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -284,17 +284,18 @@ fn whoever_is_neither_owner_nor_group_is_kept_out_and_told_who_may() {
         println!("skipped: only root can be somebody else for a moment");
         return;
     }
-    let folder = std::env::temp_dir().join(format!("evergate-test-others-{}", std::process::id()));
-    std::fs::DirBuilder::new().mode(0o755).create(&folder).expect("a folder that all may enter");
+    let folder = Folder::new();
+    let all_enter = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), all_enter).expect("its mode");
     let server = Server::start(ServerOptions {
-        path: folder.join("control"),
+        path: folder.path().join("control"),
         handover_max: PATIENCE,
         status: Box::new(|| "{}".to_owned()),
         wake: Box::new(|| ()),
     });
     let server = server.expect("a server");
     server.take_name(Claim::IfFree);
-    let path = folder.join("control").display().to_string();
+    let path = folder.path().join("control").display().to_string();
     let work = Folder::new();
     // Perl, which every Debian has: others may not be allowed to run what cargo has built.
     let connect =
@@ -310,7 +311,6 @@ fn whoever_is_neither_owner_nor_group_is_kept_out_and_told_who_may() {
     let member = outcome(&["--reuid", "65534", "--regid", &group, "--clear-groups"]);
     assert_eq!(member.code, 0, "the group may: {}", member.text());
     server.end(0);
-    std::fs::remove_dir(&folder).expect("it is empty again");
 }
 
 /// A successor in Python: what it is given, it serves on; what it is told, it prints. `argv`: the socket, and how it ends.
