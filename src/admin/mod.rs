@@ -78,6 +78,7 @@ pub struct Admin {
     addr: SocketAddr,
     /// A copy, for a successor.
     listener: TcpListener,
+    begins: Arc<Notify>,
     retired: Arc<Notify>,
 }
 
@@ -90,6 +91,11 @@ impl Admin {
     /// The socket, for a successor.
     pub fn listener(&self) -> &TcpListener {
         &self.listener
+    }
+
+    /// Takes connections from now on.
+    pub fn begin(&self) {
+        self.begins.notify_one();
     }
 
     /// Takes no more connections: a successor does.
@@ -107,17 +113,19 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves a listener, one's own or a predecessor's, in a thread of its own.
+/// Serves a listener, one's own or a predecessor's, in a thread of its own, from [`Admin::begin`] on: who asks whether the node is
+/// ready is answered by the process that serves.
 pub fn start(listener: TcpListener, shared: Arc<Shared>, options: AdminOptions) -> io::Result<Admin> {
     listener.set_nonblocking(true)?;
     let copy = listener.try_clone()?;
-    let retired = Arc::new(Notify::new());
-    let until = Arc::clone(&retired);
+    let (begins, retired) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (from, until) = (Arc::clone(&begins), Arc::clone(&retired));
     let addr = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let view = Arc::new(View::new(shared, options, addr));
     let run = move || {
         runtime.block_on(async {
+            from.notified().await;
             tokio::select! {
                 () = serve(listener, view) => {}
                 () = until.notified() => {}
@@ -127,7 +135,7 @@ pub fn start(listener: TcpListener, shared: Arc<Shared>, options: AdminOptions) 
         });
     };
     let thread = signals::blocked(|| std::thread::Builder::new().name("admin".into()).spawn(run));
-    thread.map(|_| Admin { addr, listener: copy, retired })
+    thread.map(|_| Admin { addr, listener: copy, begins, retired })
 }
 
 /// What an answer is made from.

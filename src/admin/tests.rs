@@ -37,7 +37,9 @@ fn serving() -> Shared {
 }
 
 fn listen(shared: &Arc<Shared>) -> Admin {
-    start(bind("127.0.0.1:0".parse().unwrap()).unwrap(), Arc::clone(shared), options()).unwrap()
+    let admin = start(bind("127.0.0.1:0".parse().unwrap()).unwrap(), Arc::clone(shared), options()).unwrap();
+    admin.begin();
+    admin
 }
 
 fn connect(admin: &Admin) -> TcpStream {
@@ -457,6 +459,7 @@ fn where_there_is_no_place_who_has_come_least_far_for_longest_makes_room() {
         AdminOptions { connections_max: 3, ..options() },
     )
     .unwrap();
+    admin.begin();
     let mut asking = connect(&admin);
     asking.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
     let mut silent: Vec<TcpStream> = (0..8).map(|_| connect(&admin)).collect();

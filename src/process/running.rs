@@ -71,6 +71,9 @@ impl Running {
         let claim = if self.predecessor.take().is_some() { Claim::AsSuccessor } else { Claim::IfFree };
         self.shared.leave_port(self.port.is_kept());
         self.shared.enter(Phase::Serving);
+        if let Some(admin) = &self.admin {
+            admin.begin();
+        }
         if let Some(control) = &self.control {
             control.take_name(claim);
         }
@@ -214,12 +217,11 @@ impl Running {
         }
         self.succession.is_ready(self.shared.phase(), successor)?;
         let grace_seconds = if self.shares_port_with(successor) { 0 } else { self.config.drain_grace_seconds };
-        let why = format!("process {} serves in the place of this one", successor.pid);
-        self.drain(&why, grace_seconds)?;
         if let Some(admin) = &self.admin {
             admin.retire();
         }
-        Ok(())
+        let why = format!("process {} serves in the place of this one", successor.pid);
+        self.drain(&why, grace_seconds).map(drop)
     }
 
     /// Begins to drain, unless that is under way.

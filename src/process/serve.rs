@@ -160,6 +160,10 @@ fn start(loaded: &Loaded, logs: &Logs, signals: &Signals) -> Result<Running, Str
     signals::blocked(|| {
         let resolver = Resolver::start(config).map_err(|error| no_thread(&error))?;
         let admin = admin.map(|listener| start_admin(config, listener, &shared, logs)).transpose()?;
+        // That of another process answers until this one takes its place.
+        if predecessor.is_none() {
+            admin.iter().for_each(Admin::begin);
+        }
         let control = start_control(config, &shared, logs, signals);
         // Only now that every port is bound: a start that fails leaves no file. And before any core has an address
         // on the bus.
