@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use load::{Load, Outcome};
 use nix::sys::signal::Signal;
-use process::{Folder, eventually, free_port};
+use process::{Folder, eventually};
 use serde_json::{Value, json};
 use site::{Bus, Gateway, GatewayOptions};
 
@@ -116,7 +116,8 @@ fn drain(options: &Options, reconnects: bool) -> io::Result<Drained> {
     let folder = Folder::new()?;
     let bus = Bus::start(false, folder.path())?;
     let flags: Vec<&str> = options.flags.split_ascii_whitespace().collect();
-    let shared = GatewayOptions { shared_port: Some(free_port()?), flags: &flags, ..GatewayOptions::default() };
+    let listen = Some(site::free_address()?);
+    let shared = GatewayOptions { listen, shares_port: true, flags: &flags, ..GatewayOptions::default() };
     let mut first = Gateway::start(&bus, shared, folder.path())?;
     let second = Gateway::start(&bus, shared, folder.path())?;
     let Options { clients, rate, seconds, .. } = options;

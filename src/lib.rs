@@ -7,6 +7,7 @@
 //! - [`process`]: phases, threads, signals, logs
 //! - [`core`]: one pinned thread: the event loop of the pure half on an io_uring
 //! - [`admin`]: health, readiness, metrics, status
+//! - [`operator`]: what operators ask a running process
 //! - [`bounded`]: calls that may hang; [`stdio`]: what commands print
 //!
 //! ARCHITECTURE.md has the map, the invariants and the decisions; docs/walk.md follows a message through the files.
@@ -16,6 +17,7 @@ pub mod bounded;
 pub mod check;
 pub mod config;
 pub mod core;
+pub mod operator;
 pub mod process;
 pub mod stdio;
 

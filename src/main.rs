@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use evergate::config::cli::{self, Action, Failure, Show};
 use evergate::process::signals::Signals;
 use evergate::process::{Exit, demo, memory, serve};
-use evergate::{check, config, stdio};
+use evergate::{check, config, operator, stdio};
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -41,6 +41,8 @@ fn main() -> ExitCode {
             Ok(fine) => if fine { Exit::Done } else { Exit::Host }.into(),
             Err(error) => fail(Exit::Host, &error),
         },
+        (Action::Drain { target, options }, _) => operator::drain(&target, options),
+        (Action::Status { target, json }, _) => operator::status(&target, json),
         (Action::Config(show, loaded), _) => print(&match (show, loaded) {
             (Show::Sample, _) | (Show::Effective, None) => config::sample(),
             (Show::Markdown, _) => config::markdown(),

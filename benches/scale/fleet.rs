@@ -8,8 +8,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::load::{Load, Round};
-use crate::process::{Folder, Memory, Process, SERVER_CPU, eventually, free_port};
-use crate::site::{Bus, Gateway, GatewayOptions, log};
+use crate::process::{Folder, Memory, Process, eventually};
+use crate::site::{Bus, Gateway, GatewayOptions, free_address, log};
 
 /// Clients that a gateway takes: with its links and logs it stays below 20,000 descriptors, and the kernel does not spread
 /// connections evenly over the processes.
@@ -68,13 +68,13 @@ impl Fleet {
     /// Starts that many gateways on one port, which in a drain close that many clients per second all together.
     pub fn start(processes: usize, closes: usize, flags: &str, folder: &Folder) -> io::Result<Self> {
         let bus = Bus::start(false, folder.path())?;
-        let port = free_port()?;
+        let listen = Some(free_address()?);
         // Clients are idle for longer than three minutes here.
         let own = ["--clients-max", CLIENTS_MAX, "--idle-timeout-seconds", "0"];
         let pace = ["--drain-closes-per-second".to_owned(), (closes / processes).max(1).to_string()];
         let flags: Vec<&str> =
             own.into_iter().chain(pace.iter().map(String::as_str)).chain(flags.split_ascii_whitespace()).collect();
-        let options = GatewayOptions { shared_port: Some(port), cpu: SERVER_CPU, log: true, flags: &flags };
+        let options = GatewayOptions { listen, shares_port: true, flags: &flags, ..GatewayOptions::default() };
         let gateways = (0..processes).map(|_| Gateway::start(&bus, options, folder.path()));
         Ok(Self { gateways: gateways.collect::<io::Result<_>>()?, bus, holders: Vec::new(), idle: 0 })
     }

@@ -50,7 +50,7 @@ impl Bus {
     }
 
     fn server(folder: &Path) -> io::Result<(SocketAddr, Process)> {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let address = free_address()?;
         let mut command = Command::new("redis-server");
         command.args([
             "--port",
@@ -90,8 +90,10 @@ impl Bus {
 /// How a gateway is started.
 #[derive(Clone, Copy)]
 pub struct GatewayOptions<'a> {
-    /// The port that it shares with others; its own where there is none.
-    pub shared_port: Option<u16>,
+    /// Where it listens; on a port of its own where there is none.
+    pub listen: Option<SocketAddr>,
+    /// Whether others may listen there beside it.
+    pub shares_port: bool,
     /// The CPU that it runs on.
     pub cpu: u32,
     /// Whether it logs (a line for each request), to a file in the folder.
@@ -102,7 +104,7 @@ pub struct GatewayOptions<'a> {
 
 impl Default for GatewayOptions<'_> {
     fn default() -> Self {
-        Self { shared_port: None, cpu: SERVER_CPU, log: true, flags: &[] }
+        Self { listen: None, shares_port: false, cpu: SERVER_CPU, log: true, flags: &[] }
     }
 }
 
@@ -119,8 +121,8 @@ pub struct Gateway {
 impl Gateway {
     /// Starts one on `bus` and waits until it is ready.
     pub fn start(bus: &Bus, options: GatewayOptions<'_>, folder: &Path) -> io::Result<Self> {
-        let listen = options.shared_port.map_or_else(free_port, Ok)?;
-        let [address, admin] = [listen, free_port()?].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let address = options.listen.map_or_else(free_address, Ok)?;
+        let admin = free_address()?;
         let binary = std::env::var_os("EVERGATE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_evergate").into());
         let mut command = Command::new(binary);
         command.args(["serve", "--listen", &address.to_string(), "--admin", &admin.to_string()]);
@@ -128,7 +130,7 @@ impl Gateway {
         command.args(["--bus-domain-address", &format!("{DOMAIN}={}", bus.address), "--state-dir", "off"]);
         command.arg("--logfile").arg(log(folder, admin));
         command.args(["--loglevel", if options.log { "info" } else { "off" }]);
-        if options.shared_port.is_some() {
+        if options.shares_port {
             command.arg("--share-port");
         }
         command.args(options.flags).env("EVERGATE_PASSWD", "gateway-test");
@@ -154,6 +156,11 @@ impl Gateway {
     }
 }
 
+/// A free port of loopback, as [`free_port`] finds it.
+pub fn free_address() -> io::Result<SocketAddr> {
+    free_port().map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+}
+
 /// Where the gateway with that admin page logs.
 pub fn log(folder: &Path, admin: SocketAddr) -> PathBuf {
     folder.join(format!("evergate.{}.log", admin.port()))
@@ -161,7 +168,7 @@ pub fn log(folder: &Path, admin: SocketAddr) -> PathBuf {
 
 /// A part of the benchmark's own that listens, on a CPU; returns where.
 pub fn serve(part: &str, cpu: u32, arguments: &[&str], folder: &Path) -> io::Result<(SocketAddr, Process)> {
-    let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let address = free_address()?;
     let text = address.to_string();
     let words: Vec<&str> = [part, &text].into_iter().chain(arguments.iter().copied()).collect();
     let mut process = Process::start(part, cpu, &role::command(&words)?, folder)?;

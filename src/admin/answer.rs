@@ -1,7 +1,6 @@
 //! One request in, one answer out.
 
 use bytes::Bytes;
-use evergate_proto::opensrf::printable::Shown;
 use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response, StatusCode};
@@ -38,9 +37,8 @@ pub(super) fn answer(view: &View, method: &Method, path: &str) -> Response<Full<
         "/" => (StatusCode::OK, Body { kind: "text/html; charset=utf-8", text: page::render(view, now_ms) }),
         "/healthz" => judge(view, &health::health(&view.shared)),
         "/readyz" => judge(view, &health::readiness(&view.shared, now_ms, view.options.ready_bus_grace_seconds)),
-        "/status" => match serde_json::to_string(&status::Status::of(view, now_ms)) {
-            // What does not show stands within strings, where its escape means the same.
-            Ok(text) => (StatusCode::OK, Body { kind: "application/json", text: Shown(&text).to_string() }),
+        "/status" => match status::json(view.source(), now_ms) {
+            Ok(text) => (StatusCode::OK, Body { kind: "application/json", text }),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Body::line(error.to_string())),
         },
         "/metrics" => match metrics::render(view, now_ms) {

@@ -71,8 +71,9 @@ impl Snapshot {
                 unit: Some(Unit::Seconds),
                 samples: vec![(vec![], Value::Real(seconds(now_ms)))],
             },
+            process(),
             phase(shared),
-            drain_left(shared, now_ms),
+            drain_left(shared),
         ];
         metrics.extend(cores(&shared.cores, now_ms));
         metrics.push(standstills(&shared.cores));
@@ -149,16 +150,25 @@ fn phase(shared: &Shared) -> Metric {
     }
 }
 
+/// Which process it is, for whoever asks while a successor takes over.
+fn process() -> Metric {
+    Metric {
+        name: "process",
+        is_gauge: true,
+        help: "1, with the number of the process: a successor has another.",
+        unit: None,
+        samples: vec![(vec![("pid", std::process::id().to_string())], Value::Whole(1))],
+    }
+}
+
 /// No sample where nothing drains: 0 would say that the deadline has come.
-fn drain_left(shared: &Shared, now_ms: u64) -> Metric {
-    let deadline_ms = shared.drain_deadline_ms.load(Relaxed);
-    let sample = (vec![], Value::Real(seconds(deadline_ms.saturating_sub(now_ms))));
+fn drain_left(shared: &Shared) -> Metric {
     Metric {
         name: "drain_left",
         is_gauge: true,
         help: "Time to the deadline of the drain.",
         unit: Some(Unit::Seconds),
-        samples: if deadline_ms == 0 { vec![] } else { vec![sample] },
+        samples: shared.drain_left_ms().map(|left_ms| (vec![], Value::Real(seconds(left_ms)))).into_iter().collect(),
     }
 }
 

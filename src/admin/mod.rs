@@ -28,8 +28,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::config::cli;
 use crate::process::listeners::BACKLOG;
 use crate::process::logs::Figures;
 use crate::process::shared::Shared;
@@ -70,10 +72,14 @@ pub struct AdminOptions {
     pub log: Option<LogFigures>,
 }
 
-/// The admin listener. It serves until the process exits, through a drain and a stop.
+/// The admin listener. It serves until the process exits, through a drain and a stop, unless a successor has it.
 #[derive(Debug)]
 pub struct Admin {
     addr: SocketAddr,
+    /// A copy, for a successor.
+    listener: TcpListener,
+    begins: Arc<Notify>,
+    retired: Arc<Notify>,
 }
 
 impl Admin {
@@ -81,21 +87,55 @@ impl Admin {
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
+
+    /// The socket, for a successor.
+    pub fn listener(&self) -> &TcpListener {
+        &self.listener
+    }
+
+    /// Takes connections from now on.
+    pub fn begin(&self) {
+        self.begins.notify_one();
+    }
+
+    /// Takes no more connections: a successor does.
+    pub fn retire(&self) {
+        self.retired.notify_one();
+    }
 }
 
-/// Binds `addr`, so that a failure is known at once, and serves it in a thread of its own.
-pub fn start(addr: SocketAddr, shared: Arc<Shared>, options: AdminOptions) -> io::Result<Admin> {
+/// Binds the admin page's address, so that a failure is known at once.
+pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(addr)?;
     // The standard library's 128 are soon full of connections that say nothing, and a probe that finds no place tries again after a
     // second.
     SockRef::from(&listener).listen(BACKLOG)?;
+    Ok(listener)
+}
+
+/// Serves a listener, one's own or a predecessor's, in a thread of its own, from [`Admin::begin`] on: who asks whether the node is
+/// ready is answered by the process that serves.
+pub fn start(listener: TcpListener, shared: Arc<Shared>, options: AdminOptions) -> io::Result<Admin> {
     listener.set_nonblocking(true)?;
+    let copy = listener.try_clone()?;
+    let (begins, retired) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (from, until) = (Arc::clone(&begins), Arc::clone(&retired));
     let addr = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let view = Arc::new(View::new(shared, options, addr));
-    let run = move || runtime.block_on(serve(listener, view));
+    let run = move || {
+        runtime.block_on(async {
+            from.notified().await;
+            tokio::select! {
+                () = serve(listener, view) => {}
+                () = until.notified() => {}
+            }
+            // Who is connected already is answered.
+            tokio::time::sleep(REQUEST_MAX + SILENCE_MAX).await;
+        });
+    };
     let thread = signals::blocked(|| std::thread::Builder::new().name("admin".into()).spawn(run));
-    thread.map(|_| Admin { addr })
+    thread.map(|_| Admin { addr, listener: copy, begins, retired })
 }
 
 /// What an answer is made from.
@@ -115,6 +155,33 @@ impl View {
         let hosts = Hosts::new(std::mem::take(&mut options.hosts), addr.ip().to_canonical());
         let places = Arc::new(Places::new(options.connections_max));
         Self { shared, options, hosts, places }
+    }
+
+    /// What `/status` is made from.
+    fn source(&self) -> status::Source<'_> {
+        let Self { shared, options, .. } = self;
+        status::Source {
+            shared,
+            version: &options.version,
+            commit: &options.commit,
+            domain: &options.domain,
+            log_full: options.log.as_ref().map(|log| log().full),
+        }
+    }
+}
+
+/// What `/status` says, whenever it is asked for: for the control socket. `domain` is the primary one.
+pub fn status_line(shared: Arc<Shared>, domain: String, log: LogFigures) -> impl Fn() -> String + Send + Sync {
+    move || {
+        let source = status::Source {
+            shared: &shared,
+            version: cli::VERSION,
+            commit: cli::COMMIT,
+            domain: &domain,
+            log_full: Some(log().full),
+        };
+        // Numbers and text: nothing that JSON could not hold.
+        status::json(source, shared.now_ms()).unwrap_or_default()
     }
 }
 

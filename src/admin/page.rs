@@ -33,7 +33,7 @@ const COLUMNS: [Column; 9] = [
 
 /// The whole page.
 pub(super) fn render(view: &View, now_ms: u64) -> String {
-    let status = Status::of(view, now_ms);
+    let status = Status::of(view.source(), now_ms);
     let ready = health::readiness(&view.shared, now_ms, view.options.ready_bus_grace_seconds);
     let health = health::health(&view.shared);
     let mut out = String::with_capacity(4 * 1024);

@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use evergate_proto::counters::{self, Core, Limit};
 use serde::Serialize;
 
-use super::View;
+use evergate_proto::opensrf::printable::Shown;
+
 use crate::process::shared::Shared;
 
 /// The limit of the log, which no core hits.
@@ -92,25 +93,46 @@ pub(super) struct Bus<'a> {
     pub state: &'static str,
 }
 
+/// What a status is made from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    /// What the cores publish.
+    pub shared: &'a Shared,
+    /// Of this program.
+    pub version: &'a str,
+    /// The commit it was built from.
+    pub commit: &'a str,
+    /// The primary domain.
+    pub domain: &'a str,
+    /// How often the log's queue was full; none where there is no log.
+    pub log_full: Option<u64>,
+}
+
 impl<'a> Status<'a> {
     /// The document as of now.
-    pub(super) fn of(view: &'a View, now_ms: u64) -> Self {
-        let View { shared, options, .. } = view;
+    pub(super) fn of(source: Source<'a>, now_ms: u64) -> Self {
+        let Source { shared, version, commit, domain, log_full } = source;
         Self {
-            version: &options.version,
-            commit: &options.commit,
+            version,
+            commit,
             pid: std::process::id(),
             phase: shared.phase().name(),
             uptime_seconds: seconds(now_ms),
-            drain: Drain { seconds_left: seconds_left(shared, now_ms), oldest: oldest(shared) },
-            cores: shared.cores.iter().map(|core| CoreStatus::of(core, &options.domain)).collect(),
+            drain: Drain { seconds_left: seconds_left(shared), oldest: oldest(shared) },
+            cores: shared.cores.iter().map(|core| CoreStatus::of(core, domain)).collect(),
             limits: Limit::ALL
                 .iter()
                 .map(|&(limit, name)| (name, shared.cores.iter().map(|core| core.limit_hits(limit)).sum()))
-                .chain(options.log.iter().map(|log| (LOG_QUEUE, log().full)))
+                .chain(log_full.map(|full| (LOG_QUEUE, full)))
                 .collect(),
         }
     }
+}
+
+/// The document as of now, as one line of JSON.
+pub(super) fn json(source: Source, now_ms: u64) -> Result<String, serde_json::Error> {
+    // What does not show stands within strings, where its escape means the same.
+    serde_json::to_string(&Status::of(source, now_ms)).map(|text| Shown(&text).to_string())
 }
 
 impl<'a> CoreStatus<'a> {
@@ -146,11 +168,8 @@ impl<'a> CoreStatus<'a> {
 }
 
 /// Seconds to the drain's deadline; none where there is no drain.
-fn seconds_left(shared: &Shared, now_ms: u64) -> Option<f64> {
-    match shared.drain_deadline_ms.load(Relaxed) {
-        0 => None,
-        deadline_ms => Some(seconds(deadline_ms.saturating_sub(now_ms))),
-    }
+fn seconds_left(shared: &Shared) -> Option<f64> {
+    shared.drain_left_ms().map(seconds)
 }
 
 /// What has been waited for longest, over all cores.

@@ -9,7 +9,7 @@ use evergate_proto::counters::{Limit, LinkState, Oldest, set};
 use serde_json::Value;
 
 use super::health::{GIVEN_MAX_MS, health, readiness};
-use super::{Admin, AdminOptions, start};
+use super::{Admin, AdminOptions, bind, start};
 use crate::process::shared::Shared;
 use evergate_proto::lifecycle::Phase;
 
@@ -37,7 +37,9 @@ fn serving() -> Shared {
 }
 
 fn listen(shared: &Arc<Shared>) -> Admin {
-    start("127.0.0.1:0".parse().unwrap(), Arc::clone(shared), options()).unwrap()
+    let admin = start(bind("127.0.0.1:0".parse().unwrap()).unwrap(), Arc::clone(shared), options()).unwrap();
+    admin.begin();
+    admin
 }
 
 fn connect(admin: &Admin) -> TcpStream {
@@ -72,7 +74,7 @@ fn keys(value: &Value) -> Vec<&str> {
 fn a_taken_port_is_an_error_at_once() {
     let shared = Arc::new(serving());
     let admin = listen(&shared);
-    assert!(start(admin.addr(), shared, options()).is_err());
+    assert!(bind(admin.addr()).is_err());
 }
 
 #[test]
@@ -225,8 +227,7 @@ fn status_sums_up_and_escapes_what_clients_wrote() {
     };
     *shared.cores[0].oldest.lock().unwrap() = Some(oldest(10, "younger"));
     *second.oldest.lock().unwrap() = Some(oldest(1500, "a\"b\n<script>"));
-    shared.drain_deadline_ms.store(3_600_000, Relaxed);
-    shared.enter(Phase::Draining);
+    shared.drain(0, 3_600_000);
     let admin = listen(&shared);
 
     let status: Value = serde_json::from_str(&get(&admin, "/status").1).unwrap();
@@ -452,9 +453,13 @@ fn connections_that_say_nothing_or_half_a_request_or_take_no_answer_delay_no_pro
 
 #[test]
 fn where_there_is_no_place_who_has_come_least_far_for_longest_makes_room() {
-    let admin =
-        start("127.0.0.1:0".parse().unwrap(), Arc::new(serving()), AdminOptions { connections_max: 3, ..options() })
-            .unwrap();
+    let admin = start(
+        bind("127.0.0.1:0".parse().unwrap()).unwrap(),
+        Arc::new(serving()),
+        AdminOptions { connections_max: 3, ..options() },
+    )
+    .unwrap();
+    admin.begin();
     let mut asking = connect(&admin);
     asking.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
     let mut silent: Vec<TcpStream> = (0..8).map(|_| connect(&admin)).collect();

@@ -1,4 +1,4 @@
-//! The files: can the log be appended to, can the state directory be used? Nothing that was not there stays behind.
+//! The files: can the log be appended to, can the state directory and the control socket be used? Nothing that was not there stays behind.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -10,7 +10,7 @@ use nix::fcntl::OFlag;
 use super::Finding;
 use crate::config::{Config, Logfile};
 use crate::process::address_file::AddressFile;
-use crate::process::logs;
+use crate::process::{control, logs};
 
 /// Opens the log file as `serve` does; without it `serve` does not start.
 pub(super) fn logfile(config: &Config) -> Option<Finding> {
@@ -52,6 +52,26 @@ pub(super) fn state_dir(config: &Config) -> Option<Finding> {
             ),
             "let this account write there (StateDirectory= or RuntimeDirectory= in the unit), or set state_dir to a \
              directory of its own, or to off",
+        ),
+    })
+}
+
+/// The same for the control socket.
+pub(super) fn control(config: &Config) -> Option<Finding> {
+    let path = config.control.as_deref()?;
+    let made = path.parent().filter(|directory| !directory.exists());
+    let listened = control::try_out(path);
+    if let Some(made) = made {
+        let _ = fs::remove_dir(made);
+    }
+    Some(match listened {
+        Ok(()) => Finding::ok(format!("control {} can be listened at", path.display())),
+        Err(why) => Finding::warn(
+            format!(
+                "control {} cannot be used: {why}; serve goes on, but `evergate drain` and `--replace` find nobody",
+                path.display()
+            ),
+            "let this account write there (RuntimeDirectory= in the unit), or set control to a path in a directory of its own, or to off",
         ),
     })
 }

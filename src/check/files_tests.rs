@@ -68,3 +68,14 @@ fn a_state_directory_that_can_be_made_passes_and_one_that_cannot_is_only_a_warni
     assert!(matches!(look(folder.0.join("file/state")), Outcome::Warn { .. }));
     assert_eq!(state_dir(&Config { state_dir: None, ..config() }), None);
 }
+
+#[test]
+fn a_control_socket_that_can_be_made_passes_and_one_that_cannot_is_only_a_warning() {
+    let folder = Folder::new("control");
+    let look =
+        |path: PathBuf| super::control(&Config { control: Some(path), ..config() }).expect("it is looked at").outcome;
+    assert_eq!(look(folder.0.join("made/control")), Outcome::Ok);
+    assert!(folder.is_empty(), "what was made is gone again");
+    assert!(matches!(look(folder.0.join("no/directory/control")), Outcome::Warn { .. }));
+    assert_eq!(super::control(&Config { control: None, ..config() }), None);
+}

@@ -84,7 +84,7 @@ pub fn run(config: &Config, warnings: &[String], out: &mut impl Write) -> Result
     report(vec![host::descriptors(config), host::cores(config)]);
     report(host::ports(config));
     report(vec![host::backlog(), host::io_wait()]);
-    report(files::logfile(config).into_iter().chain(files::state_dir(config)).collect());
+    report([files::logfile(config), files::state_dir(config), files::control(config)].into_iter().flatten().collect());
     for domain in &config.domains {
         report(bus::domain(config, domain));
     }

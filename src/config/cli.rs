@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use super::asking::{self, DrainOptions, Target};
 use super::error::{Error, Errors};
 use super::file;
 use super::host::Host;
@@ -57,6 +58,20 @@ pub enum Action {
     DemoServices(Box<DemoServices>),
     /// Test the host and the bus.
     Check(Box<Loaded>),
+    /// Ask the running process for a drain, or to take one back.
+    Drain {
+        /// Whom to ask.
+        target: Target,
+        /// What for.
+        options: DrainOptions,
+    },
+    /// Ask the running process how it is.
+    Status {
+        /// Whom to ask.
+        target: Target,
+        /// Print JSON.
+        json: bool,
+    },
     /// Print the configuration. `None` where the sample or the table is asked for, which read nothing.
     Config(Show, Option<Box<Loaded>>),
 }
@@ -102,7 +117,14 @@ const METHODS: &str = "Services to call:\n  \
 /// The command with its subcommands. A usage error ends the process with 2.
 pub fn command() -> Command {
     let serve = with_table(
-        Command::new("serve").about("Serve browsers: relay between WebSocket and the OpenSRF bus").after_help(
+        Command::new("serve")
+            .about("Serve browsers: relay between WebSocket and the OpenSRF bus")
+            .arg(switch(
+                "replace",
+                "Take over from the process that serves (option control): its listening sockets at once, its clients as they come \
+                 back; it drains when this one is ready, and serves on if that never is. Where nobody serves, start as the first",
+            ))
+            .after_help(
             "Examples:\n  evergate serve --opensrf-core /openils/conf/opensrf_core.xml\n  \
                  EVERGATE_PASSWD=… evergate serve --domain public.localhost --username gateway\n\n\
                  Signals: USR1 drains (within its time nobody loses a reply), TERM and INT stop fast, HUP reopens the logs and reads \
@@ -152,7 +174,7 @@ pub fn command() -> Command {
                 .global(true)
                 .help("Evergreen's opensrf_core.xml, usually /openils/conf/opensrf_core.xml"),
         )
-        .subcommands([serve, demo, demo_services(), check, config])
+        .subcommands([serve, demo, asking::drain(), asking::status(), demo_services(), check, config])
 }
 
 /// The global flags, by their name here and on the command line.
@@ -200,37 +222,36 @@ fn keepalive() -> Arg {
         .help("Time for which a worker waits for the next request of a session before it says 408")
 }
 
-fn switch(name: &'static str, help: &'static str) -> Arg {
+pub(super) fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
 /// Adds a flag for every option of the table that may be one.
 fn with_table(command: Command) -> Command {
-    let flags = TABLE.iter().filter(|option| option.name != "opensrf_core").filter_map(|option| {
-        let demo = command.get_name() == "demo";
-        let default = option.demo.filter(|_| demo).unwrap_or(option.default);
-        let mut help = description(option);
-        if !default.is_empty() {
-            let _ = write!(help, " [default: {default}]");
-        }
-        let arg = Arg::new(option.name)
-            .long(option.flag()?)
-            .value_name(option.kind.placeholder())
-            .help_heading(option.section)
-            .help(help);
-        Some(match option.kind {
-            // `--same-origin` alone means true; a value needs the sign, lest it swallow the next word.
-            Kind::Bool => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-            kind if kind.repeats() => arg.action(ArgAction::Append),
-            _ => arg,
-        })
-    });
-    let flags: Vec<Arg> = flags.collect();
+    let demo = command.get_name() == "demo";
+    let options = TABLE.iter().filter(|option| option.name != "opensrf_core");
+    let flags: Vec<Arg> = options.filter_map(|option| Some(flag(option, demo)?.help_heading(option.section))).collect();
     let more = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     command.args(flags).after_help(format!(
         "Each option can also be set as EVERGATE_NAME (--drain-quiet-ms: EVERGATE_DRAIN_QUIET_MS), the password as \
          EVERGATE_PASSWD, or in the TOML file.\n\n{more}"
     ))
+}
+
+/// The flag of an option, if it may be one.
+pub(super) fn flag(option: &Opt, demo: bool) -> Option<Arg> {
+    let default = option.demo.filter(|_| demo).unwrap_or(option.default);
+    let mut help = description(option);
+    if !default.is_empty() {
+        let _ = write!(help, " [default: {default}]");
+    }
+    let arg = Arg::new(option.name).long(option.flag()?).value_name(option.kind.placeholder()).help(help);
+    Some(match option.kind {
+        // `--same-origin` alone means true; a value needs the sign, lest it swallow the next word.
+        Kind::Bool => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        kind if kind.repeats() => arg.action(ArgAction::Append),
+        _ => arg,
+    })
 }
 
 /// What the process's arguments ask for, with the environment and the host as they are. `Err(Failure::Usage)` prints
@@ -255,13 +276,16 @@ impl<E: Into<Errors>> From<E> for Failure {
     }
 }
 
+/// The directories that systemd makes for a service (`systemd.exec(5)`), as far as they are used.
+const DIRECTORIES: [&str; 2] = ["RUNTIME_DIRECTORY", "STATE_DIRECTORY"];
+
 /// The part of the environment that the configuration reads. A variable of ours that is not UTF-8 is an error.
 pub fn environment(vars: impl Iterator<Item = (OsString, OsString)>) -> Result<BTreeMap<String, String>, Errors> {
     let mut env = BTreeMap::new();
     let mut errors = Errors::default();
     for (name, value) in vars {
-        let Some(name) = name.to_str().filter(|name| name.starts_with("EVERGATE_") || *name == "STATE_DIRECTORY")
-        else {
+        let is_read = |name: &&str| name.starts_with("EVERGATE_") || DIRECTORIES.contains(name);
+        let Some(name) = name.to_str().filter(is_read) else {
             continue;
         };
         let value = value.into_string().map_err(|_| {
@@ -283,9 +307,16 @@ pub fn action(
     let Some((name, given)) = matches.subcommand() else {
         return Err(Failure::Usage(command().error(clap::error::ErrorKind::MissingSubcommand, "name a subcommand")));
     };
+    if matches!(name, "drain" | "status") {
+        return asking::action(name, given, &inputs(Purpose::Config, given, env, host));
+    }
     let loaded = |purpose| load(inputs(purpose, given, env, host)).map(Box::new);
     Ok(match name {
-        "serve" => Action::Serve(loaded(Purpose::Serve)?),
+        "serve" => {
+            let mut loaded = loaded(Purpose::Serve)?;
+            loaded.replaces = given.get_flag("replace");
+            Action::Serve(loaded)
+        }
         "demo" => {
             let keepalive_seconds = given.get_one("keepalive-seconds").copied().unwrap_or(3);
             let mut loaded = loaded(Purpose::Demo)?;

@@ -31,18 +31,20 @@ impl Host {
 
 /// Standard input, output and error.
 const STANDARD: u64 = 3;
-/// The main thread's end of the pipe that signals write to, and a writing end for each of the four signals.
-const SIGNALS: u64 = 5;
+/// The main thread's end of the pipe that wakes it, a writing end for each of the five signals, and one for other threads.
+const SIGNALS: u64 = 7;
 /// The log and the activity log: a file, or two sockets of syslog.
 const LOGS: u64 = 2;
 /// The file of the addresses on the bus.
 const ADDRESSES: u64 = 1;
-/// A core: its ring; what wakes it; its share of the port; its two links to the first domain.
-const CORE: u64 = 5;
+/// A core: its ring; what wakes it; its share of the port, and the process' copy of that; its two links to the first domain.
+const CORE: u64 = 6;
 /// Of a core, for each further domain in use: a link that pushes.
 const LINK: u64 = 1;
-/// The admin page, without its connections: the listener, and the three of its runtime.
-const ADMIN: u64 = 4;
+/// The admin page, without its connections: the listener, a copy of it, and the three of its runtime.
+const ADMIN: u64 = 5;
+/// The control socket, without who speaks to it.
+const CONTROL: u64 = 1;
 /// The demo's own bus, router and services; besides, the other ends of the cores' links.
 const DEMO: u64 = 64;
 const DEMO_LINKS_PER_CORE: u64 = 2;
@@ -60,6 +62,8 @@ pub struct Descriptors {
     pub domains: usize,
     /// Whether there is an admin page.
     pub admin: bool,
+    /// Whether there is a control socket.
+    pub control: bool,
     /// Whether the process brings its own bus.
     pub demo: bool,
 }
@@ -67,8 +71,9 @@ pub struct Descriptors {
 impl Descriptors {
     /// Those that `evergate serve` needs with this configuration.
     pub fn of(config: &Config) -> Self {
-        let Config { cores, domains, admin, .. } = config;
-        Self { cores: cores.len(), domains: domains.len(), admin: admin.is_some(), demo: false }
+        let Config { cores, domains, admin, control, .. } = config;
+        let (admin, control) = (admin.is_some(), control.is_some());
+        Self { cores: cores.len(), domains: domains.len(), admin, control, demo: false }
     }
 
     /// Those that are open as long as the process serves, every domain being in use, and nobody asking the admin page.
@@ -77,15 +82,21 @@ impl Descriptors {
         let links = self.domains.saturating_sub(1) as u64 * LINK;
         let demo = if self.demo { DEMO + cores * DEMO_LINKS_PER_CORE } else { 0 };
         let admin = if self.admin { ADMIN } else { 0 };
-        STANDARD + SIGNALS + LOGS + ADDRESSES + cores * (CORE + links) + admin + demo
+        let control = if self.control { CONTROL } else { 0 };
+        STANDARD + SIGNALS + LOGS + ADDRESSES + cores * (CORE + links) + admin + control + demo
     }
 
     /// All that a process needs beside one for each client, where it may open `nofile`.
     pub fn besides_clients(&self, nofile: u64) -> u64 {
         let asking = if self.admin { admin_connections_max(nofile) as u64 } else { 0 };
-        self.lasting() + asking + refusals_max(nofile) + SPARE
+        // A successor is given copies of the shares of the port.
+        let speaking = if self.control { CONTROL_CLIENTS_MAX as u64 + self.cores as u64 } else { 0 };
+        self.lasting() + asking + speaking + refusals_max(nofile) + SPARE
     }
 }
+
+/// Connections to the control socket at a time: operators who watch, and a successor.
+pub const CONTROL_CLIENTS_MAX: usize = 16;
 
 /// Connections to the admin page at a time: enough for hundreds of probes that stay silent, and never many beside the
 /// clients.

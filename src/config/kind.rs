@@ -247,6 +247,18 @@ pub mod text {
         address(text).map_err(|_| "off, or an IP address and a port, such as 127.0.0.1:7683")
     }
 
+    /// Bytes of a socket's path: `sun_path` has 108, and each process adds `.PID` and a zero.
+    const SOCKET_BYTES_MAX: usize = 108 - ".4194304\0".len();
+
+    /// `auto`, `off` (or nothing), or the path of a Unix socket.
+    pub fn socket(text: &str) -> Checked {
+        if text.is_empty() {
+            return Ok("off".to_owned());
+        }
+        let good = any(text).is_ok() && text.len() <= SOCKET_BYTES_MAX && !text.ends_with('/');
+        accept(good, text, "auto, off, or the path of a Unix socket, at most 99 bytes long")
+    }
+
     /// A request path.
     pub fn path(text: &str) -> Checked {
         let good = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#'));

@@ -15,8 +15,8 @@ use super::layers;
 use super::opensrf_core::{self, OpensrfCore};
 use super::permissions;
 use super::table::Config;
-use super::typed::LogLevel;
-use super::values::{Source, Value, Values};
+use super::typed::{LogLevel, Typed};
+use super::values::{Layer, Source, Value, Values};
 
 /// Bytes of a configuration file; the stock `opensrf_core.xml` has 7,000. A larger one is something else.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -46,7 +46,7 @@ pub struct Inputs {
     pub toml: Option<(PathBuf, String)>,
     /// The flags of the table that were given: the option's name and the text of each occurrence.
     pub flags: Vec<(&'static str, Vec<String>)>,
-    /// The environment: `EVERGATE_…` and `STATE_DIRECTORY`; others are ignored.
+    /// The environment: `EVERGATE_…`, `STATE_DIRECTORY` and `RUNTIME_DIRECTORY`; others are ignored.
     pub env: BTreeMap<String, String>,
     /// What the host allows.
     pub host: Host,
@@ -86,6 +86,8 @@ pub struct Loaded {
     pub inputs: Inputs,
     /// Every message is sent back as it came, and none is relayed: `demo --echo`, which no file can set.
     pub echo: bool,
+    /// Takes over from the process that serves: `serve --replace`, which no file can set.
+    pub replaces: bool,
 }
 
 /// What SIGHUP changes in a running process.
@@ -111,16 +113,7 @@ const RELOADED: [&str; 4] = ["loglevel", "origins", "log_protect", "trusted_prox
 /// Reads every source: `opensrf_core.xml`, over it the TOML file, the environment and the flags.
 pub fn load(inputs: Inputs) -> Result<Loaded, Errors> {
     let (mut errors, mut warnings) = (Errors::default(), Vec::new());
-    let mut over = Vec::new();
-    if let Some((path, named_by)) = &inputs.toml
-        && let Some(text) = errors.keep(read(path, named_by))
-    {
-        let layer = layers::toml(path, &text, &mut errors);
-        warnings.extend(permissions::warning(path, layer.iter().any(|setting| setting.name == "passwd")));
-        over.push(layer);
-    }
-    over.push(layers::environment(&inputs.env, &mut errors, &mut warnings));
-    over.push(layers::flags(&inputs.flags, &mut errors));
+    let over = layers(&inputs, &mut errors, &mut warnings);
 
     let named_in = over.iter().flatten().rfind(|setting| setting.name == "opensrf_core");
     let core = match named_in.map(|setting| (&setting.value, &setting.source)) {
@@ -158,7 +151,38 @@ pub fn load(inputs: Inputs) -> Result<Loaded, Errors> {
         return Err(errors);
     }
     warn(&config, &mut warnings);
-    Ok(Loaded { config, values, warnings, inputs, echo: false })
+    Ok(Loaded { config, values, warnings, inputs, echo: false, replaces: false })
+}
+
+/// Where the control socket is, by the same sources: all that those need who speak to a running process. The mistakes of other
+/// options are told nevertheless. `opensrf_core.xml` is not read, which cannot say it, and may be closed to an operator.
+pub fn control(inputs: &Inputs) -> Result<Option<PathBuf>, Errors> {
+    let mut errors = Errors::default();
+    let mut values = Values::defaults(false)?;
+    for layer in layers(inputs, &mut errors, &mut Vec::new()) {
+        values.overlay(layer);
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    resolve_control(&mut values, &inputs.env);
+    let control = values.get("control");
+    Typed::typed(&control.value).map_err(|why| values.problem("control", why).into())
+}
+
+/// The sources above `opensrf_core.xml`, weakest first.
+fn layers(inputs: &Inputs, errors: &mut Errors, warnings: &mut Vec<String>) -> Vec<Layer> {
+    let mut over = Vec::new();
+    if let Some((path, named_by)) = &inputs.toml
+        && let Some(text) = errors.keep(read(path, named_by))
+    {
+        let layer = layers::toml(path, &text, errors);
+        warnings.extend(permissions::warning(path, layer.iter().any(|setting| setting.name == "passwd")));
+        over.push(layer);
+    }
+    over.push(layers::environment(&inputs.env, errors, warnings));
+    over.push(layers::flags(&inputs.flags, errors));
+    over
 }
 
 /// Reads the same sources again. On an error what is in force stays.
@@ -186,7 +210,7 @@ fn read(path: &Path, named_by: &str) -> Result<String, Error> {
     })
 }
 
-/// What depends on the host: `cores`, `clients_max`, `state_dir`.
+/// What depends on the host: `cores`, `clients_max`, `state_dir`, `control`.
 fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, errors: &mut Errors, warnings: &mut Vec<String>) {
     let host = &inputs.host;
     let mut refuse = |values: &Values, name, why: String| match inputs.purpose {
@@ -212,8 +236,8 @@ fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, errors: &m
     }
     let demo = inputs.purpose == Purpose::Demo;
     let cores = if let Value::List(cores) = &values.get("cores").value { cores.len() } else { 1 };
-    let admin = values.text("admin") != "off";
-    let besides = Descriptors { cores, domains, admin, demo }.besides_clients(host.nofile);
+    let [admin, control] = ["admin", "control"].map(|option| values.text(option) != "off");
+    let besides = Descriptors { cores, domains, admin, control, demo }.besides_clients(host.nofile);
     let left = host.nofile.saturating_sub(besides);
     match values.get("clients_max").value {
         Value::Integer(wanted) if wanted > left => {
@@ -240,11 +264,24 @@ fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, errors: &m
         _ => values.get_mut("clients_max").value = Value::Integer(host::clients_max(host.nofile, left)),
     }
     if values.text("state_dir") == "auto" {
-        // systemd separates several directories by colons; ours is the first.
-        let given = inputs.env.get("STATE_DIRECTORY").and_then(|list| list.split(':').next());
-        let path = given.filter(|path| !path.is_empty()).unwrap_or("/run/evergate");
-        values.get_mut("state_dir").value = Value::Text(path.to_owned());
+        let path = first_directory(&inputs.env, "STATE_DIRECTORY").to_string_lossy().into_owned();
+        values.get_mut("state_dir").value = Value::Text(path);
     }
+    resolve_control(values, &inputs.env);
+}
+
+/// The same for `control`, which is all that those need who speak to a running process.
+fn resolve_control(values: &mut Values, env: &BTreeMap<String, String>) {
+    if values.text("control") == "auto" {
+        let path = first_directory(env, "RUNTIME_DIRECTORY").join("control");
+        values.get_mut("control").value = Value::Text(path.to_string_lossy().into_owned());
+    }
+}
+
+/// What systemd made for this process; it separates several directories by colons, and ours is the first.
+fn first_directory<'a>(env: &'a BTreeMap<String, String>, variable: &str) -> &'a Path {
+    let given = env.get(variable).and_then(|list| list.split(':').next());
+    Path::new(given.filter(|path| !path.is_empty()).unwrap_or("/run/evergate"))
 }
 
 fn resolve_origins(

@@ -6,6 +6,7 @@
 //! and the remedy, and all are found before one is returned. A password never comes from a flag, and nothing here prints one.
 #![forbid(unsafe_code)]
 
+pub mod asking;
 pub mod cli;
 mod error;
 mod file;
@@ -24,7 +25,7 @@ mod values;
 mod tests;
 
 pub use error::{Error, Errors};
-pub use host::{Descriptors, Host, admin_connections_max, refusals_max, widen_descriptors};
+pub use host::{CONTROL_CLIENTS_MAX, Descriptors, Host, admin_connections_max, refusals_max, widen_descriptors};
 pub use kind::Kind;
 pub use load::{Inputs, Loaded, Purpose, Reloaded, load, reload};
 pub use print::{effective, markdown, sample};

@@ -303,6 +303,13 @@ options! {
         /// `$STATE_DIRECTORY`, else `/run/evergate`; `off`: none, and a crash leaves queues in Redis. It and its files must be this
         /// user's own, writable by nobody else, and no links, or they are not used.
         state_dir: Option<PathBuf> = Kind::Text(text::any), "auto";
+        /// Unix socket by which `evergate drain`, `evergate status` and a successor (`evergate serve --replace`) speak to the running
+        /// process; its owner and group may. `auto`: `control` in `$RUNTIME_DIRECTORY`, else `/run/evergate/control`; `off` or empty:
+        /// none, and signals are all there is. Its directory must be this user's own, and writable by nobody else.
+        control: Option<PathBuf> = Kind::Text(text::socket), "auto", demo "off";
+        /// Time for a successor that has the listening sockets to say that it serves; later, this process serves on as if
+        /// nobody had asked.
+        handover_max_seconds: u64 = Kind::Integer { min: 1, max: 600 }, "30", unit "seconds";
     }
     "Logs" {
         /// `off`, `error`, `warn`, `info`, `debug`, `trace`, or 0 to 5 as in `opensrf_core.xml`.

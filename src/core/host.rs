@@ -1,6 +1,7 @@
 //! What a core needs of the process: its clock, its orders, its logs, the addresses of the bus.
 
 use std::net::SocketAddr;
+use std::os::fd::IntoRawFd as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,7 +11,7 @@ use evergate_proto::clients::limits::Limits;
 use evergate_proto::clients::output::{BusNews, Severity};
 use evergate_proto::event_loop::Host;
 use evergate_proto::lifecycle::Orders;
-use evergate_proto::ring::Errno;
+use evergate_proto::ring::{Errno, Socket};
 
 use crate::admin::health;
 use crate::process::logs::ActivityLog;
@@ -25,6 +26,8 @@ const EXHAUSTED_LOG_MS: u64 = 60_000;
 #[derive(Debug)]
 pub struct CoreHost {
     shared: Arc<Shared>,
+    /// Which core it is.
+    core: usize,
     settings: Arc<Settings>,
     /// Which version of the settings the core has.
     settings_seen: u64,
@@ -33,9 +36,15 @@ pub struct CoreHost {
 }
 
 impl CoreHost {
-    /// The process at the start of a core.
-    pub fn new(shared: Arc<Shared>, settings: Arc<Settings>, resolver: Arc<Resolver>, activity: ActivityLog) -> Self {
-        Self { settings_seen: settings.version(), shared, settings, resolver, activity }
+    /// The process at the start of that `core`.
+    pub fn new(
+        shared: Arc<Shared>,
+        core: usize,
+        settings: Arc<Settings>,
+        resolver: Arc<Resolver>,
+        activity: ActivityLog,
+    ) -> Self {
+        Self { settings_seen: settings.version(), shared, core, settings, resolver, activity }
     }
 }
 
@@ -46,6 +55,11 @@ impl Host for CoreHost {
 
     fn orders(&mut self) -> Orders {
         self.shared.orders()
+    }
+
+    fn listeners(&mut self) -> Vec<Socket> {
+        // The loop closes them: when the port is given up, and not before.
+        self.shared.take_listeners(self.core).into_iter().map(|listener| Socket(listener.into_raw_fd())).collect()
     }
 
     fn limits(&mut self) -> Option<Rc<Limits>> {
@@ -61,6 +75,7 @@ impl Host for CoreHost {
         let name = |domain: usize| self.settings.domains[domain].as_str();
         match news {
             BusNews::Opened { domain } => {
+                self.shared.link_is_up();
                 if let Some(word) = self.shared.bus_opened(name(domain)) {
                     tracing::info!("bus: {} is {word}", name(domain));
                 }

@@ -9,8 +9,6 @@
 pub mod host;
 pub mod ring;
 
-use std::net::TcpListener;
-use std::os::fd::IntoRawFd as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
@@ -19,7 +17,6 @@ use evergate_proto::clients::context::Context;
 use evergate_proto::clients::limits::BusNames;
 use evergate_proto::event_loop::{EventLoop, Options};
 use evergate_proto::lifecycle::LifecycleOptions;
-use evergate_proto::ring::Socket;
 
 use crate::process::listeners::BACKLOG;
 use crate::process::logs::ActivityLog;
@@ -34,8 +31,6 @@ use ring::{Uring, UringSize};
 pub struct CoreOptions {
     /// Which core this is.
     pub index: usize,
-    /// Its share of the listening port.
-    pub listener: TcpListener,
     /// What the operator chose, as the cores need it.
     pub settings: Arc<Settings>,
     /// Its own name on the bus.
@@ -50,7 +45,7 @@ pub struct CoreOptions {
 
 /// Runs a core until the process stops or its drain is over.
 pub fn run(options: CoreOptions) -> std::io::Result<()> {
-    let CoreOptions { index, listener, settings, address, shared, resolver, activity } = options;
+    let CoreOptions { index, settings, address, shared, resolver, activity } = options;
     let size = UringSize::default();
     let ring = Uring::new(&size).map_err(|refused| std::io::Error::other(refused.to_string()))?;
     shared.woken_by(index, ring.waker());
@@ -80,10 +75,8 @@ pub fn run(options: CoreOptions) -> std::io::Result<()> {
             stop_max_ms: settings.stop_max_ms,
         },
     };
-    let host = CoreHost::new(Arc::clone(&shared), settings, resolver, activity);
-    // The loop closes it: when the port is given up, and not before.
-    let listener = Socket(listener.into_raw_fd());
-    let served = EventLoop::new(options, context, ring, host, listener).run();
+    let host = CoreHost::new(Arc::clone(&shared), index, settings, resolver, activity);
+    let served = EventLoop::new(options, context, ring, host).run();
     served.map_err(|errno| std::io::Error::from_raw_os_error(errno.0))?;
     shared.cores[index].ended.store(true, Release);
     Ok(())

@@ -8,7 +8,7 @@ use super::shared::Shared;
 
 /// One line for each core that is not done.
 pub fn write(shared: &Shared) {
-    let left_ms = shared.drain_deadline_ms.load(Relaxed).saturating_sub(shared.now_ms());
+    let left_ms = shared.drain_left_ms().unwrap_or_default();
     for (index, core) in shared.cores.iter().enumerate() {
         if core.ended.load(Relaxed) {
             continue;

@@ -33,7 +33,7 @@ use crate::bounded::{self, FILE_MAX, Failed};
 use crate::config::LogLevel;
 use crate::stdio;
 pub use activity::ActivityLog;
-use line::Lines;
+use line::{Lines, Marks};
 pub use queue::Figures;
 use queue::{Entry, Queue};
 use sink::{Output, Sink, Syslog};
@@ -106,7 +106,7 @@ impl fmt::Display for StartError {
 #[derive(Debug)]
 pub struct Logs {
     control: LogControl,
-    colour: bool,
+    marks: Marks,
 }
 
 /// What may be done to a running log, from any thread.
@@ -141,10 +141,13 @@ pub fn start(options: &LogOptions) -> Result<Logs, StartError> {
 
 /// The log and the subscriber that feeds it, not yet the process's own.
 fn build(options: &LogOptions) -> Result<(Logs, Dispatch), StartError> {
-    let colour = matches!(options.destination, Destination::Stderr) && io::stderr().is_terminal();
+    let marks = Marks {
+        colour: matches!(options.destination, Destination::Stderr) && io::stderr().is_terminal(),
+        process: matches!(options.destination, Destination::File(_)).then(std::process::id),
+    };
     let file = if let Destination::File(path) = &options.destination { Some(path.clone()) } else { None };
     let opened = options.clone();
-    assemble(options.level, move || open(&opened), file, colour, options.queue_bytes_max)
+    assemble(options.level, move || open(&opened), file, marks, options.queue_bytes_max)
 }
 
 /// Opens where messages and activity go, on the writer thread.
@@ -177,7 +180,7 @@ fn assemble(
     level: LogLevel,
     open: impl FnOnce() -> Result<(Output, Option<Output>), String> + Send + 'static,
     file: Option<PathBuf>,
-    colour: bool,
+    marks: Marks,
     queue_bytes_max: usize,
 ) -> Result<(Logs, Dispatch), StartError> {
     let (queue, queued) = Queue::new(queue_bytes_max);
@@ -187,7 +190,7 @@ fn assemble(
             let sink = Sink::new(main, activity, Arc::clone(&queued.account));
             // Who has given up waiting has no use for a writer.
             if opening.send(Ok(())).is_ok() {
-                Writer::new(queued, sink, colour).run();
+                Writer::new(queued, sink, marks).run();
             }
         }
         Err(error) => drop(opening.send(Err(error))),
@@ -199,8 +202,8 @@ fn assemble(
         Err(failed) => return Err(StartError::Failed(failed.to_string())),
     }
     let level = Arc::new(AtomicU8::new(level as u8));
-    let lines = Lines::new(Arc::clone(&level), queue.clone(), colour);
-    let logs = Logs { control: LogControl { level, file, given: Arc::default(), queue }, colour };
+    let lines = Lines::new(Arc::clone(&level), queue.clone(), marks);
+    let logs = Logs { control: LogControl { level, file, given: Arc::default(), queue }, marks };
     Ok((logs, Dispatch::new(Registry::default().with(lines))))
 }
 
@@ -221,7 +224,7 @@ fn late(file: Option<&Path>, failed: &Failed) -> String {
 impl Logs {
     /// The activity log, for one thread.
     pub fn activity(&self) -> ActivityLog {
-        ActivityLog::new(self.control.queue.clone(), self.colour)
+        ActivityLog::new(self.control.queue.clone(), self.marks)
     }
 
     /// Reads how the log fares, from any thread.

@@ -12,6 +12,7 @@
 //! - [`resolver`]: the names of the bus domains
 //! - [`listeners`]: the shares of the port
 //! - [`addresses`]: the bus addresses of this process, and of those that left theirs behind
+//! - [`control`]: what operators and a successor may ask over a Unix socket
 //! - [`drain_log`]: what is left, once a second
 //! - [`watchdog`]: whether the cores turn
 //! - [`logs`]: the log and the activity log
@@ -19,18 +20,22 @@
 
 pub mod address_file;
 pub mod addresses;
+pub mod control;
 pub mod demo;
 pub mod drain_log;
 pub mod listeners;
 pub mod logs;
 pub mod memory;
+mod ownership;
 pub mod reload;
 pub mod resolver;
+pub mod running;
 pub mod serve;
 pub mod settings;
 pub mod shared;
 pub mod signals;
 pub mod systemd;
+pub mod takeover;
 pub mod watchdog;
 
 /// How the process ends.

@@ -2,10 +2,13 @@
 //! counters.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::fmt;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::signals::Wake;
 use crate::core::ring::Waker;
 use evergate_proto::counters;
 use evergate_proto::lifecycle::{Orders, Phase};
@@ -27,41 +30,67 @@ struct BusSaid {
 }
 
 /// What every thread of the process can see.
-#[derive(Debug)]
 pub struct Shared {
     /// A millisecond before the process began, by [`coarse`]: every `*_ms` counts from here, and 0 says "never".
     began: Duration,
     phase: AtomicU8,
-    /// Milliseconds since `began` at which the drain's deadline passes; 0 while there is no drain.
-    pub drain_deadline_ms: AtomicU64,
-    /// Milliseconds since `began` at which the cores close their listener shares; 0 while there is no drain.
-    pub drain_start_ms: AtomicU64,
+    /// Which drain is under way; 0 while there is none.
+    drain: AtomicU32,
+    /// Drains that have begun.
+    drains: AtomicU32,
+    /// When the cores close their listener shares for the last drain that was begun, ms since `began`.
+    drain_start_ms: AtomicU64,
+    /// When the time of that drain is over, ms since `began`.
+    drain_deadline_ms: AtomicU64,
+    /// Others have the listening sockets, too, and go on with them.
+    leaves_port: AtomicBool,
+    /// What each core is to take connections from, and has not asked for yet.
+    listeners: Box<[Mutex<Vec<TcpListener>>]>,
     /// The WebSocket close code of a stop: 1001, or 1011 when a core failed.
     pub stop_code: AtomicU64,
     /// When a core last said that the process is out of descriptors, ms; 0 = never.
     pub exhausted_said_ms: AtomicU64,
     /// What the log was told last of each bus domain's links.
     bus_said: Mutex<BTreeMap<String, BusSaid>>,
+    /// What wakes the main thread.
+    main: Option<Arc<Wake>>,
     /// What wakes each core, once it runs.
     wakers: Box<[OnceLock<Waker>]>,
     /// One entry a core.
     pub cores: Arc<[counters::Core]>,
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("orders", &self.orders()).finish_non_exhaustive()
+    }
+}
+
 impl Shared {
     /// Everything at its beginning, with one set of counters for each of `cpus`.
     pub fn new(cpus: &[usize]) -> Self {
         Self {
+            main: None,
             began: coarse().saturating_sub(Duration::from_millis(1)),
             phase: AtomicU8::new(Phase::Starting as u8),
-            drain_deadline_ms: AtomicU64::new(0),
+            drain: AtomicU32::new(0),
+            drains: AtomicU32::new(0),
             drain_start_ms: AtomicU64::new(0),
+            drain_deadline_ms: AtomicU64::new(0),
+            leaves_port: AtomicBool::new(false),
+            listeners: cpus.iter().map(|_| Mutex::default()).collect(),
             stop_code: AtomicU64::new(1001),
             exhausted_said_ms: AtomicU64::new(0),
             bus_said: Mutex::default(),
             wakers: cpus.iter().map(|_| OnceLock::new()).collect(),
             cores: cpus.iter().map(|&cpu| counters::Core::new(cpu)).collect(),
         }
+    }
+
+    /// The same, with what wakes the main thread.
+    #[must_use]
+    pub fn waking(self, main: Arc<Wake>) -> Self {
+        Self { main: Some(main), ..self }
     }
 
     /// The time since the process began; at least a millisecond.
@@ -103,13 +132,16 @@ impl Shared {
         Phase::ALL[self.phase.load(SeqCst) as usize]
     }
 
-    /// What the process wants of its cores.
+    /// What the process wants of its cores. Read one by one while they may be written: the phase is written last where a drain
+    /// begins, and first where it is cancelled.
     pub fn orders(&self) -> Orders {
         Orders {
             phase: self.phase(),
+            drain: self.drain.load(SeqCst),
             drain_start_ms: self.drain_start_ms.load(SeqCst),
             drain_deadline_ms: self.drain_deadline_ms.load(SeqCst),
             stop_code: self.stop_code.load(SeqCst) as u16,
+            leaves_port: self.leaves_port.load(SeqCst),
         }
     }
 
@@ -117,9 +149,92 @@ impl Shared {
     pub fn enter(&self, phase: Phase) -> bool {
         let is_change = self.phase.fetch_max(phase as u8, SeqCst) < phase as u8;
         if is_change {
-            self.wakers.iter().filter_map(OnceLock::get).for_each(Waker::wake);
+            self.wake();
         }
         is_change
+    }
+
+    fn wake(&self) {
+        self.wakers.iter().filter_map(OnceLock::get).for_each(Waker::wake);
+    }
+
+    /// A drain begins: the shares of the port are closed at `start_ms`, and its time is over at `deadline_ms`. False where one is
+    /// under way, or the process stops.
+    pub fn drain(&self, start_ms: u64, deadline_ms: u64) -> bool {
+        if self.phase() >= Phase::Draining {
+            return false;
+        }
+        self.drain_start_ms.store(start_ms, SeqCst);
+        self.drain_deadline_ms.store(deadline_ms, SeqCst);
+        self.drain.store(self.drains.fetch_add(1, SeqCst) + 1, SeqCst);
+        self.enter(Phase::Draining)
+    }
+
+    /// The drain under way is cancelled, and each core goes on with what is [`given`](Self::give_listeners) to it. False where there is
+    /// none.
+    pub fn cancel_drain(&self) -> bool {
+        let (draining, serving) = (Phase::Draining as u8, Phase::Serving as u8);
+        let is_cancelled = self.phase.compare_exchange(draining, serving, SeqCst, SeqCst).is_ok();
+        if is_cancelled {
+            self.drain.store(0, SeqCst);
+            self.wake();
+        }
+        is_cancelled
+    }
+
+    /// Whether a drain is under way, or was when the process was stopped.
+    pub fn has_drain(&self) -> bool {
+        self.drain.load(SeqCst) > 0
+    }
+
+    /// When the shares of the port are closed by the drain under way, ms.
+    pub fn drain_start_ms(&self) -> u64 {
+        self.drain_start_ms.load(SeqCst)
+    }
+
+    /// What is left of the time of the drain under way, ms; none where there is none.
+    pub fn drain_left_ms(&self) -> Option<u64> {
+        self.has_drain().then(|| self.drain_deadline_ms.load(SeqCst).saturating_sub(self.now_ms()))
+    }
+
+    /// Whether nobody is left on any core, of those that the drain under way waited for.
+    pub fn is_drained(&self) -> bool {
+        let drain = self.drain.load(SeqCst);
+        drain > 0 && self.cores.iter().all(|core| core.drained.load(SeqCst) == drain)
+    }
+
+    /// A link is up. A process that starts waits for the first ones.
+    pub fn link_is_up(&self) {
+        if let Some(wake) = &self.main
+            && self.phase() == Phase::Starting
+        {
+            wake();
+        }
+    }
+
+    /// Whether every core has its links to the bus.
+    pub fn has_links(&self) -> bool {
+        self.cores.iter().all(|core| core.bus_state().is_linked())
+    }
+
+    /// Whether every core has closed its share of the port.
+    pub fn has_closed_port(&self) -> bool {
+        self.cores.iter().all(|core| core.listener_closed.load(SeqCst))
+    }
+
+    /// From now on a share of the port that is closed is left to others who have it, too, or is not.
+    pub fn leave_port(&self, leaves: bool) {
+        self.leaves_port.store(leaves, SeqCst);
+    }
+
+    /// A core is to take connections from `listeners`, too, when it serves next.
+    pub fn give_listeners(&self, core: usize, listeners: Vec<TcpListener>) {
+        self.listeners[core].lock().unwrap_or_else(PoisonError::into_inner).extend(listeners);
+    }
+
+    /// What a core was given, by its own thread. Whoever gives does so before the core is told that it serves.
+    pub fn take_listeners(&self, core: usize) -> Vec<TcpListener> {
+        std::mem::take(&mut *self.listeners[core].lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The core is to be woken by this from now on.

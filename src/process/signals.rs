@@ -1,26 +1,31 @@
 //! Signals: handlers that stand before anything else, one thread that receives, and what was asked for. What the process
 //! itself finds that it cannot go on for is asked for here, too.
 
-use std::io::{self, Read};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::{flag, low_level::pipe};
 
 /// What signals have asked for. A signal that comes before anybody waits is kept.
 #[derive(Debug)]
 pub struct Signals {
     drain: Arc<AtomicBool>,
+    cancel: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
     /// Why the process cannot go on, though its cores can.
     failure: Arc<OnceLock<&'static str>>,
     wake: UnixStream,
+    waker: Arc<UnixStream>,
 }
+
+/// Ends a wait of the main thread, from any thread, this one or the next.
+pub type Wake = dyn Fn() + Send + Sync;
 
 /// Asks for a stop where the process cannot do what it was started for, from any thread.
 #[derive(Clone, Debug)]
@@ -37,10 +42,24 @@ impl Signals {
     /// Installs the handlers. To be called before any thread is started.
     pub fn install() -> io::Result<Self> {
         let (wake, woken) = UnixStream::pair()?;
-        let signals =
-            Self { drain: Arc::default(), stop: Arc::default(), reload: Arc::default(), failure: Arc::default(), wake };
-        let all =
-            [(SIGUSR1, &signals.drain), (SIGTERM, &signals.stop), (SIGINT, &signals.stop), (SIGHUP, &signals.reload)];
+        let signals = Self {
+            drain: Arc::default(),
+            cancel: Arc::default(),
+            stop: Arc::default(),
+            reload: Arc::default(),
+            failure: Arc::default(),
+            waker: Arc::new(woken.try_clone()?),
+            wake,
+        };
+        // Whoever writes there waits for nobody: a full pipe wakes as well as a byte more.
+        woken.set_nonblocking(true)?;
+        let all = [
+            (SIGUSR1, &signals.drain),
+            (SIGUSR2, &signals.cancel),
+            (SIGTERM, &signals.stop),
+            (SIGINT, &signals.stop),
+            (SIGHUP, &signals.reload),
+        ];
         for (signal, asked) in all {
             flag::register(signal, Arc::clone(asked))?;
             pipe::register(signal, woken.try_clone()?)?;
@@ -53,6 +72,13 @@ impl Signals {
         let _ = self.wake.set_read_timeout(Some(longest.max(Duration::from_millis(1))));
         let mut bytes = [0; 64];
         let _ = (&self.wake).read(&mut bytes);
+    }
+
+    /// For whoever has something for the main thread.
+    pub fn waker(&self) -> Arc<Wake> {
+        let waker = Arc::clone(&self.waker);
+        // A full pipe wakes as well.
+        Arc::new(move || drop((&*waker).write(&[0])))
     }
 
     /// For whoever may have to ask for a stop.
@@ -70,6 +96,11 @@ impl Signals {
         self.drain.swap(false, SeqCst)
     }
 
+    /// SIGUSR2 came since the last call.
+    pub fn take_cancel(&self) -> bool {
+        self.cancel.swap(false, SeqCst)
+    }
+
     /// SIGTERM or SIGINT came since the last call.
     pub fn take_stop(&self) -> bool {
         self.stop.swap(false, SeqCst)
@@ -83,7 +114,8 @@ impl Signals {
 
 /// Runs `start`, which starts threads, with the signals blocked: the threads inherit that, and only the caller receives.
 pub fn blocked<T>(start: impl FnOnce() -> T) -> T {
-    let ours: SigSet = [Signal::SIGUSR1, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+    let ours: SigSet =
+        [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
     let before = ours.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK);
     let started = start();
     if let Ok(before) = before {

@@ -125,7 +125,7 @@ fn status(shared: &Shared) -> String {
             )
         }
         Phase::Draining => {
-            let left_ms = shared.drain_deadline_ms.load(Relaxed).saturating_sub(shared.now_ms());
+            let left_ms = shared.drain_left_ms().unwrap_or_default();
             let [at_gap, sending, waiting, sessions] = [
                 sum(|counts| counts.closed_at_gap.load(Relaxed)),
                 sum(|counts| counts.sending.load(Relaxed)),
@@ -195,8 +195,7 @@ mod tests {
             core.counts.waiting_for_replies.store(1, Relaxed);
         }
         assert!(status(&shared).starts_with("serving 4 clients, 10 requests in flight"), "{}", status(&shared));
-        shared.drain_deadline_ms.store(shared.now_ms() + 60_000, std::sync::atomic::Ordering::SeqCst);
-        shared.enter(Phase::Draining);
+        shared.drain(shared.now_ms(), shared.now_ms() + 60_000);
         let said = status(&shared);
         assert!(
             said.starts_with("draining: 4 clients open (0 sending, 2 waiting") && said.ends_with("60 s left"),

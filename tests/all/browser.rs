@@ -147,35 +147,47 @@ fn answer(stream: &TcpStream, site: &Mutex<Site>, page: &str, worker: &str) {
     }
 }
 
+/// How often each kind of restart is gone through: two drains beside a second gateway, and a hand-over.
+fn rounds() -> usize {
+    std::env::var("EVERGATE_BROWSER_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2)
+}
+
+/// 50 requests a second leave no pause in which a client is at a gap: it is given one.
 #[test]
-fn a_window_and_a_shared_worker_do_not_notice_drains() {
+fn a_window_and_a_shared_worker_that_never_pause_do_not_notice_drains_and_hand_overs() {
     if program().is_none() {
         return;
     }
     let redis = Redis::start();
     let _services = Services::start(&redis, &[]);
-    let flags = ["--share-port", "--drain-quiet-ms", "0", "--loglevel", "info"];
+    let flags = ["--share-port", "--drain-max-seconds", "2", "--loglevel", "info"];
     let mut serves = Setup::serve(&redis).flags(&flags).start();
     let url = url(serves.address());
-    let page = format!("drive(WebSocket, 'window', '{url}', 10); new SharedWorker('/worker.js');");
-    let browser = Browser::open(&page, &format!("drive(WebSocket, 'worker', '{url}', 10);"));
+    let page = format!("drive(WebSocket, 'window', '{url}', 50); new SharedWorker('/worker.js');");
+    let browser = Browser::open(&page, &format!("drive(WebSocket, 'worker', '{url}', 50);"));
     let places = ["window", "worker"];
     let answered = |place: &str| browser.report(place)["answered"].as_u64().unwrap_or(0);
     let goes_on = |place: &str| {
         let before = answered(place);
         until(&format!("{place} goes on"), PATIENCE * 3, || answered(place) > before + 5);
     };
-    let mut logs = String::new();
-    for _ in 0..4 {
+    let (mut logs, mut gone) = (String::new(), vec![]);
+    for hands_over in [false, false, true].into_iter().cycle().take(3 * rounds()) {
         for place in places {
             goes_on(place);
         }
-        let mut next = Setup::serve(&redis).flags(&flags).start_sharing(&serves);
-        next.until_ready();
-        serves.signal(Signal::SIGUSR1);
+        let next = if hands_over {
+            Setup::after(&serves).start_after(&serves)
+        } else {
+            let mut next = Setup::serve(&redis).flags(&flags).start_sharing(&serves);
+            next.until_ready();
+            serves.signal(Signal::SIGUSR1);
+            next
+        };
         assert_eq!(serves.wait_exit(PATIENCE), 0, "{}", serves.log());
         logs += &serves.log();
-        serves = next;
+        // The control socket of one is that of its successor.
+        gone.push(std::mem::replace(&mut serves, next));
     }
     for place in places {
         goes_on(place);

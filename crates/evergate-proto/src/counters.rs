@@ -5,7 +5,7 @@
 //! counters except `clients_max`, which is a sum over the cores' `connections`, and readiness.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Declares the gauges and counts of a core once: the field, its name for `/metrics`, its help line.
@@ -213,8 +213,10 @@ pub struct Core {
     /// What the core was then for the most part, as the watchdog numbers it. Written by the
     /// watchdog.
     pub standstill_was: AtomicU8,
-    /// True when the core has closed its listener share.
+    /// True while the core has no share of the port that it takes connections from, or may yet.
     pub listener_closed: AtomicBool,
+    /// The drain in which nobody is left on this core, by its number; 0 while somebody is.
+    pub drained: AtomicU32,
     /// True when the core's thread has ended as it should.
     pub ended: AtomicBool,
     /// Links to other domains; written when one changes state.

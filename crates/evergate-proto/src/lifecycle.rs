@@ -6,11 +6,12 @@ use crate::drain::DrainOptions;
 const LINKS_MAX_MS: u64 = 1_000;
 const LINKS_LATE_MAX_MS: u64 = 100;
 
-/// The life of the process, in order. It never goes back. Readiness, systemd, `/status` and the logs derive from it.
+/// The life of the process, in order. It goes back only where a drain is cancelled, from draining to serving. Readiness, systemd,
+/// `/status` and the logs derive from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
-    /// Options read, sockets bound, cores started; the bus may not have been reached yet.
+    /// Options read, sockets bound, cores started; nobody is taken yet. The bus may not have been reached; a successor waits for that.
     Starting = 0,
     /// Clients are taken and served.
     Serving = 1,
@@ -35,12 +36,23 @@ impl Phase {
 pub struct Orders {
     /// Where the process stands.
     pub phase: Phase,
-    /// When the cores close their listener shares, ms; 0 while there is no drain.
+    /// Which drain is under way: no two have the same number; 0 while there is none.
+    pub drain: u32,
+    /// When the cores close their listener shares, ms.
     pub drain_start_ms: u64,
-    /// When the drain's time is over, ms; 0 while there is no drain.
+    /// When the drain's time is over, ms.
     pub drain_deadline_ms: u64,
     /// The WebSocket close code of a stop.
     pub stop_code: u16,
+    /// Others have the listening sockets, too, and go on with them: what is queued there is theirs.
+    pub leaves_port: bool,
+}
+
+impl Orders {
+    /// The drain that is under way, by its number; 0 where there is none.
+    fn drains(&self) -> u32 {
+        if self.phase == Phase::Draining { self.drain } else { 0 }
+    }
 }
 
 /// A core's share of the listening port.
@@ -72,10 +84,14 @@ pub struct LifecycleOptions {
 pub enum Step {
     /// Nothing, for now.
     Wait,
+    /// Connections are to be taken from the listening sockets that the process has for this core.
+    OpenListener,
     /// The share of the port is to be closed: what is established is taken.
     CloseListener,
     /// Clients end at their gaps from now on.
     BeginDrain(DrainOptions),
+    /// Whoever is left stays.
+    CancelDrain,
     /// The drain's time is over: all that are left are told.
     DrainDeadline,
     /// Everybody is told.
@@ -95,9 +111,13 @@ pub enum Step {
 /// Where the core itself stands.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
+    /// No connection is taken.
+    Starting,
     Serving,
     /// The listener share is closed; clients end at their gaps.
     Draining {
+        /// Its number.
+        drain: u32,
         deadline_passed: bool,
     },
     /// Everybody has been told; the core ends when they are gone, at the latest then, ms.
@@ -115,9 +135,9 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// A core that serves.
+    /// A core that takes nobody yet.
     pub fn new(options: LifecycleOptions) -> Self {
-        Self { options, stage: Stage::Serving }
+        Self { options, stage: Stage::Starting }
     }
 
     /// Whether a drain is under way.
@@ -125,37 +145,53 @@ impl Lifecycle {
         matches!(self.stage, Stage::Draining { .. })
     }
 
+    /// The drain in which nobody is left on this core, by its number; 0 where somebody is, or may come.
+    pub fn drained(&self, listener: Listener, is_empty: bool) -> u32 {
+        match self.stage {
+            Stage::Draining { drain, .. } if is_empty && listener == Listener::Closed => drain,
+            _ => 0,
+        }
+    }
+
     /// What is to be done at `now_ms`, given what the process wants, how the listener is, and whether clients are left. To be asked
     /// again behind each step until there is none.
     pub fn next(&mut self, now_ms: u64, orders: &Orders, listener: Listener, is_empty: bool) -> Step {
         match self.stage {
+            Stage::Starting if orders.phase != Phase::Starting => {
+                self.stage = Stage::Serving;
+                Step::OpenListener
+            }
             Stage::Serving | Stage::Draining { .. } if orders.phase == Phase::Stopping => {
                 if listener == Listener::Open {
                     return Step::CloseListener;
                 }
                 self.stage = Stage::Stopping { until_ms: now_ms + self.options.stop_max_ms };
-                Step::Stop { code: orders.stop_code, draining: orders.drain_start_ms > 0 }
+                Step::Stop { code: orders.stop_code, draining: orders.drain > 0 }
             }
-            Stage::Serving if orders.phase == Phase::Draining && now_ms >= orders.drain_start_ms => {
+            Stage::Serving if orders.drains() > 0 && now_ms >= orders.drain_start_ms => {
                 if listener == Listener::Open {
                     return Step::CloseListener;
                 }
-                self.stage = Stage::Draining { deadline_passed: false };
+                self.stage = Stage::Draining { drain: orders.drain, deadline_passed: false };
                 Step::BeginDrain(DrainOptions {
                     quiet_ms: self.options.quiet_ms,
                     deadline_ms: orders.drain_deadline_ms,
                     closes_per_second: self.options.closes_per_second,
                 })
             }
-            Stage::Draining { deadline_passed } => {
+            // Cancelled; another may have begun since.
+            Stage::Draining { drain, .. } if orders.drains() != drain => {
+                self.stage = Stage::Starting;
+                Step::CancelDrain
+            }
+            Stage::Draining { drain, deadline_passed } => {
                 if now_ms >= orders.drain_deadline_ms + self.options.close_timeout_ms {
                     self.end(LINKS_LATE_MAX_MS)
-                } else if is_empty && listener == Listener::Closed {
-                    self.end(LINKS_MAX_MS)
                 } else if !deadline_passed && now_ms >= orders.drain_deadline_ms {
-                    self.stage = Stage::Draining { deadline_passed: true };
+                    self.stage = Stage::Draining { drain, deadline_passed: true };
                     Step::DrainDeadline
                 } else {
+                    // One that is empty waits for the others: the drain may be cancelled yet.
                     Step::Wait
                 }
             }
@@ -176,35 +212,100 @@ mod tests {
 
     const OPTIONS: LifecycleOptions =
         LifecycleOptions { quiet_ms: 250, closes_per_second: 0.0, close_timeout_ms: 2_000, stop_max_ms: 5_000 };
-    const SERVES: Orders = Orders { phase: Phase::Serving, drain_start_ms: 0, drain_deadline_ms: 0, stop_code: 1001 };
+    const SERVES: Orders = Orders {
+        phase: Phase::Serving,
+        drain: 0,
+        drain_start_ms: 0,
+        drain_deadline_ms: 0,
+        stop_code: 1001,
+        leaves_port: false,
+    };
     const DRAINS: Orders =
-        Orders { phase: Phase::Draining, drain_start_ms: 1_000, drain_deadline_ms: 10_000, stop_code: 1001 };
+        Orders { phase: Phase::Draining, drain: 1, drain_start_ms: 1_000, drain_deadline_ms: 10_000, ..SERVES };
     const STOPS: Orders = Orders { phase: Phase::Stopping, ..DRAINS };
 
-    fn draining() -> Lifecycle {
+    fn serving() -> Lifecycle {
         let mut life = Lifecycle::new(OPTIONS);
+        assert_eq!(life.next(1, &SERVES, Listener::Closed, true), Step::OpenListener);
+        life
+    }
+
+    fn draining() -> Lifecycle {
+        let mut life = serving();
         assert!(matches!(life.next(1_000, &DRAINS, Listener::Closed, false), Step::BeginDrain(_)));
         life
     }
 
     #[test]
-    fn a_core_serves_through_the_grace_then_closes_its_share_then_drains() {
+    fn nobody_is_taken_before_the_process_serves() {
         let mut life = Lifecycle::new(OPTIONS);
+        let starts = Orders { phase: Phase::Starting, ..SERVES };
+        assert_eq!(life.next(500, &starts, Listener::Closed, true), Step::Wait);
+        assert_eq!(life.next(500, &SERVES, Listener::Closed, true), Step::OpenListener);
+        assert_eq!(life.next(500, &SERVES, Listener::Open, true), Step::Wait);
+    }
+
+    #[test]
+    fn a_core_that_is_told_to_end_before_it_has_served_takes_who_is_queued_first() {
+        for orders in [DRAINS, STOPS] {
+            let mut life = Lifecycle::new(OPTIONS);
+            assert_eq!(life.next(1_000, &orders, Listener::Closed, true), Step::OpenListener);
+            assert_eq!(life.next(1_000, &orders, Listener::Open, true), Step::CloseListener);
+        }
+    }
+
+    #[test]
+    fn a_core_serves_through_the_grace_then_closes_its_share_then_drains() {
+        let mut life = serving();
         assert_eq!(life.next(500, &SERVES, Listener::Open, true), Step::Wait);
         assert_eq!(life.next(999, &DRAINS, Listener::Open, true), Step::Wait);
         assert_eq!(life.next(1_000, &DRAINS, Listener::Open, true), Step::CloseListener);
         let options = DrainOptions { quiet_ms: 250, deadline_ms: 10_000, closes_per_second: 0.0 };
         assert_eq!(life.next(1_000, &DRAINS, Listener::Closed, true), Step::BeginDrain(options));
-        assert_eq!(life.next(1_000, &DRAINS, Listener::Closed, true), Step::End { links_max_ms: LINKS_MAX_MS });
+        assert_eq!(life.next(1_000, &DRAINS, Listener::Closed, true), Step::Wait, "the others may not be empty");
+        assert!(matches!(life.next(1_000, &STOPS, Listener::Closed, true), Step::Stop { draining: true, .. }));
+        assert_eq!(life.next(1_000, &STOPS, Listener::Closed, true), Step::End { links_max_ms: LINKS_MAX_MS });
         assert_eq!(life.next(9_000, &STOPS, Listener::Closed, true), Step::Wait, "it has ended");
     }
 
     #[test]
-    fn a_drain_ends_with_its_last_client_unless_more_are_established() {
+    fn a_core_is_drained_with_its_last_client_unless_more_are_established() {
         let mut life = draining();
         assert_eq!(life.next(2_000, &DRAINS, Listener::Closed, false), Step::Wait);
-        assert_eq!(life.next(2_000, &DRAINS, Listener::Crowded, true), Step::Wait);
-        assert_eq!(life.next(2_000, &DRAINS, Listener::Closed, true), Step::End { links_max_ms: LINKS_MAX_MS });
+        let drained = [(Listener::Closed, false), (Listener::Crowded, true), (Listener::Closed, true)];
+        assert_eq!(drained.map(|(listener, is_empty)| life.drained(listener, is_empty)), [0, 0, 1]);
+        assert_eq!(serving().drained(Listener::Closed, true), 0);
+    }
+
+    #[test]
+    fn a_cancelled_drain_lets_everybody_stay_and_the_share_be_opened_again() {
+        let mut life = draining();
+        let serves = Orders { drain: 0, ..SERVES };
+        assert_eq!(life.next(2_000, &serves, Listener::Closed, false), Step::CancelDrain);
+        assert_eq!(life.next(2_000, &serves, Listener::Closed, false), Step::OpenListener);
+        assert_eq!(life.next(2_000, &serves, Listener::Open, false), Step::Wait);
+        assert_eq!(life.next(2_000, &DRAINS, Listener::Open, false), Step::CloseListener, "and drained again");
+    }
+
+    #[test]
+    fn a_drain_that_was_cancelled_in_its_grace_is_as_if_it_had_not_been() {
+        let mut life = serving();
+        assert_eq!(life.next(999, &DRAINS, Listener::Open, false), Step::Wait);
+        assert_eq!(life.next(2_000, &SERVES, Listener::Open, false), Step::Wait);
+        // As a core may see it that looks while the orders change.
+        assert_eq!(life.next(2_000, &Orders { drain: 0, ..DRAINS }, Listener::Open, false), Step::Wait);
+    }
+
+    #[test]
+    fn a_drain_that_follows_a_cancelled_one_before_the_core_has_looked_is_another() {
+        let mut life = draining();
+        let again = Orders { drain: 2, drain_start_ms: 3_000, ..DRAINS };
+        assert_eq!(life.next(3_000, &again, Listener::Closed, true), Step::CancelDrain);
+        assert_eq!(life.drained(Listener::Closed, true), 0);
+        assert_eq!(life.next(3_000, &again, Listener::Closed, true), Step::OpenListener);
+        assert_eq!(life.next(3_000, &again, Listener::Open, true), Step::CloseListener);
+        assert!(matches!(life.next(3_000, &again, Listener::Closed, true), Step::BeginDrain(_)));
+        assert_eq!(life.drained(Listener::Closed, true), 2);
     }
 
     #[test]
@@ -218,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_stop_closes_the_share_tells_everybody_and_ends_in_its_time_also_in_the_middle_of_a_drain() {
-        for (mut life, listener) in [(Lifecycle::new(OPTIONS), Listener::Open), (draining(), Listener::Crowded)] {
+        for (mut life, listener) in [(serving(), Listener::Open), (draining(), Listener::Crowded)] {
             if listener == Listener::Open {
                 assert_eq!(life.next(2_000, &STOPS, listener, false), Step::CloseListener);
             }

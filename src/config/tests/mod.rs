@@ -1,7 +1,7 @@
-//! The table's faces agree, and what each option resolves to. `sources`: what files, variables and flags may say;
-//! `mistakes`: all of
-//! them at once; `readme`: the documents say the same.
+//! The table's faces agree, and what each option resolves to. `sources`: what files, variables and flags may say; `mistakes`: all of
+//! them at once; `asking`: who speaks to a running process; `readme`: the documents say the same.
 
+mod asking;
 mod mistakes;
 mod readme;
 mod sources;

@@ -5,7 +5,7 @@
 //! never by a name that may name something else a moment later.
 
 use std::ffi::CStr;
-use std::fs::{self, DirBuilder, File, Metadata};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -13,10 +13,12 @@ use std::path::{Path, PathBuf};
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat};
-use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
-/// Who else may write: the group, and others.
-const OTHERS_WRITE: u32 = 0o022;
+use crate::process::ownership::{judge, refused};
+
+/// What names the directory.
+const OPTION: &str = "state_dir";
 
 /// The directory, open.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ impl StateDir {
             }
             _ => error.into(),
         })?);
-        judge(&path, &fd.metadata()?)?;
+        judge(&path, &fd.metadata()?, OPTION)?;
         Ok(Self { fd, path })
     }
 
@@ -71,7 +73,7 @@ impl StateDir {
         if !found.is_file() {
             return Err(refused(&path, "it is no file: delete it"));
         }
-        judge(&path, &found)?;
+        judge(&path, &found, OPTION)?;
         Ok(file)
     }
 
@@ -102,25 +104,4 @@ impl StateDir {
         let name = |name: &CStr| name.to_str().ok().filter(|name| name.ends_with(suffix)).map(str::to_owned);
         Ok(entries.iter().filter_map(Result::ok).filter_map(|entry| name(entry.file_name())).collect())
     }
-}
-
-/// What was opened must be ours alone to write.
-fn judge(path: &Path, found: &Metadata) -> io::Result<()> {
-    let (owner, own, mode) = (found.uid(), geteuid().as_raw(), found.mode() & 0o7777);
-    if owner != own {
-        let why = format!(
-            "it belongs to user {owner}, and this process runs as user {own}: chown it, or let state_dir name a directory of \
-             this user's own"
-        );
-        return Err(refused(path, &why));
-    }
-    if mode & OTHERS_WRITE != 0 {
-        let why = format!("others may write to it (mode {mode:04o}): chmod go-w {}", path.display());
-        return Err(refused(path, &why));
-    }
-    Ok(())
-}
-
-fn refused(path: &Path, why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::PermissionDenied, format!("{} is not used: {why}", path.display()))
 }

@@ -4,7 +4,7 @@
 //! here a line is copied behind a time that is printed anew when the core's clock has moved, and the writer is woken a
 //! few times a second, or once a bufferful.
 
-use super::line::{LINE_BYTES_MAX, print_time};
+use super::line::{LINE_BYTES_MAX, Marks, print_time};
 use super::queue::Queue;
 
 /// Lines that are gathered before they are queued, bytes. Each queueing wakes the writer, which costs more than it writes.
@@ -21,13 +21,12 @@ pub struct ActivityLog {
     head: String,
     /// When `head` was printed, ms by the caller's clock.
     head_ms: Option<u64>,
-    /// Whether the level is coloured.
-    colour: bool,
+    marks: Marks,
 }
 
 impl ActivityLog {
-    pub(super) fn new(queue: Queue, colour: bool) -> Self {
-        Self { queue, gathered: String::new(), count: 0, head: String::new(), head_ms: None, colour }
+    pub(super) fn new(queue: Queue, marks: Marks) -> Self {
+        Self { queue, gathered: String::new(), count: 0, head: String::new(), head_ms: None, marks }
     }
 
     /// Logs lines, each with its end and without characters in it that do not show. `now_ms` is any clock that goes on.
@@ -36,7 +35,8 @@ impl ActivityLog {
             self.head_ms = Some(now_ms);
             self.head.clear();
             print_time(&mut self.head);
-            self.head.push_str(if self.colour { " \x1b[32mINFO \x1b[0m activity: " } else { " INFO  activity: " });
+            self.marks.print(&mut self.head, "INFO ", "\x1b[32m");
+            self.head.push_str("activity: ");
         }
         for line in lines.lines() {
             if self.gathered.len() + self.head.len() + line.len() > GATHERED_BYTES_MAX {

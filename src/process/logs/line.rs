@@ -1,6 +1,6 @@
 //! From an event to a queued line, on the thread that logs: no lock, no wait, no system call but the clock's.
 //!
-//! `2026-01-31T23:59:59.999Z INFO  core: message name=value`
+//! `2026-01-31T23:59:59.999Z INFO  core: message name=value`; in a file the process stands before the target, as `[1234]`.
 
 use std::cell::Cell;
 use std::fmt::{self, Debug, Write as _};
@@ -33,13 +33,32 @@ pub(super) struct Lines {
     /// A [`crate::config::LogLevel`], set by the main thread.
     level: Arc<AtomicU8>,
     queue: Queue,
-    /// Whether the level is coloured.
-    colour: bool,
+    marks: Marks,
+}
+
+/// What stands between the time and the target of a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// The level is coloured.
+    pub colour: bool,
+    /// The process, where several may write to one file: one that drains, and its successor. journald and syslog know it.
+    pub process: Option<u32>,
+}
+
+impl Marks {
+    /// Appends them: the level by its name of five characters, its colour as the terminal takes it.
+    pub(super) fn print(self, line: &mut String, level: &str, colour: &str) {
+        let (colour, plain) = if self.colour { (colour, "\x1b[0m") } else { ("", "") };
+        let _ = write!(line, " {colour}{level}{plain} ");
+        if let Some(process) = self.process {
+            let _ = write!(line, "[{process}] ");
+        }
+    }
 }
 
 impl Lines {
-    pub(super) fn new(level: Arc<AtomicU8>, queue: Queue, colour: bool) -> Self {
-        Self { level, queue, colour }
+    pub(super) fn new(level: Arc<AtomicU8>, queue: Queue, marks: Marks) -> Self {
+        Self { level, queue, marks }
     }
 
     fn prints(&self, metadata: &Metadata<'_>) -> bool {
@@ -83,10 +102,10 @@ impl Lines {
         };
         print_time(line);
         let from = line.len() + 1;
-        let (colour, plain) = if self.colour { (colour, "\x1b[0m") } else { ("", "") };
+        self.marks.print(line, name, colour);
         let target = metadata.target();
         let target = target.strip_prefix("evergate::").unwrap_or(target);
-        let _ = write!(line, " {colour}{name}{plain} {target}: ");
+        let _ = write!(line, "{target}: ");
         let mut text = Text { line, cut: false, said: None };
         event.record(&mut text);
         let Text { cut, said, .. } = text;

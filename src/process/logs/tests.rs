@@ -37,14 +37,16 @@ fn to_file(path: &Path, level: LogLevel) -> (Logs, Dispatch) {
     build(&options).unwrap()
 }
 
-/// What `log` prints to a file with `level`.
+/// What `log` prints to a file with `level`, without the process that each line names.
 fn printed(level: LogLevel, log: impl FnOnce(&Logs)) -> String {
     let dir = Dir::new();
     let path = dir.0.join("log");
     let (logs, dispatch) = to_file(&path, level);
     tracing::dispatcher::with_default(&dispatch, || log(&logs));
     drop(logs);
-    fs::read_to_string(&path).unwrap()
+    let (text, process) = (fs::read_to_string(&path).unwrap(), format!(" [{}] ", std::process::id()));
+    assert!(text.lines().all(|line| line.contains(&process)), "{text}");
+    text.replace(&process, " ")
 }
 
 #[test]
@@ -153,7 +155,7 @@ fn a_file_that_cannot_be_opened_is_named() {
 
 /// A log that writes to `main`, and activity to another place if there is one.
 fn to(main: Output, activity: Option<Output>, queue_bytes_max: usize) -> (Logs, Dispatch) {
-    assemble(LogLevel::Info, move || Ok((main, activity)), None, false, queue_bytes_max).unwrap()
+    assemble(LogLevel::Info, move || Ok((main, activity)), None, Marks::default(), queue_bytes_max).unwrap()
 }
 
 fn lost(logs: &Logs) -> u64 {

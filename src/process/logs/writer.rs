@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use super::line::print_time;
+use super::line::{Marks, print_time};
 use super::queue::{Entry, Figures, Queued};
 use super::repeats::Repeats;
 use super::sink::Sink;
@@ -19,13 +19,12 @@ pub(super) struct Writer {
     repeats: Repeats,
     /// The losses that the log has been told of, and when.
     told: (Figures, Option<Instant>),
-    /// Whether levels are coloured.
-    colour: bool,
+    marks: Marks,
 }
 
 impl Writer {
-    pub(super) fn new(queued: Queued, sink: Sink, colour: bool) -> Self {
-        Self { queued, sink, repeats: Repeats::default(), told: (Figures::default(), None), colour }
+    pub(super) fn new(queued: Queued, sink: Sink, marks: Marks) -> Self {
+        Self { queued, sink, repeats: Repeats::default(), told: (Figures::default(), None), marks }
     }
 
     /// Writes until nobody can log any more.
@@ -102,15 +101,17 @@ impl Writer {
             return;
         }
         self.told = (lost, Some(now));
-        let level = if self.colour { "\x1b[33mWARN \x1b[0m" } else { "WARN " };
-        let line = format!(
-            "{level} log: {} lines, {} bytes, are missing here: the log took them too slowly (log_queue_bytes_max), or not \
+        let mut line = String::new();
+        self.marks.print(&mut line, "WARN ", "\x1b[33m");
+        let _ = write!(
+            line,
+            "log: {} lines, {} bytes, are missing here: the log took them too slowly (log_queue_bytes_max), or not \
              at all; {} lines in all",
             lost.lines_lost - told.lines_lost,
             lost.bytes_lost - told.bytes_lost,
             lost.lines_lost
         );
-        self.say(b'4', &line);
+        self.say(b'4', line.trim_start());
     }
 
     fn say(&mut self, severity: u8, said: &str) {

@@ -2,14 +2,16 @@
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::process::{Process, binary, binary_with_descriptors};
+use super::process::{Process, binary, binary_of_service_manager, binary_with_descriptors};
 use super::redis::Redis;
 use super::{Folder, eventually, free_port, until};
 
@@ -28,6 +30,8 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     /// The most descriptors that it may open, where that is not what these tests may.
     descriptors: Option<u32>,
+    /// Its control socket, where that is another gateway's.
+    control: Option<PathBuf>,
     folder: Folder,
 }
 
@@ -54,7 +58,32 @@ impl Setup {
     fn new(command: &'static str) -> Self {
         let folder = Folder::new();
         let (lines, descriptors) = (String::new(), None);
-        Self { command, flags: vec![], lines, domains: vec![], environment: vec![], descriptors, folder }
+        Self { command, flags: vec![], lines, domains: vec![], environment: vec![], descriptors, control: None, folder }
+    }
+
+    /// The same configuration as that of a gateway which runs.
+    pub fn beside(gateway: &Gateway) -> Self {
+        let of = &gateway.setup;
+        Self {
+            command: of.command,
+            flags: of.flags.iter().filter(|flag| *flag != "--replace").cloned().collect(),
+            lines: of.lines.clone(),
+            domains: of.domains.clone(),
+            environment: of.environment.clone(),
+            descriptors: of.descriptors,
+            control: Some(gateway.control()),
+            folder: Folder::new(),
+        }
+    }
+
+    /// The same, of one that is to take over from it.
+    pub fn after(gateway: &Gateway) -> Self {
+        Self::beside(gateway).flags(&["--replace"])
+    }
+
+    /// Its control socket: in a folder of its own, whatever the umask of whoever runs the tests.
+    pub fn control(&self) -> PathBuf {
+        self.control.clone().unwrap_or_else(|| self.folder.path().join("run/control"))
     }
 
     /// Under a limit of open descriptors.
@@ -115,6 +144,25 @@ impl Setup {
         self.start_on(with.listen)
     }
 
+    /// Starts it on the ports of one that runs, without waiting for anything.
+    pub fn start_after(self, gateway: &Gateway) -> Gateway {
+        let process = spawn(&self, gateway.listen, gateway.admin, None);
+        Gateway { setup: self, listen: gateway.listen, admin: gateway.admin, process }
+    }
+
+    /// Starts it as a service manager does that listens for it (`LISTEN_FDS`), without waiting for anything.
+    pub fn start_with(self, listener: &TcpListener) -> Gateway {
+        let (listen, admin) = (listener.local_addr().expect("an address").port(), free_port());
+        let process = spawn(&self, listen, admin, Some(listener));
+        Gateway { setup: self, listen, admin, process }
+    }
+
+    /// The same on the admin port of one that runs, and from which it takes over.
+    pub fn start_with_after(self, listener: &TcpListener, gateway: &Gateway) -> Gateway {
+        let process = spawn(&self, gateway.listen, gateway.admin, Some(listener));
+        Gateway { setup: self, listen: gateway.listen, admin: gateway.admin, process }
+    }
+
     /// Starts it without waiting for anything.
     pub fn start_unready(self) -> Gateway {
         self.start_on(free_port())
@@ -122,7 +170,7 @@ impl Setup {
 
     fn start_on(self, listen: u16) -> Gateway {
         let admin = free_port();
-        let process = spawn(&self, listen, admin);
+        let process = spawn(&self, listen, admin, None);
         Gateway { setup: self, listen, admin, process }
     }
 }
@@ -213,7 +261,7 @@ impl Gateway {
         self.kill();
         eventually("the gateway is ready again", Duration::from_secs(20), || {
             if self.process.exited().is_some() {
-                self.process = spawn(&self.setup, self.listen, self.admin);
+                self.process = spawn(&self.setup, self.listen, self.admin, None);
             }
             self.try_http("GET", "/readyz").filter(|answer| answer.status == 200)
         });
@@ -221,7 +269,7 @@ impl Gateway {
 
     fn again(&mut self) {
         (self.listen, self.admin) = (free_port(), free_port());
-        self.process = spawn(&self.setup, self.listen, self.admin);
+        self.process = spawn(&self.setup, self.listen, self.admin, None);
     }
 
     /// Waits for readiness.
@@ -243,6 +291,11 @@ impl Gateway {
     /// The folder of its address files.
     pub fn state_dir(&self) -> std::path::PathBuf {
         self.setup.folder.path().join("state")
+    }
+
+    /// Its control socket.
+    pub fn control(&self) -> PathBuf {
+        self.setup.control()
     }
 
     /// One answer of the admin endpoints, where there is one.
@@ -311,22 +364,36 @@ impl Gateway {
     }
 }
 
-fn spawn(setup: &Setup, listen: u16, admin: u16) -> Process {
+fn spawn(setup: &Setup, listen: u16, admin: u16, given: Option<&TcpListener>) -> Process {
     let mut toml = setup.lines.clone();
     let state = setup.folder.path().join("state");
     // Whatever the umask of whoever runs the tests: one that others may write to is not used.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&state).expect("a folder for address files");
     writeln!(toml, "state_dir = \"{}\"", state.display()).expect("a String takes all");
+    // The demo has none unless it is asked for.
+    if setup.command == "serve" {
+        writeln!(toml, "control = \"{}\"", setup.control().display()).expect("a String takes all");
+    }
     if !setup.domains.is_empty() {
         let pairs: Vec<String> =
             setup.domains.iter().map(|(name, address)| format!("\"{name}\" = \"{address}\"")).collect();
         writeln!(toml, "bus_domain_address = {{ {} }}", pairs.join(", ")).expect("a String takes all");
     }
     let path = setup.folder.write("evergate.toml", &toml);
-    let mut command = setup.descriptors.map_or_else(binary, binary_with_descriptors);
+    let mut command = match given {
+        Some(_) => binary_of_service_manager(),
+        None => setup.descriptors.map_or_else(binary, binary_with_descriptors),
+    };
     command.arg(setup.command).arg("--config").arg(path);
     command.args(["--listen", &format!("127.0.0.1:{listen}"), "--admin", &format!("127.0.0.1:{admin}")]);
     command.args(&setup.flags).current_dir(setup.folder.path());
     command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
-    Process::start(&format!("evergate-{}", setup.command), &mut command, setup.folder.path())
+    let name = format!("evergate-{}", setup.command);
+    match given {
+        Some(listener) => {
+            let copy = listener.try_clone().expect("a copy");
+            Process::start_with(&name, &mut command, setup.folder.path(), OwnedFd::from(copy).into())
+        }
+        None => Process::start(&name, &mut command, setup.folder.path()),
+    }
 }

@@ -19,7 +19,7 @@ pub mod slow;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long an ordinary answer may take on two busy cores, before a test calls it lost.
@@ -40,6 +40,15 @@ pub fn eventually<T>(what: &str, bound: Duration, mut ask: impl FnMut() -> Optio
 /// The same for a condition.
 pub fn until(what: &str, bound: Duration, mut holds: impl FnMut() -> bool) {
     eventually(what, bound, || holds().then_some(()));
+}
+
+/// Tells threads to stop at its end, also where that is a failed test's: a scope waits for its threads.
+pub struct StopsAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for StopsAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// A Redis, a gateway on it, a client of that, and a worker of the test's own.

@@ -22,6 +22,15 @@ pub fn binary_with_descriptors(most: u32) -> Command {
     unconfigured(command)
 }
 
+/// The same as a service manager starts it that listens for it: it is given one socket (`sd_listen_fds(3)`), which is the standard
+/// input of this command.
+pub fn binary_of_service_manager() -> Command {
+    let mut command = Command::new("sh");
+    let become_it = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
+    command.args(["-c", become_it]).arg(binary().get_program());
+    unconfigured(command)
+}
+
 /// A command that inherits none of the variables that would configure a gateway, these tests' own among them.
 fn unconfigured(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"EVERGATE_")) {
@@ -47,11 +56,16 @@ pub struct Process {
 impl Process {
     /// Starts it in a process group of its own, so that a signal to the group reaches it and nothing else.
     pub fn start(name: &str, command: &mut Command, folder: &Path) -> Self {
+        Self::start_with(name, command, folder, Stdio::null())
+    }
+
+    /// The same, with a standard input.
+    pub fn start_with(name: &str, command: &mut Command, folder: &Path, stdin: Stdio) -> Self {
         let stdout = folder.join(format!("{name}.{}.out", super::unique()));
         let stderr = stdout.with_extension("err");
         let file = |path: &Path| std::fs::File::create(path).expect("a file for the child's output");
         let child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(file(&stdout))
             .stderr(file(&stderr))
             .process_group(0)
@@ -155,7 +169,8 @@ impl Ended {
 pub fn evergate(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
     let folder = super::Folder::new();
     let mut command = binary();
-    command.args(arguments).env("STATE_DIRECTORY", folder.path()).current_dir(folder.path());
+    command.args(arguments).current_dir(folder.path());
+    command.envs(["STATE_DIRECTORY", "RUNTIME_DIRECTORY"].map(|name| (name, folder.path())));
     command.envs(environment.iter().copied());
     let mut process = Process::start("evergate", &mut command, folder.path());
     let code = process.wait_exit(Duration::from_secs(20));

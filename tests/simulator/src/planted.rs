@@ -254,18 +254,30 @@ planted! {
         "redis/pushing.rs", "        let unconfirmed = domain.outbox.take_unconfirmed();\n        hear_of_router(clients, index, &[RouterNews::Lost]);"
         => "        let unconfirmed = domain.outbox.take_unconfirmed();";
     "drain-without-grace": "a drain begins at the signal, whatever its grace",
-        "lifecycle.rs", "if orders.phase == Phase::Draining && now_ms >= orders.drain_start_ms" => "if orders.phase == Phase::Draining";
+        "lifecycle.rs", "if orders.drains() > 0 && now_ms >= orders.drain_start_ms" => "if orders.drains() > 0";
     "drain-before-closed": "clients are told of the drain before the share of the port is closed",
         "lifecycle.rs", "                if listener == Listener::Open {\n                    return Step::CloseListener;\n                }\n                self.stage = Stage::Draining"
         => "                self.stage = Stage::Draining";
     "drain-leaves-queue": "a drain ends with its last client though more are established",
-        "lifecycle.rs", "} else if is_empty && listener == Listener::Closed {" => "} else if is_empty {";
+        "lifecycle.rs", "if is_empty && listener == Listener::Closed => drain" => "if is_empty && listener != Listener::Open => drain";
+    "cancel-unheard": "who drains goes on when that is cancelled",
+        "lifecycle.rs", "if orders.drains() != drain => {" => "if orders.drains() > drain => {";
+    "cancel-opens-nothing": "who has cancelled a drain takes nobody any more",
+        "lifecycle.rs", "                self.stage = Stage::Starting;\n                Step::CancelDrain" => "                self.stage = Stage::Serving;\n                Step::CancelDrain";
+    "cancel-keeps-line": "who stood in a drain's line stands in none in the next one, and is never let in",
+        "clients/timers.rs", "(self.in_line, self.has_turn) = (false, false);" => "let _ = self.in_line;";
+    "cancel-keeps-drain": "clients are closed at their gaps though the drain was cancelled",
+        "clients/context.rs", "    pub(super) fn cancel_drain(&mut self) {\n        self.drain = None;" => "    pub(super) fn cancel_drain(&mut self) {\n        let _ = &self.drain;";
+    "left-is-emptied": "what is queued where a successor goes on is taken from it, and it listens no more",
+        "event_loop/accepting.rs", "if !orders.leaves_port {" => "if orders.drain < u32::MAX {";
+    "accepts-on-first": "the end of an accept is taken for that of the first listener's",
+        "event_loop/accepting.rs", "self.accepting.listeners.get_mut(completion.op.place as usize)" => "self.accepting.listeners.first_mut()";
     "drain-for-ever": "a drain waits for its clients beyond its deadline",
         "lifecycle.rs", "if now_ms >= orders.drain_deadline_ms + self.options.close_timeout_ms {" => "if now_ms >= orders.drain_deadline_ms + 1_000_000 {";
     "deadline-twice": "at the deadline of a drain everybody is told at each tick",
-        "lifecycle.rs", "self.stage = Stage::Draining { deadline_passed: true };\n" => "";
+        "lifecycle.rs", "self.stage = Stage::Draining { drain, deadline_passed: true };\n" => "let _ = drain;\n";
     "stop-forgets-drain": "a stop that overtakes a drain is told as a stop",
-        "lifecycle.rs", "draining: orders.drain_start_ms > 0 }" => "draining: false }";
+        "lifecycle.rs", "draining: orders.drain > 0 }" => "draining: false }";
     "stop-at-once": "a stop ends the core before anybody could read it",
         "lifecycle.rs", "if is_empty || now_ms >= until_ms => self.end" => "if is_empty || now_ms < until_ms => self.end";
     "disconnect-outstanding": "a DISCONNECT is outstanding, though nothing ever comes about it",
@@ -310,7 +322,7 @@ planted! {
     "freed-while-receiving": "a descriptor is given back while a receive on it is under way",
         "event_loop/leaving.rs", "it.is_over && it.under_way.is_empty())" => "it.is_over && !it.under_way.contains(Kind::Send))";
     "closed-with-accept": "the share of the port is closed while an accept is under way",
-        "event_loop/accepting.rs", "Stage::Closing if self.accepting.under_way == Accept::None =>" => "Stage::Closing if self.accepting.under_way != Accept::Cancelled =>";
+        "event_loop/accepting.rs", "Stage::Closing if is_under_way =>" => "Stage::Closing if is_under_way && self.accepting.has_under_way(|accept| accept == Accept::Cancelled) =>";
     "queued-dropped": "who was accepted and waits when the share is closed is forgotten",
         "event_loop/accepting.rs", "        for socket in std::mem::take(&mut self.accepting.queue) {\n            self.serve(socket, may_wait);" => "        for socket in std::mem::take(&mut self.accepting.queue) {\n            let _ = socket;";
     "accept-not-again": "without descriptors for a moment nobody is accepted any more",

@@ -127,6 +127,11 @@ impl Context {
         self.drain = Some(Drain::new(options, clients, self.now_ms));
     }
 
+    /// The drain is no more.
+    pub(super) fn cancel_drain(&mut self) {
+        self.drain = None;
+    }
+
     /// The primary links are up.
     pub fn bus_is_up(&mut self) {
         self.bus_ever_up = true;

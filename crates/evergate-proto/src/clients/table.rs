@@ -320,6 +320,12 @@ impl Clients {
         self.for_each(|_, _| ());
     }
 
+    /// The drain is cancelled: whoever is here stays.
+    pub fn cancel_drain(&mut self) {
+        self.context.cancel_drain();
+        self.for_each(|client, _| client.leave_line());
+    }
+
     /// The drain's deadline has passed: everybody is closed.
     pub fn drain_deadline(&mut self) {
         self.for_each(|client, cx| client.drain_deadline(cx));

@@ -184,6 +184,11 @@ impl Client {
         true
     }
 
+    /// The drain is no more, nor is its line.
+    pub(super) fn leave_line(&mut self) {
+        (self.in_line, self.has_turn) = (false, false);
+    }
+
     fn is_idle_for_too_long(&self, cx: &Context) -> bool {
         let idle_ms = cx.limits.idle_timeout_ms;
         idle_ms > 0 && cx.drain.is_none() && self.gap_since_ms().is_some_and(|since_ms| cx.now_ms >= since_ms + idle_ms)

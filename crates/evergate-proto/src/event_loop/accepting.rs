@@ -1,7 +1,8 @@
 //! A core's share of the listening port: taking connections, and closing the share without losing one.
 //!
 //! The order of a close matters: a listener that is closed with an accept in flight goes on listening, so that is cancelled first;
-//! what still completes is taken, and what the kernel has queued.
+//! what still completes is taken, and what the kernel has queued. Where another process has the same listeners and goes on with them,
+//! what is queued is left to it.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -10,7 +11,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use super::{EventLoop, Host};
 use crate::clients::output::Severity;
 use crate::counters::Limit;
-use crate::lifecycle::{Listener, Phase};
+use crate::lifecycle::{Listener, Orders, Phase};
 use crate::ring::{Completion, Kind, Op, Ring, Socket};
 
 /// The pause after the process has run out of descriptors or places, unless a connection ends before, ms.
@@ -19,12 +20,12 @@ const PAUSE_MS: u64 = 100;
 /// Where the share stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    Closed,
     Open,
     /// It is to be closed; an accept may be under way.
     Closing,
     /// More is established than there is room for: the rest is taken as clients leave.
     Crowded,
-    Closed,
 }
 
 /// The accept under way.
@@ -37,12 +38,18 @@ enum Accept {
     Cancelled,
 }
 
-/// The share.
+/// A listening socket.
+#[derive(Debug)]
+struct Listening {
+    socket: Socket,
+    under_way: Accept,
+}
+
+/// The share: a socket, or several where there were more cores before.
 #[derive(Debug)]
 pub(super) struct Accepting {
-    listener: Socket,
+    listeners: Vec<Listening>,
     stage: Stage,
-    under_way: Accept,
     /// Nothing is taken until then, ms, unless there is room before.
     until_ms: u64,
     /// A connection has ended since that was said.
@@ -56,15 +63,14 @@ pub(super) struct Accepting {
 }
 
 impl Accepting {
-    /// Takes what `listener` has.
-    pub fn new(listener: Socket) -> Self {
+    /// Takes nobody yet.
+    pub fn new() -> Self {
         Self {
-            listener,
-            stage: Stage::Open,
-            under_way: Accept::None,
+            listeners: Vec::new(),
+            stage: Stage::Closed,
             until_ms: 0,
             has_room: false,
-            is_due: true,
+            is_due: false,
             has_news: false,
             queue: VecDeque::new(),
         }
@@ -95,9 +101,19 @@ impl Accepting {
         }
     }
 
+    /// Connections are taken from `sockets`, too.
+    fn open(&mut self, sockets: Vec<Socket>) {
+        self.listeners.extend(sockets.into_iter().map(|socket| Listening { socket, under_way: Accept::None }));
+        (self.stage, self.is_due) = (Stage::Open, true);
+    }
+
     /// The share is to be closed.
     pub fn close(&mut self) {
         (self.stage, self.is_due) = (Stage::Closing, true);
+    }
+
+    fn has_under_way(&self, accept: impl Fn(Accept) -> bool) -> bool {
+        self.listeners.iter().any(|listening| accept(listening.under_way))
     }
 
     fn pause(&mut self, now_ms: u64) {
@@ -110,14 +126,25 @@ impl Accepting {
     }
 }
 
-/// The accept's name.
-const ACCEPT: Op = Op { kind: Kind::Accept, place: 0, generation: 0 };
+/// The name of the accept of a listener. No two have had the same: none is under way when others are opened.
+fn accept_of(listener: usize) -> Op {
+    Op::new(Kind::Accept, listener as u32, 0)
+}
 
 impl<R: Ring, H: Host> EventLoop<R, H> {
+    /// Takes connections from what the process listens on for this core.
+    pub(super) fn open_listeners(&mut self) {
+        let sockets = self.host.listeners();
+        self.clients.context.core().listener_closed.store(false, SeqCst);
+        self.accepting.open(sockets);
+    }
+
     /// A connection has come, or an accept has ended.
     pub(super) fn accepted(&mut self, completion: &Completion) {
-        if !completion.more {
-            self.accepting.under_way = Accept::None;
+        if !completion.more
+            && let Some(listening) = self.accepting.listeners.get_mut(completion.op.place as usize)
+        {
+            listening.under_way = Accept::None;
         }
         self.accepting.is_due = true;
         match completion.result {
@@ -137,10 +164,11 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
             return;
         }
         let now_ms = self.now_ms();
+        let is_under_way = self.accepting.has_under_way(|accept| accept != Accept::None);
         match self.accepting.stage {
             Stage::Open => self.take_queued(now_ms),
-            Stage::Closing if self.accepting.under_way == Accept::None => self.empty(now_ms),
-            Stage::Closing => return self.cancel_accept(),
+            Stage::Closing if is_under_way => return self.cancel_accepts(|_| true),
+            Stage::Closing => self.empty(now_ms),
             Stage::Crowded if self.accepting.is_time(now_ms) => self.empty(now_ms),
             Stage::Crowded | Stage::Closed => {}
         }
@@ -174,55 +202,61 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     fn accept_more(&mut self, now_ms: u64) {
         let room = self.room();
         let is_multishot = room > self.options.backlog;
-        if self.accepting.under_way != Accept::None {
-            let goes_on = self.accepting.under_way == Accept::Multishot;
-            if goes_on && !(is_multishot && self.accepting.queue.is_empty()) {
-                self.cancel_accept();
-            }
-            return;
+        if !(is_multishot && self.accepting.queue.is_empty()) {
+            self.cancel_accepts(|accept| accept == Accept::Multishot);
         }
-        if !self.accepting.queue.is_empty() || !self.accepting.is_time(now_ms) || !self.shakes_more_hands(now_ms) {
+        if !self.accepting.has_under_way(|accept| accept == Accept::None)
+            || !self.accepting.queue.is_empty()
+            || !self.accepting.is_time(now_ms)
+            || !self.shakes_more_hands(now_ms)
+        {
             return;
         }
         // What is kept aside for links, logs and the admin page is not for a rush of clients without a place.
         if room == 0 {
             return self.accepting.pause(now_ms);
         }
-        let listener = self.accepting.listener;
-        self.accepting.under_way = if is_multishot { Accept::Multishot } else { Accept::One };
-        self.ring.accept(ACCEPT, listener, is_multishot);
+        let under_way = self.accepting.listeners.iter().filter(|listening| listening.under_way != Accept::None).count();
+        let most = if is_multishot { usize::MAX } else { (room as usize).saturating_sub(under_way) };
+        // Where there is not room for all, each is the first in its turn. An accept under way is known by its place.
+        if under_way == 0 && most < self.accepting.listeners.len() {
+            self.accepting.listeners.rotate_left(1);
+        }
+        let idle = self.accepting.listeners.iter_mut().enumerate();
+        for (at, listening) in idle.filter(|(_, listening)| listening.under_way == Accept::None).take(most) {
+            listening.under_way = if is_multishot { Accept::Multishot } else { Accept::One };
+            self.ring.accept(accept_of(at), listening.socket, is_multishot);
+        }
     }
 
-    fn cancel_accept(&mut self) {
-        if std::mem::replace(&mut self.accepting.under_way, Accept::Cancelled) != Accept::Cancelled {
-            self.ring.cancel(ACCEPT);
+    fn cancel_accepts(&mut self, which: impl Fn(Accept) -> bool) {
+        for (at, listening) in self.accepting.listeners.iter_mut().enumerate() {
+            let is_under_way = !matches!(listening.under_way, Accept::None | Accept::Cancelled);
+            if is_under_way && which(listening.under_way) {
+                listening.under_way = Accept::Cancelled;
+                self.ring.cancel(accept_of(at));
+            }
         }
     }
 
     /// Takes all that are established, and says so when that was not all.
     fn empty(&mut self, now_ms: u64) {
+        let orders = self.host.orders();
         // A stop lets nobody go for others to come: there is no use in waiting for room. Everybody has been told when it overtakes
         // a drain.
-        let may_wait = self.host.orders().phase == Phase::Draining;
+        let may_wait = orders.phase == Phase::Draining;
         let again = self.accepting.stage == Stage::Crowded;
-        let room = self.room();
         // By a drain also in the room that is for refusals otherwise.
         for socket in std::mem::take(&mut self.accepting.queue) {
             self.serve(socket, may_wait);
         }
-        let most = if again && !may_wait { 0 } else { room };
-        let emptied = self.ring.empty(self.accepting.listener, most, !may_wait);
-        for socket in emptied.taken {
-            self.serve(socket, may_wait);
-        }
-        if let Some(errno) = emptied.error {
-            let text = format!("host: connections that were established may be lost: {}", errno.text());
-            self.host.log(Severity::Warn, text);
-        }
-        self.accepting.has_news |= emptied.is_over || !again;
-        if emptied.is_over {
+        let listeners = std::mem::take(&mut self.accepting.listeners);
+        self.accepting.listeners =
+            listeners.into_iter().filter(|listening| !self.empty_one(listening.socket, &orders, again)).collect();
+        let is_over = self.accepting.listeners.is_empty();
+        self.accepting.has_news |= is_over || !again;
+        if is_over {
             self.accepting.stage = Stage::Closed;
-            self.ring.close(self.accepting.listener);
             self.clients.context.core().listener_closed.store(true, SeqCst);
         } else {
             self.accepting.pause(now_ms);
@@ -233,15 +267,38 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         }
     }
 
+    /// Takes all that are queued on a listener, as far as there is room, and closes it where that was all.
+    fn empty_one(&mut self, listener: Socket, orders: &Orders, again: bool) -> bool {
+        let may_wait = orders.phase == Phase::Draining;
+        if !orders.leaves_port {
+            let most = if again && !may_wait { 0 } else { self.room() };
+            let emptied = self.ring.empty(listener, most, !may_wait);
+            for socket in emptied.taken {
+                self.serve(socket, may_wait);
+            }
+            if let Some(errno) = emptied.error {
+                let text = format!("host: connections that were established may be lost: {}", errno.text());
+                self.host.log(Severity::Warn, text);
+            }
+            if !emptied.is_over {
+                return false;
+            }
+        }
+        self.ring.close(listener);
+        true
+    }
+
     /// More is established than there is room for: nothing is to come on top of it, and whoever closes the share lets clients go,
     /// which makes the room.
     fn say_crowded(&mut self) {
-        if let Err(errno) = self.ring.refuse_new(self.accepting.listener) {
-            let text = format!(
-                "host: new connections come on until all that are established have been taken: {}",
-                errno.text()
-            );
-            self.host.log(Severity::Warn, text);
+        for listening in &self.accepting.listeners {
+            if let Err(errno) = self.ring.refuse_new(listening.socket) {
+                let text = format!(
+                    "host: new connections come on until all that are established have been taken: {}",
+                    errno.text()
+                );
+                self.host.log(Severity::Warn, text);
+            }
         }
         let core = self.clients.context.core_index();
         let text = format!(

@@ -59,6 +59,8 @@ pub trait Host {
     fn now(&mut self) -> Duration;
     /// What the process wants of its cores.
     fn orders(&mut self) -> Orders;
+    /// The listening sockets that this core is to take connections from and was not given before. They are its own.
+    fn listeners(&mut self) -> Vec<Socket>;
     /// The limits, where they have changed.
     fn limits(&mut self) -> Option<Rc<Limits>>;
     /// An address of the Redis of a domain, for the `attempt`th attempt to connect; `None` where none is known.
@@ -139,8 +141,8 @@ const TURN_COMPLETIONS: usize = if cfg!(feature = "simulator") { 12 } else { 96 
 const TURN: Duration = Duration::from_millis(2);
 
 impl<R: Ring, H: Host> EventLoop<R, H> {
-    /// A core that serves whom `listener` brings.
-    pub fn new(options: Options, context: Context, ring: R, mut host: H, listener: Socket) -> Self {
+    /// A core at the beginning of its life.
+    pub fn new(options: Options, context: Context, ring: R, mut host: H) -> Self {
         let began = host.now();
         let mut clients = Clients::new(context);
         clients.context.at(in_ms(began));
@@ -157,7 +159,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
             sending: Sending::default(),
             leaving: Leaving::default(),
             judging: Judging::default(),
-            accepting: Accepting::new(listener),
+            accepting: Accepting::new(),
             wires: Wires::default(),
             ticks: Ticks::new(began),
             waits: Waits::new(options.look_max),

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::Shutdown;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use super::{EventLoop, Host, in_ms};
@@ -126,12 +127,17 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         // While the share is being closed, nothing else is decided.
         while let Some(listener) = self.accepting.state() {
             match self.life.next(now_ms, &self.host.orders(), listener, self.clients.is_empty()) {
-                Step::Wait => return,
+                Step::Wait => {
+                    let drained = self.life.drained(listener, self.clients.is_empty());
+                    return self.clients.context.core().drained.store(drained, SeqCst);
+                }
+                Step::OpenListener => self.open_listeners(),
                 Step::CloseListener => {
                     self.accepting.close();
                     self.accept();
                 }
                 Step::BeginDrain(options) => self.decide(|clients| clients.begin_drain(options)),
+                Step::CancelDrain => self.decide(Clients::cancel_drain),
                 Step::DrainDeadline => self.decide(Clients::drain_deadline),
                 Step::Stop { code, draining } => self.decide(|clients| clients.stop(code, draining)),
                 Step::End { links_max_ms } => return self.begin_end(links_max_ms),

@@ -1,6 +1,7 @@
 //! What the actors may do at any time.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::Ordering::SeqCst;
 
 use evergate_proto::lifecycle::{Orders, Phase};
 use evergate_proto::ring::Errno;
@@ -13,6 +14,7 @@ use crate::kernel::{Door, tell};
 use crate::mixture::Action;
 use crate::random::Random;
 use crate::tally::{Tally, What};
+use crate::world::{self, violated};
 
 /// The kinds of actions that a mask can leave out, in the order of its bits; how often each is tried, where a seed does
 /// not say otherwise.
@@ -45,6 +47,7 @@ pub const ACTIONS: &[Action] = &[
     ("slow-reader", 4),
     ("wake", 4),
     ("rush", 1),
+    ("cancel", 2),
 ];
 
 /// Where clients come from.
@@ -66,6 +69,7 @@ impl CoreWorld {
             "router" => self.route(),
             "worker" => self.work(),
             "drain" => self.drain(),
+            "cancel" => self.cancel(),
             "stop" if self.random.percent(30) => self.stop(),
             "jump" => {
                 let ms = [30, 120, 400, 900][self.random.below(4)];
@@ -208,10 +212,8 @@ impl CoreWorld {
 
     pub(super) fn connect(&mut self) {
         let here = self.alive.len() as u64;
-        let kernel = self.core.ring();
-        if !kernel.listener.takes() || here >= self.options.clients_max + self.options.refusals_max + 6 {
-            return;
-        }
+        let most = self.options.clients_max + self.options.refusals_max + 6;
+        let Some(listener) = self.core.ring().some_listener().filter(|_| here < most) else { return };
         self.tally.add(What::client_came_in_drain, usize::from(self.orders.get().phase != Phase::Serving));
         let id = self.peers.len();
         let mut browser = Browser::new(id, &mut self.random);
@@ -225,7 +227,7 @@ impl CoreWorld {
         let inbound_max = [40, 300, 2_000, 1 << 20, 1 << 20, 1 << 20][self.random.below(6)];
         let outbound_max = [60, 300, 1_500, 6_000, 1 << 20, 1 << 20][self.random.below(6)];
         let connection = Connection::new(Far::Client, address, inbound_max, outbound_max);
-        let at = self.core.ring().connect_client(connection);
+        let at = self.core.ring().connect_client(connection, listener);
         tell!(self.scene, "client {id} connects, connection {at}");
         self.peers.push(Peer::new(browser, at));
         self.alive.push(id);
@@ -290,12 +292,57 @@ impl CoreWorld {
         let grace = if self.random.percent(30) { self.random.between(1, 300) } else { 0 };
         let start = now_ms + grace;
         let deadline = start + self.drain_max_ms;
+        self.drains += 1;
+        self.core.ring().is_left = self.random.percent(30);
+        let leaves_port = self.core.ring().is_left;
         self.orders.set(Orders {
             phase: Phase::Draining,
+            drain: self.drains,
             drain_start_ms: start,
             drain_deadline_ms: deadline,
+            leaves_port,
             ..orders
         });
+    }
+
+    /// A drain is cancelled, unless it is too late: then the process listens again.
+    pub(super) fn cancel(&mut self) {
+        let (now_ms, orders) = (self.now_ms(), self.orders.get());
+        let is_closed = self.cores[0].listener_closed.load(SeqCst) && self.listeners.borrow().is_empty();
+        let is_in_grace = now_ms + world::CANCEL_MARGIN_MS < orders.drain_start_ms;
+        let has_time = now_ms + world::CANCEL_MARGIN_MS < orders.drain_deadline_ms;
+        if orders.phase != Phase::Draining || orders.leaves_port || !(is_in_grace || is_closed && has_time) {
+            return;
+        }
+        tell!(self.scene, "SIGUSR2");
+        self.tally.one(What::drain_cancelled);
+        if !is_in_grace {
+            let listener = self.core.ring().listen();
+            self.listeners.borrow_mut().push(listener);
+        }
+        self.drained_at_ms = None;
+        self.orders.set(Orders { phase: Phase::Serving, drain: 0, ..orders });
+        if self.random.percent(20) {
+            self.drain();
+        }
+    }
+
+    /// What the main thread does when nobody is left.
+    pub(super) fn end_drain(&mut self) {
+        let orders = self.orders.get();
+        if orders.phase != Phase::Draining || self.cores[0].drained.load(SeqCst) != orders.drain {
+            return;
+        }
+        let kernel = self.core.ring();
+        if !kernel.is_left && kernel.listeners.iter().any(|listener| !listener.is_over) {
+            violated!("the core counts as drained, and a listener of its listens");
+        }
+        let now_ms = self.now_ms();
+        let at_ms = *self.drained_at_ms.get_or_insert(now_ms + self.random.between(0, 60));
+        if now_ms >= at_ms {
+            self.stopped_at_ms = Some(now_ms);
+            self.orders.set(Orders { phase: Phase::Stopping, ..orders });
+        }
     }
 
     pub(super) fn stop(&mut self) {

@@ -85,8 +85,9 @@ impl CoreWorld {
             violated!("{IDLE_TURNS} turns in a row did nothing");
         }
         self.check_ends();
-        self.check_listener();
+        self.check_listeners();
         self.check_time();
+        self.end_drain();
     }
 
     /// What clients are sent is judged as soon as the kernel has it.
@@ -117,13 +118,18 @@ impl CoreWorld {
     }
 
     /// Nobody who was queued is dropped by a drain.
-    fn check_listener(&mut self) {
-        let listener = &mut self.core.ring().listener;
-        let (dropped, reset) = (listener.dropped, std::mem::take(&mut listener.reset));
-        if dropped > 0 && self.orders.get().phase != Phase::Stopping {
-            violated!("the listener ends, and {dropped} that were queued are reset");
+    fn check_listeners(&mut self) {
+        let mut gone = Vec::new();
+        for listener in &mut self.core.ring().listeners {
+            let (dropped, is_stopped) = (listener.dropped, self.stopped_at_ms.is_some());
+            if dropped > 0 && !is_stopped {
+                violated!("a listener ends, and {dropped} that were queued are reset");
+            }
+            gone.append(&mut listener.reset);
+            self.tally.add(What::left_to_successor, listener.left.len());
+            gone.append(&mut listener.left);
         }
-        for at in reset {
+        for at in gone {
             let id = self.alive.iter().copied().find(|id| self.peers[*id].at == at);
             id.into_iter().for_each(|id| self.lose(id));
         }

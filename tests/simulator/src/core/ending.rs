@@ -37,7 +37,7 @@ impl CoreWorld {
         self.come_to_rest();
         if self.orders.get().phase == Phase::Serving {
             self.check_rest();
-            if self.drain_at_end { self.drain() } else { self.stop() }
+            if self.drain_at_end { self.drain_twice() } else { self.stop() }
         }
         let mut rounds = 0;
         while !self.core.has_ended() {
@@ -126,7 +126,7 @@ impl CoreWorld {
         let counts = &self.cores[0].counts;
         let (here, shaking) = (counts.connections.load(Relaxed), counts.handshaking.load(Relaxed));
         let has_room = here < self.options.clients_max && shaking < self.options.handshakes_max;
-        let queued = self.core.ring().listener.queue.len();
+        let queued = self.core.ring().queued().count();
         if queued > 0 && has_room {
             violated!("{queued} wait to be accepted, and only {here} are connected");
         }
@@ -135,7 +135,7 @@ impl CoreWorld {
             let peer = &self.peers[id];
             let kernel = self.core.ring();
             let connection = &kernel.connections[peer.at];
-            if kernel.listener.queue.contains(&peer.at) {
+            if kernel.queued().any(|at| at == peer.at) {
                 continue;
             }
             if connection.slot.is_none() && connection.socket.is_some() {
@@ -146,6 +146,16 @@ impl CoreWorld {
                 self.tally.one(What::client_stayed);
                 self.peers[id].must_have_all();
             }
+        }
+    }
+
+    /// Drains; sometimes that is cancelled before, with whoever is left.
+    fn drain_twice(&mut self) {
+        self.drain();
+        if self.random.percent(40) {
+            (0..self.random.between(1, 60)).for_each(|_| self.settle_down());
+            self.cancel();
+            self.drain();
         }
     }
 
@@ -169,19 +179,19 @@ impl CoreWorld {
         let orders = self.orders.get();
         let now_ms = self.now_ms();
         let latest_ms = orders.drain_deadline_ms + self.life.close_timeout_ms;
-        let is_late = orders.drain_start_ms > 0 && now_ms >= latest_ms
+        let is_late = orders.drain > 0 && now_ms >= latest_ms
             || self.stopped_at_ms.is_some_and(|at_ms| now_ms >= at_ms + self.life.stop_max_ms);
-        self.tally.one(match (orders.phase, is_late) {
-            (Phase::Stopping, _) => What::ended_by_stop,
-            (_, true) => What::ended_late,
-            _ => What::ended_early,
+        self.tally.one(match (self.drained_at_ms, is_late) {
+            (Some(_), _) => What::ended_early,
+            (None, true) if orders.drain > 0 => What::ended_late,
+            _ => What::ended_by_stop,
         });
         let is_empty = self.core.clients().is_empty();
         if !is_empty && !is_late {
             violated!("the core ends too soon: {} clients are left", self.core.clients().len());
         }
         let kernel = self.core.ring();
-        if !kernel.listener.is_closed && orders.phase != Phase::Stopping && !is_late {
+        if !kernel.listeners.iter().all(|listener| listener.is_closed) && orders.phase != Phase::Stopping && !is_late {
             violated!("the core ends with its listener open");
         }
         if kernel.buffers_out() > 0 && is_empty {

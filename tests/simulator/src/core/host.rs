@@ -9,7 +9,7 @@ use evergate_proto::clients::limits::Limits;
 use evergate_proto::clients::output::{BusNews, Severity};
 use evergate_proto::event_loop::Host;
 use evergate_proto::lifecycle::Orders;
-use evergate_proto::ring::Errno;
+use evergate_proto::ring::{Errno, Socket};
 
 use crate::kernel::ring::REDIS_PORT;
 use crate::kernel::{Scene, tell};
@@ -19,6 +19,8 @@ use crate::random::Random;
 pub struct SimulatedHost {
     pub scene: Rc<Scene>,
     pub orders: Rc<Cell<Orders>>,
+    /// What the process listens on for the core, and the core has not asked for.
+    pub listeners: Rc<RefCell<Vec<Socket>>>,
     /// What a look at the clock takes at most, ns: the core works meanwhile.
     pub work_ns: u64,
     pub random: RefCell<Random>,
@@ -34,6 +36,10 @@ impl Host for SimulatedHost {
 
     fn orders(&mut self) -> Orders {
         self.orders.get()
+    }
+
+    fn listeners(&mut self) -> Vec<Socket> {
+        self.listeners.take()
     }
 
     fn limits(&mut self) -> Option<Rc<Limits>> {

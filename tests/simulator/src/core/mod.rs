@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use evergate_proto::counters::{self, Limit};
 use evergate_proto::event_loop::{EventLoop, Options};
-use evergate_proto::lifecycle::{LifecycleOptions, Orders, Phase};
+use evergate_proto::lifecycle::{LifecycleOptions, Orders};
+use evergate_proto::ring::Socket;
 
 use crate::kernel::{Kernel, Scene};
 use crate::mixture::Mixture;
@@ -61,6 +62,12 @@ pub struct CoreWorld {
     life: LifecycleOptions,
     options: Options,
     orders: Rc<Cell<Orders>>,
+    /// What the process listens on for the core, and the core has not asked for.
+    listeners: Rc<RefCell<Vec<Socket>>>,
+    /// Drains that have begun.
+    drains: u32,
+    /// When the main thread finds that the core is drained, ms.
+    drained_at_ms: Option<u64>,
     cores: Arc<[counters::Core]>,
     core: EventLoop<Kernel, SimulatedHost>,
     peers: Vec<Peer>,
@@ -102,19 +109,21 @@ impl CoreWorld {
         let scene = Rc::new(Scene::default());
         scene.now_ns.set(1_000_000_000);
         *scene.trace.borrow_mut() = verbose.then(Default::default);
-        let orders = Orders { phase: Phase::Serving, drain_start_ms: 0, drain_deadline_ms: 0, stop_code: 1001 };
-        let orders = Rc::new(Cell::new(orders));
+        let orders = Rc::new(Cell::new(world::SERVES));
+        let listeners = Rc::new(RefCell::new(Vec::new()));
         let cores: Arc<[counters::Core]> = vec![counters::Core::new(0)].into();
-        let kernel = Kernel::new(Rc::clone(&scene), seed);
+        let mut kernel = Kernel::new(Rc::clone(&scene), seed);
+        listeners.borrow_mut().extend((0..1 + r.below(5) / 3).map(|_| kernel.listen()));
         let options = options(r, life, kernel.habits.pools[1].0.into());
         let host = SimulatedHost {
             scene: Rc::clone(&scene),
             orders: Rc::clone(&orders),
+            listeners: Rc::clone(&listeners),
             work_ns: [0, 100, 20_000, 400_000, 2_500_000][r.below(5)],
             random: RefCell::new(Random::new(seed ^ 0x686f_7374)),
         };
         let context = world::context(&rules, &cores);
-        let core = EventLoop::new(options.clone(), context, kernel, host, Kernel::LISTENER);
+        let core = EventLoop::new(options.clone(), context, kernel, host);
         Self {
             drain_max_ms: r.between(600, 4_000),
             drain_at_end: r.percent(70),
@@ -127,6 +136,9 @@ impl CoreWorld {
             life,
             options,
             orders,
+            listeners,
+            drains: 0,
+            drained_at_ms: None,
             cores,
             core,
             peers: Vec::new(),

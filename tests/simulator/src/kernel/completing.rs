@@ -20,7 +20,8 @@ impl Kernel {
             Stage::UnderWay => {}
         }
         if let Doing::Accept { .. } = flight.doing {
-            return !self.listener.queue.is_empty() || self.listener.is_over;
+            let listener = &self.listeners[self.listener_of(flight.socket, "an accept")];
+            return !listener.queue.is_empty() || listener.is_over;
         }
         let connection = &self.connections[self.connection_of(flight.socket, "an operation")];
         match &flight.doing {
@@ -116,8 +117,9 @@ impl Kernel {
 
     fn complete_accept(&mut self, at: usize, goes_on: bool, is_cancelled: bool) {
         let op = self.flights[at].op;
+        let listener = self.listener_of(self.flights[at].socket, "an accept");
         for _ in 0..IN_A_ROW {
-            if self.listener.queue.is_empty() {
+            if self.listeners[listener].queue.is_empty() {
                 if is_cancelled {
                     self.finish(at, Err(Errno::CANCELED));
                 }
@@ -126,15 +128,15 @@ impl Kernel {
             if self.oddly(self.habits.accept_fails) {
                 let errno = [Errno::MFILE, Errno::NFILE, Errno::CONNABORTED, Errno::NOMEM][self.random.below(4)];
                 if errno == Errno::CONNABORTED {
-                    let gone = self.listener.queue.pop_front();
-                    self.listener.reset.extend(gone);
+                    let gone = self.listeners[listener].queue.pop_front();
+                    self.listeners[listener].reset.extend(gone);
                     self.one(What::accept_aborted);
                 } else {
                     self.one(What::accept_exhausted);
                 }
                 return self.finish(at, Err(errno));
             }
-            let Some(connection) = self.listener.queue.pop_front() else { return };
+            let Some(connection) = self.listeners[listener].queue.pop_front() else { return };
             let socket = self.descriptor_for(connection);
             tell!(self.scene, "connection {connection}: accepted, descriptor {}", socket.0);
             let more = goes_on && !self.oddly(self.habits.ends);

@@ -17,12 +17,20 @@ pub struct Listener {
     pub reset: Vec<usize>,
     /// How many of them were queued when it ended.
     pub dropped: usize,
+    /// Who was queued when it was left to a successor.
+    pub left: Vec<usize>,
 }
 
 impl Listener {
     /// Whether a client that connects is established.
     pub fn takes(&self) -> bool {
         !self.is_over && !self.refuses_new
+    }
+
+    /// It is another's alone: whoever is queued is, too.
+    pub fn leave(&mut self) {
+        self.is_over = true;
+        self.left.extend(self.queue.drain(..));
     }
 
     /// It listens no more: whoever is queued is reset.

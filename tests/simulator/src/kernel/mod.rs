@@ -67,7 +67,7 @@ pub enum Door {
 /// Whose a descriptor is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Owner {
-    Listener,
+    Listener(usize),
     Connection(usize),
 }
 
@@ -82,7 +82,9 @@ pub struct Kernel {
     pub is_calm: bool,
     descriptors: Vec<Option<Owner>>,
     pub connections: Vec<Connection>,
-    pub listener: Listener,
+    pub listeners: Vec<Listener>,
+    /// Another process has the listening sockets, too, and goes on with them.
+    pub is_left: bool,
     pub doors: [Door; 2],
     /// Connections of links that were opened and that nobody behind them has seen yet.
     pub opened: Vec<usize>,
@@ -112,15 +114,14 @@ impl Kernel {
     pub fn new(scene: Rc<Scene>, seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x6b65_726e_656c);
         let habits = Habits::new(&mut random);
-        let mut descriptors = vec![None; 3];
-        descriptors.push(Some(Owner::Listener));
         Self {
             scene,
             wake_at_ns: 0,
             is_calm: false,
-            descriptors,
+            descriptors: vec![None; 3],
             connections: Vec::new(),
-            listener: Listener::default(),
+            listeners: Vec::new(),
+            is_left: false,
             doors: [Door::Open; 2],
             opened: Vec::new(),
             flights: Vec::new(),
@@ -140,8 +141,30 @@ impl Kernel {
         }
     }
 
-    /// The listening socket.
-    pub const LISTENER: Socket = Socket(3);
+    /// The process listens: one socket more.
+    pub fn listen(&mut self) -> Socket {
+        self.listeners.push(Listener::default());
+        self.lowest_for(Owner::Listener(self.listeners.len() - 1))
+    }
+
+    /// The listener of a descriptor, which must be open.
+    fn listener_of(&self, socket: Socket, what: &str) -> usize {
+        match self.owner(socket, what) {
+            Owner::Listener(at) => at,
+            Owner::Connection(_) => violated!("{what} on what is no listener"),
+        }
+    }
+
+    /// One of the listeners that take whoever connects, if any does.
+    pub fn some_listener(&mut self) -> Option<usize> {
+        let takes: Vec<usize> = (0..self.listeners.len()).filter(|at| self.listeners[*at].takes()).collect();
+        (!takes.is_empty()).then(|| takes[self.random.below(takes.len())])
+    }
+
+    /// Those that are queued on any.
+    pub fn queued(&self) -> impl Iterator<Item = usize> + '_ {
+        self.listeners.iter().flat_map(|listener| listener.queue.iter().copied())
+    }
 
     /// Whose descriptor it is; it must be open.
     fn owner(&self, socket: Socket, what: &str) -> Owner {
@@ -154,28 +177,32 @@ impl Kernel {
     fn connection_of(&self, socket: Socket, what: &str) -> usize {
         match self.owner(socket, what) {
             Owner::Connection(at) => at,
-            Owner::Listener => violated!("{what} on the listener"),
+            Owner::Listener(_) => violated!("{what} on a listener"),
         }
     }
 
     /// The lowest descriptor that is free becomes that of a connection.
     fn descriptor_for(&mut self, at: usize) -> Socket {
+        let socket = self.lowest_for(Owner::Connection(at));
+        self.connections[at].socket = Some(socket);
+        socket
+    }
+
+    fn lowest_for(&mut self, owner: Owner) -> Socket {
         let free =
             self.descriptors[3..].iter().position(Option::is_none).map_or(self.descriptors.len(), |free| free + 3);
         if free == self.descriptors.len() {
             self.descriptors.push(None);
         }
-        self.descriptors[free] = Some(Owner::Connection(at));
-        let socket = Socket(free as i32);
-        self.connections[at].socket = Some(socket);
-        socket
+        self.descriptors[free] = Some(owner);
+        Socket(free as i32)
     }
 
-    /// A client has connected; which connection that is.
-    pub fn connect_client(&mut self, connection: Connection) -> usize {
+    /// A client has connected to a listener; which connection that is.
+    pub fn connect_client(&mut self, connection: Connection, listener: usize) -> usize {
         let at = self.connections.len();
         self.connections.push(connection);
-        self.listener.queue.push_back(at);
+        self.listeners[listener].queue.push_back(at);
         at
     }
 

@@ -89,11 +89,9 @@ impl Kernel {
 
 impl Ring for Kernel {
     fn accept(&mut self, op: Op, listener: Socket, multishot: bool) {
-        if self.owner(listener, "an accept") != Owner::Listener || op.kind != Kind::Accept {
-            violated!("{op:?} on what is no listener");
-        }
-        if self.listener.is_over {
-            violated!("an accept on a listener that does not listen");
+        let at = self.listener_of(listener, "an accept");
+        if self.listeners[at].is_over || op.kind != Kind::Accept {
+            violated!("{op:?} on a listener that does not listen");
         }
         self.one(if multishot { What::accept_many } else { What::accept_one });
         self.start(op, listener, Doing::Accept { goes_on: multishot });
@@ -251,18 +249,19 @@ impl Ring for Kernel {
     }
 
     fn empty(&mut self, listener: Socket, most: u64, anyway: bool) -> Emptied {
-        if self.owner(listener, "a question") != Owner::Listener || self.listener.is_over {
-            violated!("what is no listener is emptied");
+        let at = self.listener_of(listener, "a question");
+        if self.listeners[at].is_over || self.is_left {
+            violated!("a listener is emptied that does not listen, or that is another's");
         }
-        if self.flights.iter().any(|flight| flight.op.kind == Kind::Accept) {
-            violated!("the listener is emptied while an accept is under way");
+        if self.flights.iter().any(|flight| flight.socket == listener) {
+            violated!("a listener is emptied while an accept is under way");
         }
         let mut emptied = Emptied::default();
         emptied.is_over = loop {
             if emptied.taken.len() as u64 >= most {
-                break anyway || self.listener.queue.is_empty();
+                break anyway || self.listeners[at].queue.is_empty();
             }
-            if self.listener.queue.is_empty() {
+            if self.listeners[at].queue.is_empty() {
                 break true;
             }
             if self.oddly(self.habits.accept_fails) {
@@ -270,22 +269,22 @@ impl Ring for Kernel {
                     self.one(What::emptying_exhausted);
                     break anyway;
                 }
-                let gone = self.listener.queue.pop_front();
-                self.listener.reset.extend(gone);
+                let gone = self.listeners[at].queue.pop_front();
+                self.listeners[at].reset.extend(gone);
                 continue;
             }
-            if let Some(at) = self.listener.queue.pop_front() {
-                emptied.taken.push(self.descriptor_for(at));
+            if let Some(taken) = self.listeners[at].queue.pop_front() {
+                emptied.taken.push(self.descriptor_for(taken));
             }
         };
         self.tally.add(What::emptied_some, usize::from(!emptied.taken.is_empty()));
         if emptied.is_over {
-            if !anyway && !self.listener.queue.is_empty() {
+            if !anyway && !self.listeners[at].queue.is_empty() {
                 violated!("the simulated listener ends with connections queued");
             }
-            self.tally.add(What::queue_reset_by_stop, self.listener.queue.len());
-            self.listener.dropped += self.listener.queue.len();
-            self.listener.end();
+            self.tally.add(What::queue_reset_by_stop, self.listeners[at].queue.len());
+            self.listeners[at].dropped += self.listeners[at].queue.len();
+            self.listeners[at].end();
         } else {
             self.one(What::crowded);
         }
@@ -301,11 +300,12 @@ impl Ring for Kernel {
         0
     }
 
-    fn refuse_new(&mut self, _listener: Socket) -> Result<(), Errno> {
+    fn refuse_new(&mut self, listener: Socket) -> Result<(), Errno> {
+        let at = self.listener_of(listener, "a filter");
         if self.oddly(self.habits.calls_fail) {
             return Err(Errno::NOMEM);
         }
-        self.listener.refuses_new = true;
+        self.listeners[at].refuses_new = true;
         Ok(())
     }
 }

@@ -137,9 +137,12 @@ impl Kernel {
         let owner = self.owner(socket, "a close");
         self.descriptors[socket.0 as usize] = None;
         match owner {
-            Owner::Listener => {
-                self.listener.is_closed = true;
-                self.listener.end();
+            Owner::Listener(at) => {
+                let listener = &mut self.listeners[at];
+                listener.is_closed = true;
+                if !listener.is_over {
+                    listener.leave();
+                }
             }
             Owner::Connection(at) => {
                 tell!(self.scene, "connection {at}: closed, descriptor {}", socket.0);
@@ -152,8 +155,11 @@ impl Kernel {
 
     /// A descriptor is given back: nothing may be under way on it.
     pub(super) fn check_close(&self, socket: Socket) {
-        if self.owner(socket, "a close") == Owner::Listener && !self.listener.is_over {
-            violated!("the listener is closed while it listens");
+        if let Owner::Listener(at) = self.owner(socket, "a close")
+            && !self.listeners[at].is_over
+            && !self.is_left
+        {
+            violated!("a listener is closed while it listens");
         }
         if let Some(flight) = self.flights.iter().find(|flight| flight.socket == socket) {
             violated!("descriptor {} is closed while {:?} is under way", socket.0, flight.op);

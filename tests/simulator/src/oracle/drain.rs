@@ -60,6 +60,14 @@ impl Oracle {
         }
     }
 
+    /// Whoever is left stays.
+    pub fn cancel_drain(&mut self) {
+        self.drain = None;
+        for c in self.clients.iter_mut().flatten() {
+            c.idle_at_drain = false;
+        }
+    }
+
     /// A client is at a gap: it is closed if that has been quiet for long enough and the product gave it its turn.
     pub(super) fn at_gap_in_drain(&mut self, c: &mut Client, since: u64) -> bool {
         let now = self.now;

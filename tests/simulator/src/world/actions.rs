@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use evergate_proto::lifecycle::{Listener, Phase};
+use evergate_proto::lifecycle::{Listener, Orders, Phase};
 
-use super::World;
 use super::conn::Conn;
 use super::link::{POP, PUSH};
+use super::{CANCEL_MARGIN_MS, World};
 use crate::browser::{Browser, Kind};
 use crate::mixture::Action;
 use crate::oracle::{ADDRESS, PROXY, ROUTER_KEY};
@@ -46,6 +46,7 @@ pub const ACTIONS: &[Action] = &[
     ("session", 12),
     ("slow-reader", 4),
     ("farewell", 12),
+    ("cancel", 2),
 ];
 
 /// For so long after the signal connections still come, ms.
@@ -187,6 +188,7 @@ impl World {
                 let domain = usize::from(self.random.percent(30));
                 self.redis[domain].stalled ^= true;
             }
+            "cancel" => self.cancel(),
             "drain" => {
                 if self.random.percent(60) {
                     self.drain();
@@ -288,9 +290,30 @@ impl World {
         }
         note!(self, "SIGUSR1");
         let grace = if self.network.percent(30) { self.network.between(1, 300) } else { 0 };
-        self.orders.phase = Phase::Draining;
-        self.orders.drain_start_ms = self.now + grace;
-        self.orders.drain_deadline_ms = self.now + grace + self.drain_max_ms;
+        self.drains += 1;
+        self.orders = Orders {
+            phase: Phase::Draining,
+            drain: self.drains,
+            drain_start_ms: self.now + grace,
+            drain_deadline_ms: self.now + grace + self.drain_max_ms,
+            ..self.orders
+        };
+    }
+
+    /// A drain is cancelled, unless it is too late.
+    pub(super) fn cancel(&mut self) {
+        let is_in_grace = self.now + CANCEL_MARGIN_MS < self.orders.drain_start_ms;
+        let has_time = self.now + CANCEL_MARGIN_MS < self.orders.drain_deadline_ms;
+        let is_closed = self.listener == Listener::Closed;
+        if self.orders.phase != Phase::Draining || !(is_in_grace || is_closed && has_time) {
+            return;
+        }
+        note!(self, "SIGUSR2");
+        (self.orders.phase, self.orders.drain) = (Phase::Serving, 0);
+        self.tally.one(What::drain_cancelled);
+        if self.network.percent(20) {
+            self.drain();
+        }
     }
 
     pub(super) fn stop(&mut self) {

@@ -31,7 +31,7 @@ impl World {
                     violated!("slot {slot} still waits at the end of all time-outs");
                 }
             }
-            if self.drain_at_end { self.drain() } else { self.stop() }
+            if self.drain_at_end { self.drain_twice() } else { self.stop() }
         }
         let mut turns = 0;
         while !self.has_ended {
@@ -67,6 +67,16 @@ impl World {
             violated!("in the end something is left");
         }
         self.tally.one(What::ended_quietly);
+    }
+
+    /// Drains; sometimes that is cancelled before, with whoever is left.
+    fn drain_twice(&mut self) {
+        self.drain();
+        if self.network.percent(40) {
+            (0..self.network.between(1, 60)).for_each(|_| self.settle_down());
+            self.cancel();
+            self.drain();
+        }
     }
 
     /// A turn of everything that needs no decision.

@@ -57,6 +57,19 @@ pub use rules::{context, limit_the_bus, rules};
 
 pub use link::options as link_options;
 
+/// What the process wants at first.
+pub const SERVES: Orders = Orders {
+    phase: Phase::Serving,
+    drain: 0,
+    drain_start_ms: 0,
+    drain_deadline_ms: 0,
+    stop_code: 1001,
+    leaves_port: false,
+};
+
+/// Of a drain's grace, or of its time, so much must be left for it to be cancelled, ms.
+pub const CANCEL_MARGIN_MS: u64 = 100;
+
 pub struct World {
     random: Random,
     mixture: Mixture,
@@ -91,6 +104,8 @@ pub struct World {
     /// The product's own account of where the core stands.
     lifecycle: Lifecycle,
     orders: Orders,
+    /// Drains that have begun.
+    drains: u32,
     listener: Listener,
     /// When a crowded listener has been emptied, ms.
     emptied_at: u64,
@@ -154,8 +169,9 @@ impl World {
             redis: [Redis::default(), Redis::default()],
             workers: Workers::default(),
             lifecycle,
-            orders: Orders { phase: Phase::Serving, drain_start_ms: 0, drain_deadline_ms: 0, stop_code: 1001 },
-            listener: Listener::Open,
+            orders: SERVES,
+            drains: 0,
+            listener: Listener::Closed,
             emptied_at: 0,
             has_ended: false,
             is_deadline_told: false,
@@ -178,6 +194,7 @@ impl World {
 
     /// Runs `steps` steps, then to the end of everything.
     pub fn run(&mut self, steps: usize) {
+        self.live();
         while self.step < steps && !self.has_ended {
             self.one_step();
         }

@@ -151,17 +151,30 @@ impl World {
     }
 
     /// Does what the core's life calls for.
-    fn live(&mut self) {
+    pub(super) fn live(&mut self) {
         if self.listener == Listener::Crowded && self.now >= self.emptied_at {
             self.listener = Listener::Closed;
         }
-        let started = self.orders.drain_start_ms > 0 && self.now >= self.orders.drain_start_ms;
+        let started = self.orders.drain > 0 && self.now >= self.orders.drain_start_ms;
         let deadline = self.orders.drain_deadline_ms;
         loop {
             let is_empty = self.clients.is_empty();
             let step = self.lifecycle.next(self.now, &self.orders, self.listener, is_empty);
             match step {
-                Step::Wait => return,
+                Step::Wait => return self.end_drain(),
+                Step::OpenListener => {
+                    if self.listener == Listener::Open {
+                        violated!("the listener is opened twice: {:?}", self.orders);
+                    }
+                    self.listener = Listener::Open;
+                }
+                Step::CancelDrain => {
+                    note!(self, "the drain is no more");
+                    self.is_deadline_told = false;
+                    self.call(Clients::cancel_drain);
+                    self.oracle.cancel_drain();
+                    self.settle();
+                }
                 Step::CloseListener => {
                     if self.listener != Listener::Open || !started && self.orders.phase != Phase::Stopping {
                         violated!("the listener is closed: {:?} at {:?}", self.listener, self.orders);
@@ -190,7 +203,7 @@ impl World {
                     self.settle();
                 }
                 Step::Stop { code, draining } => {
-                    if self.orders.phase != Phase::Stopping || draining != (self.orders.drain_start_ms > 0) {
+                    if self.orders.phase != Phase::Stopping || draining != (self.orders.drain > 0) {
                         violated!("a stop that nobody wants: {step:?}, {:?}", self.orders);
                     }
                     self.stopped_at = self.now;
@@ -212,6 +225,17 @@ impl World {
                 }
             }
             self.tell_time();
+        }
+    }
+
+    /// What the main thread does when nobody is left.
+    fn end_drain(&mut self) {
+        let drained = self.lifecycle.drained(self.listener, self.clients.is_empty());
+        if self.orders.phase == Phase::Draining && drained == self.orders.drain {
+            if self.listener != Listener::Closed || !self.clients.is_empty() {
+                violated!("the core counts as drained, and its listener is {:?}", self.listener);
+            }
+            self.orders.phase = Phase::Stopping;
         }
     }
 

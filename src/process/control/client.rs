@@ -1,0 +1,153 @@
+//! The other end: what asks a running process.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::passing;
+use super::protocol::{ANSWER_BYTES_MAX, Answer, Ask, Command, Ready, VERSION, line};
+use super::request::Listening;
+use super::wire::Wire;
+
+/// How long a server may take to accept, to read and to answer: its main thread has 10 s.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+
+/// Why nothing came of it.
+#[derive(Debug)]
+pub enum AskError {
+    /// There is no socket, or nobody listens there.
+    Nobody,
+    /// The running process says why.
+    Refused(String),
+    /// It speaks another version of the protocol. What it says of it.
+    OtherVersion(String),
+    /// It cannot be spoken to.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for AskError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Self::Nobody,
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("nobody listens there"),
+            Self::Refused(why) | Self::OtherVersion(why) => f.write_str(why),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for AskError {}
+
+/// Why a running process is not taken over from: [`AskError::Nobody`] means that there is none.
+pub type ReplaceError = AskError;
+
+/// A connection to a running process.
+#[derive(Debug)]
+pub struct Connection(Wire);
+
+impl Connection {
+    /// Connects to the process that has the name `path`, or that listens there.
+    pub fn open(path: &Path) -> Result<Self, AskError> {
+        Ok(Self(Wire::connect(path, ANSWER_MAX)?))
+    }
+
+    /// The process that listens there; 0 where that is in another namespace.
+    pub fn pid(&self) -> u32 {
+        self.0.peer().map_or(0, |peer| peer.pid)
+    }
+
+    /// Asks. What is answered with a status is to be read with [`Connection::read`].
+    pub fn send(&self, command: Command) -> Result<(), AskError> {
+        Ok(self.0.write_line(&line(&Ask::new(command)), ANSWER_MAX)?)
+    }
+
+    /// Asks, and takes the answer.
+    pub fn ask(&mut self, command: Command) -> Result<Answer, AskError> {
+        // Who has no place for this client, say, has answered and gone before it was asked.
+        let sent = self.send(command);
+        match self.answer() {
+            Err(AskError::Failed(_)) => sent.and(Err(AskError::Failed(ended()))),
+            answered => answered,
+        }
+    }
+
+    /// The next line; none where the process has ended, an error of the kind `TimedOut` where it says nothing for so long.
+    pub fn read(&mut self, limit: Duration) -> io::Result<Option<String>> {
+        self.0.read_line(ANSWER_BYTES_MAX, limit)
+    }
+
+    fn answer(&mut self) -> Result<Answer, AskError> {
+        let said = self.read(ANSWER_MAX)?.ok_or_else(|| AskError::Failed(ended()))?;
+        judge(&said)
+    }
+}
+
+/// What a line that is an answer says.
+pub fn judge(said: &str) -> Result<Answer, AskError> {
+    let answer: Answer = serde_json::from_str(said).map_err(|error| {
+        AskError::Failed(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("what it answers is not understood: {error}"),
+        ))
+    })?;
+    match answer.error {
+        None if answer.ok => Ok(answer),
+        why => {
+            let why = why.unwrap_or_else(|| "it does not say why".to_owned());
+            Err(if answer.evergate_control == VERSION { AskError::Refused(why) } else { AskError::OtherVersion(why) })
+        }
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it has closed the connection")
+}
+
+/// What a successor has of the running process.
+#[derive(Debug)]
+pub struct Taken {
+    /// Its listening sockets.
+    pub sockets: Vec<Listening>,
+    /// The service manager listens there as well.
+    pub is_kept: bool,
+    /// The version of its program.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// The connection, on which it waits to hear that the successor serves. Dropped, it serves on as if nobody had asked.
+    pub connection: Connection,
+}
+
+/// Takes the listening sockets of the process at `path`, for one that would listen at `listen`.
+pub fn replace(path: &Path, listen: SocketAddr) -> Result<Taken, ReplaceError> {
+    let mut connection = Connection::open(path)?;
+    let answer = connection.ask(Command::Replace { listen, pid: std::process::id() })?;
+    let addresses = answer.sockets.unwrap_or_default();
+    connection.0.limit(ANSWER_MAX)?;
+    let descriptors = passing::receive(&connection.0, addresses.len())?;
+    let sockets = descriptors.into_iter().zip(addresses).collect();
+    Ok(Taken { sockets, is_kept: answer.kept.unwrap_or(false), version: answer.version, pid: answer.pid, connection })
+}
+
+impl Connection {
+    /// Whether the other process has gone without a word. Does not wait.
+    pub fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
+
+    /// Tells that the successor serves: the other process drains from now on.
+    pub fn ready(mut self) -> Result<(), ReplaceError> {
+        self.0.write_line(&line(&Ready { ready: true }), ANSWER_MAX)?;
+        self.answer().map(drop)
+    }
+}

@@ -1,0 +1,119 @@
+//! What the main thread is asked, and how it answers.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use serde::{Deserialize, Serialize};
+
+/// Who is at the other end (`SO_PEERCRED`), as of when it connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its process; 0 where that is in another namespace.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} of user {}", self.pid, self.uid)
+    }
+}
+
+/// A listening socket and the address that it is bound to.
+pub type Listening = (OwnedFd, SocketAddr);
+
+/// What a successor is given.
+#[derive(Debug, Default)]
+pub struct Lent {
+    /// Copies of the listening sockets.
+    pub sockets: Vec<Listening>,
+    /// The service manager listens there as well, and goes on when nobody serves.
+    pub is_kept: bool,
+}
+
+/// A process that wants to take over. Its `connection` tells it from every other, also one of the same process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Successor {
+    /// The number of the connection on which it asked.
+    pub connection: u64,
+    /// The process.
+    pub pid: u32,
+    /// The version of its program.
+    pub version: String,
+    /// Where it would listen.
+    pub listen: SocketAddr,
+}
+
+/// What a drain is about, once it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrainBegun {
+    /// It had begun before.
+    pub already: bool,
+    /// Until the port closes; 0 when it is closed.
+    pub port_closes_in_seconds: f64,
+    /// Until whoever is left is cut off.
+    pub seconds_left: f64,
+}
+
+/// What the main thread is asked. A `Replace` that is granted is followed by exactly one `Ready` or `Gone` of the same successor.
+#[derive(Debug)]
+pub enum Request {
+    /// To drain.
+    Drain {
+        /// Who asks.
+        peer: Peer,
+        /// How far it is.
+        reply: Reply<DrainBegun>,
+    },
+    /// To take a drain back.
+    Cancel {
+        /// Who asks.
+        peer: Peer,
+        /// Done, or why not.
+        reply: Reply<()>,
+    },
+    /// To hand over the listening sockets.
+    Replace {
+        /// Who asks.
+        peer: Peer,
+        /// Who would take over.
+        successor: Successor,
+        /// Copies of the sockets, or why not.
+        reply: Reply<Lent>,
+    },
+    /// The successor serves, its links to the bus are up: to drain.
+    Ready {
+        /// Who.
+        successor: Successor,
+        /// It drains, or why not.
+        reply: Reply<()>,
+    },
+    /// The successor comes to nothing: its connection has ended, or its time is over.
+    Gone {
+        /// Who.
+        successor: Successor,
+        /// What is known of it, for the log.
+        why: String,
+    },
+}
+
+/// The way back to whoever asked. Dropped, it says that the process ends.
+#[derive(Debug)]
+pub struct Reply<T>(SyncSender<Result<T, String>>);
+
+impl<T> Reply<T> {
+    /// A reply, and where it is waited for.
+    pub(super) fn channel() -> (Self, Receiver<Result<T, String>>) {
+        let (sender, receiver) = sync_channel(1);
+        (Self(sender), receiver)
+    }
+
+    /// Answers, without waiting; an error says what is wrong and what to do. Whoever has gone meanwhile does not hear it.
+    pub fn answer(self, answer: Result<T, String>) {
+        // There is room for the only one.
+        let _ = self.0.try_send(answer);
+    }
+}

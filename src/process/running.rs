@@ -1,0 +1,366 @@
+//! The main thread of a process whose cores have been started: it follows signals, the control socket and the cores until all have
+//! ended. It never waits for anybody.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use evergate_proto::lifecycle::Phase;
+use evergate_proto::websocket::CloseCode;
+
+use super::address_file::AddressFile;
+use super::control::{self, Claim, DrainBegun, Lent, Listening, Request, Succession, Successor};
+use super::listeners::Port;
+use super::reload::Reloader;
+use super::shared::Shared;
+use super::signals::Signals;
+use super::takeover::{Predecessor, Progress};
+use super::watchdog::Watchdog;
+use super::{Exit, drain_log, systemd};
+use crate::admin::Admin;
+use crate::bounded;
+use crate::check;
+use crate::config::{self, Config};
+
+/// How often the main thread looks around when no signal comes.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long the other cores may take to close their clients after one has failed.
+const FAILED_MAX: Duration = Duration::from_secs(3);
+/// How long the first links to the bus are waited for.
+const LINKS_MAX: Duration = Duration::from_secs(1);
+/// How long the removal of the address file may take at the end.
+const REMOVE_MAX: Duration = Duration::from_secs(1);
+/// Nearer than this to the closing of the port, or to its deadline, a drain is not cancelled: a core may be at it already.
+const CANCEL_MARGIN_MS: u64 = 1_000;
+
+/// What the main thread has.
+#[derive(Debug)]
+pub struct Running {
+    /// The configuration.
+    pub config: Config,
+    /// What all threads see.
+    pub shared: Arc<Shared>,
+    /// Where clients connect.
+    pub port: Port,
+    /// The admin page.
+    pub admin: Option<Admin>,
+    /// The control socket.
+    pub control: Option<control::Server>,
+    /// Who takes over from this process.
+    pub succession: Succession,
+    /// From whom this one takes over.
+    pub predecessor: Option<Predecessor>,
+    /// Reads the configuration again.
+    pub reloader: Reloader,
+    /// The cores.
+    pub threads: Vec<thread::JoinHandle<()>>,
+    /// Set by a core that fails.
+    pub failed: Arc<AtomicBool>,
+    /// Where the addresses on the bus are written down.
+    pub address_file: Option<AddressFile>,
+    /// It never came to serve.
+    pub has_failed_to_start: bool,
+}
+
+impl Running {
+    /// Connections are taken from now on.
+    pub fn serve(&mut self) {
+        let claim = if self.predecessor.take().is_some() { Claim::AsSuccessor } else { Claim::IfFree };
+        self.shared.leave_port(self.port.is_kept());
+        self.shared.enter(Phase::Serving);
+        if let Some(admin) = &self.admin {
+            admin.begin();
+        }
+        if let Some(control) = &self.control {
+            control.take_name(claim);
+        }
+        systemd::tell(&format!("READY=1\nMAINPID={}", std::process::id()));
+        tracing::info!(
+            "evergate {} serves ws://{} on {} cores, domain {}",
+            config::cli::VERSION,
+            self.port.address(),
+            self.config.cores.len(),
+            self.config.domain
+        );
+    }
+
+    /// Follows the signals, whoever asks, and the cores until all cores have ended.
+    pub fn watch(mut self, signals: &Signals) -> Exit {
+        let mut next_drain_line = Instant::now();
+        let mut failed_at: Option<Instant> = None;
+        let mut watchdog = Watchdog::new(&self.shared);
+        let mut reporter = systemd::Reporter::start();
+        while !self.threads.iter().all(thread::JoinHandle::is_finished) {
+            signals.wait(LOOK);
+            self.heed(signals);
+            self.go_on_starting(signals);
+            self.answer();
+            self.follow_drain();
+            if self.shared.phase() == Phase::Draining && Instant::now() >= next_drain_line {
+                next_drain_line = Instant::now() + Duration::from_secs(1);
+                drain_log::write(&self.shared);
+            }
+            if failed_at.is_none() && (self.failed.load(SeqCst) || watchdog.look()) {
+                self.failed.store(true, SeqCst);
+                failed_at = Some(Instant::now());
+                self.stop("a core failed", CloseCode::INTERNAL);
+            }
+            if failed_at.is_some_and(|at| at.elapsed() > FAILED_MAX) {
+                break;
+            }
+            reporter.report(&self.shared);
+        }
+        self.end(signals)
+    }
+
+    /// Does what signals have asked for.
+    fn heed(&mut self, signals: &Signals) {
+        if signals.take_reload() {
+            systemd::reloading();
+            self.reloader.ask();
+        }
+        // One that has not come to serve has nobody to drain.
+        if self.shared.phase() > Phase::Starting {
+            if signals.take_drain() && self.drain("SIGUSR1", self.config.drain_grace_seconds).is_err() {
+                tracing::info!("drain: SIGUSR1 comes when the process is stopping already");
+            }
+            if signals.take_cancel()
+                && let Err(why) = self.cancel("SIGUSR2")
+            {
+                tracing::warn!("drain: SIGUSR2 changes nothing: {why}");
+            }
+        }
+        if signals.take_stop() {
+            self.stop("a signal asks to stop", CloseCode::GOING_AWAY);
+        }
+        if let Some(why) = signals.failure()
+            && self.shared.phase() < Phase::Stopping
+        {
+            self.stop(why, CloseCode::GOING_AWAY);
+        }
+    }
+
+    /// Goes on with the start. Who comes before the links to the bus are there waits for them: he would be refused, and another
+    /// process on the port, or the old one, would have served him.
+    fn go_on_starting(&mut self, signals: &Signals) {
+        if self.shared.phase() != Phase::Starting {
+            return;
+        }
+        if self.predecessor.is_none() && (self.shared.has_links() || self.shared.now() >= LINKS_MAX) {
+            return self.serve();
+        }
+        match self.predecessor.as_mut().map(|predecessor| predecessor.look(&self.shared, &signals.waker())) {
+            Some(Progress::Over) => self.serve(),
+            Some(Progress::Failed(why)) => {
+                tracing::error!("{why}");
+                self.has_failed_to_start = true;
+                self.stop("it does not take over", CloseCode::GOING_AWAY);
+            }
+            Some(Progress::Waiting) | None => {}
+        }
+    }
+
+    /// Answers what the control socket brought.
+    fn answer(&mut self) {
+        for request in self.control.as_ref().map(control::Server::take_requests).unwrap_or_default() {
+            match request {
+                Request::Drain { peer, reply } => {
+                    reply.answer(self.drain(&peer.to_string(), self.config.drain_grace_seconds));
+                }
+                Request::Cancel { peer, reply } => reply.answer(self.cancel(&peer.to_string())),
+                Request::Replace { successor, reply, .. } => reply.answer(self.lend_sockets(&successor)),
+                Request::Ready { successor, reply } => reply.answer(self.hand_over(&successor)),
+                Request::Gone { successor, why } => {
+                    if self.succession.is_gone(&successor) {
+                        self.shared.leave_port(self.port.is_kept());
+                        tracing::warn!("hand-over: process {} comes to nothing: {why}; serving on", successor.pid);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether that successor goes on with the sockets of this process.
+    fn shares_port_with(&self, successor: &Successor) -> bool {
+        successor.listen == self.port.address()
+    }
+
+    /// The listening sockets, for a successor. This process goes on with them until that is ready.
+    fn lend_sockets(&mut self, successor: &Successor) -> Result<Lent, String> {
+        self.succession.asks(self.shared.phase(), successor)?;
+        let sockets = self.copies().map_err(|error| {
+            self.succession.is_gone(successor);
+            format!("the sockets cannot be copied: {error}")
+        })?;
+        let what =
+            if self.shares_port_with(successor) { "takes over the port" } else { "takes over at another address" };
+        tracing::info!("hand-over: process {} (evergate {}) {what}", successor.pid, successor.version);
+        self.shared.leave_port(self.port.is_kept() || self.shares_port_with(successor));
+        Ok(Lent { sockets, is_kept: self.port.is_kept() })
+    }
+
+    fn copies(&self) -> std::io::Result<Vec<Listening>> {
+        let copy = |listener: &TcpListener| -> std::io::Result<(OwnedFd, SocketAddr)> {
+            Ok((listener.try_clone()?.into(), listener.local_addr()?))
+        };
+        self.port.sockets().iter().chain(self.admin.as_ref().map(Admin::listener)).map(copy).collect()
+    }
+
+    /// The successor serves: this process drains. Who has its port needs no grace.
+    fn hand_over(&mut self, successor: &Successor) -> Result<(), String> {
+        // Who stops leaves it the port.
+        if self.shared.phase() == Phase::Stopping {
+            return Ok(());
+        }
+        self.succession.is_ready(self.shared.phase(), successor)?;
+        let grace_seconds = if self.shares_port_with(successor) { 0 } else { self.config.drain_grace_seconds };
+        if let Some(admin) = &self.admin {
+            admin.retire();
+        }
+        let why = format!("process {} serves in the place of this one", successor.pid);
+        self.drain(&why, grace_seconds).map(drop)
+    }
+
+    /// Begins to drain, unless that is under way.
+    fn drain(&mut self, why: &str, grace_seconds: u64) -> Result<DrainBegun, String> {
+        match self.shared.phase() {
+            Phase::Starting => return Err("it is starting, and has no clients yet".to_owned()),
+            Phase::Stopping => return Err("it is stopping".to_owned()),
+            Phase::Serving | Phase::Draining => {}
+        }
+        let start_ms = self.shared.now_ms() + grace_seconds * 1_000;
+        let begun = self.shared.drain(start_ms, start_ms + self.config.drain_max_seconds * 1_000);
+        if begun {
+            tracing::info!(
+                "drain: {why}; the port {} in {grace_seconds} s, everybody is gone in {} s at most",
+                if self.shared.orders().leaves_port { "is left to others" } else { "closes" },
+                grace_seconds + self.config.drain_max_seconds
+            );
+        }
+        let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
+        Ok(DrainBegun {
+            already: !begun,
+            port_closes_in_seconds: seconds(self.shared.drain_start_ms().saturating_sub(self.shared.now_ms())),
+            seconds_left: seconds(self.shared.drain_left_ms().unwrap_or_default()),
+        })
+    }
+
+    /// Serves on. The error says why it cannot.
+    fn cancel(&mut self, who: &str) -> Result<(), String> {
+        let now_ms = self.shared.now_ms();
+        if self.shared.phase() != Phase::Draining {
+            return Err("no drain is under way".to_owned());
+        }
+        if self.shared.drain_left_ms().unwrap_or_default() < CANCEL_MARGIN_MS {
+            return Err("its time is over, and whoever is left is being closed".to_owned());
+        }
+        if now_ms + CANCEL_MARGIN_MS >= self.shared.drain_start_ms() {
+            self.listen_again()?;
+        }
+        self.shared.cancel_drain();
+        tracing::info!("drain: cancelled by {who}; serving on");
+        Ok(())
+    }
+
+    fn listen_again(&mut self) -> Result<(), String> {
+        if !self.shared.has_closed_port() {
+            return Err("the port is being closed: try again in a second".to_owned());
+        }
+        let successor =
+            self.succession.served_by().map_or_else(String::new, |by| format!(" (process {} took it over)", by.pid));
+        if self.port.is_kept() && !successor.is_empty() {
+            return Err(format!("another process serves{successor}"));
+        }
+        let cannot = |error: &std::io::Error| {
+            format!(
+                "the port cannot be opened again{successor}: {}",
+                check::cannot_bind("listen", self.config.listen, false, error)
+            )
+        };
+        let address = self.port.address();
+        let shares = self.port.listen_again().and_then(|()| self.port.shares()).map_err(|error| cannot(&error))?;
+        tracing::info!("listening at {address} again");
+        self.succession = Succession::default();
+        self.shared.leave_port(self.port.is_kept());
+        for (core, listeners) in shares.into_iter().enumerate() {
+            self.shared.give_listeners(core, listeners);
+        }
+        Ok(())
+    }
+
+    /// Gives the port up when the cores have closed their shares, and ends when nobody is left.
+    fn follow_drain(&mut self) {
+        if self.shared.phase() != Phase::Draining {
+            return;
+        }
+        if self.shared.has_closed_port() {
+            self.port.give_up();
+        }
+        if self.shared.is_drained() && self.shared.enter(Phase::Stopping) {
+            systemd::tell("STOPPING=1");
+        }
+    }
+
+    fn stop(&self, why: &str, code: u16) {
+        self.shared.stop_code.store(u64::from(code), SeqCst);
+        if self.shared.enter(Phase::Stopping) {
+            tracing::info!("stop: {why}; clients are closed with {code}");
+            systemd::tell("STOPPING=1");
+        }
+    }
+
+    fn end(mut self, signals: &Signals) -> Exit {
+        let exit = self.judge(signals);
+        if let Some(control) = self.control.take() {
+            control.end(exit as u8);
+        }
+        exit
+    }
+
+    /// How the process ends.
+    fn judge(&mut self, signals: &Signals) -> Exit {
+        if self.failed.load(SeqCst) {
+            return Exit::CoreFailed;
+        }
+        let cut: u64 = self.shared.cores.iter().map(|core| core.counts.cut.load(SeqCst)).sum();
+        if self.shared.has_drain() {
+            self.say_drained(cut);
+        }
+        // A list that a late reply makes again is deleted by the next start: it finds it in the file.
+        // What clients left behind is answered late, too.
+        let is_answered = |core: &evergate_proto::counters::Core| {
+            core.counts.pending.load(SeqCst) == 0 && core.counts.bus_unanswered.load(SeqCst) == 0
+        };
+        let quiet = cut == 0 && self.shared.cores.iter().all(is_answered);
+        if let Some(file) = self.address_file.take()
+            && quiet
+        {
+            let removed = bounded::within(REMOVE_MAX, || file.remove());
+            if let Err(error) = removed.unwrap_or_else(|failed| Err(failed.into())) {
+                tracing::warn!("the address file cannot be removed: {error}");
+            }
+        }
+        match signals.failure() {
+            Some(_) => Exit::Host,
+            None if self.has_failed_to_start => Exit::Host,
+            None if cut > 0 => Exit::Cut,
+            None => Exit::Done,
+        }
+    }
+
+    fn say_drained(&self, cut: u64) {
+        drain_log::write(&self.shared);
+        let sum = |of: fn(&evergate_proto::counters::Counts) -> u64| {
+            self.shared.cores.iter().map(|core| of(&core.counts)).sum::<u64>()
+        };
+        let at_gap = sum(|counts| counts.closed_at_gap.load(SeqCst));
+        let clients = if at_gap == 1 { "client" } else { "clients" };
+        // Half a message, say, is no gap, and its client loses nothing by being closed.
+        let unhurt = sum(|counts| counts.closed_at_deadline.load(SeqCst)) - cut;
+        let unhurt = if unhurt > 0 { format!(", {unhurt} at the deadline unhurt") } else { String::new() };
+        tracing::info!("drain: over; {at_gap} {clients} closed at a gap{unhurt}, {cut} cut off");
+    }
+}

@@ -1,0 +1,194 @@
+//! SIGUSR2: a drain that was a mistake is taken back. The port is open again, the node ready, and whoever is left stays.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::support::bus::Responder;
+use crate::support::client::{Client, Event, connect, disconnect, envelope};
+use crate::support::gateway::Gateway;
+use crate::support::redis::Redis;
+use crate::support::{PATIENCE, StopsAtEnd, eventually, until};
+
+/// Cancels, again where the port is just being closed.
+fn cancel(gateway: &Gateway) {
+    until("the drain is cancelled", PATIENCE, || {
+        gateway.signal(Signal::SIGUSR2);
+        std::thread::sleep(Duration::from_millis(60));
+        gateway.status()["phase"] == "serving"
+    });
+}
+
+fn drain(gateway: &Gateway) {
+    gateway.signal(Signal::SIGUSR1);
+    until("connects are refused", PATIENCE, || TcpStream::connect(gateway.address()).is_err());
+}
+
+#[test]
+fn who_was_idle_is_gone_who_was_busy_stays_and_newcomers_are_served() {
+    let redis = Redis::start();
+    let mut gateway = Gateway::serve(&redis, &[]);
+    let mut bus = Responder::new(&redis);
+    let mut idle = Client::connect(&gateway);
+    let (mut busy, mut in_session) = (Client::connect(&gateway), Client::connect(&gateway));
+    busy.request("s", "busy", 0, "m", "[]");
+    let asked = bus.next();
+    in_session.send(&envelope("s", "t", &[connect(0)]));
+    bus.accept();
+    in_session.until_status(200);
+    drain(&gateway);
+    assert_eq!(idle.close_code(PATIENCE).0, Some(1012));
+    assert_eq!(gateway.http("GET", "/readyz").status, 503);
+    cancel(&gateway);
+    until("it is ready", PATIENCE, || gateway.http("GET", "/readyz").status == 200);
+    assert!(gateway.status()["drain"]["seconds_left"].is_null());
+
+    // Both stay beyond their gap.
+    bus.complete(&asked, "\"in time\"");
+    busy.until_status(205);
+    in_session.send(&envelope("s", "t", &[disconnect(9)]));
+    bus.next_own();
+    let mut new = Client::connect(&gateway);
+    for client in [&mut busy, &mut in_session, &mut new] {
+        assert!(matches!(client.event(Duration::from_millis(700)), Event::Silence), "it stays");
+        client.request("s", "again", 1, "m", "[]");
+        let arrived = bus.next();
+        bus.complete(&arrived, "1");
+        client.until_status(205);
+    }
+    assert_eq!(gateway.count("open"), 3);
+
+    // And the next drain is one.
+    drain(&gateway);
+    for client in [&mut busy, &mut in_session, &mut new] {
+        assert_eq!(client.close_code(PATIENCE).0, Some(1012));
+    }
+    assert_eq!(gateway.wait_exit(PATIENCE), 0);
+}
+
+/// Asks again and again until told to stop, comes back at a 1012, and asks again what that left unanswered. How often it was told.
+fn ask_on(address: SocketAddr, number: usize, stop: &AtomicBool) -> usize {
+    let come = || eventually("it is taken", PATIENCE, || Client::connect_with(address, &[]).ok());
+    let (mut client, mut told, mut asked) = (come(), 0, 0);
+    while !stop.load(SeqCst) {
+        client.request("opensrf.math", "t", asked, "add", &format!("[{number}, {asked}]"));
+        let is_answered = loop {
+            match client.event(PATIENCE) {
+                Event::Envelope(envelope) if envelope.has_status(205) => break true,
+                Event::Envelope(_) | Event::Ping => {}
+                Event::Close(Some(1012)) => break false,
+                other => panic!("neither answered nor told to come again: {other:?}"),
+            }
+        };
+        if is_answered {
+            asked += 1;
+            // Some leave gaps and some do not.
+            std::thread::sleep(Duration::from_millis(number as u64 % 4 * 120));
+        } else {
+            told += 1;
+            client = come();
+        }
+    }
+    told
+}
+
+#[test]
+fn drains_are_cancelled_under_load_and_nothing_is_lost_or_done_twice() {
+    let gateway = Gateway::demo(&["--drain-quiet-ms", "100", "--drain-closes-per-second", "20"]);
+    let (stop, address) = (AtomicBool::new(false), gateway.address());
+    let told: usize = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..24)
+            .map(|number| {
+                scope.spawn({
+                    let stop = &stop;
+                    move || ask_on(address, number, stop)
+                })
+            })
+            .collect();
+        let stops = StopsAtEnd(&stop);
+        until("all are there", PATIENCE, || gateway.count("open") == 24);
+        for _ in 0..4 {
+            drain(&gateway);
+            // Some are closed, the others stay.
+            let gone = gateway.count("closed_at_gap");
+            until("some are closed", PATIENCE, || gateway.count("closed_at_gap") >= gone + 4);
+            cancel(&gateway);
+            until("they are back", PATIENCE, || gateway.count("open") == 24);
+        }
+        drop(stops);
+        clients.into_iter().map(|client| client.join().expect("it gets all that it asks for")).sum()
+    });
+    assert!(told >= 16, "{told} were told to come again");
+    let log = gateway.log();
+    let mut carried_out: Vec<&str> =
+        log.lines().filter_map(|line| Some(line.split_once(" opensrf.math add ")?.1)).collect();
+    let all = carried_out.len();
+    carried_out.sort_unstable();
+    carried_out.dedup();
+    assert!(carried_out.len() == all && all > 100, "{} of {all} were carried out once", carried_out.len());
+}
+
+#[test]
+fn a_drain_is_cancelled_in_its_grace_and_nobody_has_noticed() {
+    let mut gateway = Gateway::demo(&["--drain-grace-seconds", "60"]);
+    let mut client = Client::connect(&gateway);
+    gateway.signal(Signal::SIGUSR1);
+    until("it is not ready", PATIENCE, || gateway.http("GET", "/readyz").status == 503);
+    cancel(&gateway);
+    assert_eq!(client.call("opensrf.math", "t", 0, "add", "[1,2]"), [3]);
+    Client::connect(&gateway);
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(gateway.wait_exit(PATIENCE), 0, "a drain that is no more cuts nobody");
+}
+
+#[test]
+fn a_drain_whose_port_another_has_by_now_goes_on() {
+    let mut gateway = Gateway::demo(&[]);
+    let mut client = Client::connect(&gateway);
+    client.request("opensrf.demo", "t", 0, "opensrf.demo.sleep", "[3]");
+    gateway.until_count("waiting_for_replies", 1);
+    drain(&gateway);
+    let _other = eventually("the port is free", PATIENCE, || std::net::TcpListener::bind(gateway.address()).ok());
+    gateway.signal(Signal::SIGUSR2);
+    let said = gateway.until_logged("SIGUSR2 changes nothing");
+    assert!(said.contains("in use"), "{said}");
+    client.until_status(205);
+    assert_eq!(client.close_code(PATIENCE).0, Some(1012));
+    assert_eq!(gateway.wait_exit(PATIENCE), 0);
+}
+
+#[test]
+fn without_a_drain_there_is_nothing_to_cancel() {
+    let gateway = Gateway::demo(&[]);
+    gateway.signal(Signal::SIGUSR2);
+    gateway.until_logged("no drain is under way");
+    Client::connect(&gateway);
+}
+
+#[test]
+fn a_core_that_is_empty_waits_for_the_others_and_serves_again() {
+    let mut gateway = Gateway::demo(&["--cores", "0,1"]);
+    // The kernel deals them out.
+    let mut clients: Vec<Client> = (0..16).map(|_| Client::connect(&gateway)).collect();
+    let mut last = clients.pop().expect("sixteen");
+    last.request("opensrf.demo", "t", 0, "opensrf.demo.sleep", "[3]");
+    gateway.until_count("waiting_for_replies", 1);
+    drain(&gateway);
+    for client in &mut clients {
+        assert_eq!(client.close_code(PATIENCE).0, Some(1012));
+    }
+    gateway.until_count("open", 1);
+    cancel(&gateway);
+    // Both cores take connections: of so many each gets some.
+    let clients: Vec<Client> = (0..40).map(|_| Client::connect(&gateway)).collect();
+    let status = gateway.status();
+    let open: Vec<u64> =
+        status["cores"].as_array().expect("cores").iter().filter_map(|core| core["open"].as_u64()).collect();
+    assert!(open.len() == 2 && open.iter().all(|&open| open > 2), "{open:?}");
+    last.until_status(205);
+    drop(clients);
+    gateway.signal(Signal::SIGUSR1);
+    assert_eq!(gateway.wait_exit(PATIENCE), 0);
+}
