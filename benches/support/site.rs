@@ -133,7 +133,8 @@ impl Gateway {
         if options.shares_port {
             command.arg("--share-port");
         }
-        command.args(options.flags).env("EVERGATE_PASSWD", "gateway-test");
+        // Its control socket is beside its log, not where that of the host's own gateway is.
+        command.args(options.flags).env("EVERGATE_PASSWD", "gateway-test").env("RUNTIME_DIRECTORY", folder);
         let mut process = Process::start("evergate", options.cpu, &command, folder)?;
         eventually("the gateway's readiness", START, || match process.exited()? {
             Some(code) => Err(process.error(&format!("ended with {code} instead of serving"))),

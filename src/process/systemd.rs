@@ -115,7 +115,8 @@ fn status(shared: &Shared) -> String {
     let open = sum(|counts| counts.open.load(Relaxed));
     let clients = if open == 1 { "client" } else { "clients" };
     match shared.phase() {
-        Phase::Starting | Phase::Serving => {
+        Phase::Starting => "starting: waiting for the bus".to_owned(),
+        Phase::Serving => {
             let pending = sum(|counts| counts.pending.load(Relaxed));
             let away = shared.cores.iter().any(|core| !core.bus_state().is_linked());
             let requests = if pending == 1 { "request" } else { "requests" };

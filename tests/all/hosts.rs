@@ -135,7 +135,7 @@ fn a_service_manager_behind_an_abstract_socket_hears_of_start_drain_and_stop() {
     let manager = UnixDatagram::bind_addr(&address).expect("a socket");
     manager.set_read_timeout(Some(PATIENCE)).expect("a time limit");
     let mut gateway = Setup::demo().environment("NOTIFY_SOCKET", &format!("@{name}")).start();
-    let ready = heard(&manager);
+    let ready = until_heard(&manager, "READY=1");
     assert!(ready.contains("READY=1\n") && ready.contains(&format!("MAINPID={}", gateway.pid())), "{ready}");
     let _client = Client::connect(&gateway);
     while !heard(&manager).starts_with("STATUS=serving 1 client, 0 requests in flight") {}

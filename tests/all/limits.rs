@@ -124,13 +124,14 @@ fn every_limit_has_its_counter_in_status() {
 
 #[test]
 fn every_option_that_bounds_something_is_a_limit_with_a_counter() {
-    // What these bound is seen otherwise: a drain and a stop by how they end, lines of a log by being cut or counted as dropped, a
+    // What these bound is seen otherwise: a drain, a stop and a hand-over by how they end, lines of a log by being cut or counted as dropped, a
     // link by its state.
     let seen_otherwise = [
         "activity_bytes_max",
         "bus_backoff_max_ms",
         "bus_connect_timeout_seconds",
         "drain_max_seconds",
+        "handover_max_seconds",
         "log_queue_bytes_max",
         "stop_max_seconds",
     ];
