@@ -32,7 +32,7 @@ pub struct Demo {
 pub struct Counts {
     /// Clients that are open.
     pub open: u64,
-    /// Closed at an idle gap in a drain.
+    /// Closed at a gap in a drain.
     pub closed_at_gap: u64,
     /// Cut at a drain's deadline.
     pub closed_at_deadline: u64,

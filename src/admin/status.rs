@@ -74,7 +74,7 @@ pub(super) struct CoreStatus<'a> {
     pub in_stateful_session: u64,
     /// Clients with reply bytes that the kernel has not taken.
     pub sending: u64,
-    /// Closed by the drain at an idle gap.
+    /// Closed by the drain at a gap.
     pub closed_at_gap: u64,
     /// Cut by the drain's deadline.
     pub closed_at_deadline: u64,

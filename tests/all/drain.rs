@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::support::bus::Responder;
-use crate::support::client::{Client, Envelope, connect, contents, disconnect, envelope, on_threads, request};
+use crate::support::client::{Client, Envelope, Event, connect, contents, disconnect, envelope, on_threads, request};
 use crate::support::gateway::Gateway;
 use crate::support::raw::{CLOSE, Raw, frame};
 use crate::support::redis::Redis;
@@ -220,7 +220,7 @@ fn pings_are_no_activity_and_do_not_keep_a_client_open() {
     let t0 = Instant::now();
     let code = loop {
         client.ping();
-        if let crate::support::client::Event::Close(code) = client.event(Duration::from_millis(50)) {
+        if let Event::Close(code) = client.event(Duration::from_millis(50)) {
             break code;
         }
         assert!(t0.elapsed() < PATIENCE, "kept open by its pings");
@@ -367,51 +367,6 @@ fn with_nobody_connected_it_ends_at_once_and_a_second_signal_changes_nothing() {
     let (code, before) = client.close_code(PATIENCE);
     assert!(code == Some(1012) && before.iter().any(|envelope: &Envelope| envelope.has_status(205)));
     assert_eq!(busy.wait_exit(PATIENCE), 0);
-}
-
-/// On one core, two requests that nobody answers: the bus has room for nobody, and a third client's request lies unread.
-fn with_a_full_bus(redis: &Redis, flags: &[&str]) -> (Gateway, [Client; 3]) {
-    let flags = [&["--cores", "0", "--bus-unanswered-max", "1"], flags].concat();
-    let gateway = Gateway::serve(redis, &flags);
-    let clients = [1, 2, 3].map(|n| {
-        let fields = [("X-Forwarded-For", &*format!("192.0.2.{n}"))];
-        let mut client = Client::connect_with(gateway.address(), &fields).expect("a connection");
-        client.request("s", "t", n, "m", "[]");
-        let (counter, count) = if n == 3 { ("waiting_for_room", 1) } else { ("waiting_for_replies", n) };
-        gateway.until_count(counter, count.into());
-        client
-    });
-    (gateway, clients)
-}
-
-#[test]
-fn who_is_not_read_because_the_bus_is_full_is_waited_for_and_served_before_its_close() {
-    let redis = Redis::start();
-    let (mut gateway, mut clients) = with_a_full_bus(&redis, &[]);
-    gateway.signal(Signal::SIGUSR1);
-    until_refused(&gateway, PATIENCE);
-    gateway.until_logged("waiting_for_replies=2 waiting_for_room=1 in_stateful_session=0 idle=0");
-    let mut bus = Responder::new(&redis);
-    for _ in 0..3 {
-        let arrived = bus.next();
-        bus.complete(&arrived, "1");
-    }
-    for client in &mut clients {
-        let (code, before) = client.close_code(PATIENCE);
-        assert!(code == Some(1012) && before.iter().any(|envelope| envelope.has_status(205)));
-    }
-    assert_eq!(gateway.wait_exit(PATIENCE), 0);
-}
-
-#[test]
-fn who_is_not_read_until_the_deadline_is_cut_off_and_the_log_names_the_limit() {
-    let redis = Redis::start();
-    let (mut gateway, [.., mut unread]) = with_a_full_bus(&redis, &["--drain-max-seconds", "1"]);
-    gateway.signal(Signal::SIGUSR1);
-    assert_eq!(unread.close_code(PATIENCE).0, Some(1001));
-    assert_eq!(gateway.wait_exit(PATIENCE), 3);
-    let line = "client 192.0.2.3 was cut off at the deadline: what it sent waited for room (bus_unanswered_max)";
-    assert!(gateway.log().contains(line), "{}", gateway.log());
 }
 
 #[test]

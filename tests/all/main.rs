@@ -34,6 +34,7 @@ mod purity;
 mod rates;
 mod reading;
 mod relaying;
+mod second_half;
 mod session_order;
 mod sessions;
 mod signals;

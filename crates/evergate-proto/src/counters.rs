@@ -41,13 +41,14 @@ counters! {
     idle: gauge,
     /// Open clients that wait for a reply (and have nothing to send).
     waiting_for_replies: gauge,
-    /// Open clients with nothing pending that are not read from, or whose backlog is kept back, until the bus or the core has room.
+    /// Open clients with nothing pending that are not read from, or whose backlog is kept back, until the bus or the core has room or a
+    /// drain closes them.
     waiting_for_room: gauge,
     /// Open clients with a stateful session and nothing pending.
     in_stateful_session: gauge,
     /// Open clients with reply bytes that their TCP has not acknowledged.
     sending: gauge,
-    /// Clients closed by the drain at an idle gap.
+    /// Clients closed by the drain at a gap.
     closed_at_gap: count,
     /// Clients closed by the drain deadline, or a stop during a drain, when they were at no gap.
     closed_at_deadline: count,

@@ -68,10 +68,10 @@ planted! {
     "disconnect-not-sent": "a worker is not told that its session's client is gone",
         "clients/closing.rs", "self.disconnect_worker(cx, conversation);" => "let _ = conversation;";
     "drain-closes-unsent": "the drain closes a client with reply bytes that the kernel has not taken",
-        "clients/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean() && self.outbound.is_delivered())"
+        "clients/client/gap.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean() && self.outbound.is_delivered())"
         => "(matches!(self.class(), Some(Class::Idle | Class::Sending)) && self.book.conversations().next().is_none() && self.decoder.is_clean() && !self.paused)";
     "drain-cuts-half-frames": "half a message is no reason to wait",
-        "clients/client.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean()" => "(self.class() == Some(Class::Idle)";
+        "clients/client/gap.rs", "(self.class() == Some(Class::Idle) && self.decoder.is_clean()" => "(self.class() == Some(Class::Idle)";
     "drain-closes-unread": "found by an attacker: the drain closes a client whose request lies unread because the core is full",
         "clients/client.rs", "} else if self.paused || self.book.backlog() > 0 {" => "} else if self.book.backlog() > 0 {";
     "no-room-not-counted": "who waits for room on the bus is counted among those who wait for replies, and is not said to",
@@ -84,9 +84,31 @@ planted! {
         "drain.rs", "self.options.closes_per_second.max(self.left as f64 / seconds)" => "{ let _ = seconds; self.options.closes_per_second }";
     "pace-not-kept": "the drain closes all that are at a gap at once",
         "drain.rs", "if self.allowance < 1.0 {" => "if self.allowance < -1e9 {";
-    "drain-stands-still": "who was at no gap at the signal is closed at the deadline only",
-        "drain.rs", "now_ms >= gap_since_ms + self.options.quiet_ms\n"
-        => "now_ms >= gap_since_ms + self.options.quiet_ms && gap_since_ms <= self.half_ms - 200\n";
+    "drain-stands-still": "whoever is at a gap waits for a second, whatever the quiet time",
+        "drain.rs", "gap_since_ms + self.options.quiet_ms" => "gap_since_ms + self.options.quiet_ms.max(1_000)";
+    "drain-goes-in-leaps": "the jitter of a drain's pace has four times its bounds",
+        "drain.rs", "1.0 + JITTER * " => "1.0 + 4.0 * JITTER * ";
+    "second-half-in-a-rush": "who is left at half of a drain is closed at once, whatever the pace",
+        "drain.rs", "self.gone_by_ms = self.half_ms + self.options" => "self.gone_by_ms = self.half_ms + 0 * self.options";
+    "never-silenced": "who never pauses is read from until the drain's deadline",
+        "clients/client.rs", "\n                && !self.is_silenced(cx))" => ")";
+    "session-silenced": "behind half of a drain a client is not read from though only it can end its session",
+        "clients/client/gap.rs", "            && self.book.sessions() == 0\n" => "";
+    "connect-silenced": "behind half of a drain a client is not read from though it is about to have a session",
+        "clients/client/gap.rs", "            && self.book.connecting() == 0\n" => "";
+    "long-message-silenced": "a message that began before half of a drain is not read to its end",
+        "clients/client/gap.rs", "            && self.times.message_since.is_none()\n" => "";
+    "late-message-waited-for": "a client that sends without pause is read from as long as it is amid a message",
+        "clients/client/reading.rs", "self.times.message_since.is_none() && !self.is_silenced(cx)" => "self.times.message_since.is_none()";
+    "forced-gap-undelivered": "a forced gap does not wait until the replies are delivered",
+        "clients/client/gap.rs", " && self.book.backlog() == 0 && self.outbound.is_delivered()" => " && self.book.backlog() == 0";
+    "forced-gap-unanswered": "a forced gap does not wait for the answers",
+        "clients/client/gap.rs", "self.is_silenced(cx) && self.book.pending() == 0" => "self.is_silenced(cx)";
+    "forced-gap-leaves-backlog": "a forced gap does not wait for what waits to be relayed",
+        "clients/client/gap.rs", " && self.book.backlog() == 0" => "";
+    "unread-relayed": "what lay unread at a forced gap is relayed behind the Close",
+        "clients/client/reading.rs", "if matches!(self.stage, Stage::Open) {\n                    self.message(cx, text, judged);"
+        => "if matches!(self.stage, Stage::Open) || cx.drain.as_ref().is_some_and(crate::drain::Drain::is_half_over) {\n                    self.message(cx, text, judged);";
     "crossed-counted-twice": "a request that crossed our Close is counted twice",
         "clients/closing.rs", "counters::add(&cx.counts().crossed_close, 1);" => "counters::add(&cx.counts().crossed_close, 2);";
     "cuts-smallest": "over core_bytes_max the smallest holder is closed",
@@ -152,7 +174,7 @@ planted! {
     "judged-unlooked": "issue 11, 1: who is judged is not looked at first: what it sent lies unread, what it was sent is on its way",
         "clients/timers.rs", "        if is_due {\n            self.ask(cx);" => "        if is_due {\n            self.looked(cx, 0);";
     "turn-without-quiet": "found by this simulator: a look before a drain's Close reads a message, and the Close follows it at once",
-        "clients/timers.rs", "is_some_and(|since_ms| drain.is_quiet(since_ms, now_ms))" => "is_some()";
+        "clients/timers.rs", "if self.is_closable(cx) {\n                counters" => "if self.closable_from_ms(cx).is_some() {\n                counters";
     "closed-on-the-way": "a closing client is given up after close_timeout, though it still takes what it is sent",
         "clients/closing.rs", "} else if progressed {" => "} else if false && progressed {";
     "late-handshake-lost": "found by an attacker: a client that shakes hands after the deadline is served, and cut in silence",
@@ -339,6 +361,8 @@ planted! {
         "event_loop/receiving.rs", "} else if !std::mem::replace(&mut connection.is_queued, true) {" => "} else if false && !std::mem::replace(&mut connection.is_queued, true) {";
     "judged-unheard": "a client is judged while what it sent waits in the kernel",
         "event_loop/judging.rs", " && self.ring.unread(connection.socket) == 0" => "";
+    "silenced-unjudged": "a client of which something waits unread is never judged, though nothing is read of it",
+        "event_loop/judging.rs", "if connection.has_ended || self.clients.is_paused(slot) {" => "if connection.has_ended {";
     "judged-untold": "found by this simulator: a client is judged while what it sent is on its way through the ring",
         "event_loop/judging.rs", " && is_told && " => " && (is_told || true) && ";
     "sleeps-over-sends": "the core sleeps though it has more to send",

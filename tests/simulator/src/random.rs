@@ -8,6 +8,12 @@ impl Random {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bd1_e995)
     }
 
+    /// What restless clients ask, in the runs that have such: from a source of its own, so that all else in a run is as it was without.
+    pub fn restless(seed: u64) -> Option<Self> {
+        let mut random = Self::new(seed ^ 0x7265_7374_6c65_7373);
+        random.percent(40).then_some(random)
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -1,9 +1,10 @@
 //! One WebSocket client: its stage, what it sent and has not finished, what it has not been sent, and its book.
 //!
-//! `entering` is its handshake, `reading` its frames, `gauges` what it is counted as: they may touch all of it. The rest of the
-//! folder has verbs, and the few fields that are `pub(super)`.
+//! `entering` is its handshake, `reading` its frames, `gap` when a close takes nothing from it, `gauges` what it is counted as:
+//! they may touch all of it. The rest of the folder has verbs, and the few fields that are `pub(super)`.
 
 mod entering;
+mod gap;
 mod gauges;
 mod reading;
 
@@ -53,7 +54,7 @@ pub(super) enum Class {
     /// Something pending.
     Waiting,
     /// Nothing pending, and what it sent cannot go on: it is not read from, or its backlog is kept back, until the bus or the
-    /// core has room.
+    /// core has room, or a drain closes it.
     WaitingForRoom,
     /// A session between two requests.
     Session,
@@ -229,7 +230,7 @@ impl Client {
         self.times.activity = Stamp::at(now_ms);
         self.times.received = Stamp::at(now_ms);
         self.times.ping_since = Stamp::NONE;
-        if self.times.message_since.is_some() {
+        if matches!(self.stage, Stage::Open) && !self.decoder.is_clean() {
             self.times.message_since = Stamp::at(now_ms);
             self.times.message_heard = Stamp::at(now_ms);
         }
@@ -353,13 +354,14 @@ impl Client {
         self.outbound.bytes() + self.book.backlog_bytes() + held
     }
 
-    /// Whether more may be read: the backlog has room, and so has the core.
+    /// Whether more may be read: the backlog has room, so has the core, and no drain has it fall silent.
     pub(super) fn may_read(&self, cx: &Context) -> bool {
         !matches!(self.stage, Stage::Open)
             || (self.book.backlog() < cx.limits.backlog_max
                 && self.book.backlog_bytes() < cx.limits.backlog_bytes_max
                 && self.may_give(cx)
-                && !cx.is_core_full())
+                && !cx.is_core_full()
+                && !self.is_silenced(cx))
     }
 
     pub(super) fn class(&self) -> Option<Class> {
@@ -376,12 +378,5 @@ impl Client {
         } else {
             Some(Class::Idle)
         }
-    }
-
-    /// Since when the client has been at an idle gap; `None` while it is not, or may not be: of one that is not read from, a
-    /// request may have come, and what was not looked at since it was sent may not have arrived.
-    pub(super) fn gap_since_ms(&self) -> Option<u64> {
-        (self.class() == Some(Class::Idle) && self.decoder.is_clean() && self.outbound.is_delivered())
-            .then_some(self.times.activity.ms())
     }
 }

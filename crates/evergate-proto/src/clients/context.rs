@@ -1,10 +1,11 @@
 //! What all clients of a core share: the limits, the names, the state of the bus, the output, the counters.
 
+use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::holders::Holders;
 use super::limits::{BusNames, Limits};
@@ -124,7 +125,9 @@ impl Context {
 
     /// A drain begins, with so many `clients`.
     pub(super) fn begin_drain(&mut self, options: DrainOptions, clients: usize) {
-        self.drain = Some(Drain::new(options, clients, self.now_ms));
+        // Random bits of the core's own, so that no two go in step.
+        let seed = FxBuildHasher.hash_one(&*self.names.address);
+        self.drain = Some(Drain::new(options, clients, self.now_ms, seed));
     }
 
     /// The drain is no more.

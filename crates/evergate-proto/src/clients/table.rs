@@ -281,6 +281,10 @@ impl Clients {
         }
         self.ticked_ms = now_ms;
         self.forget_old();
+        let open = self.len();
+        if self.context.drain.as_mut().is_some_and(|drain| drain.begin_second_half(open, now_ms)) {
+            self.look_at_all();
+        }
         self.give_turns();
     }
 
@@ -317,6 +321,11 @@ impl Clients {
     /// The listener share is closed: from now on each client is closed at its gap.
     pub fn begin_drain(&mut self, options: DrainOptions) {
         self.context.begin_drain(options, self.len());
+        self.look_at_all();
+    }
+
+    /// What all of them are judged by has changed: when each is due, and whether it is read from, is worked out anew.
+    pub(super) fn look_at_all(&mut self) {
         self.for_each(|_, _| ());
     }
 

@@ -46,15 +46,15 @@ impl Client {
                 if let Some(message_due_ms) = self.message_due_ms(cx) {
                     due = due.min(message_due_ms);
                 }
-                if let Some(since_ms) = self.gap_since_ms() {
-                    if let Some(drain) = &cx.drain {
-                        // In line, or with its turn, it is not forgotten.
-                        if !self.in_line && !self.has_turn {
-                            due = due.min(drain.quiet_at_ms(since_ms));
-                        }
-                    } else if limits.idle_timeout_ms > 0 {
-                        due = due.min(since_ms + limits.idle_timeout_ms);
-                    }
+                // In line, or with its turn, it is not forgotten.
+                if let Some(from_ms) = self.closable_from_ms(cx).filter(|_| !self.in_line && !self.has_turn) {
+                    due = due.min(from_ms);
+                }
+                if cx.drain.is_none()
+                    && limits.idle_timeout_ms > 0
+                    && let Some(since_ms) = self.gap_since_ms()
+                {
+                    due = due.min(since_ms + limits.idle_timeout_ms);
                 }
                 due
             }
@@ -149,12 +149,12 @@ impl Client {
     /// Whether an open client is to be judged. During a drain it takes its turn for that.
     fn is_judgement_due(&mut self, cx: &mut Context) -> bool {
         let now_ms = cx.now_ms;
-        if let (Some(since_ms), Some(drain)) = (self.gap_since_ms(), &mut cx.drain)
-            && !self.in_line
+        if !self.in_line
             && !self.has_turn
-            && drain.is_quiet(since_ms, now_ms)
+            && self.is_closable(cx)
+            && let Some(drain) = &mut cx.drain
         {
-            self.has_turn = !drain.has_line() && drain.take_turn(since_ms, now_ms);
+            self.has_turn = !drain.has_line() && drain.take_turn(now_ms);
             if !self.has_turn {
                 self.in_line = true;
                 drain.line_up(self.slot());
@@ -170,11 +170,11 @@ impl Client {
     /// It is first in line: takes its turn, if it is still at a gap. False where the pace does not allow it yet.
     pub(super) fn take_turn(&mut self, cx: &mut Context) -> bool {
         let was_in_line = std::mem::take(&mut self.in_line);
-        if let (Some(since_ms), Some(drain)) = (self.gap_since_ms(), &mut cx.drain)
-            && was_in_line
-            && drain.is_quiet(since_ms, cx.now_ms)
+        if was_in_line
+            && self.is_closable(cx)
+            && let Some(drain) = &mut cx.drain
         {
-            if !drain.take_turn(since_ms, cx.now_ms) {
+            if !drain.take_turn(cx.now_ms) {
                 self.in_line = true;
                 return false;
             }
@@ -251,15 +251,15 @@ impl Client {
 
     fn judge(&mut self, cx: &mut Context) {
         let now_ms = cx.now_ms;
-        if std::mem::take(&mut self.has_turn)
-            && let Some(drain) = &mut cx.drain
-        {
+        if std::mem::take(&mut self.has_turn) {
             // What the look has read may have been a message: then the gap begins anew.
-            if self.gap_since_ms().is_some_and(|since_ms| drain.is_quiet(since_ms, now_ms)) {
+            if self.is_closable(cx) {
                 counters::add(&cx.counts().closed_at_gap, 1);
                 return self.close(cx, CloseCode::RESTART, "this gateway is being drained; reconnect");
             }
-            drain.give_turn_back();
+            if let Some(drain) = &mut cx.drain {
+                drain.give_turn_back();
+            }
         }
         if self.is_idle_for_too_long(cx) {
             cx.hit(Limit::idle_timeout_seconds);
@@ -296,7 +296,7 @@ impl Client {
     /// not relayed now may be sent again elsewhere.
     pub(super) fn drain_deadline(&mut self, cx: &mut Context) {
         match &self.stage {
-            Stage::Open if self.gap_since_ms().is_some() => {
+            Stage::Open if self.is_at_gap(cx) => {
                 counters::add(&cx.counts().closed_at_gap, 1);
                 self.close(cx, CloseCode::RESTART, "this gateway is being drained; reconnect");
             }
@@ -347,6 +347,9 @@ impl Client {
             }
             Some((service, method, age_ms)) => {
                 format!("{} {} for {age_ms} ms", Name(&service), Name(&method))
+            }
+            None if self.is_silenced(cx) && self.outbound.is_delivered() && self.book.backlog() == 0 => {
+                "what it sent in the second half of the drain".to_owned()
             }
             None if self.class() == Some(Class::WaitingForRoom) => {
                 let limit = if cx.is_core_full() { Limit::core_bytes_max } else { cx.outstanding.limit(&cx.limits) };

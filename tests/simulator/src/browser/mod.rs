@@ -63,6 +63,8 @@ pub struct Browser {
     received: Vec<u8>,
     /// How often a request of each threadTrace reached the bus, less how often the end of one was heard.
     unanswered: BTreeMap<i64, i64>,
+    /// Requests and CONNECTs that it said, less the ends that it heard.
+    owed: i64,
     next_trace: i64,
     threads: usize,
 }
@@ -85,6 +87,7 @@ impl Browser {
             window: 0,
             received: Vec::new(),
             unanswered: BTreeMap::new(),
+            owed: 0,
             next_trace: i64::from(random.percent(50)),
             threads: 1 + random.below(THREADS.len()),
         }
@@ -289,6 +292,7 @@ impl Browser {
             msgs,
             text_len: text.len(),
         };
+        self.owed += env.counted() as i64;
         let said = Rc::new(Said::Good(Rc::new(env)));
         self.message(random, text.as_bytes(), Ev::Message(Rc::clone(&said)));
         said
@@ -360,11 +364,22 @@ impl Browser {
         for frame in &frames {
             if let Frame::Text(text) = frame {
                 for (trace, _) in ends(&String::from_utf8_lossy(text)) {
+                    self.owed -= 1;
                     *self.unanswered.entry(trace).or_default() -= 1;
                 }
             }
         }
         frames
+    }
+
+    /// One of two asks again as soon as it can, where clients are restless.
+    pub fn is_restless(&self) -> bool {
+        !self.id.is_multiple_of(2) && !self.close_got
+    }
+
+    /// It has said all that it wanted to, and has an answer to all of that.
+    pub fn has_all(&self) -> bool {
+        self.unsent.is_empty() && self.owed <= 0
     }
 
     /// An envelope of its reached the bus.

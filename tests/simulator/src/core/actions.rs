@@ -158,6 +158,28 @@ impl CoreWorld {
         });
     }
 
+    /// In a drain restless clients ask as soon as they have all their answers, a few ms later at most: they have no gap of their own,
+    /// and time passes.
+    pub(super) fn ask_again(&mut self) {
+        let now_ms = self.now_ms();
+        if now_ms < self.asked_ms + 3 {
+            return;
+        }
+        self.asked_ms = now_ms;
+        let Some(random) = self.restless.as_mut().filter(|_| self.orders.get().phase == Phase::Draining) else {
+            return;
+        };
+        for &id in &self.alive {
+            let peer = &mut self.peers[id];
+            if peer.may_say() && peer.browser.is_restless() && peer.has_all() && random.percent(80) {
+                self.tally.one(What::restless_asked);
+                let thread = random.below(5);
+                let said = peer.browser.say_on(random, thread, &[Kind::Request], 1);
+                peer.has_said(&said);
+            }
+        }
+    }
+
     fn act_of_client(&mut self, what: &str) {
         if what == "stop-reading" && self.random.percent(40) {
             self.alive.iter().for_each(|id| self.peers[*id].browser.reading = true);

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use evergate_proto::clients::audit::audit;
 use evergate_proto::lifecycle::Phase;
 use evergate_proto::ring::Kind;
 
@@ -12,6 +13,10 @@ use crate::world::violated;
 
 /// So many turns in a row may do nothing at all.
 const IDLE_TURNS: u32 = 3_000;
+/// The core's tick, ms.
+const TICK_MS: u64 = 20;
+/// How soon a drain closes whoever may be closed, the pace apart, ms.
+const CLOSED_WITHIN_MS: u64 = 300;
 /// How late a core may be with its own end, ms.
 const LATE_MS: u64 = 3_000;
 
@@ -85,6 +90,7 @@ impl CoreWorld {
             violated!("{IDLE_TURNS} turns in a row did nothing");
         }
         self.check_ends();
+        self.check_restless();
         self.check_listeners();
         self.check_time();
         self.end_drain();
@@ -92,7 +98,7 @@ impl CoreWorld {
 
     /// What clients are sent is judged as soon as the kernel has it.
     fn look_over_shoulders(&mut self) {
-        let Self { core, peers, alive, tally, .. } = self;
+        let Self { core, peers, alive, tally, free_ms, .. } = self;
         let kernel = core.ring();
         for &id in alive.iter() {
             let peer = &mut peers[id];
@@ -100,7 +106,10 @@ impl CoreWorld {
                 let (replies, close) = (peer.seen.len(), peer.close);
                 peer.check(bytes);
                 tally.add(What::reply_seen, peer.seen.len() - replies);
-                tally.add(What::told_1012, usize::from(close.is_none() && peer.close == Some(Some(1012))));
+                if close.is_none() && peer.close == Some(Some(1012)) {
+                    tally.one(What::told_1012);
+                    free_ms.clear();
+                }
             }
         }
     }
@@ -113,6 +122,38 @@ impl CoreWorld {
             let id = (address.to_bits() & 0x00ff_ffff) as usize;
             if self.peers.get(id).is_some_and(|peer| peer.closes && !peer.misbehaves) {
                 violated!("the end of client {id} is heard without its Close, which it said before");
+            }
+        }
+    }
+
+    /// Behind half of a drain whoever has nothing under way is closed soon, or another in its place, however often it asks.
+    fn check_restless(&mut self) {
+        let (now_ms, orders) = (self.now_ms(), self.orders.get());
+        let passed_ms = (now_ms - std::mem::replace(&mut self.looked_ms, now_ms)).min(TICK_MS);
+        let half_ms = orders.drain_deadline_ms.saturating_sub(self.drain_max_ms / 2);
+        if orders.phase != Phase::Draining || !(half_ms..orders.drain_deadline_ms).contains(&now_ms) {
+            self.free_ms.clear();
+            return;
+        }
+        let turn_ms = if self.life.closes_per_second > 0.0 { 2e3 / self.life.closes_per_second } else { 0.0 };
+        for id in self.alive.clone() {
+            let at = self.peers[id].at;
+            let connection = &self.core.ring().connections[at];
+            let slot = connection.slot.filter(|_| connection.socket.is_some() && connection.outbound.is_empty());
+            let is_free = slot.and_then(|slot| audit(self.core.clients(), slot)).is_some_and(|audit| {
+                let under_way = audit.pending + audit.sessions + audit.backlog + audit.gathered + audit.outbound_bytes;
+                audit.stage == 1 && under_way == 0
+            });
+            if !is_free {
+                self.free_ms.remove(&id);
+                continue;
+            }
+            let free_ms = self.free_ms.entry(id).or_default();
+            *free_ms += passed_ms;
+            if *free_ms > CLOSED_WITHIN_MS + turn_ms as u64 {
+                violated!(
+                    "client {id} has had nothing under way for {free_ms} ms behind half of the drain, and is open"
+                );
             }
         }
     }

@@ -22,7 +22,7 @@ const LINKS_MAX: usize = 3;
 const ROUNDS_MAX: usize = 40_000;
 
 impl CoreWorld {
-    /// Everything that is under way goes on, nothing new begins, until all is over.
+    /// Everything that is under way goes on until all is over. Nothing new begins, but for what restless clients ask.
     pub(super) fn finish(&mut self) {
         tell!(self.scene, "everything is brought to its end");
         self.core.ring().is_calm = true;
@@ -167,6 +167,7 @@ impl CoreWorld {
             self.arrive(id);
             self.acknowledge(id);
         }
+        self.ask_again();
         self.serve_redis();
         self.route();
         self.work();

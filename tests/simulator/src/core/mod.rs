@@ -16,7 +16,7 @@ mod peer;
 mod services;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +83,13 @@ pub struct CoreWorld {
     drain_at_end: bool,
     /// When everybody was to be told of a stop, ms.
     stopped_at_ms: Option<u64>,
+    /// Clients that ask in a drain as soon as they have all their answers, if there are such.
+    restless: Option<Random>,
+    /// When they asked last, ms.
+    asked_ms: u64,
+    /// Behind half of a drain: for how long nothing has been under way of a client, ms, by its number; and when that was looked at.
+    free_ms: BTreeMap<usize, u64>,
+    looked_ms: u64,
     /// Each client has an address of its own.
     own_addresses: bool,
     /// The links are open before the first client comes.
@@ -148,6 +155,10 @@ impl CoreWorld {
             owners: HashMap::new(),
             idle_turns: 0,
             stopped_at_ms: None,
+            restless: Random::restless(seed),
+            asked_ms: 0,
+            free_ms: BTreeMap::new(),
+            looked_ms: 0,
             stood_still_ms: 0,
             tally: Tally::default(),
             step: 0,
@@ -185,6 +196,7 @@ impl CoreWorld {
         } else {
             self.act();
         }
+        self.ask_again();
         let wake_at_ns = self.scene.now_ns.get() + us * 1_000;
         self.core.ring().wake_at_ns = wake_at_ns;
         self.turn();

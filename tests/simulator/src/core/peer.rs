@@ -88,6 +88,11 @@ impl Peer {
         self.said.insert(at, Rc::clone(env));
     }
 
+    /// It has said all that it wanted to, and has an answer to all of that.
+    pub fn has_all(&self) -> bool {
+        self.browser.unsent.is_empty() && self.owed.values().all(|n| *n <= 0)
+    }
+
     /// Redis has a message of its.
     pub fn was_pushed(&mut self, list: &str, at: u64, pushed: &Pushed<'_>) {
         let id = self.browser.id;

@@ -82,6 +82,10 @@ pub struct Small {
     now: u64,
     pushed: [Vec<Pushed>; 2],
     deadline: Option<u64>,
+    /// When half of the drain is over.
+    half: u64,
+    /// What was not read is read again.
+    resumed: bool,
     here: bool,
     /// All that was sent and pushed.
     pub transcript: [Vec<u8>; 2],
@@ -104,6 +108,9 @@ impl Effector for Small {
     }
 
     fn begin(&mut self, decided: &Output) {
+        for slot in &decided.resume {
+            self.oracle.resume(*slot);
+        }
         if decided.pushes.is_empty() {
             self.pushed();
         }
@@ -141,7 +148,11 @@ impl Effector for Small {
         self.oracle.half_closed(slot);
     }
 
-    /// All that was sent has been acknowledged, and all that was said has been read.
+    fn resume(&mut self, _: u32) {
+        self.resumed = true;
+    }
+
+    /// All that was sent has been acknowledged, and all that was said has been read that may be.
     fn look(&mut self, slot: u32) {
         self.call(|clients| clients.looked(slot, 0));
         self.oracle.looked(slot, 0);
@@ -163,6 +174,8 @@ impl Small {
             now: 1_000,
             pushed: [Vec::new(), Vec::new()],
             deadline: None,
+            half: u64::MAX,
+            resumed: false,
             here: true,
             transcript: [Vec::new(), Vec::new()],
         };
@@ -194,6 +207,9 @@ impl Small {
                 violated!("not all is sent: {} bytes", client.unsent());
             }
         }
+        if std::mem::take(&mut self.resumed) {
+            self.flush();
+        }
     }
 
     pub fn input(&mut self, bytes: &mut [u8]) {
@@ -207,7 +223,17 @@ impl Small {
         self.settle();
     }
 
+    /// What was said is read, if the client may be read from.
     fn flush(&mut self) {
+        let expected = self.oracle.may_read(0, false);
+        let mut may = false;
+        self.call(|clients| may = clients.may_read(0));
+        if may != expected {
+            violated!("it may be read from: {may}, must be {expected}");
+        }
+        if !may {
+            return self.oracle.pause(0, false);
+        }
         let mut bytes: Vec<u8> = self.browser.unsent.drain(..).collect();
         self.input(&mut bytes);
     }
@@ -327,8 +353,10 @@ impl Small {
                 if self.deadline.is_some() {
                     return false;
                 }
-                let deadline = self.now + 300;
+                // What is under way is given up between half of the time and all of it.
+                let deadline = self.now + 140;
                 self.deadline = Some(deadline);
+                self.half = self.now + 70;
                 let options = DrainOptions { quiet_ms: 15, deadline_ms: deadline, closes_per_second: 0.0 };
                 self.call(|clients| clients.begin_drain(options));
                 self.oracle.begin_drain(15, deadline, 0.0);
@@ -351,6 +379,11 @@ impl Small {
                 self.settle();
             }
             self.tick();
+            // A request that comes behind half of a drain.
+            if self.now > self.half && !self.browser.close_sent {
+                self.half = u64::MAX;
+                self.say(0, Kind::Request);
+            }
             // Nothing pending, nothing waiting: the rest is only time.
             if self.deadline.is_none() && audit(&self.clients, 0).is_none_or(|a| a.pending == 0 && a.backlog == 0) {
                 break;

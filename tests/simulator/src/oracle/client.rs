@@ -92,6 +92,12 @@ pub struct Client {
     pub clean: bool,
     /// When the last unfinished thing was finished: its turn in a drain could not come before.
     pub(super) clean_since: u64,
+    /// When what is unfinished began.
+    pub(super) unclean_since: u64,
+    /// It had a session, or asked for one, when that began, or when it was read from again.
+    pub(super) had_session: bool,
+    /// Since when it is at a forced gap of a drain, as ticks have found.
+    pub(super) forced_since: Option<u64>,
     pub(super) garbage: u32,
     pub(super) next_n: u64,
     pub(super) conversations: Vec<Conversation>,

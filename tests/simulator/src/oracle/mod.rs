@@ -179,15 +179,16 @@ impl Oracle {
     // Whether a client is read from.
 
     pub fn may_read(&self, slot: u32, core_full: bool) -> bool {
-        self.client(slot).is_none_or(|c| c.stage != Stage::Open || self.may_give(c, false))
-            && self.has_room(slot, core_full)
+        let may = |c: &Client| c.stage != Stage::Open || (self.may_give(c, false) && !self.is_silenced(c));
+        self.client(slot).is_none_or(may) && self.has_room(slot, core_full)
     }
 
-    /// The same, the bus apart.
+    /// The same, the bus and a drain apart.
     fn has_room(&self, slot: u32, core_full: bool) -> bool {
         let Some(c) = self.client(slot) else { return true };
         let (.., backlog, bytes) = c.books();
-        c.stage != Stage::Open || (backlog < self.rules.backlog && bytes < self.rules.backlog_bytes && !core_full)
+        let is_full = backlog >= self.rules.backlog || bytes >= self.rules.backlog_bytes || core_full;
+        c.stage != Stage::Open || !is_full
     }
 
     pub fn pause(&mut self, slot: u32, core_full: bool) {
@@ -195,19 +196,25 @@ impl Oracle {
         self.tally.add(What::core_bytes_hit, usize::from(core_full));
         let bus_full = self.client(slot).is_some_and(|c| self.is_bus_full(c, false));
         self.tally.add(What::bus_full, usize::from(bus_full));
-        self.with(slot, |_, c| (c.paused, c.idle_at_drain) = (true, false));
+        let is_silenced = self.client(slot).is_some_and(|c| self.is_silenced(c));
+        self.tally.add(What::silenced, usize::from(is_silenced));
+        self.with(slot, |_, c| {
+            c.paused = true;
+            c.idle_at_drain &= is_silenced;
+        });
     }
 
     pub fn resume(&mut self, slot: u32) {
         let now = self.now;
         self.tally.one(What::read_resumed);
-        // What the bus has may be more again by now.
+        // What the bus has may be more again by now, and what it asked for a session may be given up.
         let may = self.has_room(slot, false);
         let was = self.with(slot, |_, c| {
             (c.activity, c.received) = (now, now);
             c.ping_since = None;
-            c.message_since = c.message_since.map(|_| now);
+            c.message_since = (c.stage == Stage::Open && !c.clean).then_some(now);
             c.message_heard = now;
+            c.had_session |= c.sessions() + c.connecting() > 0;
             std::mem::take(&mut c.paused)
         });
         if was == Some(false) || !may {

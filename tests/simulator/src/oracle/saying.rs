@@ -33,10 +33,15 @@ impl Oracle {
             if c.clean && !was_clean {
                 c.clean_since = now;
             }
+            // What a client begins of which nothing more is read is not waited for.
             if c.clean {
                 c.message_since = None;
-            } else if c.message_since.is_none() {
+            } else if c.message_since.is_none() && !o.is_silenced(c) {
                 (c.message_since, c.message_heard) = (Some(now), now);
+            }
+            let is_new = was_clean || events.iter().any(|event| matches!(event, Ev::Message(_)));
+            if !c.clean && is_new {
+                (c.unclean_since, c.had_session) = (now, c.sessions() + c.connecting() > 0);
             }
             // A whole ping or pong between the fragments is no byte of the message.
             if grew {

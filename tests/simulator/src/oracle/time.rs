@@ -30,6 +30,7 @@ impl Oracle {
         }
         self.ticked = now;
         self.forget_orphans();
+        self.look_at_half();
         self.each(|o, c| {
             if c.stage == Stage::Open {
                 o.tick_open(c);
@@ -133,8 +134,8 @@ impl Oracle {
             if let Some(what) = late {
                 o.wrong(format!("slot {} is overdue: {what}", c.slot));
             }
-            if let (Stage::Open, Some(since)) = (c.stage, c.gap_since()) {
-                o.not_late_in_drain(c, since);
+            if c.stage == Stage::Open {
+                o.not_late_in_drain(c);
             }
         });
     }
@@ -203,15 +204,13 @@ impl Oracle {
     fn judge(&mut self, c: &mut Client) {
         let now = self.now;
         let rules = Rc::clone(&self.rules);
-        if let Some(since) = c.gap_since() {
-            if self.drain.is_some() {
-                if self.at_gap_in_drain(c, since) {
-                    return;
-                }
-            } else if rules.idle_ms > 0 && now >= since + rules.idle_ms {
-                self.tally.one(What::idle_closed);
-                return self.close(c, 1000);
-            }
+        if self.close_in_drain(c) {
+            return;
+        }
+        let idle = c.gap_since().filter(|_| self.drain.is_none() && rules.idle_ms > 0);
+        if idle.is_some_and(|since| now >= since + rules.idle_ms) {
+            self.tally.one(What::idle_closed);
+            return self.close(c, 1000);
         }
         if c.paused {
             return;

@@ -211,15 +211,25 @@ impl World {
     }
 
     pub(super) fn some_browser(&mut self, act: impl FnOnce(&mut Random, &mut Conn, &mut Tally)) {
-        let may = |conn: &&mut Conn| {
-            let browser = &conn.browser;
-            browser.shaken && !browser.silent && !browser.close_sent && !conn.fin && !conn.broken
-        };
+        let may = |conn: &&mut Conn| conn.may_say();
         let here = self.conns.iter_mut().flatten().filter(may).count();
         if here > 0 {
             let at = self.random.below(here);
             if let Some(conn) = self.conns.iter_mut().flatten().filter(may).nth(at) {
                 act(&mut self.random, conn, &mut self.tally);
+            }
+        }
+    }
+
+    /// In a drain restless clients ask as soon as they have all their answers: they have no gap of their own.
+    pub(super) fn ask_again(&mut self) {
+        let Some(random) = self.restless.as_mut().filter(|_| self.orders.phase == Phase::Draining) else { return };
+        for conn in self.conns.iter_mut().flatten() {
+            if conn.may_say() && conn.browser.is_restless() && conn.browser.has_all() && random.percent(80) {
+                self.tally.one(What::restless_asked);
+                // What asks for nothing is an activity all the same.
+                let kind = if random.percent(80) { Kind::Request } else { Kind::Disconnect };
+                conn.browser.say(random, &[kind], 0);
             }
         }
     }

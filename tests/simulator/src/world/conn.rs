@@ -62,6 +62,12 @@ impl Conn {
         self.kernel.len() as u64 + u64::from(self.half_closed && !self.fin_acknowledged)
     }
 
+    /// Whether its client says something now and then.
+    pub(super) fn may_say(&self) -> bool {
+        let browser = &self.browser;
+        browser.shaken && !browser.silent && !browser.close_sent && !self.fin && !self.broken
+    }
+
     /// Our side is shut down, or the other has ended.
     pub(super) fn is_half_closed_or_over(&self) -> bool {
         self.half_closed || self.read_ended || self.fin || self.broken

@@ -8,8 +8,12 @@ use super::link::{POP, PUSH};
 use super::{World, checks};
 use crate::tally::What;
 
+/// Clients that come before the end, and turns of everything in which they shake hands.
+const NEWCOMERS: usize = 8;
+const ROUNDS_TO_SHAKE_HANDS: usize = 10;
+
 impl World {
-    /// Everything that is under way goes on, nothing new begins, until all is over.
+    /// Everything that is under way goes on until all is over. Nothing new begins, but for what restless clients ask.
     pub(super) fn finish(&mut self) {
         self.is_ending = true;
         for redis in &mut self.redis {
@@ -30,6 +34,12 @@ impl World {
                 if self.audit(slot).is_some_and(|audit| audit.pending > 0 || audit.backlog > 0) {
                     violated!("slot {slot} still waits at the end of all time-outs");
                 }
+            }
+            if self.restless.is_some() {
+                // A drain has more to do than to let those go who stayed.
+                self.clients_max += NEWCOMERS;
+                (0..NEWCOMERS).for_each(|_| self.accept());
+                (0..ROUNDS_TO_SHAKE_HANDS).for_each(|_| self.settle_down());
             }
             if self.drain_at_end { self.drain_twice() } else { self.stop() }
         }
@@ -88,6 +98,7 @@ impl World {
                 }
             }
         }
+        self.ask_again();
         self.step += 1;
         for link in PUSH {
             self.connect(link);

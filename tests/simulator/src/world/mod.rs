@@ -97,6 +97,8 @@ pub struct World {
     are_pops_lost: bool,
     /// What the network does: apart, so that old seeds do what they did.
     network: Random,
+    /// Clients that ask in a drain as soon as they have all their answers, if there are such; apart, too.
+    restless: Option<Random>,
     /// Nothing hangs any more.
     is_ending: bool,
     redis: [Redis; 2],
@@ -165,6 +167,7 @@ impl World {
             was_up: false,
             are_pops_lost: false,
             network: Random::new(seed ^ 0x6e65_7477_6f72_6b00),
+            restless: Random::restless(seed),
             is_ending: false,
             redis: [Redis::default(), Redis::default()],
             workers: Workers::default(),
@@ -213,6 +216,7 @@ impl World {
         } else {
             self.act();
         }
+        self.ask_again();
         self.check();
     }
 

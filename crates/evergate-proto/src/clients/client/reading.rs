@@ -82,12 +82,13 @@ impl Client {
         }
     }
 
-    /// Notes since when a message has been unfinished, and when more of it came; `gathered`: what there was before.
+    /// Notes since when a message has been unfinished, and when more of it came; `gathered`: what there was before. One that begins
+    /// when its client may not speak any more is not waited for.
     fn time_unfinished(&mut self, cx: &Context, gathered: usize) {
         if self.decoder.is_clean() {
             self.times.message_since = Stamp::NONE;
         } else {
-            if self.times.message_since.is_none() {
+            if self.times.message_since.is_none() && !self.is_silenced(cx) {
                 self.times.message_since = Stamp::at(cx.now_ms);
                 self.times.message_heard = Stamp::at(cx.now_ms);
             }

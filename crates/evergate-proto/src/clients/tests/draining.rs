@@ -6,13 +6,14 @@ use crate::drain::DrainOptions;
 const QUIET_MS: u64 = 250;
 
 impl World {
-    fn drain(&mut self, seconds: u64, closes_per_second: f64) {
+    pub(super) fn drain(&mut self, seconds: u64, closes_per_second: f64) {
         let deadline_ms = self.now_ms() + seconds * 1_000;
         self.clients.begin_drain(DrainOptions { quiet_ms: QUIET_MS, deadline_ms, closes_per_second });
         self.settle();
     }
 
-    fn drained(&self) -> (u64, u64) {
+    /// Clients closed at a gap, and at the deadline.
+    pub(super) fn drained(&self) -> (u64, u64) {
         (self.counts().closed_at_gap.load(Relaxed), self.counts().closed_at_deadline.load(Relaxed))
     }
 }

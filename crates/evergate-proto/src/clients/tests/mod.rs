@@ -19,6 +19,7 @@ mod random;
 mod rates;
 mod reuse;
 mod router_list;
+mod second_half;
 mod transcripts;
 
 use std::collections::{HashMap, HashSet};
@@ -140,7 +141,9 @@ impl Effector for World {
     }
 
     fn look(&mut self, slot: SlotIndex) {
-        if let Some(mut bytes) = self.unread.remove(&slot) {
+        if !self.clients.is_paused(slot)
+            && let Some(mut bytes) = self.unread.remove(&slot)
+        {
             self.clients.input(slot, &mut bytes);
         }
         self.clients.looked(slot, self.unacknowledged.get(&slot).copied().unwrap_or(0));
