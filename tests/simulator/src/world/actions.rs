@@ -221,15 +221,18 @@ impl World {
         }
     }
 
-    /// In a drain restless clients ask as soon as they have all their answers: they have no gap of their own.
+    /// In a drain restless clients ask as soon as they have all their answers: they have no gap of their own. The others say now and
+    /// then what is an activity and asks for nothing.
     pub(super) fn ask_again(&mut self) {
         let Some(random) = self.restless.as_mut().filter(|_| self.orders.phase == Phase::Draining) else { return };
-        for conn in self.conns.iter_mut().flatten() {
-            if conn.may_say() && conn.browser.is_restless() && conn.browser.has_all() && random.percent(80) {
+        for conn in self.conns.iter_mut().flatten().filter(|conn| conn.may_say() && conn.browser.has_all()) {
+            if !conn.browser.is_restless() {
+                if random.percent(2) {
+                    conn.browser.say(random, &[Kind::Disconnect], 0);
+                }
+            } else if random.percent(80) {
                 self.tally.one(What::restless_asked);
-                // What asks for nothing is an activity all the same.
-                let kind = if random.percent(80) { Kind::Request } else { Kind::Disconnect };
-                conn.browser.say(random, &[kind], 0);
+                conn.browser.say(random, &[Kind::Request], 0);
             }
         }
     }
