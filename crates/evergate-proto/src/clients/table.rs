@@ -325,7 +325,7 @@ impl Clients {
     }
 
     /// What all of them are judged by has changed: when each is due, and whether it is read from, is worked out anew.
-    pub(super) fn look_at_all(&mut self) {
+    fn look_at_all(&mut self) {
         self.for_each(|_, _| ());
     }
 

@@ -204,7 +204,7 @@ fn forced_gaps_keep_the_pace() {
 }
 
 #[test]
-fn a_drain_that_is_given_up_reads_from_everybody_again() {
+fn a_cancelled_drain_reads_from_everybody_again() {
     let mut world = World::new();
     let slot = world.client();
     world.drain(10, 2_000.0);
@@ -215,8 +215,7 @@ fn a_drain_that_is_given_up_reads_from_everybody_again() {
     world.arrives(slot, &next[..10]);
     world.arrives(slot, &next[10..]);
     assert!(world.clients.is_paused(slot));
-    world.clients.context.drain = None;
-    world.clients.look_at_all();
+    world.clients.cancel_drain();
     world.settle();
     assert_eq!(world.resumed, [slot]);
     world.read_again();
