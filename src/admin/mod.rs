@@ -20,7 +20,7 @@ mod tests;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -38,6 +38,7 @@ use crate::process::shared::Shared;
 use crate::process::signals;
 use hosts::Hosts;
 use places::{Place, Places, Stage};
+use status::held;
 
 /// From the accept to the first byte of the request.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -76,8 +77,8 @@ pub struct AdminOptions {
 #[derive(Debug)]
 pub struct Admin {
     addr: SocketAddr,
-    /// A copy, for a successor.
-    listener: TcpListener,
+    /// What is listened on, or will be; none while a successor has it.
+    listener: Arc<Mutex<Option<TcpListener>>>,
     begins: Arc<Notify>,
     retired: Arc<Notify>,
 }
@@ -88,9 +89,9 @@ impl Admin {
         self.addr
     }
 
-    /// The socket, for a successor.
-    pub fn listener(&self) -> &TcpListener {
-        &self.listener
+    /// A copy of the socket, for a successor.
+    pub fn listener(&self) -> Option<io::Result<TcpListener>> {
+        held(&self.listener).as_ref().map(TcpListener::try_clone)
     }
 
     /// Takes connections from now on.
@@ -100,7 +101,16 @@ impl Admin {
 
     /// Takes no more connections: a successor does.
     pub fn retire(&self) {
+        drop(held(&self.listener).take());
         self.retired.notify_one();
+    }
+
+    /// The successor is gone: takes connections of `listener`.
+    pub fn resume(&self, listener: TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        *held(&self.listener) = Some(listener);
+        self.begin();
+        Ok(())
     }
 }
 
@@ -117,25 +127,28 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 /// ready is answered by the process that serves.
 pub fn start(listener: TcpListener, shared: Arc<Shared>, options: AdminOptions) -> io::Result<Admin> {
     listener.set_nonblocking(true)?;
-    let copy = listener.try_clone()?;
     let (begins, retired) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (from, until) = (Arc::clone(&begins), Arc::clone(&retired));
     let addr = listener.local_addr()?;
+    let listener = Arc::new(Mutex::new(Some(listener)));
+    let own = Arc::clone(&listener);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let view = Arc::new(View::new(shared, options, addr));
     let run = move || {
         runtime.block_on(async {
-            from.notified().await;
-            tokio::select! {
-                () = serve(listener, view) => {}
-                () = until.notified() => {}
+            // Who is connected is answered also when the socket is another's.
+            loop {
+                from.notified().await;
+                let Some(Ok(listener)) = held(&own).as_ref().map(TcpListener::try_clone) else { continue };
+                tokio::select! {
+                    () = serve(listener, Arc::clone(&view)) => {}
+                    () = until.notified() => {}
+                }
             }
-            // Who is connected already is answered.
-            tokio::time::sleep(REQUEST_MAX + SILENCE_MAX).await;
         });
     };
     let thread = signals::blocked(|| std::thread::Builder::new().name("admin".into()).spawn(run));
-    thread.map(|_| Admin { addr, listener: copy, begins, retired })
+    thread.map(|_| Admin { addr, listener, begins, retired })
 }
 
 /// What an answer is made from.

@@ -62,6 +62,7 @@ pub(super) fn control(config: &Config) -> Option<Finding> {
     let made = path.parent().filter(|directory| !directory.exists());
     let listened = control::try_out(path);
     if let Some(made) = made {
+        let _ = fs::remove_file(control::lock_of(path));
         let _ = fs::remove_dir(made);
     }
     Some(match listened {

@@ -127,7 +127,7 @@ pub fn command() -> Command {
             .after_help(
             "Examples:\n  evergate serve --opensrf-core /openils/conf/opensrf_core.xml\n  \
                  EVERGATE_PASSWD=… evergate serve --domain public.localhost --username gateway\n\n\
-                 Signals: USR1 drains (within its time nobody loses a reply), TERM and INT stop fast, HUP reopens the logs and reads \
+                 Signals: USR1 drains (within its time nobody loses a reply), USR2 cancels that, TERM and INT stop fast, HUP reopens the logs and reads \
                  log level, origins, log_protect and trusted_proxies again.\n\n\
                  Exit codes: 0 drained or stopped; 1 host unusable; 2 configuration; 3 a drain's deadline cut somebody \
                  off; 70 a core failed.",

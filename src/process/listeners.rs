@@ -37,30 +37,33 @@ pub struct Port {
 
 impl Port {
     /// Binds a socket for each of so many `cores` to one port. Unless it is to be shared with other processes (`SO_REUSEPORT`), one
-    /// that another process listens on is an error.
+    /// that another process listens on is an error. A shared one does not listen before [`Self::listen`]: the others serve meanwhile.
     pub fn bind(address: SocketAddr, cores: usize, is_shared: bool) -> io::Result<Self> {
         if !is_shared {
             wait_for(address, LINGER_MAX)?;
         }
-        let sockets = listen(address, cores)?;
+        let sockets = bind(address, cores)?;
+        if !is_shared {
+            listen(&sockets)?;
+        }
         let address = sockets[0].local_addr()?;
         Ok(Self { address, cores, is_shared, is_kept: false, sockets })
     }
 
     /// Of listening sockets that others made. Where there are fewer than `cores`, more are bound beside them if they let that happen;
     /// else cores share them.
-    pub fn of(mut sockets: Vec<TcpListener>, cores: usize, is_kept: bool) -> io::Result<Self> {
+    pub fn of(mut sockets: Vec<TcpListener>, cores: usize, is_kept: bool, is_shared: bool) -> io::Result<Self> {
         let none = || io::Error::new(io::ErrorKind::InvalidInput, "there is no listening socket");
         let address = sockets.first().ok_or_else(none)?.local_addr()?;
         for socket in &sockets {
             judge(socket)?;
         }
-        let is_shared = SockRef::from(&sockets[0]).reuse_port()?;
-        if is_shared && !is_kept && sockets.len() < cores {
+        let may_be_more = SockRef::from(&sockets[0]).reuse_port()?;
+        if may_be_more && !is_kept && sockets.len() < cores {
             // Under another account they cannot be, and nothing is lost by that.
-            sockets.extend(listen(address, cores - sockets.len()).unwrap_or_default());
+            sockets.extend(bind(address, cores - sockets.len()).unwrap_or_default());
         }
-        Ok(Self { address, cores, is_shared: false, is_kept, sockets })
+        Ok(Self { address, cores, is_shared, is_kept, sockets })
     }
 
     /// The sockets that the service manager has passed, if it has.
@@ -68,7 +71,19 @@ impl Port {
         let mut passed = ListenFd::from_env();
         let sockets = (0..passed.len()).map(|index| passed.take_tcp_listener(index)).collect::<io::Result<Vec<_>>>()?;
         let sockets: Vec<TcpListener> = sockets.into_iter().flatten().collect();
-        if sockets.is_empty() { Ok(None) } else { Self::of(sockets, cores, true).map(Some) }
+        if sockets.is_empty() { Ok(None) } else { Self::of(sockets, cores, true, false).map(Some) }
+    }
+
+    /// Sockets of a predecessor on the same address, which this process serves as well.
+    #[must_use]
+    pub fn beside(mut self, sockets: Vec<TcpListener>) -> Self {
+        self.sockets.extend(sockets);
+        self
+    }
+
+    /// Has all of them listen, as far as they do not: new ones, and those that an old process has ended that had them, too.
+    pub fn listen(&self) -> io::Result<()> {
+        listen(&self.sockets)
     }
 
     /// The address that is listened on: with the port that port 0 became.
@@ -111,8 +126,8 @@ impl Port {
         if !self.is_shared {
             wait_for(self.address, Duration::ZERO)?;
         }
-        self.sockets = listen(self.address, self.cores)?;
-        Ok(())
+        self.sockets = bind(self.address, self.cores)?;
+        listen(&self.sockets)
     }
 }
 
@@ -134,19 +149,28 @@ fn wait_for(address: SocketAddr, longest: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// So many sockets that listen on one address.
-fn listen(mut address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+/// So many sockets on one address.
+fn bind(mut address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     let mut listeners = Vec::with_capacity(count);
     for _ in 0..count {
         let socket = socket(address)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
         let listener = TcpListener::from(socket);
         address = listener.local_addr()?;
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+/// Has those listen that do not.
+fn listen(sockets: &[TcpListener]) -> io::Result<()> {
+    for socket in sockets.iter().map(SockRef::from) {
+        if !socket.is_listener()? {
+            socket.listen(BACKLOG)?;
+        }
+    }
+    Ok(())
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
@@ -183,16 +207,16 @@ mod tests {
         let port = Port::bind(loopback(), 3, false).expect("a port");
         assert_eq!(counts(&port), [1, 1, 1]);
         let copies = || port.sockets().iter().map(|socket| socket.try_clone().expect("a copy")).collect::<Vec<_>>();
-        assert_eq!(counts(&Port::of(copies(), 2, false).expect("fewer cores")), [2, 1]);
-        let more = Port::of(copies(), 5, false).expect("more cores");
+        assert_eq!(counts(&Port::of(copies(), 2, false, false).expect("fewer cores")), [2, 1]);
+        let more = Port::of(copies(), 5, false, false).expect("more cores");
         assert_eq!((counts(&more), more.sockets().len()), (vec![1; 5], 5), "two are bound beside them");
-        let kept = Port::of(copies(), 5, true).expect("more cores");
+        let kept = Port::of(copies(), 5, true, false).expect("more cores");
         assert_eq!((counts(&kept), kept.sockets().len()), (vec![1; 5], 3), "the manager's are shared");
     }
 
     #[test]
     fn one_socket_that_lets_nobody_beside_it_is_shared_by_all_cores() {
-        let port = Port::of(vec![TcpListener::bind(loopback()).expect("a socket")], 4, false).expect("a port");
+        let port = Port::of(vec![TcpListener::bind(loopback()).expect("a socket")], 4, false, false).expect("a port");
         assert_eq!((counts(&port), port.sockets().len()), (vec![1; 4], 1));
     }
 
@@ -200,9 +224,9 @@ mod tests {
     fn what_does_not_listen_is_refused() {
         let bound = socket(loopback()).expect("a socket");
         bound.bind(&loopback().into()).expect("bound");
-        let refused = Port::of(vec![TcpListener::from(bound)], 1, false).expect_err("it does not listen");
+        let refused = Port::of(vec![TcpListener::from(bound)], 1, false, false).expect_err("it does not listen");
         assert!(refused.to_string().contains("does not listen"), "{refused}");
-        assert!(Port::of(vec![], 1, false).is_err());
+        assert!(Port::of(vec![], 1, false, false).is_err());
     }
 
     #[test]

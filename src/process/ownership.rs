@@ -10,6 +10,9 @@ use nix::unistd::geteuid;
 /// Who else may write: the group, and others.
 const OTHERS_WRITE: u32 = 0o022;
 
+/// A directory for everybody, such as /tmp.
+const STICKY: u32 = 0o1000;
+
 /// The error for what is not so. `option` is the one that names the directory.
 pub(super) fn judge(path: &Path, found: &Metadata, option: &str) -> io::Result<()> {
     let (owner, own, mode) = (found.uid(), geteuid().as_raw(), found.mode() & 0o7777);
@@ -21,7 +24,14 @@ pub(super) fn judge(path: &Path, found: &Metadata, option: &str) -> io::Result<(
         return Err(refused(path, &why));
     }
     if mode & OTHERS_WRITE != 0 {
-        let why = format!("others may write to it (mode {mode:04o}): chmod go-w {}", path.display());
+        let place = path.display();
+        let why = if mode & STICKY != 0 {
+            format!(
+                "others may write to it (mode {mode:04o}), for it is everybody's: let {option} name a directory of this user's own"
+            )
+        } else {
+            format!("others may write to it (mode {mode:04o}): chmod go-w {place}")
+        };
         return Err(refused(path, &why));
     }
     Ok(())

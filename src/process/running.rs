@@ -33,6 +33,8 @@ const FAILED_MAX: Duration = Duration::from_secs(3);
 const LINKS_MAX: Duration = Duration::from_secs(1);
 /// How long the removal of the address file may take at the end.
 const REMOVE_MAX: Duration = Duration::from_secs(1);
+/// How often a process without its control socket's name looks whether that is free.
+const CLAIM_EVERY: Duration = Duration::from_secs(2);
 /// Nearer than this to the closing of the port, or to its deadline, a drain is not cancelled: a core may be at it already.
 const CANCEL_MARGIN_MS: u64 = 1_000;
 
@@ -68,6 +70,11 @@ pub struct Running {
 impl Running {
     /// Connections are taken from now on.
     pub fn serve(&mut self) {
+        if let Err(error) = self.port.listen() {
+            tracing::error!("host: {}", check::cannot_bind("listen", self.port.address(), false, &error));
+            self.has_failed_to_start = true;
+            return self.stop("it cannot listen", CloseCode::GOING_AWAY);
+        }
         let claim = if self.predecessor.take().is_some() { Claim::AsSuccessor } else { Claim::IfFree };
         self.shared.leave_port(self.port.is_kept());
         self.shared.enter(Phase::Serving);
@@ -75,7 +82,7 @@ impl Running {
             admin.begin();
         }
         if let Some(control) = &self.control {
-            control.take_name(claim);
+            control.claim_name(claim);
         }
         systemd::tell(&format!("READY=1\nMAINPID={}", std::process::id()));
         tracing::info!(
@@ -93,6 +100,7 @@ impl Running {
         let mut failed_at: Option<Instant> = None;
         let mut watchdog = Watchdog::new(&self.shared);
         let mut reporter = systemd::Reporter::start();
+        let mut next_claim = Instant::now() + CLAIM_EVERY;
         while !self.threads.iter().all(thread::JoinHandle::is_finished) {
             signals.wait(LOOK);
             self.heed(signals);
@@ -111,6 +119,11 @@ impl Running {
             if failed_at.is_some_and(|at| at.elapsed() > FAILED_MAX) {
                 break;
             }
+            // Whoever has the name may be gone by now.
+            if self.shared.phase() == Phase::Serving && Instant::now() >= next_claim {
+                next_claim = Instant::now() + CLAIM_EVERY;
+                self.control.iter().filter(|control| !control.has_name()).for_each(|it| it.claim_name(Claim::IfFree));
+            }
             reporter.report(&self.shared);
         }
         self.end(signals)
@@ -122,7 +135,10 @@ impl Running {
             systemd::reloading();
             self.reloader.ask();
         }
-        // One that has not come to serve has nobody to drain.
+        // One that has not come to serve has nobody to drain. A successor leaves everything as it is.
+        if self.shared.phase() == Phase::Starting && self.predecessor.is_some() && signals.take_drain() {
+            self.stop("SIGUSR1 comes before it serves", CloseCode::GOING_AWAY);
+        }
         if self.shared.phase() > Phase::Starting {
             if signals.take_drain() && self.drain("SIGUSR1", self.config.drain_grace_seconds).is_err() {
                 tracing::info!("drain: SIGUSR1 comes when the process is stopping already");
@@ -171,12 +187,18 @@ impl Running {
                     reply.answer(self.drain(&peer.to_string(), self.config.drain_grace_seconds));
                 }
                 Request::Cancel { peer, reply } => reply.answer(self.cancel(&peer.to_string())),
+                // Dropped, the reply says that this process ends.
+                Request::Replace { reply, .. } if self.shared.phase() == Phase::Stopping => drop(reply),
                 Request::Replace { successor, reply, .. } => reply.answer(self.lend_sockets(&successor)),
                 Request::Ready { successor, reply } => reply.answer(self.hand_over(&successor)),
                 Request::Gone { successor, why } => {
                     if self.succession.is_gone(&successor) {
                         self.shared.leave_port(self.port.is_kept());
-                        tracing::warn!("hand-over: process {} comes to nothing: {why}; serving on", successor.pid);
+                        let phase = self.shared.phase().name();
+                        tracing::warn!(
+                            "hand-over: process {} comes to nothing: {why}; this one is {phase} as before",
+                            successor.pid
+                        );
                     }
                 }
             }
@@ -203,10 +225,17 @@ impl Running {
     }
 
     fn copies(&self) -> std::io::Result<Vec<Listening>> {
-        let copy = |listener: &TcpListener| -> std::io::Result<(OwnedFd, SocketAddr)> {
-            Ok((listener.try_clone()?.into(), listener.local_addr()?))
+        let named = |listener: TcpListener| -> std::io::Result<(OwnedFd, SocketAddr)> {
+            let address = listener.local_addr()?;
+            Ok((listener.into(), address))
         };
-        self.port.sockets().iter().chain(self.admin.as_ref().map(Admin::listener)).map(copy).collect()
+        let copy = |listener: &TcpListener| listener.try_clone().and_then(named);
+        self.port
+            .sockets()
+            .iter()
+            .map(copy)
+            .chain(self.admin.as_ref().and_then(Admin::listener).map(|copy| copy.and_then(named)))
+            .collect()
     }
 
     /// The successor serves: this process drains. Who has its port needs no grace.
@@ -230,6 +259,10 @@ impl Running {
             Phase::Starting => return Err("it is starting, and has no clients yet".to_owned()),
             Phase::Stopping => return Err("it is stopping".to_owned()),
             Phase::Serving | Phase::Draining => {}
+        }
+        // Nobody serves these sockets if the successor that has them comes to nothing. If it does not, it has them listen again.
+        if self.succession.at_work().is_some() && self.shared.phase() == Phase::Serving {
+            self.shared.leave_port(self.port.is_kept());
         }
         let start_ms = self.shared.now_ms() + grace_seconds * 1_000;
         let begun = self.shared.drain(start_ms, start_ms + self.config.drain_max_seconds * 1_000);
@@ -259,15 +292,22 @@ impl Running {
         }
         if now_ms + CANCEL_MARGIN_MS >= self.shared.drain_start_ms() {
             self.listen_again()?;
+        } else if let Some(by) = self.succession.served_by() {
+            return Err(format!("process {} serves in the place of this one", by.pid));
         }
         self.shared.cancel_drain();
         tracing::info!("drain: cancelled by {who}; serving on");
+        if self.succession.forget_served() {
+            self.take_place_again();
+        }
         Ok(())
     }
 
     fn listen_again(&mut self) -> Result<(), String> {
         if !self.shared.has_closed_port() {
-            return Err("the port is being closed: try again in a second".to_owned());
+            let why =
+                "the port is being closed, or more is established there than there are descriptors for: try again";
+            return Err(why.to_owned());
         }
         let successor =
             self.succession.served_by().map_or_else(String::new, |by| format!(" (process {} took it over)", by.pid));
@@ -283,12 +323,25 @@ impl Running {
         let address = self.port.address();
         let shares = self.port.listen_again().and_then(|()| self.port.shares()).map_err(|error| cannot(&error))?;
         tracing::info!("listening at {address} again");
-        self.succession = Succession::default();
         self.shared.leave_port(self.port.is_kept());
         for (core, listeners) in shares.into_iter().enumerate() {
             self.shared.give_listeners(core, listeners);
         }
         Ok(())
+    }
+
+    /// Who had taken over is gone: the name, the admin page and the service manager are this process' again.
+    fn take_place_again(&mut self) {
+        if let Some(control) = &self.control {
+            control.claim_name(Claim::IfFree);
+        }
+        if let (Some(admin), Some(address)) = (&self.admin, self.config.admin) {
+            match crate::admin::bind(address).and_then(|listener| admin.resume(listener)) {
+                Ok(()) => tracing::info!("admin on http://{address}/ again"),
+                Err(error) => tracing::warn!("the admin page is not served: {error}"),
+            }
+        }
+        systemd::tell(&format!("READY=1\nMAINPID={}", std::process::id()));
     }
 
     /// Gives the port up when the cores have closed their shares, and ends when nobody is left.

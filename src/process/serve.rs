@@ -165,6 +165,13 @@ fn start(loaded: &Loaded, logs: &Logs, signals: &Signals) -> Result<Running, Str
             admin.iter().for_each(Admin::begin);
         }
         let control = start_control(config, &shared, logs, signals);
+        if predecessor.is_some() && control.is_none() {
+            return Err(
+                "a successor without a control socket could not be spoken to: mend that, or see which account the \
+                        running process has"
+                    .to_owned(),
+            );
+        }
         // Only now that every port is bound: a start that fails leaves no file. And before any core has an address
         // on the bus.
         let address_file = addresses::record(config, &addresses);

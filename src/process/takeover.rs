@@ -17,6 +17,10 @@ use crate::bounded;
 use crate::check;
 use crate::config::{self, Config, Loaded};
 
+/// How long a process that ends is waited for, and how often that is looked at.
+const ENDING_MAX: Duration = Duration::from_secs(10);
+const ENDING_LOOK: Duration = Duration::from_millis(100);
+
 /// What a process listens on.
 #[derive(Debug)]
 pub struct Sockets {
@@ -56,27 +60,33 @@ impl Sockets {
         let Taken { sockets, is_kept, version, pid, connection } = taken;
         tracing::info!("taking over from process {pid} (evergate {version})");
         let (mut ours, mut admin, mut others) = (Vec::new(), None, Vec::new());
-        for (socket, address) in sockets {
+        for (socket, _) in sockets {
+            let socket = TcpListener::from(socket);
+            // What it is, not what is said of it.
+            let Ok(address) = socket.local_addr() else { continue };
             if address == listen {
-                ours.push(TcpListener::from(socket));
+                ours.push(socket);
             } else if Some(address) == config.admin {
-                admin = Some(TcpListener::from(socket));
+                admin = Some(socket);
             } else {
-                others.push(address.to_string());
+                others.push(address);
             }
         }
         if !others.is_empty() {
             others.dedup();
+            let others = others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             tracing::warn!(
-                "process {pid} listens at {}, which this configuration does not name: it goes on there until it drains",
-                others.join(", ")
+                "process {pid} listens at {others}, which this configuration does not name: it goes on there until it drains"
             );
         }
+        // What the old process has at another address of the same port would else be in the way.
+        let has_port = |address: &SocketAddr| address.port() == config.listen.port();
+        let is_beside = config.share_port || others.iter().any(has_port);
         let port = match passed {
-            Some(port) => port,
-            // Another address: the old process may have the same port.
-            None if ours.is_empty() => bind(config, true)?,
-            None => Port::of(ours, config.cores.len(), is_kept)
+            // Where that is not the same, who comes to the old one's socket is served as well.
+            Some(port) => port.beside(if is_kept { Vec::new() } else { ours }),
+            None if ours.is_empty() => bind(config, is_beside)?,
+            None => Port::of(ours, config.cores.len(), is_kept, config.share_port)
                 .map_err(|error| format!("host: the sockets of process {pid} cannot be used: {error}"))?,
         };
         let admin = match (admin, config.admin) {
@@ -93,8 +103,22 @@ fn ask(config: &Config, listen: SocketAddr) -> Result<Option<Taken>, String> {
     let Some(control) = &config.control else {
         return Err("--replace needs the control socket by which the running process is asked: set control".to_owned());
     };
-    match client::replace(control, listen) {
-        Ok(taken) => Ok(Some(taken)),
+    let began = Instant::now();
+    let mut asked = client::replace(control, listen);
+    // One that ends is asked once more, until nobody is there.
+    while asked.as_ref().is_err_and(|error| !matches!(error, AskError::Nobody) && error.is_end())
+        && began.elapsed() < ENDING_MAX
+    {
+        std::thread::sleep(ENDING_LOOK);
+        asked = client::replace(control, listen);
+    }
+    match asked {
+        Ok(taken) if taken.connection.is_of_own_account() => Ok(Some(taken)),
+        Ok(taken) => Err(format!(
+            "process {} at {} belongs to another account: its sockets are not taken; start this one as that account",
+            taken.pid,
+            control.display()
+        )),
         Err(AskError::Nobody) => {
             tracing::info!("nobody is at {} to be replaced: starting as the first", control.display());
             Ok(None)
@@ -159,10 +183,9 @@ impl Predecessor {
                     tracing::info!("process {} drains", self.pid);
                     Progress::Over
                 }
-                Ok(Err(AskError::Refused(why) | AskError::OtherVersion(why))) => {
-                    Progress::Failed(format!("process {} serves on: {why}", self.pid))
-                }
-                Ok(Err(AskError::Nobody | AskError::Failed(_))) | Err(TryRecvError::Disconnected) => self.is_gone(),
+                Ok(Err(error)) if error.is_end() => self.is_gone(),
+                Ok(Err(error)) => Progress::Failed(format!("process {} serves on: {error}", self.pid)),
+                Err(TryRecvError::Disconnected) => Progress::Failed(format!("process {} could not be told", self.pid)),
             };
         }
         if self.connection.as_ref().is_some_and(Connection::is_over) {

@@ -14,7 +14,7 @@ use crate::support::client::{Client, Event, connect, envelope};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::redis::Redis;
 use crate::support::services::Services;
-use crate::support::{PATIENCE, StopsAtEnd, free_port, until};
+use crate::support::{PATIENCE, StopsAtEnd, eventually, free_port, until};
 
 /// A successor of `gateway` that serves.
 fn replace(gateway: &Gateway) -> Gateway {
@@ -131,11 +131,14 @@ fn a_successor_at_another_address_lets_the_old_port_close() {
 
 #[test]
 fn a_successor_that_never_reaches_the_bus_ends_with_1_and_the_old_one_serves_on() {
-    let (_redis, _services, old) = serve_with_services(&[]);
+    let redis = Redis::start();
+    let _services = Services::start(&redis, &[]);
+    let mut old = Setup::serve(&redis).environment("EVERGATE_CORES", "0").start();
     under_load(old.address(), |_| {
         let nowhere = format!("public.localhost=127.0.0.1:{}", free_port());
         let flags = ["--bus-domain-address", &nowhere, "--handover-max-seconds", "1"];
-        let mut new = Setup::after(&old).flags(&flags).start_after(&old);
+        // Nobody waits at a socket of a core that the old one has not.
+        let mut new = Setup::after(&old).environment("EVERGATE_CORES", "0,1").flags(&flags).start_after(&old);
         // The successor has the admin page's socket, too, and leaves it alone until it serves.
         while new.exited().is_none() {
             assert_eq!(old.http("GET", "/readyz").body, "serving\n");
@@ -145,7 +148,6 @@ fn a_successor_that_never_reaches_the_bus_ends_with_1_and_the_old_one_serves_on(
         assert!(said.contains("handover_max_seconds") && said.contains(&old.pid().to_string()), "{said}");
     });
     old.until_logged("comes to nothing");
-    let mut old = old;
     let _new = replace(&old);
     assert_eq!(old.wait_exit(PATIENCE), 0, "the next one takes over");
 }
@@ -189,6 +191,66 @@ fn a_second_successor_is_refused_with_the_number_of_the_first() {
     assert_eq!(second.wait_exit(PATIENCE), 1);
     second.until_logged(&format!("process {} is taking over already", first.pid()));
     assert_eq!(old.http("GET", "/readyz").status, 200);
+}
+
+#[test]
+fn a_successor_that_is_ready_when_the_old_process_has_given_up_on_it_ends_and_the_old_one_serves_on() {
+    let redis = Redis::start();
+    let old = Setup::serve(&redis).environment("EVERGATE_HANDOVER_MAX_SECONDS", "1").start();
+    let port = free_port();
+    let setup = Setup::after(&old).environment("EVERGATE_HANDOVER_MAX_SECONDS", "60");
+    let mut new =
+        setup.flags(&["--bus-domain-address", &format!("public.localhost=127.0.0.1:{port}")]).start_after(&old);
+    old.until_logged("comes to nothing");
+    // It says so, and closes some seconds later.
+    std::thread::sleep(Duration::from_secs(6));
+    let _late = Redis::start_on(port);
+    assert_eq!(new.wait_exit(PATIENCE * 3), 1);
+    new.until_logged("did not serve within handover_max_seconds");
+    Client::connect(&old);
+    assert_eq!(old.status()["phase"], "serving");
+}
+
+#[test]
+fn where_a_successor_dies_while_the_old_one_drains_another_is_started_at_once() {
+    let (_redis, _services, old) = serve_with_services(&[]);
+    let mut waiting = Client::connect(&old);
+    waiting.request("opensrf.demo", "t", 0, "opensrf.demo.sleep", "[6]");
+    until("it is asked", PATIENCE, || old.count("waiting_for_replies") == 1);
+    let mut new = replace(&old);
+    new.kill();
+    // The kernel takes a killed process' listeners down a little later.
+    let again = eventually("another serves", PATIENCE, || {
+        let mut again = Setup::after(&old).start_after(&old);
+        until("it serves or ends", PATIENCE, || again.log().contains("serves ws://") || again.exited().is_some());
+        again.exited().is_none().then_some(again)
+    });
+    assert_eq!(again.status()["pid"], again.pid());
+    Client::connect(&again);
+    waiting.until_status(205);
+    assert_eq!(waiting.close_code(PATIENCE).0, Some(1012));
+}
+
+#[test]
+fn where_a_successor_dies_the_drain_can_be_cancelled_and_name_and_admin_page_are_there_again() {
+    let (_redis, _services, old) = serve_with_services(&[]);
+    let mut waiting = Client::connect(&old);
+    waiting.request("opensrf.demo", "t", 0, "opensrf.demo.sleep", "[8]");
+    until("it is asked", PATIENCE, || old.count("waiting_for_replies") == 1);
+    let mut new = replace(&old);
+    new.kill();
+    until("it is cancelled", PATIENCE, || {
+        old.signal(Signal::SIGUSR2);
+        std::thread::sleep(Duration::from_millis(60));
+        old.log().contains("drain: cancelled")
+    });
+    until("it is ready", PATIENCE, || old.try_http("GET", "/readyz").is_some_and(|answer| answer.status == 200));
+    assert_eq!(old.status()["pid"], old.pid());
+    let _newcomer = Client::connect(&old);
+    until("it has its name again", PATIENCE, || {
+        std::fs::read_link(old.control()).is_ok_and(|to| to.to_string_lossy().ends_with(&old.pid().to_string()))
+    });
+    waiting.until_status(205);
 }
 
 #[test]

@@ -36,6 +36,27 @@ fn ask_without_pause(mut client: Client) -> (Option<u16>, Duration, Vec<String>,
 }
 
 #[test]
+fn who_waits_for_a_long_reply_in_the_second_half_has_its_pings_answered_and_gets_its_reply() {
+    let redis = Redis::start();
+    let mut gateway = Gateway::serve(&redis, &["--drain-max-seconds", "8"]);
+    let (mut raw, mut bus) = (Raw::upgrade(gateway.address()), Responder::new(&redis));
+    raw.text(&envelope("s", "t", &[request(1, "m", "[]")]));
+    let asked = bus.next();
+    let signalled = Instant::now();
+    gateway.signal(Signal::SIGUSR1);
+    while signalled.elapsed() < Duration::from_secs(6) {
+        raw.frame(true, PING, b"here");
+        assert_eq!(raw.next(PONG).payload, b"here", "after {:?}", signalled.elapsed());
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    bus.complete(&asked, "1");
+    let reply = raw.next(TEXT).payload;
+    assert!(String::from_utf8_lossy(&reply).contains("205"));
+    assert_eq!(raw.close_code(), Some(1012));
+    assert_eq!(gateway.wait_exit(PATIENCE), 0);
+}
+
+#[test]
 fn who_never_pauses_is_closed_with_1012_behind_half_of_the_drain_and_nothing_of_its_is_relayed_without_its_reply() {
     let redis = Redis::start();
     let mut gateway = Gateway::serve(&redis, &["--drain-max-seconds", "6", "--cores", "0"]);

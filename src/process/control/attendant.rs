@@ -116,6 +116,10 @@ impl Attendant {
                     going.successor = None;
                 }
                 going.why = error.to_string();
+                // It hears nothing, asks once more, and finds nobody.
+                if matches!(error, Unanswered::Ends) {
+                    return Ok(());
+                }
                 return self.say(&Answer::refused(going.why.clone()));
             }
         }
@@ -154,8 +158,8 @@ impl Attendant {
         *pending = None;
         let answer = match self.ask_main(|reply| Request::Ready { successor: successor.clone(), reply }) {
             Ok(()) => Answer { draining: Some(true), ..Answer::done() },
-            // It hears that nobody answers, and serves.
-            Err(Unanswered::Ends) => return String::new(),
+            // It hears that nobody answers, and serves: this process ends, or drains as soon as it comes to that.
+            Err(Unanswered::Ends | Unanswered::Late) => return String::new(),
             Err(error) => Answer::refused(error.to_string()),
         };
         // It serves, whether it hears this or not.

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::unistd::geteuid;
+
 use super::passing;
 use super::protocol::{ANSWER_BYTES_MAX, Answer, Ask, Command, Ready, VERSION, line};
 use super::request::Listening;
@@ -32,6 +34,18 @@ impl From<io::Error> for AskError {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Self::Nobody,
             _ => Self::Failed(error),
+        }
+    }
+}
+
+impl AskError {
+    /// Whether the other process is gone, or going: it has closed the connection without a word.
+    pub fn is_end(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        match self {
+            Self::Nobody => true,
+            Self::Failed(error) => matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe),
+            Self::Refused(_) | Self::OtherVersion(_) => false,
         }
     }
 }
@@ -64,6 +78,11 @@ impl Connection {
     /// The process that listens there; 0 where that is in another namespace.
     pub fn pid(&self) -> u32 {
         self.0.peer().map_or(0, |peer| peer.pid)
+    }
+
+    /// Whether that process belongs to this user, or to root.
+    pub fn is_of_own_account(&self) -> bool {
+        self.0.peer().is_ok_and(|peer| peer.uid == 0 || peer.uid == geteuid().as_raw())
     }
 
     /// Asks. What is answered with a status is to be read with [`Connection::read`].
@@ -145,9 +164,9 @@ impl Connection {
         self.0.is_over()
     }
 
-    /// Tells that the successor serves: the other process drains from now on.
+    /// Tells that the successor serves: the other process drains from now on. Who refuses may have said so, and closed, before.
     pub fn ready(mut self) -> Result<(), ReplaceError> {
-        self.0.write_line(&line(&Ready { ready: true }), ANSWER_MAX)?;
+        let _ = self.0.write_line(&line(&Ready { ready: true }), ANSWER_MAX);
         self.answer().map(drop)
     }
 }

@@ -29,7 +29,7 @@ mod succession;
 mod tests;
 mod wire;
 
-pub use place::{Claim, Named, socket_of};
+pub use place::{Claim, Named, lock_of, socket_of};
 pub use request::{DrainBegun, Lent, Listening, Peer, Reply, Request, Successor};
 pub use server::{Server, ServerOptions, start};
 pub use succession::Succession;

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -46,8 +46,8 @@ pub enum Named {
 /// The files of this process. Dropped, they go.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// Open for its lock.
-    directory: File,
+    /// What is locked while the names are changed.
+    lock: File,
     /// The link.
     name: PathBuf,
     /// The file name of the socket, which the link holds.
@@ -61,8 +61,8 @@ pub(super) struct Place {
 impl Place {
     /// Makes the socket of this process beside `name`, listening, and removes those of dead processes.
     pub(super) fn make(name: &Path) -> io::Result<(Self, UnixListener)> {
-        let directory = open_directory(name)?;
-        let _lock = Lock::take(&directory)?;
+        let lock = open_lock(name, &open_directory(name)?)?;
+        let _held = Lock::take(&lock)?;
         let socket = socket_of(name, std::process::id());
         remove_leftovers(name);
         let address = SockAddr::unix(&socket)?;
@@ -80,7 +80,7 @@ impl Place {
         listener.listen(BACKLOG)?;
         let found = fs::symlink_metadata(&socket)?;
         let place = Self {
-            directory: directory.try_clone()?,
+            lock: lock.try_clone()?,
             name: name.to_owned(),
             socket_name: socket.file_name().map(OsString::from).unwrap_or_default(),
             socket,
@@ -91,7 +91,7 @@ impl Place {
 
     /// Has the name mean this process's socket, unless it is another's who lives.
     pub(super) fn take_name(&self, claim: Claim) -> io::Result<Named> {
-        let _lock = Lock::take(&self.directory)?;
+        let _lock = Lock::take(&self.lock)?;
         match fs::symlink_metadata(&self.name) {
             Ok(found) if !found.is_symlink() => {
                 return Err(refused(
@@ -128,7 +128,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Ok(_lock) = Lock::take(&self.directory) else { return };
+        let Ok(_lock) = Lock::take(&self.lock) else { return };
         if fs::symlink_metadata(&self.socket).is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
             let _ = fs::remove_file(&self.socket);
         }
@@ -178,6 +178,22 @@ fn open_directory(name: &Path) -> io::Result<File> {
     Ok(directory)
 }
 
+/// Where that file is.
+pub fn lock_of(name: &Path) -> PathBuf {
+    let mut lock = name.as_os_str().to_owned();
+    lock.push(".lock");
+    lock.into()
+}
+
+/// The file beside `name` whose lock is held while names are looked at and changed: whoever may read the directory could hold that
+/// one's own.
+fn open_lock(name: &Path, directory: &File) -> io::Result<File> {
+    let lock = lock_of(name);
+    let lock = lock.file_name().unwrap_or_default();
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(File::from(openat(directory, lock, flags, Mode::from_bits_retain(0o600))?))
+}
+
 /// Removes the sockets of processes that are gone, one of an earlier process with this one's number among them.
 fn remove_leftovers(name: &Path) {
     let Some((directory, stem)) = name.parent().zip(name.file_name().and_then(|stem| stem.to_str())) else { return };
@@ -211,13 +227,13 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The lock of a directory; dropped, it is free.
+/// The lock of that file; dropped, it is free.
 struct Lock<'a>(&'a File);
 
 impl<'a> Lock<'a> {
-    fn take(directory: &'a File) -> io::Result<Self> {
-        directory.lock()?;
-        Ok(Self(directory))
+    fn take(file: &'a File) -> io::Result<Self> {
+        file.lock()?;
+        Ok(Self(file))
     }
 }
 

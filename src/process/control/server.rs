@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -52,6 +53,7 @@ impl fmt::Debug for ServerOptions {
 #[derive(Debug)]
 pub struct Server {
     place: Arc<Place>,
+    naming: Arc<Naming>,
     inner: Arc<Inner>,
     requests: Receiver<Request>,
 }
@@ -80,23 +82,29 @@ impl Server {
             Arc::new(Inner { options, listener, requests: sender, state: Mutex::default(), changed: Condvar::new() });
         let own = Arc::clone(&inner);
         bounded::spawn("control", move || own.accept())?;
-        Ok(Self { place: Arc::new(place), inner, requests })
+        Ok(Self { place: Arc::new(place), naming: Arc::default(), inner, requests })
     }
 
-    /// Takes the name: this process serves now. Where another process has it, the log says so.
+    /// Takes the name: this process serves now. Where another process has it, the log says so, once. It waits for files: not for the
+    /// main thread.
     pub fn take_name(&self, claim: Claim) {
-        let place = Arc::clone(&self.place);
-        let taken = bounded::within(FILE_MAX, move || place.take_name(claim));
-        let name = self.place.name().display();
-        match taken.unwrap_or_else(|failed| Err(failed.into())) {
-            Ok(Named::Ours) => {}
-            Ok(Named::Others(pid)) => tracing::warn!(
-                "control {name} belongs to process {pid}, which lives: this one is reached by `evergate drain --pid \
-                 {}` only; let control name another path for each of several gateways (control = \"…\")",
-                std::process::id()
-            ),
-            Err(error) => tracing::warn!("control {name} cannot be taken: {error}"),
+        take_name(&self.place, claim, &self.naming);
+    }
+
+    /// The same for the main thread, which hears nothing of it.
+    pub fn claim_name(&self, claim: Claim) {
+        let (place, naming) = (Arc::clone(&self.place), Arc::clone(&self.naming));
+        if let Err(error) = bounded::spawn("control-name", move || take_name(&place, claim, &naming)) {
+            tracing::warn!(
+                "control {} cannot be taken: no thread can be started: {error}",
+                self.place.name().display()
+            );
         }
+    }
+
+    /// Whether this process has the name, as far as it knows. Another may come by it when its owner is gone.
+    pub fn has_name(&self) -> bool {
+        self.naming.is_ours.load(SeqCst)
     }
 
     /// Where this process listens.
@@ -117,11 +125,33 @@ impl Server {
 
     /// The process ends with that exit code: whoever watches is told, and the files go. Takes a second at most.
     pub fn end(self, exit_code: u8) {
-        let Self { place, inner, requests } = self;
+        let Self { place, naming: _, inner, requests } = self;
         // Whoever waits for an answer hears at once that there is none.
         drop(requests);
         inner.end(exit_code);
         let _ = bounded::within(END_MAX, move || drop(place));
+    }
+}
+
+/// Whether the name is this process' own.
+#[derive(Debug, Default)]
+struct Naming {
+    is_ours: AtomicBool,
+    /// The log has heard that it is another's.
+    is_said: AtomicBool,
+}
+
+fn take_name(place: &Place, claim: Claim, naming: &Naming) {
+    let name = place.name().display();
+    match place.take_name(claim) {
+        Ok(Named::Ours) => naming.is_ours.store(true, SeqCst),
+        Ok(Named::Others(_)) if naming.is_said.swap(true, SeqCst) => {}
+        Ok(Named::Others(pid)) => tracing::warn!(
+            "control {name} belongs to process {pid}, which lives: this one is reached by `evergate drain --pid \
+             {}` only; let control name another path for each of several gateways (control = \"…\")",
+            std::process::id()
+        ),
+        Err(error) => tracing::warn!("control {name} cannot be taken: {error}"),
     }
 }
 

@@ -23,17 +23,20 @@ impl Succession {
             ));
         }
         match phase {
+            // One that drains for nobody has no port by now, but the admin page.
+            Phase::Draining if self.served_by.is_none() => {
+                self.at_work = Some(successor.clone());
+                Ok(())
+            }
             Phase::Serving => {
                 self.at_work = Some(successor.clone());
                 Ok(())
             }
             Phase::Starting => Err("it is starting itself: try again when it serves".to_owned()),
-            Phase::Draining => Err(match &self.served_by {
-                Some(other) => format!("process {} has taken over, and this one drains: ask that one", other.pid),
-                None => "it drains, and gives its port up: start without --replace, or cancel the drain first \
-                         (`evergate drain --cancel`)"
-                    .to_owned(),
-            }),
+            Phase::Draining => {
+                let other = self.served_by.as_ref().map_or(0, |other| other.pid);
+                Err(format!("process {other} has taken over, and this one drains: ask that one"))
+            }
             Phase::Stopping => Err("it is stopping: start without --replace".to_owned()),
         }
     }
@@ -58,6 +61,11 @@ impl Succession {
             self.at_work = None;
         }
         was_at_work
+    }
+
+    /// Who served in the place of this process does so no more. Whether somebody did.
+    pub fn forget_served(&mut self) -> bool {
+        self.served_by.take().is_some()
     }
 
     /// Who has the sockets and does not serve yet.
@@ -98,11 +106,7 @@ mod tests {
 
     #[test]
     fn only_a_process_that_serves_is_taken_over_from() {
-        for (phase, remedy) in [
-            (Phase::Starting, "try again"),
-            (Phase::Draining, "evergate drain --cancel"),
-            (Phase::Stopping, "without --replace"),
-        ] {
+        for (phase, remedy) in [(Phase::Starting, "try again"), (Phase::Stopping, "without --replace")] {
             let mut succession = Succession::default();
             let refused = succession.asks(phase, &successor(1, 11)).expect_err("it does not serve");
             assert!(refused.contains(remedy) && succession.at_work().is_none(), "{phase:?}: {refused}");

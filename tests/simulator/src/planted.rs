@@ -91,7 +91,7 @@ planted! {
     "second-half-in-a-rush": "who is left at half of a drain is closed at once, whatever the pace",
         "drain.rs", "self.gone_by_ms = self.half_ms + self.options" => "self.gone_by_ms = self.half_ms + 0 * self.options";
     "never-silenced": "who never pauses is read from until the drain's deadline",
-        "clients/client.rs", "\n                && !self.is_silenced(cx))" => ")";
+        "clients/client.rs", "self.has_room(cx) && !self.is_silenced(cx)" => "self.has_room(cx)";
     "session-silenced": "behind half of a drain a client is not read from though only it can end its session",
         "clients/client/gap.rs", "            && self.book.sessions() == 0\n" => "";
     "connect-silenced": "behind half of a drain a client is not read from though it is about to have a session",

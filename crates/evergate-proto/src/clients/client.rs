@@ -354,14 +354,18 @@ impl Client {
         self.outbound.bytes() + self.book.backlog_bytes() + held
     }
 
-    /// Whether more may be read: the backlog has room, so has the core, and no drain has it fall silent.
+    /// Whether more may be read: there is room for it, and no drain has it fall silent.
     pub(super) fn may_read(&self, cx: &Context) -> bool {
+        self.has_room(cx) && !self.is_silenced(cx)
+    }
+
+    /// Whether the backlog has room for more, and so has the core.
+    pub(super) fn has_room(&self, cx: &Context) -> bool {
         !matches!(self.stage, Stage::Open)
             || (self.book.backlog() < cx.limits.backlog_max
                 && self.book.backlog_bytes() < cx.limits.backlog_bytes_max
                 && self.may_give(cx)
-                && !cx.is_core_full()
-                && !self.is_silenced(cx))
+                && !cx.is_core_full())
     }
 
     pub(super) fn class(&self) -> Option<Class> {

@@ -16,6 +16,7 @@ use super::turns::Turns;
 use crate::counters::{self, Limit, Oldest};
 use crate::drain::{Drain, DrainOptions};
 use crate::opensrf::reply::ReplyMessage;
+use crate::websocket::decoder::are_control;
 
 /// A tick that is so late is a stall of ours: what clients owed meanwhile is not held against them.
 const STALL_MS: u64 = 1_000;
@@ -188,6 +189,20 @@ impl Clients {
         false
     }
 
+    /// Whether the client may be received from: who falls silent in a drain is until it has said something.
+    pub fn may_listen(&mut self, slot: SlotIndex) -> bool {
+        self.is_only_silenced(slot) || self.may_read(slot)
+    }
+
+    /// Whether `bytes` of the client may be read.
+    pub fn may_take(&mut self, slot: SlotIndex, bytes: &[u8]) -> bool {
+        self.is_only_silenced(slot) && are_control(bytes) || self.may_read(slot)
+    }
+
+    fn is_only_silenced(&self, slot: SlotIndex) -> bool {
+        self.context.drain.is_some() && self.client(slot).is_some_and(|client| client.is_only_silenced(&self.context))
+    }
+
     /// Has a client that was read from be not read any more, if it may not be: unless it is the router's list that keeps it, which is
     /// so after nearly every request where the router is busy, and is over before the next one as a rule.
     pub fn look_to_pause(&mut self, slot: SlotIndex) {
@@ -196,7 +211,7 @@ impl Clients {
             matches!(client.stage, Stage::Open) && client.kept_by(&self.context) == Some(Limit::router_queue_max)
         });
         if !waits_for_router {
-            self.may_read(slot);
+            self.may_listen(slot);
         }
     }
 

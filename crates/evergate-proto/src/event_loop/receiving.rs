@@ -50,7 +50,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     /// Bytes of a client have come.
     fn take(&mut self, slot: SlotIndex, lent: Lent) {
         let run = self.held.run(slot, lent.len as usize);
-        let may_read = self.clients.may_read(slot);
+        let may_read = self.clients.may_take(slot, self.ring.bytes(&lent));
         let Some(connection) = self.connections.get_mut(slot) else { return self.give_back(Some(lent)) };
         connection.is_heavy |= run > RUN_BYTES;
         if connection.is_held || connection.is_heavy || !may_read {
@@ -224,7 +224,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     pub(super) fn receive(&mut self, slot: SlotIndex) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let is_free = !connection.under_way.contains(Kind::Receive) && !connection.is_held && !connection.is_starved;
-        if !is_free || connection.has_ended || !self.clients.may_read(slot) {
+        if !is_free || connection.has_ended || !self.clients.may_listen(slot) {
             return;
         }
         connection.under_way.insert(Kind::Receive);

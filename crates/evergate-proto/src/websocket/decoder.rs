@@ -392,3 +392,16 @@ fn close(payload: &[u8]) -> Result<Event<'_>, Violation> {
 fn is_control(opcode: OpCode) -> bool {
     matches!(opcode, OpCode::Close | OpCode::Ping | OpCode::Pong)
 }
+
+/// Whether these are whole control frames of a client's and nothing else (RFC 6455 5.5), as far as their headers say.
+pub fn are_control(mut bytes: &[u8]) -> bool {
+    while let [first, second, rest @ ..] = bytes {
+        let payload = usize::from(second & 0x7f);
+        let (is_control, is_masked) = (first & 0x08 > 0, second & 0x80 > 0);
+        if !is_control || !is_masked || payload > CONTROL_BYTES_MAX || rest.len() < 4 + payload {
+            return false;
+        }
+        bytes = &rest[4 + payload..];
+    }
+    bytes.is_empty()
+}

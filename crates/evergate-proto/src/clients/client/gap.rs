@@ -26,6 +26,12 @@ impl Client {
             && self.times.message_since.is_none()
     }
 
+    /// Whether nothing but its silence keeps it from being read from, and it has said nothing since: what is no message is heard. Who
+    /// waits for a long reply shows with pings that it is there, and goes where they are not answered.
+    pub(in crate::clients) fn is_only_silenced(&self, cx: &Context) -> bool {
+        self.is_silenced(cx) && !self.is_paused() && self.has_room(cx) && self.decoder.is_clean()
+    }
+
     /// Whether it is at a gap, of its own or forced.
     pub(in crate::clients) fn is_at_gap(&self, cx: &Context) -> bool {
         self.is_at_forced_gap(cx) || self.gap_since_ms().is_some()
