@@ -1,6 +1,6 @@
 //! The close-code rules, one by one, and what a decoder owns.
 
-use super::super::decoder::{Decoder, Event};
+use super::super::decoder::{Decoder, Event, are_control};
 use super::{FIN, MASK, OpCode, Owned, client_frame, decode};
 
 const TEXT: u8 = 0x1;
@@ -246,4 +246,16 @@ fn many_small_fragments_cost_few_reallocations() {
         capacities.insert(decoder.bytes_held());
     }
     assert!(capacities.len() < 20, "{capacities:?}");
+}
+
+#[test]
+fn control_frames_are_told_from_messages_and_only_whole_ones_count() {
+    let ping = |bytes: usize| [vec![0x89, 0x80 | bytes as u8, 1, 2, 3, 4], vec![0; bytes]].concat();
+    let text = [0x81, 0x81, 1, 2, 3, 4, 0];
+    assert!(are_control(&ping(0)) && are_control(&[ping(125), ping(3)].concat()));
+    assert!(!are_control(&text) && !are_control(&[ping(1), text.to_vec()].concat()));
+    assert!(
+        !are_control(&ping(4)[..9]) && !are_control(&[0x89]) && !are_control(&[0x89, 0x00]),
+        "not whole, not masked"
+    );
 }
