@@ -15,8 +15,9 @@ use crate::world::violated;
 const IDLE_TURNS: u32 = 3_000;
 /// The core's tick, ms.
 const TICK_MS: u64 = 20;
-/// How soon a drain closes whoever may be closed, the pace apart, ms.
-const CLOSED_WITHIN_MS: u64 = 300;
+/// How soon a drain closes whoever may be closed, the pace apart, ms: where buffers are few, a client has its turn for one first, for what has
+/// come of it is heard before it is judged.
+const CLOSED_WITHIN_MS: u64 = 500;
 /// How late a core may be with its own end, ms.
 const LATE_MS: u64 = 3_000;
 
