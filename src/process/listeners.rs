@@ -52,7 +52,7 @@ impl Port {
 
     /// Of listening sockets that others made. Where there are fewer than `cores`, more are bound beside them if they let that happen;
     /// else cores share them.
-    pub fn of(mut sockets: Vec<TcpListener>, cores: usize, is_kept: bool, is_shared: bool) -> io::Result<Self> {
+    pub fn of(mut sockets: Vec<TcpListener>, cores: usize, is_kept: bool) -> io::Result<Self> {
         let none = || io::Error::new(io::ErrorKind::InvalidInput, "there is no listening socket");
         let address = sockets.first().ok_or_else(none)?.local_addr()?;
         for socket in &sockets {
@@ -63,7 +63,7 @@ impl Port {
             // Under another account they cannot be, and nothing is lost by that.
             sockets.extend(bind(address, cores - sockets.len()).unwrap_or_default());
         }
-        Ok(Self { address, cores, is_shared, is_kept, sockets })
+        Ok(Self { address, cores, is_shared: false, is_kept, sockets })
     }
 
     /// The sockets that the service manager has passed, if it has.
@@ -71,7 +71,13 @@ impl Port {
         let mut passed = ListenFd::from_env();
         let sockets = (0..passed.len()).map(|index| passed.take_tcp_listener(index)).collect::<io::Result<Vec<_>>>()?;
         let sockets: Vec<TcpListener> = sockets.into_iter().flatten().collect();
-        if sockets.is_empty() { Ok(None) } else { Self::of(sockets, cores, true, false).map(Some) }
+        if sockets.is_empty() { Ok(None) } else { Self::of(sockets, cores, true).map(Some) }
+    }
+
+    /// Whether other processes may listen on the port, should it be bound again.
+    #[must_use]
+    pub fn sharing(self, is_shared: bool) -> Self {
+        Self { is_shared, ..self }
     }
 
     /// Sockets of a predecessor on the same address, which this process serves as well.
@@ -207,16 +213,16 @@ mod tests {
         let port = Port::bind(loopback(), 3, false).expect("a port");
         assert_eq!(counts(&port), [1, 1, 1]);
         let copies = || port.sockets().iter().map(|socket| socket.try_clone().expect("a copy")).collect::<Vec<_>>();
-        assert_eq!(counts(&Port::of(copies(), 2, false, false).expect("fewer cores")), [2, 1]);
-        let more = Port::of(copies(), 5, false, false).expect("more cores");
+        assert_eq!(counts(&Port::of(copies(), 2, false).expect("fewer cores")), [2, 1]);
+        let more = Port::of(copies(), 5, false).expect("more cores");
         assert_eq!((counts(&more), more.sockets().len()), (vec![1; 5], 5), "two are bound beside them");
-        let kept = Port::of(copies(), 5, true, false).expect("more cores");
+        let kept = Port::of(copies(), 5, true).expect("more cores");
         assert_eq!((counts(&kept), kept.sockets().len()), (vec![1; 5], 3), "the manager's are shared");
     }
 
     #[test]
     fn one_socket_that_lets_nobody_beside_it_is_shared_by_all_cores() {
-        let port = Port::of(vec![TcpListener::bind(loopback()).expect("a socket")], 4, false, false).expect("a port");
+        let port = Port::of(vec![TcpListener::bind(loopback()).expect("a socket")], 4, false).expect("a port");
         assert_eq!((counts(&port), port.sockets().len()), (vec![1; 4], 1));
     }
 
@@ -224,9 +230,9 @@ mod tests {
     fn what_does_not_listen_is_refused() {
         let bound = socket(loopback()).expect("a socket");
         bound.bind(&loopback().into()).expect("bound");
-        let refused = Port::of(vec![TcpListener::from(bound)], 1, false, false).expect_err("it does not listen");
+        let refused = Port::of(vec![TcpListener::from(bound)], 1, false).expect_err("it does not listen");
         assert!(refused.to_string().contains("does not listen"), "{refused}");
-        assert!(Port::of(vec![], 1, false, false).is_err());
+        assert!(Port::of(vec![], 1, false).is_err());
     }
 
     #[test]

@@ -63,17 +63,14 @@ pub struct Running {
     pub failed: Arc<AtomicBool>,
     /// Where the addresses on the bus are written down.
     pub address_file: Option<AddressFile>,
-    /// It never came to serve.
-    pub has_failed_to_start: bool,
 }
 
 impl Running {
     /// Connections are taken from now on.
-    pub fn serve(&mut self) {
+    fn serve(&mut self, signals: &Signals) {
         if let Err(error) = self.port.listen() {
-            tracing::error!("host: {}", check::cannot_bind("listen", self.port.address(), false, &error));
-            self.has_failed_to_start = true;
-            return self.stop("it cannot listen", CloseCode::GOING_AWAY);
+            let why = check::cannot_bind("listen", self.port.address(), false, &error);
+            return self.fail(signals, &format!("host: {why}"), "it cannot listen");
         }
         let claim = if self.predecessor.take().is_some() { Claim::AsSuccessor } else { Claim::IfFree };
         self.shared.leave_port(self.port.is_kept());
@@ -84,7 +81,7 @@ impl Running {
         if let Some(control) = &self.control {
             control.claim_name(claim);
         }
-        systemd::tell(&format!("READY=1\nMAINPID={}", std::process::id()));
+        systemd::ready();
         tracing::info!(
             "evergate {} serves ws://{} on {} cores, domain {}",
             config::cli::VERSION,
@@ -166,15 +163,11 @@ impl Running {
             return;
         }
         if self.predecessor.is_none() && (self.shared.has_links() || self.shared.now() >= LINKS_MAX) {
-            return self.serve();
+            return self.serve(signals);
         }
-        match self.predecessor.as_mut().map(|predecessor| predecessor.look(&self.shared, &signals.waker())) {
-            Some(Progress::Over) => self.serve(),
-            Some(Progress::Failed(why)) => {
-                tracing::error!("{why}");
-                self.has_failed_to_start = true;
-                self.stop("it does not take over", CloseCode::GOING_AWAY);
-            }
+        match self.predecessor.as_mut().map(|predecessor| predecessor.look(&self.shared)) {
+            Some(Progress::Over) => self.serve(signals),
+            Some(Progress::Failed(why)) => self.fail(signals, &why, "it does not take over"),
             Some(Progress::Waiting) | None => {}
         }
     }
@@ -314,19 +307,17 @@ impl Running {
         if self.port.is_kept() && !successor.is_empty() {
             return Err(format!("another process serves{successor}"));
         }
+        let address = self.port.address();
         let cannot = |error: &std::io::Error| {
             format!(
                 "the port cannot be opened again{successor}: {}",
-                check::cannot_bind("listen", self.config.listen, false, error)
+                check::cannot_bind("listen", address, false, error)
             )
         };
-        let address = self.port.address();
         let shares = self.port.listen_again().and_then(|()| self.port.shares()).map_err(|error| cannot(&error))?;
         tracing::info!("listening at {address} again");
         self.shared.leave_port(self.port.is_kept());
-        for (core, listeners) in shares.into_iter().enumerate() {
-            self.shared.give_listeners(core, listeners);
-        }
+        self.shared.give_listeners(shares);
         Ok(())
     }
 
@@ -341,7 +332,7 @@ impl Running {
                 Err(error) => tracing::warn!("the admin page is not served: {error}"),
             }
         }
-        systemd::tell(&format!("READY=1\nMAINPID={}", std::process::id()));
+        systemd::ready();
     }
 
     /// Gives the port up when the cores have closed their shares, and ends when nobody is left.
@@ -355,6 +346,13 @@ impl Running {
         if self.shared.is_drained() && self.shared.enter(Phase::Stopping) {
             systemd::tell("STOPPING=1");
         }
+    }
+
+    /// It does not come to serve.
+    fn fail(&self, signals: &Signals, error: &str, why: &'static str) {
+        tracing::error!("{error}");
+        signals.stopper().fail(why);
+        self.stop(why, CloseCode::GOING_AWAY);
     }
 
     fn stop(&self, why: &str, code: u16) {
@@ -398,7 +396,6 @@ impl Running {
         }
         match signals.failure() {
             Some(_) => Exit::Host,
-            None if self.has_failed_to_start => Exit::Host,
             None if cut > 0 => Exit::Cut,
             None => Exit::Done,
         }

@@ -90,12 +90,11 @@ fn start_admin(config: &Config, listener: TcpListener, shared: &Arc<Shared>, log
 
 fn start_control(config: &Config, shared: &Arc<Shared>, logs: &Logs, signals: &Signals) -> Option<control::Server> {
     let path = config.control.clone()?;
-    let wake = signals.waker();
     control::start(ServerOptions {
         path,
         handover_max: Duration::from_secs(config.handover_max_seconds),
         status: Box::new(admin::status_line(Arc::clone(shared), config.domain.clone(), Box::new(logs.figures()))),
-        wake: Box::new(move || wake()),
+        wake: signals.waker(),
     })
 }
 
@@ -150,9 +149,7 @@ fn start(loaded: &Loaded, logs: &Logs, signals: &Signals) -> Result<Running, Str
     let shared = Arc::new(Shared::new(&config.cores).waking(signals.waker()));
     // A start that fails leaves the port to whom it has it from.
     shared.leave_port(predecessor.is_some());
-    for (core, listeners) in dealt.into_iter().enumerate() {
-        shared.give_listeners(core, listeners);
-    }
+    shared.give_listeners(dealt);
     let addresses = addresses::make(config, config.cores.len())?;
     let failed = Arc::new(AtomicBool::new(false));
     let reloader =
@@ -166,11 +163,9 @@ fn start(loaded: &Loaded, logs: &Logs, signals: &Signals) -> Result<Running, Str
         }
         let control = start_control(config, &shared, logs, signals);
         if predecessor.is_some() && control.is_none() {
-            return Err(
-                "a successor without a control socket could not be spoken to: mend that, or see which account the \
-                        running process has"
-                    .to_owned(),
-            );
+            let why = "a successor without a control socket could not be spoken to: mend that, or see which account the \
+                       running process has";
+            return Err(why.to_owned());
         }
         // Only now that every port is bound: a start that fails leaves no file. And before any core has an address
         // on the bus.
@@ -192,7 +187,6 @@ fn start(loaded: &Loaded, logs: &Logs, signals: &Signals) -> Result<Running, Str
             threads,
             failed,
             address_file,
-            has_failed_to_start: false,
         })
     })
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Se
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::listeners::Shares;
 use super::signals::Wake;
 use crate::core::ring::Waker;
 use evergate_proto::counters;
@@ -203,12 +204,17 @@ impl Shared {
         drain > 0 && self.cores.iter().all(|core| core.drained.load(SeqCst) == drain)
     }
 
+    /// Ends a wait of the main thread, from any other.
+    pub fn wake_main(&self) {
+        if let Some(wake) = &self.main {
+            wake();
+        }
+    }
+
     /// A link is up. A process that starts waits for the first ones.
     pub fn link_is_up(&self) {
-        if let Some(wake) = &self.main
-            && self.phase() == Phase::Starting
-        {
-            wake();
+        if self.phase() == Phase::Starting {
+            self.wake_main();
         }
     }
 
@@ -227,9 +233,11 @@ impl Shared {
         self.leaves_port.store(leaves, SeqCst);
     }
 
-    /// A core is to take connections from `listeners`, too, when it serves next.
-    pub fn give_listeners(&self, core: usize, listeners: Vec<TcpListener>) {
-        self.listeners[core].lock().unwrap_or_else(PoisonError::into_inner).extend(listeners);
+    /// Each core is to take connections from its share, too, when it serves next.
+    pub fn give_listeners(&self, shares: Shares) {
+        for (core, listeners) in self.listeners.iter().zip(shares) {
+            core.lock().unwrap_or_else(PoisonError::into_inner).extend(listeners);
+        }
     }
 
     /// What a core was given, by its own thread. Whoever gives does so before the core is told that it serves.

@@ -42,6 +42,11 @@ pub fn tell(state: &str) -> bool {
     false
 }
 
+/// This process serves, and is the service's main one.
+pub fn ready() {
+    tell(&format!("READY=1\nMAINPID={}", std::process::id()));
+}
+
 /// Tells what the service manager waits for: where its queue is full for a moment, again.
 pub fn tell_surely(state: &str) {
     for _ in 0..TRIES {

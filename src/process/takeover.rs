@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use super::control::client::{self, AskError, Connection, Taken};
 use super::listeners::Port;
 use super::shared::Shared;
-use super::signals::Wake;
 use crate::admin;
 use crate::bounded;
 use crate::check;
@@ -45,7 +44,8 @@ impl Sockets {
             tracing::info!("listening at {}, which the service manager keeps", port.address());
         }
         let listen = passed.as_ref().map_or(config.listen, Port::address);
-        match if loaded.replaces { ask(config, listen)? } else { None } {
+        let taken = if loaded.replaces { ask(config, listen)? } else { None };
+        match taken {
             Some(taken) => Self::of_predecessor(config, taken, listen, passed),
             None => Ok(Self {
                 port: passed.map_or_else(|| bind(config, config.share_port), Ok)?,
@@ -86,7 +86,8 @@ impl Sockets {
             // Where that is not the same, who comes to the old one's socket is served as well.
             Some(port) => port.beside(if is_kept { Vec::new() } else { ours }),
             None if ours.is_empty() => bind(config, is_beside)?,
-            None => Port::of(ours, config.cores.len(), is_kept, config.share_port)
+            None => Port::of(ours, config.cores.len(), is_kept)
+                .map(|port| port.sharing(config.share_port))
                 .map_err(|error| format!("host: the sockets of process {pid} cannot be used: {error}"))?,
         };
         let admin = match (admin, config.admin) {
@@ -149,7 +150,7 @@ fn found(config: &Config) -> String {
 #[derive(Debug)]
 pub struct Predecessor {
     /// Its number.
-    pub pid: u32,
+    pid: u32,
     connection: Option<Connection>,
     /// When this process gives up.
     until: Instant,
@@ -173,9 +174,9 @@ impl Predecessor {
         Self { pid, connection: Some(connection), until: Instant::now() + within, within, answer: None }
     }
 
-    /// Goes on with the take-over: once every core has its links to the bus, the predecessor is told. Waits for nobody; `wake` is
-    /// called when there is something to look at.
-    pub fn look(&mut self, shared: &Shared, wake: &Arc<Wake>) -> Progress {
+    /// Goes on with the take-over: once every core has its links to the bus, the predecessor is told. Waits for nobody; the main
+    /// thread is woken when there is something to look at.
+    pub fn look(&mut self, shared: &Arc<Shared>) -> Progress {
         if let Some(answer) = &self.answer {
             return match answer.try_recv() {
                 Err(TryRecvError::Empty) => Progress::Waiting,
@@ -192,7 +193,7 @@ impl Predecessor {
             return self.is_gone();
         }
         if shared.has_links() {
-            return self.tell(wake);
+            return self.tell(shared);
         }
         if Instant::now() >= self.until {
             return Progress::Failed(format!(
@@ -205,15 +206,15 @@ impl Predecessor {
     }
 
     /// Tells it that this process serves, on a thread that waits for the answer.
-    fn tell(&mut self, wake: &Arc<Wake>) -> Progress {
+    fn tell(&mut self, shared: &Arc<Shared>) -> Progress {
         let Some(connection) = self.connection.take() else { return Progress::Waiting };
         let (sender, answer) = sync_channel(1);
         self.answer = Some(answer);
-        let wake = Arc::clone(wake);
+        let shared = Arc::clone(shared);
         let ask = move || {
             // There is room for the only answer.
             let _ = sender.send(connection.ready());
-            wake();
+            shared.wake_main();
         };
         match bounded::spawn("ready", ask) {
             Ok(()) => Progress::Waiting,

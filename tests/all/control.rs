@@ -49,7 +49,7 @@ impl Served {
         shared.enter(Phase::Serving);
         let status = admin::status_line(Arc::clone(&shared), "public.localhost".to_owned(), Box::new(Figures::default));
         let path = folder.path().join("control");
-        let options = ServerOptions { path, handover_max, status: Box::new(status), wake: Box::new(|| ()) };
+        let options = ServerOptions { path, handover_max, status: Box::new(status), wake: Arc::new(|| ()) };
         let server = Server::start(options).expect("a server");
         server.take_name(Claim::IfFree);
         Self { folder, shared, server: Some(server) }
@@ -291,7 +291,7 @@ fn whoever_is_neither_owner_nor_group_is_kept_out_and_told_who_may() {
         path: folder.path().join("control"),
         handover_max: PATIENCE,
         status: Box::new(|| "{}".to_owned()),
-        wake: Box::new(|| ()),
+        wake: Arc::new(|| ()),
     });
     let server = server.expect("a server");
     server.take_name(Claim::IfFree);

@@ -49,6 +49,17 @@ pub struct Orders {
 }
 
 impl Orders {
+    /// Clients are served, and nothing else is wanted.
+    #[cfg(any(test, feature = "simulator"))]
+    pub const SERVING: Self = Self {
+        phase: Phase::Serving,
+        drain: 0,
+        drain_start_ms: 0,
+        drain_deadline_ms: 0,
+        stop_code: 1001,
+        leaves_port: false,
+    };
+
     /// The drain that is under way, by its number; 0 where there is none.
     fn drains(&self) -> u32 {
         if self.phase == Phase::Draining { self.drain } else { 0 }
@@ -212,14 +223,7 @@ mod tests {
 
     const OPTIONS: LifecycleOptions =
         LifecycleOptions { quiet_ms: 250, closes_per_second: 0.0, close_timeout_ms: 2_000, stop_max_ms: 5_000 };
-    const SERVES: Orders = Orders {
-        phase: Phase::Serving,
-        drain: 0,
-        drain_start_ms: 0,
-        drain_deadline_ms: 0,
-        stop_code: 1001,
-        leaves_port: false,
-    };
+    const SERVES: Orders = Orders::SERVING;
     const DRAINS: Orders =
         Orders { phase: Phase::Draining, drain: 1, drain_start_ms: 1_000, drain_deadline_ms: 10_000, ..SERVES };
     const STOPS: Orders = Orders { phase: Phase::Stopping, ..DRAINS };

@@ -62,9 +62,6 @@ impl fmt::Display for AskError {
 
 impl std::error::Error for AskError {}
 
-/// Why a running process is not taken over from: [`AskError::Nobody`] means that there is none.
-pub type ReplaceError = AskError;
-
 /// A connection to a running process.
 #[derive(Debug)]
 pub struct Connection(Wire);
@@ -148,7 +145,7 @@ pub struct Taken {
 }
 
 /// Takes the listening sockets of the process at `path`, for one that would listen at `listen`.
-pub fn replace(path: &Path, listen: SocketAddr) -> Result<Taken, ReplaceError> {
+pub fn replace(path: &Path, listen: SocketAddr) -> Result<Taken, AskError> {
     let mut connection = Connection::open(path)?;
     let answer = connection.ask(Command::Replace { listen, pid: std::process::id() })?;
     let addresses = answer.sockets.unwrap_or_default();
@@ -165,7 +162,7 @@ impl Connection {
     }
 
     /// Tells that the successor serves: the other process drains from now on. Who refuses may have said so, and closed, before.
-    pub fn ready(mut self) -> Result<(), ReplaceError> {
+    pub fn ready(mut self) -> Result<(), AskError> {
         let _ = self.0.write_line(&line(&Ready { ready: true }), ANSWER_MAX);
         self.answer().map(drop)
     }

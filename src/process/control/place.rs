@@ -62,7 +62,7 @@ impl Place {
     /// Makes the socket of this process beside `name`, listening, and removes those of dead processes.
     pub(super) fn make(name: &Path) -> io::Result<(Self, UnixListener)> {
         let lock = open_lock(name, &open_directory(name)?)?;
-        let _held = Lock::take(&lock)?;
+        let _locked = Lock::take(&lock)?;
         let socket = socket_of(name, std::process::id());
         remove_leftovers(name);
         let address = SockAddr::unix(&socket)?;
@@ -91,7 +91,7 @@ impl Place {
 
     /// Has the name mean this process's socket, unless it is another's who lives.
     pub(super) fn take_name(&self, claim: Claim) -> io::Result<Named> {
-        let _lock = Lock::take(&self.lock)?;
+        let _locked = Lock::take(&self.lock)?;
         match fs::symlink_metadata(&self.name) {
             Ok(found) if !found.is_symlink() => {
                 return Err(refused(
@@ -128,7 +128,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Ok(_lock) = Lock::take(&self.lock) else { return };
+        let Ok(_locked) = Lock::take(&self.lock) else { return };
         if fs::symlink_metadata(&self.socket).is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
             let _ = fs::remove_file(&self.socket);
         }
@@ -178,15 +178,12 @@ fn open_directory(name: &Path) -> io::Result<File> {
     Ok(directory)
 }
 
-/// Where that file is.
+/// The file that is locked while a name is changed.
 pub fn lock_of(name: &Path) -> PathBuf {
-    let mut lock = name.as_os_str().to_owned();
-    lock.push(".lock");
-    lock.into()
+    with_suffix(name, ".lock")
 }
 
-/// The file beside `name` whose lock is held while names are looked at and changed: whoever may read the directory could hold that
-/// one's own.
+/// Opens it in `directory`, whose own lock whoever may read it could hold.
 fn open_lock(name: &Path, directory: &File) -> io::Result<File> {
     let lock = lock_of(name);
     let lock = lock.file_name().unwrap_or_default();

@@ -20,6 +20,7 @@ use super::request::Request;
 use super::wire::Wire;
 use crate::bounded::{self, FILE_MAX};
 use crate::config::CONTROL_CLIENTS_MAX;
+use crate::process::signals::Wake;
 
 /// How long the end of the process waits for clients to be told of it, and then for the files to go.
 const END_MAX: Duration = Duration::from_millis(500);
@@ -39,7 +40,7 @@ pub struct ServerOptions {
     /// What `status` and `watch` answer.
     pub status: StatusSource,
     /// Tells the main thread that there are requests, without waiting.
-    pub wake: Box<dyn Fn() + Send + Sync>,
+    pub wake: Arc<Wake>,
 }
 
 impl fmt::Debug for ServerOptions {

@@ -50,7 +50,7 @@ fn serve(path: &Path, handover_max: Duration) -> (Server, Arc<AtomicUsize>) {
         path: path.to_owned(),
         handover_max,
         status: Box::new(|| "{\"phase\":\"serving\"}".to_owned()),
-        wake: Box::new(move || {
+        wake: Arc::new(move || {
             count.fetch_add(1, SeqCst);
         }),
     });

@@ -116,7 +116,7 @@ impl CoreWorld {
         let scene = Rc::new(Scene::default());
         scene.now_ns.set(1_000_000_000);
         *scene.trace.borrow_mut() = verbose.then(Default::default);
-        let orders = Rc::new(Cell::new(world::SERVES));
+        let orders = Rc::new(Cell::new(Orders::SERVING));
         let listeners = Rc::new(RefCell::new(Vec::new()));
         let cores: Arc<[counters::Core]> = vec![counters::Core::new(0)].into();
         let mut kernel = Kernel::new(Rc::clone(&scene), seed);

@@ -22,7 +22,7 @@ use crate::workers::Workers;
 use conn::Conn;
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters::{self, Limit};
-use evergate_proto::lifecycle::{Lifecycle, LifecycleOptions, Listener, Orders, Phase};
+use evergate_proto::lifecycle::{Lifecycle, LifecycleOptions, Listener, Orders};
 use evergate_proto::redis::links::{LinkId, Links};
 use evergate_proto::redis::outbox::Push;
 use link::{Expected, Line};
@@ -56,16 +56,6 @@ mod told;
 pub use rules::{context, limit_the_bus, rules};
 
 pub use link::options as link_options;
-
-/// What the process wants at first.
-pub const SERVES: Orders = Orders {
-    phase: Phase::Serving,
-    drain: 0,
-    drain_start_ms: 0,
-    drain_deadline_ms: 0,
-    stop_code: 1001,
-    leaves_port: false,
-};
 
 /// Of a drain's grace, or of its time, so much must be left for it to be cancelled, ms.
 pub const CANCEL_MARGIN_MS: u64 = 100;
@@ -172,7 +162,7 @@ impl World {
             redis: [Redis::default(), Redis::default()],
             workers: Workers::default(),
             lifecycle,
-            orders: SERVES,
+            orders: Orders::SERVING,
             drains: 0,
             listener: Listener::Closed,
             emptied_at: 0,
