@@ -329,16 +329,12 @@ impl CoreWorld {
 
     /// A drain is cancelled, unless it is too late: then the process listens again.
     pub(super) fn cancel(&mut self) {
-        let (now_ms, orders) = (self.now_ms(), self.orders.get());
+        let orders = self.orders.get();
         let is_closed = self.cores[0].listener_closed.load(SeqCst) && self.listeners.borrow().is_empty();
-        let is_in_grace = now_ms + world::CANCEL_MARGIN_MS < orders.drain_start_ms;
-        let has_time = now_ms + world::CANCEL_MARGIN_MS < orders.drain_deadline_ms;
-        if orders.phase != Phase::Draining || orders.leaves_port || !(is_in_grace || is_closed && has_time) {
-            return;
-        }
+        let Some(opens_again) = world::cancels(&orders, self.now_ms(), is_closed) else { return };
         tell!(self.scene, "SIGUSR2");
         self.tally.one(What::drain_cancelled);
-        if !is_in_grace {
+        if opens_again {
             let listener = self.core.ring().listen();
             self.listeners.borrow_mut().push(listener);
         }

@@ -91,7 +91,7 @@ impl CoreWorld {
             violated!("{IDLE_TURNS} turns in a row did nothing");
         }
         self.check_ends();
-        self.check_restless();
+        self.check_second_half();
         self.check_listeners();
         self.check_time();
         self.end_drain();
@@ -128,7 +128,7 @@ impl CoreWorld {
     }
 
     /// Behind half of a drain whoever has nothing under way is closed soon, or another in its place, however often it asks.
-    fn check_restless(&mut self) {
+    fn check_second_half(&mut self) {
         let (now_ms, orders) = (self.now_ms(), self.orders.get());
         let passed_ms = (now_ms - std::mem::replace(&mut self.looked_ms, now_ms)).min(TICK_MS);
         let half_ms = orders.drain_deadline_ms.saturating_sub(self.drain_max_ms / 2);

@@ -37,7 +37,7 @@ impl CoreWorld {
         self.come_to_rest();
         if self.orders.get().phase == Phase::Serving {
             self.check_rest();
-            if self.drain_at_end { self.drain_twice() } else { self.stop() }
+            if self.drain_at_end { self.drain_at_last() } else { self.stop() }
         }
         let mut rounds = 0;
         while !self.core.has_ended() {
@@ -150,7 +150,7 @@ impl CoreWorld {
     }
 
     /// Drains; sometimes that is cancelled before, with whoever is left.
-    fn drain_twice(&mut self) {
+    fn drain_at_last(&mut self) {
         self.drain();
         if self.random.percent(40) {
             (0..self.random.between(1, 60)).for_each(|_| self.settle_down());

@@ -6,7 +6,7 @@ use evergate_proto::lifecycle::{Listener, Orders, Phase};
 
 use super::conn::Conn;
 use super::link::{POP, PUSH};
-use super::{CANCEL_MARGIN_MS, World};
+use super::{World, cancels};
 use crate::browser::{Browser, Kind};
 use crate::mixture::Action;
 use crate::oracle::{ADDRESS, PROXY, ROUTER_KEY};
@@ -315,10 +315,7 @@ impl World {
 
     /// A drain is cancelled, unless it is too late.
     pub(super) fn cancel(&mut self) {
-        let is_in_grace = self.now + CANCEL_MARGIN_MS < self.orders.drain_start_ms;
-        let has_time = self.now + CANCEL_MARGIN_MS < self.orders.drain_deadline_ms;
-        let is_closed = self.listener == Listener::Closed;
-        if self.orders.phase != Phase::Draining || !(is_in_grace || is_closed && has_time) {
+        if cancels(&self.orders, self.now, self.listener == Listener::Closed).is_none() {
             return;
         }
         note!(self, "SIGUSR2");

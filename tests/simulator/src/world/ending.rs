@@ -41,7 +41,7 @@ impl World {
                 (0..NEWCOMERS).for_each(|_| self.accept());
                 (0..ROUNDS_TO_SHAKE_HANDS).for_each(|_| self.settle_down());
             }
-            if self.drain_at_end { self.drain_twice() } else { self.stop() }
+            if self.drain_at_end { self.drain_at_last() } else { self.stop() }
         }
         let mut turns = 0;
         while !self.has_ended {
@@ -80,7 +80,7 @@ impl World {
     }
 
     /// Drains; sometimes that is cancelled before, with whoever is left.
-    fn drain_twice(&mut self) {
+    fn drain_at_last(&mut self) {
         self.drain();
         if self.network.percent(40) {
             (0..self.network.between(1, 60)).for_each(|_| self.settle_down());

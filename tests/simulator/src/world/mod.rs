@@ -22,7 +22,7 @@ use crate::workers::Workers;
 use conn::Conn;
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters::{self, Limit};
-use evergate_proto::lifecycle::{Lifecycle, LifecycleOptions, Listener, Orders};
+use evergate_proto::lifecycle::{Lifecycle, LifecycleOptions, Listener, Orders, Phase};
 use evergate_proto::redis::links::{LinkId, Links};
 use evergate_proto::redis::outbox::Push;
 use link::{Expected, Line};
@@ -58,7 +58,16 @@ pub use rules::{context, limit_the_bus, rules};
 pub use link::options as link_options;
 
 /// Of a drain's grace, or of its time, so much must be left for it to be cancelled, ms.
-pub const CANCEL_MARGIN_MS: u64 = 100;
+const CANCEL_MARGIN_MS: u64 = 100;
+
+/// Whether the drain can be cancelled, and the port must be opened again for that: `None` where it is too late, or it never was begun.
+pub fn cancels(orders: &Orders, now_ms: u64, is_port_closed: bool) -> Option<bool> {
+    let is_in_grace = now_ms + CANCEL_MARGIN_MS < orders.drain_start_ms;
+    let has_time = now_ms + CANCEL_MARGIN_MS < orders.drain_deadline_ms;
+    let is_cancelled =
+        orders.phase == Phase::Draining && !orders.leaves_port && (is_in_grace || is_port_closed && has_time);
+    is_cancelled.then_some(!is_in_grace)
+}
 
 pub struct World {
     random: Random,
