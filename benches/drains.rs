@@ -42,8 +42,8 @@ use site::{Bus, Gateway, GatewayOptions};
 
 /// The longest that all clients may take to connect, and that a drain or a load may go on for beyond its time.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// What the log says of each request.
-const RELAYED: &str = " opensrf.math add ";
+/// What the activity log says of each request, and no other line does: a drain's own name requests too.
+const RELAYED: &str = "] [] opensrf.math add ";
 
 /// What is asked for on the command line.
 struct Options {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::gateway::{Gateway, Setup};
+use crate::support::gateway::{Gateway, Setup, relayed_adds};
 use crate::support::other_gateway::{closing_with, url};
 use crate::support::process::Process;
 use crate::support::redis::Redis;
@@ -201,14 +201,10 @@ fn a_window_and_a_shared_worker_that_never_pause_do_not_notice_drains_and_hand_o
         assert_eq!(told, ["1", "0", "0", "[]"], "{place}: {report}");
     }
     let sent = places.map(|place| browser.report(place)["sent"].as_u64().expect("a count")).iter().sum::<u64>();
-    let relayed = |logs: &str| -> Vec<String> {
-        // Those that crossed a Close have a line of another target.
-        let lines = logs.lines().filter(|line| line.contains(" activity: "));
-        lines.filter_map(|line| Some(line.split_once(" opensrf.math add ")?.1.to_owned())).collect()
-    };
     // Each number is asked for once, so that each line of the log is there once.
-    until("each was carried out once", PATIENCE, || relayed(&(logs.clone() + &serves.log())).len() as u64 == sent);
-    let mut all = relayed(&(logs + &serves.log()));
+    until("each was carried out once", PATIENCE, || relayed_adds(&(logs.clone() + &serves.log())).len() as u64 == sent);
+    let logs = logs + &serves.log();
+    let mut all = relayed_adds(&logs);
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len() as u64, sent);

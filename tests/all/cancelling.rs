@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::bus::Responder;
 use crate::support::client::{Client, Event, connect, disconnect, envelope};
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{Gateway, relayed_adds};
 use crate::support::redis::Redis;
 use crate::support::{PATIENCE, StopsAtEnd, eventually, until};
 
@@ -122,8 +122,7 @@ fn drains_are_cancelled_under_load_and_nothing_is_lost_or_done_twice() {
     });
     assert!(told >= 16, "{told} were told to come again");
     let log = gateway.log();
-    let mut carried_out: Vec<&str> =
-        log.lines().filter_map(|line| Some(line.split_once(" opensrf.math add ")?.1)).collect();
+    let mut carried_out = relayed_adds(&log);
     let all = carried_out.len();
     carried_out.sort_unstable();
     carried_out.dedup();

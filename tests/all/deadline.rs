@@ -25,7 +25,8 @@ fn at_the_deadline_a_request_without_an_answer_is_cut_with_exit_3_and_named_in_t
     assert_eq!(client.close_code(LONG).0, Some(1001), "not 1012: it may have been carried out");
     assert!(t0.elapsed() > Duration::from_millis(4_500), "cut after {:?}", t0.elapsed());
     assert_eq!(gateway.wait_exit(PATIENCE), 3);
-    assert!(gateway.log().lines().any(|line| line.contains("opensrf.demo.never") && line.contains("opensrf.demo")));
+    let line = gateway.until_logged("was cut off at the deadline");
+    assert!(line.contains("opensrf.demo opensrf.demo.never"), "{line}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
 
-use crate::support::gateway::{Gateway, Setup};
+use crate::support::gateway::{Gateway, Setup, relayed_adds};
 use crate::support::other_gateway::{closing_with, right_answer, server, url};
 use crate::support::process::Process;
 use crate::support::redis::Redis;
@@ -228,11 +228,12 @@ fn a_drain_under_load_loses_nothing_where_clients_come_back_and_all_is_carried_o
     // What crossed a Close was not relayed. Each request has params of its own, and a line for each time that it is.
     let logs = || first.log() + &second.log();
     let answered = run.json["latency_requests"].as_u64().expect("a count") as usize;
-    until("all are in a log", PATIENCE, || logs().matches(" opensrf.math add ").count() >= answered);
+    until("all are in a log", PATIENCE, || relayed_adds(&logs()).len() >= answered);
     let logs = logs();
-    let relayed = logs.lines().filter_map(|line| Some(line.split_once(" opensrf.math add ")?.1));
     let mut times = HashMap::<&str, u32>::new();
-    relayed.for_each(|params| *times.entry(params).or_default() += 1);
+    for params in relayed_adds(&logs) {
+        *times.entry(params).or_default() += 1;
+    }
     assert_eq!(times.values().max(), Some(&1));
 }
 
