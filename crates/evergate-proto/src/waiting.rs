@@ -6,6 +6,9 @@
 //! whoever asks again as soon as it has its answer is served in half the time, and requests that come at random, whose waits are of any
 //! length, cost no more than they must. And where others want the CPU, which shows in a look that took far longer than it should have,
 //! looking costs them their time and us our place in the queue: then it is left for a while, for longer each time.
+//!
+//! What a look saves is one wake-up, so that is what bounds it. How long a wake-up takes shows in how late the core comes back from a
+//! sleep until a time: each tick of an idle core is one.
 
 use std::time::Duration;
 
@@ -19,6 +22,12 @@ const REMEMBERED: u16 = 128;
 const PAUSE_WAITS: (u32, u32) = (16, 4096);
 /// Looks in a row that must be undisturbed for the next pause to be a short one again.
 const CALM_LOOKS: u32 = 256;
+/// The CPU time that a look may take, in times of the wake-up that it saves.
+const PRICE: u32 = 6;
+/// Wake-ups that are remembered.
+const WAKE_UPS: usize = 16;
+/// The one of these, from the quickest on, that counts: after a long sleep a CPU wakes up more slowly, and others delay it.
+const QUICK: usize = WAKE_UPS / 4;
 
 /// What has been learned.
 #[derive(Debug)]
@@ -35,12 +44,41 @@ pub struct Looking {
     pause: u32,
     /// Looks since the last that was disturbed.
     calm: u32,
+    wake_ups: WakeUps,
+}
+
+/// How long the last wake-ups took.
+#[derive(Debug, Default)]
+struct WakeUps {
+    last: [Duration; WAKE_UPS],
+    seen: usize,
+}
+
+impl WakeUps {
+    fn note(&mut self, took: Duration) {
+        self.last[self.seen % WAKE_UPS] = took;
+        self.seen += 1;
+    }
+
+    /// How long one takes, where that is known.
+    fn usual(&self) -> Option<Duration> {
+        let mut last = self.last;
+        (self.seen >= WAKE_UPS).then(|| *last.select_nth_unstable(QUICK).1)
+    }
 }
 
 impl Looking {
     /// Nothing is known; it may look for `most`.
     pub fn new(most: Duration) -> Self {
-        Self { most, waits: [0; LENGTHS + 1], next: Duration::ZERO, paused: 0, pause: PAUSE_WAITS.0, calm: 0 }
+        Self {
+            most,
+            waits: [0; LENGTHS + 1],
+            next: Duration::ZERO,
+            paused: 0,
+            pause: PAUSE_WAITS.0,
+            calm: 0,
+            wake_ups: WakeUps::default(),
+        }
     }
 
     /// How long to look before the next sleep.
@@ -66,6 +104,11 @@ impl Looking {
         }
     }
 
+    /// It has slept until a time at which nothing had come, and is back so much later.
+    pub fn woke(&mut self, late: Duration) {
+        self.wake_ups.note(late);
+    }
+
     /// A wait is over that lasted so long, from the end of a turn to the beginning of the next.
     pub fn waited(&mut self, waited: Duration) {
         if self.most.is_zero() {
@@ -80,7 +123,9 @@ impl Looking {
         if self.waits.iter().sum::<u16>() > REMEMBERED {
             self.waits.iter_mut().for_each(|count| *count /= 2);
         }
-        self.next = self.most * self.steps() / LENGTHS as u32;
+        let next = self.most * self.steps() / LENGTHS as u32;
+        let pays = self.wake_ups.usual().is_none_or(|wake_up| next <= wake_up * PRICE);
+        self.next = if pays { next } else { Duration::ZERO };
     }
 
     /// How long to look, in steps.
@@ -212,6 +257,26 @@ mod tests {
         assert!(looking.next() >= us(50));
         looking.looked(us(3_000));
         assert_eq!(looking.paused, PAUSE_WAITS.0);
+    }
+
+    #[test]
+    fn a_look_that_takes_longer_than_the_wake_up_is_worth_is_left() {
+        let looks = |wait: Duration, late: &[u64]| {
+            let mut looking = Looking::new(MOST);
+            for &late in late {
+                looking.woke(us(late));
+            }
+            for _ in 0..1_000 {
+                looking.waited(wait);
+            }
+            !looking.next().is_zero()
+        };
+        assert!(looks(us(95), &[30; 16]) && looks(us(45), &[25; 16]) && looks(us(150), &[60; 16]));
+        assert!(!looks(us(200), &[30; 16]));
+        // Some come back late, since the CPU slept deeply or was not free.
+        assert!(!looks(us(300), &[[30; 6].as_slice(), &[5_000; 10]].concat()));
+        assert!(looks(us(300), &[30; 15]), "too few are known");
+        assert!(!looks(us(300), &[[90; 16], [30; 16]].concat()), "the last ones count");
     }
 
     #[test]

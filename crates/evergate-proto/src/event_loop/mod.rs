@@ -218,6 +218,11 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         // Who is sent a long reply takes what it takes when it does: nobody waits for the core.
         let few_max = if self.sending.is_under_way() { 0 } else { waits::FEW_PENDING };
         let (wait, look) = self.waits.next(pending, few_max, most);
+        if look.is_zero()
+            && let Wait::Something(most) = wait
+        {
+            return self.sleep(now, most);
+        }
         self.enter(wait)?;
         let mut next = self.ring.next();
         if look.is_zero() || next.is_some() {
@@ -235,8 +240,20 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         self.waits.looked(looked);
         counters::add(&self.clients.context.counts().looked_us, looked.as_micros() as u64);
         if next.is_none() {
-            self.enter(Wait::Something(most.saturating_sub(looked)))?;
-            next = self.ring.next();
+            next = self.sleep(began + looked, most.saturating_sub(looked))?;
+        }
+        Ok(next)
+    }
+
+    /// Sleeps until something has completed, from `now` on for `most`.
+    fn sleep(&mut self, now: Duration, most: Duration) -> Result<Option<Completion>, Errno> {
+        self.enter(Wait::Something(most))?;
+        let next = self.ring.next();
+        // Earlier than that a signal was heard, or nothing was to be waited for.
+        if next.is_none()
+            && let Some(late) = self.host.now().checked_sub(now + most)
+        {
+            self.waits.woke(late);
         }
         Ok(next)
     }

@@ -96,6 +96,11 @@ impl Waits {
         }
     }
 
+    /// It has slept until a time at which nothing had come, and is back so much later.
+    pub fn woke(&mut self, late: Duration) {
+        self.looking.woke(late);
+    }
+
     /// It has looked, for so long.
     pub fn looked(&mut self, looked: Duration) {
         self.looking.looked(looked);

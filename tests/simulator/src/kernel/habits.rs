@@ -32,6 +32,8 @@ pub struct Habits {
     pub pools: [(u16, u32); 2],
     /// What an entry takes at most, ns.
     pub entry_ns: u64,
+    /// By how much a sleep is over too late at most, ns.
+    pub late_ns: u64,
 }
 
 impl Habits {
@@ -55,6 +57,7 @@ impl Habits {
                 (r.between(1, 4) as u16, [32, 200, 2_000, 8_000, 8_000][r.below(5)]),
             ],
             entry_ns: [1_000, 20_000, 20_000, 300_000][r.below(4)],
+            late_ns: [1, 60_000, 60_000, 1_000_000][r.below(4)],
         }
     }
 }

@@ -187,7 +187,8 @@ impl Ring for Kernel {
             if self.oddly(self.habits.returns_early) {
                 self.one(What::returned_early);
             } else {
-                self.sleep(most.as_nanos() as u64);
+                let late_ns = self.random.below(self.habits.late_ns as usize) as u64;
+                self.sleep(most.as_nanos() as u64 + late_ns);
             }
         }
         self.entered_ns = self.scene.now_ns.get();
