@@ -38,7 +38,10 @@ impl ActivityLog {
             self.marks.print(&mut self.head, "INFO ", "\x1b[32m");
             self.head.push_str("activity: ");
         }
-        for line in lines.lines() {
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', lines.as_bytes()) {
+            let line = &lines[begin..end];
+            begin = end + 1;
             if self.gathered.len() + self.head.len() + line.len() > GATHERED_BYTES_MAX {
                 self.flush();
             }

@@ -239,7 +239,9 @@ impl Context {
     /// A `log_xid` for a client that gave none, quoted JSON.
     pub fn make_xid(&mut self) -> Vec<u8> {
         self.next_xid += 1;
-        format!("\"{}{}\"", self.names.xid_prefix, self.next_xid).into_bytes()
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(self.next_xid);
+        ["\"", &*self.names.xid_prefix, digits, "\""].concat().into_bytes()
     }
 
     /// The index of a bus domain that may be dialled.

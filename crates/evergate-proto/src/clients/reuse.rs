@@ -1,5 +1,5 @@
 //! What a core keeps for reuse, so that a request in a steady flow allocates nothing: buffers, books, and the strings that
-//! recur. Every kind is bounded; what is beyond its bound goes back to the allocator.
+//! recur. Every kind is bounded; what is beyond its bound goes back to the allocator, and what a tick had no use for, bit by bit.
 
 use std::hash::BuildHasher as _;
 use std::rc::Rc;
@@ -8,23 +8,22 @@ use rustc_hash::FxBuildHasher;
 
 use super::book::Open;
 
-/// Buffers kept.
-const BUFFERS_MAX: usize = 128;
+/// Buffers, or books, that are kept at most: what a turn of a busy core takes and gives back.
+const KEPT_MAX: usize = 1024;
+/// So many are kept by a core that is at rest, too.
+const KEPT_AT_REST: usize = 16;
 /// The largest buffer kept, bytes: a chunk of frames, with some room.
 const BUFFER_BYTES_MAX: usize = 20 * 1024;
 /// The smallest buffer made, bytes: most messages fit.
 const BUFFER_BYTES_MIN: usize = 1024;
-/// Books kept.
-const BOOKS_MAX: usize = 128;
 /// Names known of one kind.
 const NAMES_MAX: usize = 1024;
 
 /// One per core.
 #[derive(Debug, Default)]
 pub struct Reuse {
-    buffers: Vec<Vec<u8>>,
-    #[expect(clippy::vec_box, reason = "a client holds the box: taking one must not copy the book")]
-    books: Vec<Box<Open>>,
+    buffers: Kept<Vec<u8>>,
+    books: Kept<Box<Open>>,
     /// Methods, as the books name them.
     pub methods: Interned,
     /// Services and the `to` of messages for them.
@@ -33,40 +32,81 @@ pub struct Reuse {
     pub bus_thread: String,
 }
 
+/// Things of one kind that are kept.
+#[derive(Debug)]
+struct Kept<T> {
+    all: Vec<T>,
+    /// The fewest that there were since the last tick: nobody had use for these.
+    unused: usize,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { all: Vec::new(), unused: 0 }
+    }
+}
+
+impl<T> Kept<T> {
+    fn take(&mut self) -> Option<T> {
+        let taken = self.all.pop();
+        self.unused = self.unused.min(self.all.len());
+        taken
+    }
+
+    fn give(&mut self, kept: T) {
+        if self.all.len() < KEPT_MAX {
+            self.all.push(kept);
+        }
+    }
+
+    /// Half of those that were not used since the last call go.
+    fn tick(&mut self) {
+        let spare = self.unused.min(self.all.len().saturating_sub(KEPT_AT_REST));
+        self.all.truncate(self.all.len() - spare.div_ceil(2));
+        self.unused = self.all.len();
+    }
+}
+
 impl Reuse {
+    /// A tick has passed.
+    pub(super) fn tick(&mut self) {
+        self.buffers.tick();
+        self.books.tick();
+    }
+
     /// An empty buffer with room for `bytes`.
     pub fn buffer(&mut self, bytes: usize) -> Vec<u8> {
         if bytes > BUFFER_BYTES_MAX {
             return Vec::with_capacity(bytes);
         }
-        let mut buffer = self.buffers.pop().unwrap_or_default();
+        let mut buffer = self.buffers.take().unwrap_or_default();
         buffer.reserve(bytes.max(BUFFER_BYTES_MIN));
         buffer
     }
 
     /// Takes a buffer back.
     pub fn give_buffer(&mut self, mut buffer: Vec<u8>) {
-        if (BUFFER_BYTES_MIN..=BUFFER_BYTES_MAX).contains(&buffer.capacity()) && self.buffers.len() < BUFFERS_MAX {
+        if (BUFFER_BYTES_MIN..=BUFFER_BYTES_MAX).contains(&buffer.capacity()) {
             buffer.clear();
-            self.buffers.push(buffer);
+            self.buffers.give(buffer);
         }
     }
 
     /// An empty book.
     pub(super) fn book(&mut self) -> Box<Open> {
-        self.books.pop().unwrap_or_default()
+        self.books.take().unwrap_or_default()
     }
 
     /// How many books are kept, for the tests.
     #[cfg(test)]
     pub(super) fn books(&self) -> usize {
-        self.books.len()
+        self.books.all.len()
     }
 
     /// Takes a book back in which nothing is left.
     pub(super) fn give_book(&mut self, book: Box<Open>) {
-        if self.books.len() < BOOKS_MAX && book.is_small() {
-            self.books.push(book);
+        if book.is_small() {
+            self.books.give(book);
         }
     }
 }

@@ -296,6 +296,7 @@ impl Clients {
         }
         self.ticked_ms = now_ms;
         self.forget_old();
+        self.context.reuse.tick();
         let open = self.len();
         if self.context.drain.as_mut().is_some_and(|drain| drain.begin_second_half(open, now_ms)) {
             self.look_at_all();

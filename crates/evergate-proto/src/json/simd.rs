@@ -42,6 +42,37 @@ fn last_string_stop(text: &[u8], at: usize) -> Option<usize> {
     Some(at + stop)
 }
 
+/// How many bytes at the beginning of `text` are printable ASCII and stand for themselves: inside a string all but quotes and
+/// backslashes, outside what is neither a space nor structure, colons aside.
+#[inline]
+pub(crate) fn shown_run(text: &[u8], in_string: bool) -> usize {
+    let (blocks, last) = text.as_chunks::<16>();
+    for (at, block) in blocks.iter().enumerate() {
+        let stops = run_stops(u8x16::new(*block), in_string);
+        if stops != 0 {
+            return at * 16 + stops.trailing_zeros() as usize;
+        }
+    }
+    let mut block = [0; 16];
+    block[..last.len()].copy_from_slice(last);
+    text.len() - last.len() + run_stops(u8x16::new(block), in_string).trailing_zeros() as usize
+}
+
+/// A bit for each byte that ends such a run; what is not printable does in any case.
+#[inline]
+fn run_stops(block: u8x16, in_string: bool) -> u32 {
+    let shown = block.simd_eq(block.max(u8x16::splat(b' ')).min(u8x16::splat(b'~')));
+    let is = |byte| block.simd_eq(u8x16::splat(byte));
+    let stops = if in_string {
+        is(b'"') | is(b'\\')
+    } else {
+        let folded = block | u8x16::splat(0x20);
+        let brackets = folded.simd_eq(u8x16::splat(b'{')) | folded.simd_eq(u8x16::splat(b'}'));
+        is(b' ') | is(b',') | is(b'"') | brackets
+    };
+    (!shown | stops).to_bitmask()
+}
+
 /// Just past the closing quote of the string whose first byte is at `at`, and whether a backslash is in it.
 #[inline]
 pub(crate) fn string_end(text: &[u8], at: usize) -> Option<(usize, bool)> {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::printable::{Name, escape, is_of_names, shows};
+use crate::json::simd::shown_run;
 
 /// Stands for the params of a method that `log_protect` names.
 const REDACTED: &str = " **PARAMS REDACTED**";
@@ -72,11 +73,11 @@ fn push_name(out: &mut String, name: &str, end: usize) {
     }
 }
 
-/// Appends the printable ASCII that `text` begins with, as far as the line has room and up to where `stops` stops it; the
-/// rest of the text.
-fn push_run<'a>(out: &mut String, text: &'a str, end: usize, stops: impl Fn(u8) -> bool) -> &'a str {
+/// Appends what is shown as it is at the beginning of `text`, as far as the line has room; the rest of the text. What is shown so
+/// inside a string differs from what is outside.
+fn push_run<'a>(out: &mut String, text: &'a str, end: usize, in_string: bool) -> &'a str {
     let room = (end + 1).saturating_sub(out.len());
-    let run = text.bytes().take(room).take_while(|&byte| matches!(byte, b' '..=b'~') && !stops(byte)).count();
+    let run = shown_run(&text.as_bytes()[..room.min(text.len())], in_string);
     let (run, rest) = text.split_at(run);
     out.push_str(run);
     rest
@@ -109,11 +110,7 @@ fn push_params(out: &mut String, params: &[u8], end: usize) {
     let mut in_string = false;
     let mut rest = text;
     while out.len() <= end {
-        rest = if in_string {
-            push_run(out, rest, end, |byte| matches!(byte, b'"' | b'\\'))
-        } else {
-            push_run(out, rest, end, |byte| matches!(byte, b' ' | b',' | b'"' | b'[' | b'{' | b']' | b'}'))
-        };
+        rest = push_run(out, rest, end, in_string);
         let mut chars = rest.chars();
         let Some(c) = chars.next() else { return };
         match c {

@@ -67,17 +67,20 @@ impl BusThread {
 
     /// Splits a bus thread at its first colon; none unless it is one that [`Self::write`] could have written.
     pub fn parse(bus_thread: &str) -> Option<(Self, &str)> {
-        let (numbers, client_thread) = bus_thread.split_once(':')?;
-        let mut numbers = numbers.split('.');
-        let slot = decimal(numbers.next()?)?.try_into().ok()?;
-        let generation = decimal(numbers.next()?)?.try_into().ok()?;
-        let n = decimal(numbers.next()?)?;
-        numbers.next().is_none().then_some((Self { slot, generation, n }, client_thread))
+        let mut rest = bus_thread;
+        let slot = number(&mut rest, b'.')?.try_into().ok()?;
+        let generation = number(&mut rest, b'.')?.try_into().ok()?;
+        let n = number(&mut rest, b':')?;
+        Some((Self { slot, generation, n }, rest))
     }
 }
 
-/// A number as Rust writes it: digits only, no zero in front.
-fn decimal(text: &str) -> Option<u64> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    text.parse().ok().filter(|_| plain)
+/// Takes a number as Rust writes it from the beginning of `text`, digits only and no zero in front, and `end` behind it.
+fn number(text: &mut &str, end: u8) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, rest) = text.split_at(digits);
+    *text = rest.strip_prefix(char::from(end))?;
+    let value =
+        digits.bytes().try_fold(0_u64, |value, digit| value.checked_mul(10)?.checked_add((digit - b'0').into()))?;
+    (digits == "0" || !matches!(digits.as_bytes(), [] | [b'0', ..])).then_some(value)
 }

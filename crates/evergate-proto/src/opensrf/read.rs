@@ -262,7 +262,7 @@ impl<'a, R: Strictness> Draft<'a, R> {
         }
         let allowed = |name: &Cow<'_, str>| {
             let plain = is_plain(name) || !name.chars().any(|c| c.is_control());
-            !name.is_empty() && name.len() <= SERVICE_BYTES_MAX && plain && !name.contains(':')
+            !name.is_empty() && name.len() <= SERVICE_BYTES_MAX && plain && !name.bytes().any(|byte| byte == b':')
         };
         match value.text(SERVICE_BYTES_MAX).filter(allowed) {
             Some(name) => self.service = Some(name),

@@ -4,8 +4,6 @@
 //! of its array is still on the way, and no kept crate does that. They are slower besides (docs/performance.md,
 //! "Codecs").
 
-use std::fmt::Write as _;
-
 /// The largest bulk that is taken from Redis, bytes (Redis' own `proto-max-bulk-len`).
 pub const BULK_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// The longest line (type byte, number or text, CR LF), bytes.
@@ -126,14 +124,7 @@ pub fn write_command(out: &mut Vec<u8>, words: &[&[u8]]) {
 }
 
 fn write_number(out: &mut Vec<u8>, kind: u8, n: usize) {
-    struct Ascii<'a>(&'a mut Vec<u8>);
-    impl std::fmt::Write for Ascii<'_> {
-        fn write_str(&mut self, text: &str) -> std::fmt::Result {
-            self.0.extend_from_slice(text.as_bytes());
-            Ok(())
-        }
-    }
     out.push(kind);
-    let _ = write!(Ascii(out), "{n}");
+    out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
     out.extend_from_slice(b"\r\n");
 }

@@ -17,7 +17,7 @@ fn a_small_book_is_kept_for_the_next_request_and_a_large_one_is_not() {
         book.rest(&mut reuse);
         assert_eq!((reuse.books(), book.owns_heap()), (kept, false), "{conversations}");
     }
-    let mut lent: Vec<Book> = (0..600).map(|_| Book::default()).collect();
+    let mut lent: Vec<Book> = (0..1_500).map(|_| Book::default()).collect();
     for book in &mut lent {
         book.open(&mut reuse, "t", b"\"t\"", "opensrf:service:x".into());
     }
@@ -26,7 +26,33 @@ fn a_small_book_is_kept_for_the_next_request_and_a_large_one_is_not() {
         book.forget_if_over(0);
         book.rest(&mut reuse);
     }
-    assert_eq!(reuse.books(), 128);
+    assert_eq!(reuse.books(), 1_024);
+}
+
+#[test]
+fn what_is_used_is_kept_and_what_is_not_goes_tick_by_tick() {
+    let mut reuse = Reuse::default();
+    let use_some = |reuse: &mut Reuse, count: usize| {
+        let mut lent: Vec<Book> = (0..count).map(|_| Book::default()).collect();
+        let opened: Vec<u64> =
+            lent.iter_mut().map(|book| book.open(reuse, "t", b"\"t\"", "opensrf:service:x".into())).collect();
+        for (book, n) in lent.iter_mut().zip(opened) {
+            book.forget_if_over(n);
+            book.rest(reuse);
+        }
+    };
+    for _ in 0..10 {
+        use_some(&mut reuse, 300);
+        reuse.tick();
+    }
+    assert_eq!(reuse.books(), 300, "all of them are used in each tick");
+    for _ in 0..12 {
+        use_some(&mut reuse, 100);
+        reuse.tick();
+    }
+    assert!((100..110).contains(&reuse.books()), "{}", reuse.books());
+    (0..12).for_each(|_| reuse.tick());
+    assert_eq!(reuse.books(), 16, "a core at rest keeps some");
 }
 
 #[test]
