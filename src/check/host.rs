@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Finding, Outcome};
 use crate::config::{Config, Descriptors, Host};
+use crate::process::control::client::Connection;
 use crate::process::listeners::BACKLOG;
 
 /// `SINGLE_ISSUER` and `DEFER_TASKRUN` together: Linux 6.1.
@@ -169,9 +170,35 @@ fn cores_allowed(config: &Config, allowed: &[usize]) -> Finding {
 }
 
 pub(super) fn ports(config: &Config) -> Vec<Finding> {
+    let runs = config.control.as_deref().and_then(|control| Connection::open(control).ok()).map(|to| to.pid());
+    let port = |option, address: SocketAddr, share| match (port(option, address, share), runs) {
+        (Finding { outcome: Outcome::Fail { .. }, .. }, Some(pid)) if listens(pid, address.port()) => {
+            Finding::note(format!(
+                "{option} {address} is that of evergate, which runs as process {pid}: `evergate serve --replace` takes over from it"
+            ))
+        }
+        (finding, _) => finding,
+    };
     let mut findings = vec![port("listen", config.listen, config.share_port)];
     findings.extend(config.admin.map(|address| port("admin", address, false)));
     findings
+}
+
+/// Whether a process is seen to listen at a TCP port: another user's is not.
+fn listens(pid: u32, port: u16) -> bool {
+    const LISTENS: &str = "0A";
+    let tables = ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default());
+    let local = format!(":{port:04X}");
+    let sockets: Vec<String> = tables
+        .iter()
+        .flat_map(|table| table.lines())
+        .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>())
+        .filter(|fields| matches!(fields[..], [_, at, _, state, ..] if at.ends_with(&local) && state == LISTENS))
+        .filter_map(|fields| Some(format!("socket:[{}]", fields.get(9)?)))
+        .collect();
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().filter_map(Result::ok);
+    let mut links = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+    links.any(|link| link.to_str().is_some_and(|link| sockets.iter().any(|socket| socket == link)))
 }
 
 /// Binds without listening: enough to meet whoever listens there, and no client is ever given to this socket.

@@ -128,8 +128,8 @@ fn begin(target: &Target, options: DrainOptions) -> Result<ExitCode, String> {
     if !json {
         stdio::print(&format!("{said}\n"))?;
     }
-    let pid = answer.pid;
-    follow(&mut connection, &mut Screen::new(json), pid, &interrupted)
+    let closed_before = answer.drain.map_or(0, |drain| drain.closed_before);
+    follow(&mut connection, &mut Screen::new(json, closed_before), answer.pid, &interrupted)
 }
 
 /// The answer of the process as JSON, or what it means.
@@ -140,7 +140,7 @@ fn print_answer(answer: &impl serde::Serialize, said: &str, json: bool) -> Resul
 }
 
 fn describe(drain: DrainBegun) -> String {
-    let DrainBegun { already, port_closes_in_seconds, seconds_left } = drain;
+    let DrainBegun { already, port_closes_in_seconds, seconds_left, closed_before: _ } = drain;
     let begun = if already { "drains already" } else { "drains" };
     let port = if port_closes_in_seconds > 0.0 {
         format!("the port closes in {port_closes_in_seconds:.1} s")
@@ -209,8 +209,12 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_is_told_with_the_port_and_the_deadline() {
-        let drain =
-            |already, port_closes_in_seconds| DrainBegun { already, port_closes_in_seconds, seconds_left: 120.0 };
+        let drain = |already, port_closes_in_seconds| DrainBegun {
+            already,
+            port_closes_in_seconds,
+            seconds_left: 120.0,
+            closed_before: 0,
+        };
         for (drain, said) in [
             (drain(false, 0.0), "drains: the port closes at once, all are gone in 120 s at most"),
             (drain(false, 5.0), "drains: the port closes in 5.0 s, all"),

@@ -13,8 +13,14 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// Where it is shown.
 pub(super) enum Screen {
-    /// A terminal. The clients that there were at most, those that the drain has closed among them.
-    Bar(ProgressBar, u64),
+    /// A terminal.
+    Bar {
+        bar: ProgressBar,
+        /// The clients that there were at most, those that the drain has closed among them.
+        most: u64,
+        /// Those that the counters hold of earlier drains.
+        closed_before: u64,
+    },
     /// Anything else: when the last line was written.
     Lines(Option<Instant>),
     /// Everything as it comes.
@@ -22,8 +28,8 @@ pub(super) enum Screen {
 }
 
 impl Screen {
-    /// What stdout is.
-    pub(super) fn new(json: bool) -> Self {
+    /// What stdout is. Earlier drains have closed `closed_before` clients.
+    pub(super) fn new(json: bool, closed_before: u64) -> Self {
         if json {
             return Self::Json;
         }
@@ -34,14 +40,14 @@ impl Screen {
         if let Ok(style) = ProgressStyle::with_template("{prefix}\n[{bar:40}] {pos} of {len} clients gone\n{msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
-        Self::Bar(bar, 0)
+        Self::Bar { bar, most: 0, closed_before }
     }
 
     /// Shows a status, which came as `line`.
     pub(super) fn show(&mut self, line: &str, report: &Report) -> Result<(), String> {
         match self {
-            Self::Bar(bar, most) => {
-                *most = (*most).max(report.open() + report.closed());
+            Self::Bar { bar, most, closed_before } => {
+                *most = (*most).max(report.open() + report.closed().saturating_sub(*closed_before));
                 bar.set_length(*most);
                 bar.set_position(most.saturating_sub(report.open()));
                 bar.set_prefix(report.heading());
@@ -60,14 +66,14 @@ impl Screen {
     /// Says something beside what is shown.
     pub(super) fn say(&self, text: &str) {
         match self {
-            Self::Bar(bar, _) => bar.println(text),
+            Self::Bar { bar, .. } => bar.println(text),
             Self::Lines(_) | Self::Json => stdio::say(text),
         }
     }
 
     /// Leaves what was shown last.
     pub(super) fn leave(&self) {
-        if let Self::Bar(bar, _) = self {
+        if let Self::Bar { bar, .. } = self {
             bar.abandon();
         }
     }
@@ -82,7 +88,7 @@ impl Screen {
         };
         match self {
             Self::Json => stdio::print(&format!("{line}\n")),
-            Self::Bar(..) | Self::Lines(_) => stdio::print(&format!("it has ended with {exit_code}: {meaning}\n")),
+            Self::Bar { .. } | Self::Lines(_) => stdio::print(&format!("it has ended with {exit_code}: {meaning}\n")),
         }
     }
 }

@@ -271,6 +271,7 @@ impl Running {
             already: !begun,
             port_closes_in_seconds: seconds(self.shared.drain_start_ms().saturating_sub(self.shared.now_ms())),
             seconds_left: seconds(self.shared.drain_left_ms().unwrap_or_default()),
+            closed_before: self.shared.closed_before(),
         })
     }
 

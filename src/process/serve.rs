@@ -45,6 +45,10 @@ pub fn run(loaded: &Loaded, signals: &Signals, listening: impl FnOnce(SocketAddr
         }
         Err(error) => {
             tracing::error!("{error}");
+            // Whoever started it by hand looks at the terminal.
+            if config.logfile != Logfile::Stderr {
+                stdio::say(&error);
+            }
             Exit::Host
         }
     };

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct Shared {
     drain_start_ms: AtomicU64,
     /// When the time of that drain is over, ms since `began`.
     drain_deadline_ms: AtomicU64,
+    /// Clients that had been closed before it, by drains that were cancelled.
+    closed_before: AtomicU64,
     /// Others have the listening sockets, too, and go on with them.
     leaves_port: AtomicBool,
     /// What each core is to take connections from, and has not asked for yet.
@@ -78,6 +81,7 @@ impl Shared {
             drains: AtomicU32::new(0),
             drain_start_ms: AtomicU64::new(0),
             drain_deadline_ms: AtomicU64::new(0),
+            closed_before: AtomicU64::new(0),
             leaves_port: AtomicBool::new(false),
             listeners: cpus.iter().map(|_| Mutex::default()).collect(),
             stop_code: AtomicU64::new(1001),
@@ -167,6 +171,9 @@ impl Shared {
         }
         self.drain_start_ms.store(start_ms, SeqCst);
         self.drain_deadline_ms.store(deadline_ms, SeqCst);
+        let closed =
+            |counts: &counters::Counts| counts.closed_at_gap.load(Relaxed) + counts.closed_at_deadline.load(Relaxed);
+        self.closed_before.store(self.cores.iter().map(|core| closed(&core.counts)).sum(), SeqCst);
         self.drain.store(self.drains.fetch_add(1, SeqCst) + 1, SeqCst);
         self.enter(Phase::Draining)
     }
@@ -186,6 +193,11 @@ impl Shared {
     /// Whether a drain is under way, or was when the process was stopped.
     pub fn has_drain(&self) -> bool {
         self.drain.load(SeqCst) > 0
+    }
+
+    /// Clients that had been closed before the last drain that was begun, by others that were cancelled.
+    pub fn closed_before(&self) -> u64 {
+        self.closed_before.load(SeqCst)
     }
 
     /// When the shares of the port are closed by the drain under way, ms.

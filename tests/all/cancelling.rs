@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use crate::support::bus::Responder;
 use crate::support::client::{Client, Event, connect, disconnect, envelope};
 use crate::support::gateway::{Gateway, relayed_adds};
+use crate::support::process::binary;
 use crate::support::redis::Redis;
 use crate::support::{PATIENCE, StopsAtEnd, eventually, until};
 
@@ -60,8 +61,12 @@ fn who_was_idle_is_gone_who_was_busy_stays_and_newcomers_are_served() {
     }
     assert_eq!(gateway.count("open"), 3);
 
-    // And the next drain is one.
-    drain(&gateway);
+    // And the next drain is one. What the first has closed is no part of it.
+    let mut asks = binary();
+    asks.args(["drain", "--json", "--control"]).arg(gateway.control());
+    let asked = asks.output().expect("evergate drain");
+    let answer: serde_json::Value = serde_json::from_slice(&asked.stdout).expect("JSON");
+    assert_eq!(answer["drain"]["closed_before"], 1, "{answer}");
     for client in [&mut busy, &mut in_session, &mut new] {
         assert_eq!(client.close_code(PATIENCE).0, Some(1012));
     }

@@ -1,9 +1,12 @@
 //! The command line and its configuration: one table behind every face, errors that a user can act on, passwords that nobody sees.
 
+use std::net::TcpListener;
+
 use evergate::config::TABLE;
 
 use crate::support::Folder;
 use crate::support::free_port;
+use crate::support::gateway::Gateway;
 use crate::support::process::{Ended, evergate};
 use crate::support::redis::Redis;
 use crate::support::services::Services;
@@ -188,18 +191,43 @@ fn loglevels_of_opensrf_are_names_of_ours() {
 /// The arguments of `check` for a Redis.
 fn check(redis: &str, password: &str, more: &[&str]) -> Ended {
     let domain = format!("public.localhost={redis}");
-    let arguments = [
-        "check",
-        "--domain",
-        "public.localhost",
-        "--username",
-        "gateway",
-        "--bus-domain-address",
-        &domain,
-        "--listen",
-        "127.0.0.1:0",
-    ];
-    evergate(&[&arguments[..], more].concat(), &[("EVERGATE_PASSWD", password)])
+    let arguments = ["check", "--domain", "public.localhost", "--username", "gateway", "--bus-domain-address", &domain];
+    let environment = [("EVERGATE_PASSWD", password), ("EVERGATE_LISTEN", "127.0.0.1:0")];
+    evergate(&[&arguments[..], more].concat(), &environment)
+}
+
+#[test]
+fn check_beside_the_running_process_says_whose_the_ports_are_and_another_s_fail() {
+    let redis = Redis::start();
+    let gateway = Gateway::serve(&redis, &[]);
+    let (listen, admin) = (gateway.address().to_string(), gateway.admin().to_string());
+    let control = gateway.control().display().to_string();
+    let runs = ["--listen", &listen, "--admin", &admin, "--control", &control];
+    let ended = check(&redis.address(), "gateway-test", &runs);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    for (option, address) in [("listen", listen), ("admin", admin)] {
+        let said = format!("{option} {address} is that of evergate, which runs as process {}", gateway.pid());
+        assert!(ended.stdout.contains(&said), "{said} in\n{}", ended.stdout);
+    }
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let other = other.local_addr().expect("its address").to_string();
+    let ended = check(&redis.address(), "gateway-test", &["--listen", &other, "--control", &control]);
+    assert!(ended.code == 1 && ended.stdout.contains("stop whoever listens there"), "{}", ended.text());
+}
+
+#[test]
+fn a_start_that_fails_says_so_on_the_terminal_too_where_the_log_is_a_file() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listen = taken.local_addr().expect("its address").to_string();
+    let folder = Folder::new();
+    let logfile = folder.path().join("log").display().to_string();
+    let arguments = ["serve", "--domain", "public.localhost", "--username", "gateway", "--control", "off"];
+    let places = ["--listen", &listen, "--logfile", &logfile];
+    let ended = evergate(&[&arguments[..], &places].concat(), &[("EVERGATE_PASSWD", "x")]);
+    assert_eq!(ended.code, 1, "{}", ended.text());
+    let said = format!("host: listen {listen} cannot be used");
+    let logged = std::fs::read_to_string(&logfile).expect("a log");
+    assert!(ended.stderr.contains(&said) && logged.contains(&said), "{}\n{logged}", ended.text());
 }
 
 #[test]

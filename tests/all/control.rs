@@ -27,7 +27,8 @@ use crate::support::process::{Ended, Process, binary, evergate};
 use crate::support::{Folder, PATIENCE, eventually, trio, until};
 
 /// What the tests answer a drain with.
-const BEGUN: DrainBegun = DrainBegun { already: false, port_closes_in_seconds: 0.0, seconds_left: 120.0 };
+const BEGUN: DrainBegun =
+    DrainBegun { already: false, port_closes_in_seconds: 0.0, seconds_left: 120.0, closed_before: 0 };
 
 /// A process that serves, as far as it can be seen from the control socket.
 struct Served {

@@ -56,6 +56,9 @@ pub struct DrainBegun {
     pub port_closes_in_seconds: f64,
     /// Until whoever is left is cut off.
     pub seconds_left: f64,
+    /// Clients that drains closed which were cancelled since: the counters hold them, too.
+    #[serde(default)]
+    pub closed_before: u64,
 }
 
 /// What the main thread is asked. A `Replace` that is granted is followed by exactly one `Ready` or `Gone` of the same successor.

@@ -95,7 +95,7 @@ fn the_status_is_answered_by_the_server_and_a_drain_by_the_main_thread() {
     assert_eq!(status["phase"], "serving");
     let path = dir.control();
     let asks = thread::spawn(move || Connection::open(&path)?.ask(Command::Drain { watch: false }));
-    let begun = DrainBegun { already: false, port_closes_in_seconds: 0.0, seconds_left: 120.0 };
+    let begun = DrainBegun { already: false, port_closes_in_seconds: 0.0, seconds_left: 120.0, closed_before: 0 };
     match next(&server) {
         Request::Drain { peer, reply } => {
             assert_eq!((peer.pid, peer.uid), (std::process::id(), nix::unistd::getuid().as_raw()));
