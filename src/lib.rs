@@ -7,13 +7,14 @@
 //! - [`process`]: phases, threads, signals, logs
 //! - [`core`]: one pinned thread: the event loop of the pure half on an io_uring
 //! - [`admin`]: health, readiness, metrics, status
-//! - [`operator`]: what operators ask a running process
+//! - [`operator`]: what operators ask a running process; [`call`]: a call through a gateway, by hand
 //! - [`bounded`]: calls that may hang; [`stdio`]: what commands print
 //!
 //! ARCHITECTURE.md has the map, the invariants and the decisions; docs/walk.md follows a message through the files.
 
 pub mod admin;
 pub mod bounded;
+pub mod call;
 pub mod check;
 pub mod config;
 pub mod core;

@@ -4,9 +4,10 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use evergate::config::cli::{self, Action, Failure, Show};
+use evergate::config::manual;
 use evergate::process::signals::Signals;
 use evergate::process::{Exit, demo, memory, serve};
-use evergate::{check, config, operator, stdio};
+use evergate::{call, check, config, operator, stdio};
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -43,6 +44,14 @@ fn main() -> ExitCode {
         },
         (Action::Drain { target, options }, _) => operator::drain(&target, options),
         (Action::Status { target, json }, _) => operator::status(&target, json),
+        (Action::Call(call), _) => call::run(&call),
+        (Action::Man(directory), _) => match manual::write_man_pages(&directory) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                fail(Exit::Host, &format!("{}: the man pages cannot be written: {error}", directory.display()))
+            }
+        },
+        (Action::Completions(shell), _) => print(&manual::completion(shell)),
         (Action::Config(show, loaded), _) => print(&match (show, loaded) {
             (Show::Sample, _) | (Show::Effective, None) => config::sample(),
             (Show::Markdown, _) => config::markdown(),

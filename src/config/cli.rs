@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::asking::{self, DrainOptions, Target};
+use super::calling::{self, Call};
 use super::error::{Error, Errors};
 use super::file;
 use super::host::Host;
 use super::kind::{Kind, text};
 use super::load::{Inputs, Loaded, Purpose, load};
+use super::manual;
 use super::permissions;
 use super::print::description;
 use super::table::{Opt, TABLE};
@@ -72,6 +74,12 @@ pub enum Action {
         /// Print JSON.
         json: bool,
     },
+    /// Call a method through a gateway.
+    Call(Call),
+    /// Write the man pages into this directory.
+    Man(PathBuf),
+    /// Print the completions of a shell.
+    Completions(clap_complete::Shell),
     /// Print the configuration. `None` where the sample or the table is asked for, which read nothing.
     Config(Show, Option<Box<Loaded>>),
 }
@@ -174,11 +182,33 @@ pub fn command() -> Command {
                 .global(true)
                 .help("Evergreen's opensrf_core.xml, usually /openils/conf/opensrf_core.xml"),
         )
-        .subcommands([serve, demo, asking::drain(), asking::status(), demo_services(), check, config])
+        .subcommands([
+            serve,
+            demo,
+            asking::drain(),
+            asking::status(),
+            without_configuration(demo_services()),
+            check,
+            config,
+        ])
+        .subcommands([calling::command(), manual::man(), manual::completions()].map(without_configuration))
 }
 
 /// The global flags, by their name here and on the command line.
-const NOT_OF_SERVICES: [(&str, &str); 2] = [("config_file", "config"), ("opensrf_core", "opensrf-core")];
+const OF_CONFIGURATION: [(&str, &str); 2] = [("config_file", "config"), ("opensrf_core", "opensrf-core")];
+
+/// The global flags mean nothing to such a subcommand: they are neither listed nor taken in silence.
+fn without_configuration(command: Command) -> Command {
+    command.args(OF_CONFIGURATION.map(|(id, flag)| Arg::new(id).long(flag).value_name("FILE").hide(true)))
+}
+
+/// An error for each that is given all the same.
+fn reads_none(name: &str, given: &ArgMatches, errors: &mut Errors) {
+    for (_, flag) in OF_CONFIGURATION.iter().filter(|(id, _)| given.value_source(id).is_some()) {
+        let remedy = format!("leave it out; `evergate {name} --help` lists its flags");
+        errors.push(Error::new(format_args!("flag --{flag}"), format!("{name} reads no configuration"), remedy));
+    }
+}
 
 fn demo_services() -> Command {
     let text = |name: &'static str, value: &'static str, help: &'static str| {
@@ -196,8 +226,6 @@ fn demo_services() -> Command {
         .arg(text("service-user", "USER", "Account of the services; the gateway's may not touch them").required(true))
         .arg(text("service-password-file", "FILE", "File with its password, on the first line").required(true))
         .arg(keepalive())
-        // The global flags mean nothing here: they are neither listed nor taken in silence.
-        .args(NOT_OF_SERVICES.map(|(id, flag)| Arg::new(id).long(flag).value_name("FILE").hide(true)))
         .arg(
             Arg::new("workers")
                 .long("workers")
@@ -310,6 +338,19 @@ pub fn action(
     if matches!(name, "drain" | "status") {
         return asking::action(name, given, &inputs(Purpose::Config, given, env, host));
     }
+    if let "call" | "man" | "completions" = name {
+        let mut errors = Errors::default();
+        reads_none(name, given, &mut errors);
+        let call = if name == "call" { Some(calling::asked(given, &mut errors)) } else { None };
+        if !errors.is_empty() {
+            return Err(errors.into());
+        }
+        return Ok(match (name, call) {
+            (_, Some(call)) => Action::Call(call),
+            ("man", None) => Action::Man(manual::directory(given)),
+            _ => Action::Completions(manual::shell(given)),
+        });
+    }
     let loaded = |purpose| load(inputs(purpose, given, env, host)).map(Box::new);
     Ok(match name {
         "serve" => {
@@ -359,12 +400,7 @@ fn inputs(purpose: Purpose, given: &ArgMatches, env: BTreeMap<String, String>, h
 
 fn services(given: &ArgMatches) -> Result<DemoServices, Errors> {
     let mut errors = Errors::default();
-    for (id, flag) in NOT_OF_SERVICES {
-        if given.value_source(id).is_some() {
-            let remedy = "leave it out; `evergate demo-services --help` lists its flags";
-            errors.push(Error::new(format_args!("flag --{flag}"), "demo-services reads no configuration", remedy));
-        }
-    }
+    reads_none("demo-services", given, &mut errors);
     let mut text = |name: &str, check: super::kind::Check| {
         let text = given.get_one::<String>(name)?;
         errors.keep(check(text).map_err(|expected| {

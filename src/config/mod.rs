@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod asking;
+pub mod calling;
 pub mod cli;
 mod error;
 mod file;
@@ -14,6 +15,7 @@ mod host;
 mod kind;
 mod layers;
 mod load;
+pub mod manual;
 mod opensrf_core;
 mod permissions;
 mod print;

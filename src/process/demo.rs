@@ -10,6 +10,7 @@ use super::serve;
 use super::signals::{self, Signals, Stopper};
 use crate::bounded;
 use crate::check;
+use crate::config::calling::{CALL_URL, URL_PATH};
 use crate::config::cli::DemoServices;
 use crate::config::{Loaded, LogLevel, Secret};
 use crate::stdio;
@@ -54,27 +55,23 @@ fn greet(greeting: String, stopper: Stopper) {
     }
 }
 
-/// A client's line that calls a method, as it can be pasted into any WebSocket client.
-fn call(thread: u8, service: &str, method: &str, params: &str) -> String {
-    format!(
-        "{{\"service\":\"{service}\",\"thread\":\"{thread}\",\"osrf_msg\":[{{\"__c\":\"osrfMessage\",\"__p\":{{\"threadTrace\":1,\
-         \"type\":\"REQUEST\",\"payload\":{{\"__c\":\"osrfMethod\",\"__p\":{{\"method\":\"{method}\",\"params\":{params}}}}}}}}}]}}"
-    )
-}
+/// A call as any WebSocket client can make it.
+const ENVELOPE: &str = r#"{"service":"opensrf.math","thread":"1","osrf_msg":[{"__c":"osrfMessage","__p":{"threadTrace":1,"type":"REQUEST","payload":{"__c":"osrfMethod","__p":{"method":"add","params":[1,2]}}}}]}"#;
 
 fn greeting(loaded: &Loaded, listen: SocketAddr) -> String {
-    let url = format!("ws://{listen}/osrf-websocket-translator");
+    let url = format!("ws://{listen}{URL_PATH}");
     let admin = loaded.config.admin.map_or_else(String::new, |admin| format!("\nStatus: http://{admin}/"));
+    // Whoever tries it has not installed it.
+    let program = std::env::current_exe().map_or_else(|_| "evergate".to_owned(), |path| path.display().to_string());
+    let at = if url == CALL_URL { String::new() } else { format!(" --url {url}") };
     format!(
         "evergate demo: a gateway with a bus and services of its own.\n\
          WebSocket: {url}{admin}\n\
-         Try, with `pip install websockets`:\n  \
-         python3 -m websockets {url}\n\
-         and enter\n  {}\n\
-         or, to see a drain wait for a reply, this, which takes 4 s\n  {}\n\
-         Drain it with: kill -USR1 {}\n",
-        call(1, "opensrf.math", "add", "[1,2]"),
-        call(2, "opensrf.demo", "opensrf.demo.sleep", "[4]"),
+         Try\n  {program} call{at} opensrf.math add 1 2\n\
+         or enter this in any WebSocket client\n  {ENVELOPE}\n\
+         To see a drain wait for a reply, call this, which takes 4 s\n  \
+         {program} call{at} opensrf.demo opensrf.demo.sleep 4\n\
+         and drain it with: kill -USR1 {}\n",
         std::process::id()
     )
 }

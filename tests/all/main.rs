@@ -10,6 +10,7 @@ mod browser;
 mod bus_kinds;
 mod bus_loss;
 mod bytes;
+mod call;
 mod cancelling;
 mod cli;
 mod closing;

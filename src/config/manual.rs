@@ -1,0 +1,83 @@
+//! Man pages and completions, made of the command itself, so that they say what `--help` does.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::iter;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use super::cli::command;
+
+/// `evergate man`.
+pub(super) fn man() -> Command {
+    Command::new("man")
+        .about("Write the man pages, one for each subcommand, into a directory")
+        .arg(
+            Arg::new("directory")
+                .value_name("DIRECTORY")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("Where they are written: evergate.1, evergate-serve.1, …; made where it is absent"),
+        )
+        .after_help("Example:\n  evergate man /usr/local/share/man/man1 && man evergate-serve")
+}
+
+/// `evergate completions`.
+pub(super) fn completions() -> Command {
+    Command::new("completions")
+        .about("Print what completes evergate's words in a shell")
+        .arg(Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell)).help("The shell"))
+        .after_help(
+            "Examples:\n  evergate completions bash > /usr/share/bash-completion/completions/evergate\n  \
+             evergate completions zsh > /usr/local/share/zsh/site-functions/_evergate\n  \
+             evergate completions fish > ~/.config/fish/completions/evergate.fish",
+        )
+}
+
+/// Where the pages are to be written.
+pub(super) fn directory(given: &ArgMatches) -> PathBuf {
+    given.get_one("directory").cloned().unwrap_or_default()
+}
+
+/// Whose completions are asked for.
+pub(super) fn shell(given: &ArgMatches) -> Shell {
+    given.get_one("shell").copied().unwrap_or(Shell::Bash)
+}
+
+/// Options of which a synopsis shows no more than that there are some.
+const MANY_OPTIONS: usize = 12;
+
+/// Writes a page for the command and one for each of its subcommands.
+pub fn write_man_pages(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    let mut command = command().disable_help_subcommand(true);
+    command.build();
+    for command in iter::once(&command).chain(command.get_subcommands()) {
+        let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+        fs::write(directory.join(format!("{name}.1")), page(command)?)?;
+    }
+    Ok(())
+}
+
+fn page(command: &Command) -> io::Result<String> {
+    let mut page = Vec::new();
+    Man::new(command.clone()).render(&mut page)?;
+    let page = String::from_utf8_lossy(&page).into_owned();
+    let heading = ".SH SYNOPSIS\n";
+    let synopsis = page.find(heading).map(|at| at + heading.len());
+    let (Some(start), true) = (synopsis, command.get_opts().count() > MANY_OPTIONS) else { return Ok(page) };
+    let end = page[start..].find(".SH ").map_or(page.len(), |length| start + length);
+    let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
+    Ok(format!("{}\\fB{name}\\fR [\\fIOPTIONS\\fR]\n{}", &page[..start], &page[end..]))
+}
+
+/// What a shell reads to complete the command's words.
+pub fn completion(shell: Shell) -> String {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut command(), "evergate", &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
