@@ -50,14 +50,19 @@ enum Failed {
 /// Calls, and prints each result as a line of JSON as it comes.
 pub fn run(call: &Call) -> ExitCode {
     let end = Instant::now() + call.limit;
+    let mut restarts = false;
     loop {
+        let has_time = Instant::now() + COME_AGAIN < end;
         match attempt(call, end) {
             Ok(()) => return ExitCode::SUCCESS,
-            Err(Failed::Restarts) if Instant::now() + COME_AGAIN < end => thread::sleep(COME_AGAIN),
+            Err(Failed::Restarts) if has_time => restarts = true,
+            // It is gone, and the next has not come.
+            Err(Failed::Unsent(_)) if restarts && has_time => {}
             Err(Failed::Restarts) => return fail("the gateway drains, and no other has come in its place"),
             Err(Failed::Unsent(why) | Failed::Refused(why)) => return fail(&why),
             Err(Failed::Broken(why)) => return fail(&format!("{why}; it may or may not have been carried out")),
         }
+        thread::sleep(COME_AGAIN);
     }
 }
 
@@ -166,8 +171,11 @@ impl Gateway {
             match connected {
                 Ok(stream) => {
                     let (socket, _) = client(request, stream).map_err(|error| match error {
-                        // Whoever drains may refuse who comes at the last moment.
-                        HandshakeError::Failure(Error::Http(answer)) if answer.status() == 503 => Failed::Restarts,
+                        HandshakeError::Failure(Error::Http(answer)) => {
+                            let why =
+                                String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
+                            unsent(format!("it refuses the handshake: {} {}", answer.status(), Shown(why.trim())))
+                        }
                         HandshakeError::Failure(error) => unsent(format!("the handshake fails: {error}")),
                         HandshakeError::Interrupted(_) => unsent("the handshake takes too long".to_owned()),
                     })?;

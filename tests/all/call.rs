@@ -1,16 +1,21 @@
 //! `evergate call`, and what the command says of itself: man pages and completions.
 
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use evergate::config::TABLE;
 use nix::sys::signal::Signal;
+use tungstenite::Message;
+use tungstenite::protocol::CloseFrame;
 
 use crate::support::bus::Responder;
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{Gateway, Setup};
 use crate::support::other_gateway::{closing_with, right_answer, server, url};
 use crate::support::process::{Ended, Process, binary, evergate};
 use crate::support::redis::Redis;
-use crate::support::{Folder, PATIENCE};
+use crate::support::{Folder, PATIENCE, until};
 
 fn call(url: &str, words: &[&str]) -> Ended {
     evergate(&[&["call", "--url", url], words].concat(), &[])
@@ -71,6 +76,33 @@ fn what_a_1012_left_unanswered_is_called_again_and_what_another_close_did_is_not
 }
 
 #[test]
+fn a_call_waits_for_the_next_gateway_where_the_first_is_gone_and_says_why_another_refuses() {
+    let first = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = first.local_addr().expect("its address");
+    let restarts = thread::spawn(move || {
+        let mut socket = tungstenite::accept(first.accept().expect("a client").0).expect("a handshake");
+        drop(first);
+        socket.read().expect("a request");
+        socket.close(Some(CloseFrame { code: 1012.into(), reason: "".into() })).expect("a Close");
+        while socket.read().is_ok() {}
+        // Nobody is there for a moment.
+        thread::sleep(Duration::from_millis(300));
+        let second = TcpListener::bind(address).expect("the port");
+        let mut socket = tungstenite::accept(second.accept().expect("a client").0).expect("a handshake");
+        let asked = socket.read().expect("a request");
+        socket.send(Message::text(right_answer(asked.to_text().expect("text")))).expect("an answer");
+    });
+    let ended = call(&url(address), &["opensrf.math", "add", "1", "2"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "3\n"), "{}", ended.text());
+    restarts.join().expect("both were called");
+
+    let gateway = Setup::serve_at("127.0.0.1:1").start_unready();
+    until("it listens", PATIENCE, || TcpStream::connect(gateway.address()).is_ok());
+    let ended = call(&url(gateway.address()), &["s", "m"]);
+    assert!(ended.code == 1 && ended.stderr.contains("it refuses the handshake: 503"), "{}", ended.text());
+}
+
+#[test]
 fn a_call_to_a_gateway_that_is_drained_is_answered_before_or_by_the_next() {
     let redis = Redis::start();
     let mut gateway = Gateway::serve(&redis, &[]);
@@ -91,7 +123,7 @@ fn a_call_to_a_gateway_that_is_drained_is_answered_before_or_by_the_next() {
 fn a_reply_that_is_no_json_is_shown_without_its_escapes() {
     let url = server(|mut socket| {
         if socket.read().is_ok() {
-            socket.send(tungstenite::Message::text("\u{1b}[2Jno JSON")).ok();
+            socket.send(Message::text("\u{1b}[2Jno JSON")).ok();
         }
         while socket.read().is_ok() {}
     });
@@ -100,8 +132,8 @@ fn a_reply_that_is_no_json_is_shown_without_its_escapes() {
     assert!(!ended.stderr.contains('\u{1b}'), "{}", ended.text());
     // The same with a right one.
     let url = server(|mut socket| {
-        if let Ok(tungstenite::Message::Text(text)) = socket.read() {
-            socket.send(tungstenite::Message::text(right_answer(&text))).ok();
+        if let Ok(Message::Text(text)) = socket.read() {
+            socket.send(Message::text(right_answer(&text))).ok();
         }
         while socket.read().is_ok() {}
     });
