@@ -7,6 +7,7 @@ use hyper::{Method, Response, StatusCode};
 
 use super::health::Verdict;
 use super::hosts::Refusal;
+use super::metrics::Format;
 use super::{View, health, metrics, page, status};
 
 /// A body and what it is.
@@ -26,7 +27,7 @@ impl Body {
 }
 
 /// The answer to `method` on `path`. For HEAD it is GET's; hyper leaves its body out.
-pub(super) fn answer(view: &View, method: &Method, path: &str) -> Response<Full<Bytes>> {
+pub(super) fn answer(view: &View, method: &Method, path: &str, format: Format) -> Response<Full<Bytes>> {
     if method != Method::GET && method != Method::HEAD {
         let mut refusal = respond(StatusCode::METHOD_NOT_ALLOWED, Body::line("only GET and HEAD are served here"));
         refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -41,8 +42,8 @@ pub(super) fn answer(view: &View, method: &Method, path: &str) -> Response<Full<
             Ok(text) => (StatusCode::OK, Body { kind: "application/json", text }),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Body::line(error.to_string())),
         },
-        "/metrics" => match metrics::render(view, now_ms) {
-            Ok(text) => (StatusCode::OK, Body { kind: metrics::CONTENT_TYPE, text }),
+        "/metrics" => match metrics::render(view, now_ms, format) {
+            Ok(text) => (StatusCode::OK, Body { kind: format.media_type(), text }),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Body::line(error.to_string())),
         },
         _ => (StatusCode::NOT_FOUND, Body::line("not found: there are /, /healthz, /readyz, /status and /metrics")),
@@ -65,6 +66,7 @@ fn respond(code: StatusCode, body: Body) -> Response<Full<Bytes>> {
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(body.kind));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));

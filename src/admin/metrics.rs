@@ -1,9 +1,13 @@
-//! `/metrics`: every counter in the text format of `OpenMetrics` 1.0, which Prometheus reads.
+//! `/metrics`: every counter, in the text format of `OpenMetrics` 1.0 or in the older one of Prometheus, which more programs read.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use evergate_proto::counters::{Core, Limit, LinkState};
+use hyper::HeaderMap;
+use hyper::header::{ACCEPT, HeaderValue};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
@@ -20,20 +24,69 @@ use crate::process::shared::Shared;
 use crate::process::watchdog::judge::Was;
 use evergate_proto::lifecycle::Phase;
 
-/// The format's own media type: without it a scraper would take `# TYPE name counter` for another metric than
-/// `name_total`.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// How they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// `OpenMetrics` 1.0.
+    Open,
+    /// Prometheus' text format, 0.0.4.
+    Classic,
+}
+
+impl Format {
+    /// What a scraper with these `Accept` headers reads. Whoever does not say is a program that knows the older one, or a person.
+    pub(super) fn accepted(headers: &HeaderMap) -> Self {
+        let accepts =
+            |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("application/openmetrics-text"));
+        if headers.get_all(ACCEPT).iter().any(accepts) { Self::Open } else { Self::Classic }
+    }
+
+    /// Its media type. Without that a scraper would take `# TYPE name counter` for another metric than `name_total`.
+    pub(super) fn media_type(self) -> &'static str {
+        match self {
+            Self::Open => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 /// Phases, in order.
 const PHASES: [Phase; 4] = [Phase::Starting, Phase::Serving, Phase::Draining, Phase::Stopping];
 
 /// The whole exposition.
-pub(super) fn render(view: &View, now_ms: u64) -> Result<String, fmt::Error> {
+pub(super) fn render(view: &View, now_ms: u64, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("evergate");
     registry.register_collector(Box::new(Snapshot::of(view, now_ms)));
     let mut out = String::with_capacity(16 * 1024);
     text::encode(&mut out, &registry)?;
-    Ok(out)
+    Ok(match format {
+        Format::Open => out,
+        Format::Classic => classic(&out),
+    })
+}
+
+/// The same in the older format: there a counter's name has its `_total` in the comments, too, what a program is stands in a gauge,
+/// and units and the end are not marked.
+fn classic(open: &str) -> String {
+    let kinds: HashMap<&str, &str> =
+        open.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    let mut out = String::with_capacity(open.len());
+    for line in open.lines() {
+        let comment = ["# HELP ", "# TYPE "].into_iter().find_map(|mark| Some((mark, line.strip_prefix(mark)?)));
+        let Some((mark, (name, rest))) = comment.and_then(|(mark, line)| Some((mark, line.split_once(' ')?))) else {
+            if !line.starts_with('#') {
+                out.extend([line, "\n"]);
+            }
+            continue;
+        };
+        let (suffix, kind) = match kinds.get(name) {
+            Some(&"counter") => ("_total", "counter"),
+            Some(&"info") => ("_info", "gauge"),
+            kind => ("", kind.copied().unwrap_or("untyped")),
+        };
+        out.extend([mark, name, suffix, " ", if mark == "# TYPE " { kind } else { rest }, "\n"]);
+    }
+    out
 }
 
 /// One metric: its name, whether it is a gauge, its help line, its unit and its values with their labels.
@@ -182,6 +235,7 @@ fn cores(cores: &[Core], now_ms: u64) -> Vec<Metric> {
             }
             let value = match name {
                 "heartbeat_ms" => Value::Real(seconds(heartbeat_age_ms(core, now_ms))),
+                "looked_us" => Value::Real(Duration::from_micros(value).as_secs_f64()),
                 _ => Value::Whole(value),
             };
             metrics[row].samples.push((vec![("core", core.cpu.to_string())], value));
@@ -195,6 +249,9 @@ fn describe(name: &'static str, is_gauge: bool, help: &'static str) -> Metric {
     let (name, help, unit) = match name {
         // Milliseconds on the process's own clock mean nothing to a scraper.
         "heartbeat_ms" => ("heartbeat_age", "Time since the core's loop last turned.", Some(Unit::Seconds)),
+        "looked_us" => {
+            ("looked", "Time for which the core has looked for messages instead of sleeping.", Some(Unit::Seconds))
+        }
         _ => match name.strip_suffix("_bytes") {
             Some(name) => (name, help, Some(Unit::Bytes)),
             None => (name, help, None),

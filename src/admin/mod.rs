@@ -230,7 +230,10 @@ async fn attend(stream: TcpStream, view: Arc<View>, place: Place) {
     let service = service_fn(|request| {
         place.reached(Stage::Answering);
         let answer = match view.hosts.judge(request.version(), request.uri(), request.headers(), local) {
-            Ok(()) => answer::answer(&view, request.method(), request.uri().path()),
+            Ok(()) => {
+                let format = metrics::Format::accepted(request.headers());
+                answer::answer(&view, request.method(), request.uri().path(), format)
+            }
             Err(refusal) => answer::refuse(refusal),
         };
         async move { Ok::<_, Infallible>(answer) }

@@ -50,8 +50,13 @@ fn connect(admin: &Admin) -> TcpStream {
 
 /// The status code, the header in lower case, and the body.
 fn ask(admin: &Admin, method: &str, path: &str) -> (u16, String, String) {
+    ask_with(admin, method, path, "")
+}
+
+/// `more` are header lines, each with its end.
+fn ask_with(admin: &Admin, method: &str, path: &str, more: &str) -> (u16, String, String) {
     let mut stream = connect(admin);
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (header, body) = text.split_once("\r\n\r\n").unwrap();
@@ -266,7 +271,10 @@ fn metrics_are_open_metrics_with_units_and_labels() {
     set(&shared.cores[1].counts.core_bytes, 4096);
     shared.cores[1].limit_hit(Limit::clients_max);
     let admin = listen(&shared);
-    let (code, header, text) = ask(&admin, "GET", "/metrics");
+    // As Prometheus asks.
+    let accept =
+        "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1\r\n";
+    let (code, header, text) = ask_with(&admin, "GET", "/metrics", accept);
     assert_eq!(code, 200);
     assert!(header.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"));
     for line in [
@@ -296,9 +304,45 @@ fn metrics_are_open_metrics_with_units_and_labels() {
     }
     assert!(text.ends_with("# EOF\n"));
     for (name, ..) in shared.cores[0].counts.table() {
-        let name = if name == "heartbeat_ms" { "heartbeat_age_seconds" } else { name };
+        let name = match name {
+            "heartbeat_ms" => "heartbeat_age_seconds",
+            "looked_us" => "looked_seconds",
+            name => name,
+        };
         assert_eq!(text.matches(&format!("# TYPE evergate_{name} ")).count(), 1, "{name}");
     }
+}
+
+#[test]
+fn metrics_are_prometheus_text_for_who_does_not_ask_for_more() {
+    let admin = listen(&Arc::new(serving()));
+    let (_, header, text) = ask_with(&admin, "GET", "/metrics", "Accept: text/plain\r\n");
+    assert!(header.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{header}");
+    assert_eq!(get(&admin, "/metrics").1.lines().count(), text.lines().count());
+    let comments = |mark: &str| -> Vec<(String, String)> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(mark)?.split_once(' '));
+        lines.map(|(name, rest)| (name.to_owned(), rest.to_owned())).collect()
+    };
+    let (kinds, helps) = (comments("# TYPE "), comments("# HELP "));
+    assert_eq!(
+        kinds.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        helps.iter().map(|(name, _)| name).collect::<Vec<_>>()
+    );
+    // Each sample stands below the comments of its own name, and no other line is there.
+    let mut below = "";
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("# TYPE ").or_else(|| line.strip_prefix("# HELP ")) {
+            below = comment.split(' ').next().unwrap();
+        } else {
+            assert_eq!(line.split(['{', ' ']).next(), Some(below), "{line}");
+        }
+    }
+    for (name, kind) in &kinds {
+        assert_eq!(kind == "counter", name.ends_with("_total"), "{name} {kind}");
+        assert!(["counter", "gauge"].contains(&kind.as_str()), "{name} {kind}");
+    }
+    assert!(kinds.contains(&("evergate_requests_total".to_owned(), "counter".to_owned())));
+    assert!(kinds.contains(&("evergate_build_info".to_owned(), "gauge".to_owned())));
 }
 
 #[test]

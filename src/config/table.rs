@@ -141,7 +141,7 @@ options! {
         /// The CPUs to run on, a pinned thread for each: `0`, `0-3`, `0,2,4-5`, or `all` that the process may use.
         cores: Vec<usize> = Kind::Cpus, "all";
         /// The longest time for which a core looks for the next message before it sleeps, while few requests are in flight. How long it
-        /// does is learned from the waits that it sees, and counted (`looked_us`): a client that asks again as soon as it has its answer
+        /// does is learned from the waits that it sees, and counted (`evergate_looked_seconds`): a client that asks again as soon as it has its answer
         /// is served in half the time, for CPU time that was idle; where waits are of any length, it sleeps. 0: never.
         busy_poll_us: u64 = Kind::Integer { min: 0, max: 1_000 }, "400", unit "microseconds";
         /// Clients of the whole process, those that are being closed among them; more are refused with 503. `auto`: 90 %
