@@ -30,6 +30,7 @@ mod limits;
 #[cfg(feature = "load")]
 mod load;
 mod logs;
+mod operator;
 mod other_domains;
 mod purity;
 mod rates;

@@ -12,6 +12,7 @@ pub mod process;
 pub mod raw;
 pub mod redis;
 pub mod rush;
+pub mod served;
 pub mod services;
 pub mod site;
 pub mod slow;

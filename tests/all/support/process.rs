@@ -115,6 +115,12 @@ impl Process {
         }
     }
 
+    /// Waits for the end of a command that ends by itself.
+    pub fn ended(mut self) -> Ended {
+        let code = self.wait_exit(Duration::from_secs(20));
+        Ended { code, stdout: self.output(), stderr: self.log() }
+    }
+
     /// Everything it wrote to stderr so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.stderr).unwrap_or_default()).into_owned()
@@ -172,9 +178,7 @@ pub fn evergate(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
     command.args(arguments).current_dir(folder.path());
     command.envs(["STATE_DIRECTORY", "RUNTIME_DIRECTORY"].map(|name| (name, folder.path())));
     command.envs(environment.iter().copied());
-    let mut process = Process::start("evergate", &mut command, folder.path());
-    let code = process.wait_exit(Duration::from_secs(20));
-    Ended { code, stdout: process.output(), stderr: process.log() }
+    Process::start("evergate", &mut command, folder.path()).ended()
 }
 
 /// User and system time of a process, in seconds.
