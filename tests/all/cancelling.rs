@@ -1,6 +1,7 @@
 //! SIGUSR2: a drain that was a mistake is taken back. The port is open again, the node ready, and whoever is left stays.
 
-use std::net::{SocketAddr, TcpStream};
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -13,18 +14,14 @@ use crate::support::process::binary;
 use crate::support::redis::Redis;
 use crate::support::{PATIENCE, StopsAtEnd, eventually, until};
 
-/// Cancels, again where the port is just being closed.
 fn cancel(gateway: &Gateway) {
-    until("the drain is cancelled", PATIENCE, || {
-        gateway.signal(Signal::SIGUSR2);
-        std::thread::sleep(Duration::from_millis(60));
-        gateway.status()["phase"] == "serving"
-    });
+    gateway.cancel_drain();
+    assert_eq!(gateway.status()["phase"], "serving");
 }
 
 fn drain(gateway: &Gateway) {
     gateway.signal(Signal::SIGUSR1);
-    until("connects are refused", PATIENCE, || TcpStream::connect(gateway.address()).is_err());
+    gateway.until_refused();
 }
 
 #[test]
@@ -73,21 +70,15 @@ fn who_was_idle_is_gone_who_was_busy_stays_and_newcomers_are_served() {
     assert_eq!(gateway.wait_exit(PATIENCE), 0);
 }
 
-/// Asks again and again until told to stop, comes back at a 1012, and asks again what that left unanswered. How often it was told.
-fn ask_on(address: SocketAddr, number: usize, stop: &AtomicBool) -> usize {
+/// Asks again and again until told to stop, comes back at a 1012, and asks again what that left unanswered. How often it was told, and how often
+/// answered.
+fn ask_on(address: SocketAddr, number: usize, stop: &AtomicBool) -> [usize; 2] {
     let come = || eventually("it is taken", PATIENCE, || Client::connect_with(address, &[]).ok());
     let (mut client, mut told, mut asked) = (come(), 0, 0);
     while !stop.load(SeqCst) {
-        client.request("opensrf.math", "t", asked, "add", &format!("[{number}, {asked}]"));
-        let is_answered = loop {
-            match client.event(PATIENCE) {
-                Event::Envelope(envelope) if envelope.has_status(205) => break true,
-                Event::Envelope(_) | Event::Ping => {}
-                Event::Close(Some(1012)) => break false,
-                other => panic!("neither answered nor told to come again: {other:?}"),
-            }
-        };
-        if is_answered {
+        let params = format!("[{number}, {asked}]");
+        if let Some(sum) = client.call_unless_restarted("opensrf.math", "t", asked, "add", &params) {
+            assert_eq!(sum, [number + asked as usize], "what it asked for");
             asked += 1;
             // Some leave gaps and some do not.
             std::thread::sleep(Duration::from_millis(number as u64 % 4 * 120));
@@ -96,14 +87,14 @@ fn ask_on(address: SocketAddr, number: usize, stop: &AtomicBool) -> usize {
             client = come();
         }
     }
-    told
+    [told, asked as usize]
 }
 
 #[test]
 fn drains_are_cancelled_under_load_and_nothing_is_lost_or_done_twice() {
     let gateway = Gateway::demo(&["--drain-quiet-ms", "100", "--drain-closes-per-second", "20"]);
     let (stop, address) = (AtomicBool::new(false), gateway.address());
-    let told: usize = std::thread::scope(|scope| {
+    let ends: Vec<[usize; 2]> = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..24)
             .map(|number| {
                 scope.spawn({
@@ -123,15 +114,16 @@ fn drains_are_cancelled_under_load_and_nothing_is_lost_or_done_twice() {
             until("they are back", PATIENCE, || gateway.count("open") == 24);
         }
         drop(stops);
-        clients.into_iter().map(|client| client.join().expect("it gets all that it asks for")).sum()
+        clients.into_iter().map(|client| client.join().expect("it gets all that it asks for")).collect()
     });
+    let [told, answered] = [0, 1].map(|which| ends.iter().map(|end| end[which]).sum::<usize>());
     assert!(told >= 16, "{told} were told to come again");
+    // Each asks for a sum of its own each time, so that each line of the log is there once.
+    let carried_out = || relayed_adds(&gateway.log()).len();
+    until("all that was answered was carried out, and nothing else", PATIENCE, || carried_out() == answered);
     let log = gateway.log();
-    let mut carried_out = relayed_adds(&log);
-    let all = carried_out.len();
-    carried_out.sort_unstable();
-    carried_out.dedup();
-    assert!(carried_out.len() == all && all > 100, "{} of {all} were carried out once", carried_out.len());
+    let distinct: HashSet<&str> = relayed_adds(&log).into_iter().collect();
+    assert!(distinct.len() == answered && answered > 100, "{} of {answered} were carried out once", distinct.len());
 }
 
 #[test]
@@ -150,9 +142,7 @@ fn a_drain_is_cancelled_in_its_grace_and_nobody_has_noticed() {
 #[test]
 fn a_drain_whose_port_another_has_by_now_goes_on() {
     let mut gateway = Gateway::demo(&[]);
-    let mut client = Client::connect(&gateway);
-    client.request("opensrf.demo", "t", 0, "opensrf.demo.sleep", "[3]");
-    gateway.until_count("waiting_for_replies", 1);
+    let mut client = Client::waiting(&gateway, 3.0);
     drain(&gateway);
     let _other = eventually("the port is free", PATIENCE, || std::net::TcpListener::bind(gateway.address()).ok());
     gateway.signal(Signal::SIGUSR2);

@@ -5,12 +5,11 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::support::bus::Responder;
-use crate::support::client::{Client, Event, connect, envelope};
+use crate::support::client::{Client, connect, envelope};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::redis::Redis;
 use crate::support::services::Services;
@@ -24,6 +23,14 @@ fn replace(gateway: &Gateway) -> Gateway {
 fn started(setup: Setup, gateway: &Gateway) -> Gateway {
     let successor = setup.start_after(gateway);
     successor.until_logged("serves ws://");
+    successor
+}
+
+/// A successor that has the sockets of `gateway`, and does not get ready: there is no bus where it looks for it.
+fn stuck(gateway: &Gateway, flags: &[&str]) -> Gateway {
+    let nowhere = format!("public.localhost=127.0.0.1:{}", free_port());
+    let successor = Setup::after(gateway).flags(&["--bus-domain-address", &nowhere]).flags(flags).start_after(gateway);
+    successor.until_logged("taking over from process");
     successor
 }
 
@@ -41,19 +48,11 @@ impl Comers {
     /// Comes and goes. A request that a 1012 left unanswered is asked again, once, as a client does.
     fn come(&self, address: SocketAddr) {
         while !self.stop.load(SeqCst) {
-            let is_answered = (0..2).any(|_| {
+            let answer = (0..2).find_map(|_| {
                 let mut client = Client::connect_with(address, &[]).expect("nobody is refused, and nobody is reset");
-                client.request("opensrf.math", "t", 1, "add", "[1,2]");
-                loop {
-                    match client.event(PATIENCE) {
-                        Event::Envelope(envelope) if envelope.has_status(205) => break true,
-                        Event::Envelope(_) | Event::Ping => {}
-                        Event::Close(Some(1012)) => break false,
-                        other => panic!("neither answered nor told to come again: {other:?}"),
-                    }
-                }
+                client.call_unless_restarted("opensrf.math", "t", 1, "add", "[1,2]")
             });
-            assert!(is_answered, "a request came to nothing");
+            assert_eq!(answer.expect("a request came to nothing"), [3]);
             self.answered.fetch_add(1, SeqCst);
         }
     }
@@ -135,15 +134,14 @@ fn a_successor_that_never_reaches_the_bus_ends_with_1_and_the_old_one_serves_on(
     let _services = Services::start(&redis, &[]);
     let mut old = Setup::serve(&redis).environment("EVERGATE_CORES", "0").start();
     under_load(old.address(), |_| {
-        let nowhere = format!("public.localhost=127.0.0.1:{}", free_port());
-        let flags = ["--bus-domain-address", &nowhere, "--handover-max-seconds", "1"];
         // Nobody waits at a socket of a core that the old one has not.
-        let mut new = Setup::after(&old).environment("EVERGATE_CORES", "0,1").flags(&flags).start_after(&old);
+        let mut new = stuck(&old, &["--cores", "0,1", "--handover-max-seconds", "1"]);
         // The successor has the admin page's socket, too, and leaves it alone until it serves.
-        while new.exited().is_none() {
+        let code = eventually("the end of the successor", PATIENCE, || {
             assert_eq!(old.http("GET", "/readyz").body, "serving\n");
-        }
-        assert_eq!(new.wait_exit(PATIENCE), 1);
+            new.exited()
+        });
+        assert_eq!(code, 1);
         let said = new.until_logged("serves on");
         assert!(said.contains("handover_max_seconds") && said.contains(&old.pid().to_string()), "{said}");
     });
@@ -157,9 +155,7 @@ fn a_successor_that_is_killed_or_stopped_before_it_serves_leaves_all_as_it_was()
     let (_redis, _services, old) = serve_with_services(&[]);
     under_load(old.address(), |comers| {
         for signal in [Signal::SIGKILL, Signal::SIGTERM] {
-            let nowhere = format!("public.localhost=127.0.0.1:{}", free_port());
-            let mut new = Setup::after(&old).flags(&["--bus-domain-address", &nowhere]).start_after(&old);
-            new.until_logged("taking over from process");
+            let mut new = stuck(&old, &[]);
             comers.until_more(10);
             new.signal(signal);
             let code = new.wait_exit(PATIENCE);
@@ -184,9 +180,7 @@ fn a_successor_that_cannot_even_start_is_not_noticed_by_anybody() {
 fn a_second_successor_is_refused_with_the_number_of_the_first() {
     let redis = Redis::start();
     let old = Gateway::serve(&redis, &[]);
-    let nowhere = format!("public.localhost=127.0.0.1:{}", free_port());
-    let first = Setup::after(&old).flags(&["--bus-domain-address", &nowhere]).start_after(&old);
-    first.until_logged("taking over from process");
+    let first = stuck(&old, &[]);
     let mut second = Setup::after(&old).start_after(&old);
     assert_eq!(second.wait_exit(PATIENCE), 1);
     second.until_logged(&format!("process {} is taking over already", first.pid()));
@@ -203,7 +197,8 @@ fn a_successor_that_is_ready_when_the_old_process_has_given_up_on_it_ends_and_th
         setup.flags(&["--bus-domain-address", &format!("public.localhost=127.0.0.1:{port}")]).start_after(&old);
     old.until_logged("comes to nothing");
     // It says so, and closes some seconds later.
-    std::thread::sleep(Duration::from_secs(6));
+    let before = old.open_descriptors();
+    until("it has closed the connection", PATIENCE, || old.open_descriptors() < before);
     let _late = Redis::start_on(port);
     assert_eq!(new.wait_exit(PATIENCE * 3), 1);
     new.until_logged("did not serve within handover_max_seconds");
@@ -214,9 +209,7 @@ fn a_successor_that_is_ready_when_the_old_process_has_given_up_on_it_ends_and_th
 #[test]
 fn where_a_successor_dies_while_the_old_one_drains_another_is_started_at_once() {
     let (_redis, _services, old) = serve_with_services(&[]);
-    let mut waiting = Client::connect(&old);
-    waiting.request("opensrf.demo", "t", 0, "opensrf.demo.sleep", "[6]");
-    until("it is asked", PATIENCE, || old.count("waiting_for_replies") == 1);
+    let mut waiting = Client::waiting(&old, 6.0);
     let mut new = replace(&old);
     new.kill();
     // The kernel takes a killed process' listeners down a little later.
@@ -234,16 +227,10 @@ fn where_a_successor_dies_while_the_old_one_drains_another_is_started_at_once() 
 #[test]
 fn where_a_successor_dies_the_drain_can_be_cancelled_and_name_and_admin_page_are_there_again() {
     let (_redis, _services, old) = serve_with_services(&[]);
-    let mut waiting = Client::connect(&old);
-    waiting.request("opensrf.demo", "t", 0, "opensrf.demo.sleep", "[8]");
-    until("it is asked", PATIENCE, || old.count("waiting_for_replies") == 1);
+    let mut waiting = Client::waiting(&old, 8.0);
     let mut new = replace(&old);
     new.kill();
-    until("it is cancelled", PATIENCE, || {
-        old.signal(Signal::SIGUSR2);
-        std::thread::sleep(Duration::from_millis(60));
-        old.log().contains("drain: cancelled")
-    });
+    old.cancel_drain();
     until("it is ready", PATIENCE, || old.try_http("GET", "/readyz").is_some_and(|answer| answer.status == 200));
     assert_eq!(old.status()["pid"], old.pid());
     let _newcomer = Client::connect(&old);
@@ -258,11 +245,9 @@ fn an_old_process_that_is_killed_or_stopped_meanwhile_leaves_the_port_to_its_suc
     for signal in [Signal::SIGKILL, Signal::SIGTERM] {
         let redis = Redis::start();
         let mut old = Gateway::serve(&redis, &[]);
-        let nowhere = format!("public.localhost=127.0.0.1:{}", free_port());
-        let new = Setup::after(&old).flags(&["--bus-domain-address", &nowhere]).start_after(&old);
-        new.until_logged("taking over from process");
+        let new = stuck(&old, &[]);
         old.signal(signal);
-        old.wait_exit(PATIENCE);
+        assert_eq!(old.wait_exit(PATIENCE), if signal == Signal::SIGTERM { 0 } else { 128 + 9 });
         new.until_logged("is gone: serving in its place");
         let refusal = Client::refusal(new.address(), &[]);
         assert_eq!(refusal, Some(503), "it is there, though its bus is not");
@@ -285,14 +270,17 @@ fn a_successor_that_speaks_another_version_is_told_both_and_the_old_one_serves_o
     let ask =
         "{\"evergate_control\":2,\"version\":\"9.9.9\",\"command\":\"replace\",\"listen\":\"127.0.0.1:1\",\"pid\":7}\n";
     stream.write_all(ask.as_bytes()).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a read time-out");
     let mut answer = String::new();
     BufReader::new(&stream).read_line(&mut answer).expect("an answer");
-    assert!(answer.contains("\"ok\":false") && answer.contains("9.9.9") && answer.contains("version 1"), "{answer}");
+    for part in ["\"ok\":false", "9.9.9 with version 2", env!("CARGO_PKG_VERSION"), "version 1"] {
+        assert!(answer.contains(part), "{part}: {answer}");
+    }
     assert_eq!(old.http("GET", "/readyz").status, 200);
 }
 
 #[test]
-fn an_old_process_that_speaks_another_version_is_not_replaced_and_both_are_named() {
+fn an_old_process_that_speaks_another_version_is_not_replaced_and_what_it_says_is_told() {
     let redis = Redis::start();
     let setup = Setup::serve(&redis).flags(&["--replace"]);
     let control = setup.control();
@@ -302,14 +290,15 @@ fn an_old_process_that_speaks_another_version_is_not_replaced_and_both_are_named
         let (mut stream, _) = listener.accept().expect("a successor");
         let mut ask = String::new();
         BufReader::new(&stream).read_line(&mut ask).expect("it asks");
+        assert!(ask.contains("\"evergate_control\":1") && ask.contains(env!("CARGO_PKG_VERSION")), "{ask}");
         let refusal = "{\"ok\":false,\"evergate_control\":2,\"version\":\"9.9.9\",\"pid\":7,\"error\":\"this is version 2 of evergate 9.9.9\"}\n";
         stream.write_all(refusal.as_bytes()).expect("it reads");
         let _ = stream.read(&mut [0]);
     });
     let mut new = setup.start_unready();
     assert_eq!(new.wait_exit(PATIENCE), 1);
-    new.until_logged("9.9.9");
-    other.join().expect("the other end");
+    other.join().expect("it is told which version asks");
+    new.until_logged("this is version 2 of evergate 9.9.9");
 }
 
 #[test]
@@ -326,9 +315,7 @@ fn a_plain_second_serve_says_who_is_there_and_how_to_replace_it() {
 #[test]
 fn a_process_that_was_taken_over_from_cannot_take_its_drain_back() {
     let (_redis, _services, mut old) = serve_with_services(&[]);
-    let mut waiting = Client::connect(&old);
-    waiting.request("opensrf.demo", "t", 0, "opensrf.demo.sleep", "[2]");
-    until("it is asked", PATIENCE, || old.count("waiting_for_replies") == 1);
+    let mut waiting = Client::waiting(&old, 2.0);
     let new = replace(&old);
     old.until_logged("the port is left to others");
     // Until the port counts as closed it is told to try again.
@@ -386,10 +373,7 @@ fn a_drain_of_sockets_that_the_service_manager_keeps_can_be_cancelled() {
     client.until_status(200);
     gateway.signal(Signal::SIGUSR1);
     until("it drains", PATIENCE, || gateway.status()["phase"] == "draining");
-    until("it is cancelled", PATIENCE, || {
-        gateway.signal(Signal::SIGUSR2);
-        std::thread::sleep(Duration::from_millis(50));
-        gateway.status()["phase"] == "serving"
-    });
+    gateway.cancel_drain();
+    assert_eq!(gateway.status()["phase"], "serving");
     let _another = Client::connect_with(listener.local_addr().expect("an address"), &[]).expect("it is served");
 }

@@ -154,6 +154,15 @@ impl Client {
         Self::connect_with(gateway.address(), &[]).unwrap_or_else(|error| panic!("connect: {error}"))
     }
 
+    /// Connects, and asks the demo for a reply that takes so long; gives one that is known to wait for it.
+    pub fn waiting(gateway: &Gateway, seconds: f64) -> Self {
+        let before = gateway.count("waiting_for_replies");
+        let mut client = Self::connect(gateway);
+        client.request("opensrf.demo", "t", 0, "opensrf.demo.sleep", &format!("[{seconds}]"));
+        gateway.until_count("waiting_for_replies", before + 1);
+        client
+    }
+
     /// Connects with more header fields; the error where the gateway refuses.
     pub fn connect_with(address: SocketAddr, fields: &[(&'static str, &str)]) -> Result<Self, Box<Error>> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(Error::from)?;
@@ -264,18 +273,21 @@ impl Client {
 
     /// Envelopes up to and including the one that holds a STATUS of `code`.
     pub fn until_status(&mut self, code: u16) -> Vec<Envelope> {
+        self.try_until_status(code).unwrap_or_else(|(other, got)| {
+            panic!("no {code}: {other:?} after {} envelopes, the last {:.300?}", got.len(), got.last())
+        })
+    }
+
+    /// The same, or what came instead, and the envelopes before it.
+    fn try_until_status(&mut self, code: u16) -> Result<Vec<Envelope>, (Event, Vec<Envelope>)> {
         let mut got = vec![];
-        loop {
+        while !got.last().is_some_and(|last: &Envelope| last.has_status(code)) {
             match self.next_envelope(PATIENCE) {
                 Ok(envelope) => got.push(envelope),
-                Err(other) => {
-                    panic!("no {code}: {other:?} after {} envelopes, the last {:.300?}", got.len(), got.last())
-                }
-            }
-            if got.last().is_some_and(|last| last.has_status(code)) {
-                return got;
+                Err(other) => return Err((other, got)),
             }
         }
+        Ok(got)
     }
 
     /// Envelopes until `n` requests or connects have ended, whatever their codes: `(thread, threadTrace, code)` of each.
@@ -287,6 +299,23 @@ impl Client {
             ended.extend(envelope.ends().into_iter().map(|(trace, code)| (thread.clone(), trace, code)));
         }
         ended
+    }
+
+    /// Sends one request, and gives the contents of its RESULTs when its 205 comes. None where a 1012 comes in its place: it may be asked again.
+    pub fn call_unless_restarted(
+        &mut self,
+        service: &str,
+        thread: &str,
+        trace: u32,
+        method: &str,
+        params: &str,
+    ) -> Option<Vec<Value>> {
+        self.request(service, thread, trace, method, params);
+        match self.try_until_status(205) {
+            Ok(got) => Some(contents(&got)),
+            Err((Event::Close(Some(1012)), _)) => None,
+            Err((other, _)) => panic!("neither answered nor told to come again: {other:?}"),
+        }
     }
 
     /// Sends one request, waits for its 205 and gives the contents of its RESULTs.

@@ -280,6 +280,27 @@ impl Gateway {
         });
     }
 
+    /// Waits until the port refuses connections.
+    pub fn until_refused(&self) {
+        until("connects are refused", super::PATIENCE, || TcpStream::connect(self.address()).is_err());
+    }
+
+    /// Takes a drain back (SIGUSR2); again where that is refused, as it is while the port is just being closed.
+    pub fn cancel_drain(&self) {
+        let answers = || {
+            let log = self.log();
+            ["drain: cancelled by SIGUSR2", "drain: SIGUSR2 changes nothing"].map(|text| log.matches(text).count())
+        };
+        until("the drain is cancelled", super::PATIENCE, || {
+            let before = answers();
+            self.signal(Signal::SIGUSR2);
+            let after = eventually("an answer to SIGUSR2", super::PATIENCE, || {
+                Some(answers()).filter(|after| *after != before)
+            });
+            after[0] > before[0]
+        });
+    }
+
     /// Rewrites a line of the TOML file, for SIGHUP.
     pub fn rewrite(&self, from: &str, to: &str) {
         let path = self.setup.folder.path().join("evergate.toml");
