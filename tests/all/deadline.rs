@@ -50,9 +50,15 @@ fn bytes_that_a_client_has_not_taken_count_as_sending_and_their_loss_as_a_cut() 
     for trace in 0..6 {
         raw.text(&envelope(DEMO, "t", &[request(trace, "opensrf.demo.big", "[4000000]")]));
     }
+    let metric = |name| gateway.metric(name);
+    until("all are answered", PATIENCE, || {
+        metric("evergate_requests_total") >= 6.0 && metric("evergate_pending") == 0.0
+    });
     gateway.until_count("sending", 1);
     gateway.signal(Signal::SIGUSR1);
     assert_eq!(gateway.wait_exit(LONG), 3);
+    let line = gateway.until_logged("was cut off at the deadline");
+    assert!(line.contains(" bytes not delivered"), "{line}");
 }
 
 #[test]

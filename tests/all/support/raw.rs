@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::PATIENCE;
+use super::client::Envelope;
 
 /// The handshake that the RFC itself prints (section 1.3); its answer must hold `ACCEPT`.
 pub const HANDSHAKE: &str = "GET /osrf-websocket-translator HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -136,6 +137,11 @@ impl Raw {
             }
             assert_ne!(frame.opcode, CLOSE, "closed: {:?}", frame.payload);
         }
+    }
+
+    /// Reads texts up to and including the one that holds a STATUS of `code`.
+    pub fn until_status(&mut self, code: u16) {
+        while !Envelope::new(str::from_utf8(&self.next(TEXT).payload).expect("UTF-8")).has_status(code) {}
     }
 
     /// Reads to the Close frame and gives its code; None for one without a payload, or the end of the stream.
