@@ -23,6 +23,8 @@
 //! connects of more than 900 ms: a packet of theirs was dropped, and TCP sent it again. Exit code 1 where a hand-over cost anybody
 //! anything.
 
+#[path = "support/clock.rs"]
+mod clock;
 #[path = "support/messages.rs"]
 #[expect(dead_code, reason = "the bench codec uses the rest")]
 mod messages;

@@ -21,6 +21,8 @@
 mod answer;
 #[path = "large_drain/client.rs"]
 mod client;
+#[path = "support/clock.rs"]
+mod clock;
 #[path = "large_drain/connection.rs"]
 mod connection;
 #[path = "large_drain/course.rs"]
@@ -58,14 +60,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use client::{LEAD_MS, Outcome, now_ms};
+use client::{LEAD_MS, Outcome};
+use clock::unix_ms;
 use course::{Course, seconds_between};
 use crowd::Crowd;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use plot::Picture;
-use process::{Folder, OTHER_CPU, Process, eventually};
+use process::{Folder, OTHER_CPU, Process, eventually, in_role};
 use serde_json::json;
 use site::{Bus, Gateway, GatewayOptions};
 use verdict::Drain;
@@ -129,7 +132,7 @@ fn main() -> io::Result<ExitCode> {
 /// Brings everybody to where they are at the signal, gives it, and waits for the end.
 fn drain(options: &Options) -> io::Result<Drain> {
     let folder = Folder::new()?;
-    let bus = Bus::with("service", |redis| role::command(&["service", &redis.to_string()]), folder.path())?;
+    let bus = Bus::with("service", |redis| in_role(&["service", &redis.to_string()]), folder.path())?;
     let closes = options.closes.to_string();
     let own = ["--clients-max", CLIENTS_MAX, "--drain-closes-per-second", &closes];
     let flags: Vec<&str> = own.into_iter().chain(options.flags.split_ascii_whitespace()).collect();
@@ -148,7 +151,7 @@ fn drain(options: &Options) -> io::Result<Drain> {
     let before = course.until("all requests in flight", Duration::from_millis(LEAD_MS), |now| {
         now.waiting == u64::from(options.asking)
     })?;
-    let (signal, signal_ms) = (Instant::now(), now_ms());
+    let (signal, signal_ms) = (Instant::now(), unix_ms());
     gateway.process.signal(Signal::SIGUSR1)?;
     let exit_code = course.while_not(DRAIN, &mut || gateway.process.exited())?;
     let seconds = seconds_between(signal, Instant::now());
@@ -183,7 +186,7 @@ impl Crowds {
         for crowd in all.divide(CROWDS) {
             let numbers = crowd.words();
             let words = ["clients", &address, &control].into_iter().chain(numbers.iter().map(String::as_str));
-            let command = role::command(&words.collect::<Vec<_>>())?;
+            let command = in_role(&words.collect::<Vec<_>>())?;
             crowds.processes.push(Process::start("clients", OTHER_CPU, &command, folder)?);
         }
         for _ in 0..CROWDS {

@@ -2,7 +2,6 @@
 //! much (`--role big REDIS`).
 
 use std::io;
-use std::process::Command;
 use std::time::Duration;
 
 use super::attack::Party;
@@ -25,11 +24,4 @@ pub fn play() -> io::Result<bool> {
     );
     (attack.run)(&party);
     Ok(true)
-}
-
-/// The command that plays a part.
-pub fn command(words: &[&str]) -> io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--role").args(words);
-    Ok(command)
 }

@@ -18,8 +18,7 @@ use super::latency::{Sample, Summary, Window};
 use super::list::Attack;
 use super::neighbours::Neighbours;
 use super::probes::Probe;
-use super::process::{OTHER_CPU, Process, SERVER_CPU, eventually};
-use super::role;
+use super::process::{OTHER_CPU, Process, SERVER_CPU, eventually, in_role};
 use super::site::{Bus, DOMAIN, Gateway, GatewayOptions};
 use super::watch::{self, Watch};
 
@@ -153,7 +152,7 @@ impl Cast {
                 None => Ok(services.output().contains('\n').then_some(())),
             })?;
         }
-        let big = || Process::start("big", OTHER_CPU, &role::command(&["big", &bus.address.to_string()])?, folder);
+        let big = || Process::start("big", OTHER_CPU, &in_role(&["big", &bus.address.to_string()])?, folder);
         let big = attack.has_large_replies().then(big).transpose()?;
         let flags = [attack.flags, &options.flags].map(str::split_ascii_whitespace);
         let flags: Vec<&str> = flags.into_iter().flatten().collect();
@@ -274,7 +273,7 @@ impl Attackers<'_> {
     fn start(&self, gateway: &Gateway, folder: &Path) -> io::Result<Party> {
         let (address, admin) = (gateway.address.to_string(), gateway.admin.to_string());
         let (count, seconds) = (self.count.to_string(), self.seconds.as_secs_f64().to_string());
-        let role = role::command(&["attack", self.attack.name, &count, &address, &admin, &seconds])?;
+        let role = in_role(&["attack", self.attack.name, &count, &address, &admin, &seconds])?;
         let (program, how) = if self.is_shared { ("nice", ["-n", "10"]) } else { ("chrt", ["--idle", "0"]) };
         let mut command = Command::new(program);
         command.args(how).arg(role.get_program()).args(role.get_args());

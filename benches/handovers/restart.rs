@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde::Serialize;
 
+use super::clock::unix_ms;
 use super::site::{Bus, Gateway, GatewayOptions};
-use super::visits::{TimedFault, unix_ms};
+use super::visits::TimedFault;
 
 /// The longest that a gateway may take to end.
 const PATIENCE: Duration = Duration::from_mins(3);

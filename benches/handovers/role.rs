@@ -6,8 +6,6 @@ mod shared;
 
 use std::io;
 
-pub use shared::command;
-
 use super::{mirror, visits};
 
 /// Plays the part that the command line names; false where it names none.

@@ -15,8 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 
 use super::mirror::Mirrored;
-use super::process::{OTHER_CPU, Process, eventually};
-use super::role;
+use super::process::{OTHER_CPU, Process, eventually, in_role};
 use super::visits::SOURCES;
 
 /// The tun device.
@@ -66,7 +65,7 @@ impl Route {
         let gateway = Ipv4Addr::new(10, 0, 0, 1);
         let source = Ipv4Addr::from_bits(gateway.to_bits() + 1);
         ip(&format!("link set lo up\ntuntap add dev {DEVICE} mode tun\n"))?;
-        let part = role::command(&["mirror", DEVICE, &delay_ms.to_string()])?;
+        let part = in_role(&["mirror", DEVICE, &delay_ms.to_string()])?;
         // It is nobody's CPU that a delay costs: it waits for none behind those that are measured.
         let mut command = Command::new("nice");
         command.args(["-n", "-10"]).arg(part.get_program()).args(part.get_args());

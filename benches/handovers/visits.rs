@@ -9,7 +9,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -17,8 +17,8 @@ use signal_hook::consts::SIGTERM;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::process::{OTHER_CPU, Process};
-use super::role;
+use super::clock::unix_ms;
+use super::process::{OTHER_CPU, Process, in_role};
 use super::visitor::{Fault, STEP_MAX, Step, Visitor, Why};
 
 /// Addresses that visitors come from, in turns: one has 28,000 ports.
@@ -93,11 +93,6 @@ impl Figures {
 /// A fault with its time, ms since 1970.
 pub type TimedFault = (u64, String);
 
-/// Now, ms since 1970.
-pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
 /// A load under way.
 pub struct Visits(Process);
 
@@ -105,7 +100,7 @@ impl Visits {
     /// Lets `rate` visitors a second come to `target`, from [`SOURCES`] addresses from `source` on.
     pub fn start(target: SocketAddr, source: Ipv4Addr, rate: u64, folder: &Path) -> io::Result<Self> {
         let words = [target.to_string(), source.to_string(), rate.to_string()];
-        let command = role::command(&["visits", &words[0], &words[1], &words[2]])?;
+        let command = in_role(&["visits", &words[0], &words[1], &words[2]])?;
         Process::start("visits", OTHER_CPU, &command, folder).map(Self)
     }
 

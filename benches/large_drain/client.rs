@@ -3,13 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::clock::unix_ms;
 use super::connection::{Connection, Frame};
 use super::messages::{Random, connect, content, disconnect, is_connected, large, request};
 
@@ -114,7 +115,7 @@ impl Client {
                 Part::Slow => player.read_slowly().await?,
             }
             match connection.next().await? {
-                Frame::Close(1012) => outcome.closed_ms = Some(now_ms()),
+                Frame::Close(1012) => outcome.closed_ms = Some(unix_ms()),
                 Frame::Close(code) => return Err(io::Error::other(format!("closed with {code}"))),
                 Frame::Text(_) => return Err(io::Error::other("a message behind its last reply")),
             }
@@ -171,7 +172,7 @@ impl Player<'_> {
         }
         self.connection.quiet_until(sleep_until(end)).await?;
         self.connection.send(&disconnect(&self.thread, requests + 1))?;
-        self.outcome.done_ms = Some(now_ms());
+        self.outcome.done_ms = Some(unix_ms());
         Ok(())
     }
 
@@ -186,7 +187,7 @@ impl Player<'_> {
         self.send(&request(&self.thread, trace, method, params))?;
         let reply = self.connection.message().await?;
         // Before it is looked through, which takes a moment where it is long.
-        self.outcome.done_ms = Some(now_ms());
+        self.outcome.done_ms = Some(unix_ms());
         if content(&reply, &self.thread, trace) != Some(expected(self.client)) {
             return Err(io::Error::other(format!(
                 "not its reply: {}",
@@ -211,10 +212,4 @@ impl Player<'_> {
     fn milliseconds(&mut self, [least, end]: [u64; 2]) -> Duration {
         Duration::from_millis(self.random.between(least, end))
     }
-}
-
-/// Now, as other processes of this host say it.
-pub fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map_or(0, |now| now.as_millis() as u64)
 }

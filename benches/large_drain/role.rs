@@ -3,7 +3,6 @@
 
 use std::io;
 use std::path::Path;
-use std::process::Command;
 
 use super::crowd::{self, Crowd};
 use super::service;
@@ -22,11 +21,4 @@ pub fn play() -> io::Result<bool> {
         _ => return Ok(false),
     }
     Ok(true)
-}
-
-/// The command that plays a part.
-pub fn command(words: &[&str]) -> io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--role").args(words);
-    Ok(command)
 }

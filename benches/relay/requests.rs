@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 
 use crate::Bench;
 use crate::load::{Load, Round};
-use crate::process::{OTHER_CPU, Process, SERVER_CPU};
+use crate::process::{OTHER_CPU, Process, SERVER_CPU, in_role};
 use crate::results::print_table;
-use crate::role;
 use crate::series::Series;
 use crate::site::{Bus, Gateway, ROUTER, serve};
 
@@ -105,7 +104,7 @@ fn through_gateway(gateway: &Gateway, bus: &Bus, arguments: &str, bench: &Bench)
 /// The round trip over the bus alone, from the CPU where the gateway would be.
 fn direct(bus: &Bus, bench: &Bench) -> io::Result<Round> {
     let seconds = bench.options.seconds.to_string();
-    let command = role::command(&["direct", &bus.address.to_string(), ROUTER, &seconds])?;
+    let command = in_role(&["direct", &bus.address.to_string(), ROUTER, &seconds])?;
     let mut process = Process::start("direct", SERVER_CPU, &command, bench.folder.path())?;
     process.wait(Duration::from_secs_f64(bench.options.seconds + 20.0))?;
     let figures: Value = serde_json::from_str(&process.output()).map_err(|_| process.error("no figures"))?;

@@ -135,6 +135,13 @@ pub fn kilobytes(text: &str, name: &str) -> u64 {
     line.and_then(|line| line.split_ascii_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
 }
 
+/// The benchmark's own program in another role: `--role NAME ARGUMENT…`.
+pub fn in_role(words: &[&str]) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("--role").args(words);
+    Ok(command)
+}
+
 /// Asks again and again until there is an answer.
 pub fn eventually<T>(what: &str, bound: Duration, mut ask: impl FnMut() -> io::Result<Option<T>>) -> io::Result<T> {
     let end = Instant::now() + bound;

@@ -19,7 +19,6 @@ mod respstub;
 
 use std::io;
 use std::net::TcpListener;
-use std::process::Command;
 
 /// Plays the part that the command line names; false where it names none.
 pub fn play() -> io::Result<bool> {
@@ -39,11 +38,4 @@ pub fn play() -> io::Result<bool> {
         _ => return Ok(false),
     }
     Ok(true)
-}
-
-/// The command that plays a part.
-pub fn command(words: &[&str]) -> io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--role").args(words);
-    Ok(command)
 }

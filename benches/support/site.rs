@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::process::{OTHER_CPU, Process, SERVER_CPU, eventually, free_port, http};
-use super::role;
+use super::process::{OTHER_CPU, Process, SERVER_CPU, eventually, free_port, http, in_role};
 
 /// `OpenSRF`'s accounts and passwords, as its own installation sets them.
 const ACL: &str = include_str!("../../tests/redis-acl.txt");
@@ -35,7 +34,7 @@ impl Bus {
     }
 
     fn redis(folder: &Path) -> io::Result<Self> {
-        Self::with("responder", |address| role::command(&["responder", &address.to_string(), ROUTER]), folder)
+        Self::with("responder", |address| in_role(&["responder", &address.to_string(), ROUTER]), folder)
     }
 
     /// A Redis under the stock ACL, and who answers on it: given its address, `command` says how to start that.
@@ -172,7 +171,7 @@ pub fn serve(part: &str, cpu: u32, arguments: &[&str], folder: &Path) -> io::Res
     let address = free_address()?;
     let text = address.to_string();
     let words: Vec<&str> = [part, &text].into_iter().chain(arguments.iter().copied()).collect();
-    let mut process = Process::start(part, cpu, &role::command(&words)?, folder)?;
+    let mut process = Process::start(part, cpu, &in_role(&words)?, folder)?;
     connect(address, &mut process)?;
     Ok((address, process))
 }
