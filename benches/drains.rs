@@ -13,6 +13,8 @@
 //! responder and Redis on CPU 1. A request is carried out each time that a gateway relays it: its log has a line for each, with
 //! the request's own params.
 
+#[path = "../tests/all/support/activity.rs"]
+mod activity;
 #[path = "support/load.rs"]
 #[expect(dead_code, reason = "the bench relay uses the rest")]
 mod load;
@@ -34,16 +36,16 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
+use activity::relayed_adds;
 use load::{Load, Outcome};
 use nix::sys::signal::Signal;
 use process::{Folder, eventually};
+use serde::Serialize;
 use serde_json::{Value, json};
 use site::{Bus, Gateway, GatewayOptions};
 
 /// The longest that all clients may take to connect, and that a drain or a load may go on for beyond its time.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// What the activity log says of each request, and no other line does: a drain's own name requests too.
-const RELAYED: &str = "] [] opensrf.math add ";
 
 /// What is asked for on the command line.
 struct Options {
@@ -55,6 +57,7 @@ struct Options {
 }
 
 /// What one drain came to.
+#[derive(Serialize)]
 struct Drained {
     seconds: f64,
     exit_code: i32,
@@ -101,7 +104,8 @@ fn main() -> io::Result<()> {
         ],
         &rows,
     );
-    let parts: Vec<Value> = kinds.iter().map(|(reconnects, drained)| part(*reconnects, drained)).collect();
+    let part = |(reconnects, drained): &(bool, Vec<Drained>)| json!({ "reconnect": reconnects, "drains": drained });
+    let parts: Vec<Value> = kinds.iter().map(part).collect();
     let Options { drains, clients, rate, seconds, flags } = &options;
     results::save(
         "drains",
@@ -119,7 +123,7 @@ fn drain(options: &Options, reconnects: bool) -> io::Result<Drained> {
     let listen = Some(site::free_address()?);
     let shared = GatewayOptions { listen, shares_port: true, flags: &flags, ..GatewayOptions::default() };
     let mut first = Gateway::start(&bus, shared, folder.path())?;
-    let second = Gateway::start(&bus, shared, folder.path())?;
+    let mut second = Gateway::start(&bus, shared, folder.path())?;
     let Options { clients, rate, seconds, .. } = options;
     let back = if reconnects { "--reconnect" } else { "" };
     let arguments = format!("--clients {clients} --rate {rate} --warmup 0 --duration {seconds} {back}");
@@ -133,10 +137,13 @@ fn drain(options: &Options, reconnects: bool) -> io::Result<Drained> {
     let exit_code = first.process.wait(PATIENCE)?;
     let drained_seconds = began.elapsed().as_secs_f64();
     let Outcome { round, errors } = load.finish(PATIENCE)?;
-    let logs = [&first, &second]
-        .map(|gateway| fs::read_to_string(site::log(folder.path(), gateway.admin)).unwrap_or_default());
-    let params = || logs.iter().flat_map(|log| log.lines()).filter_map(|line| Some(line.split_once(RELAYED)?.1));
-    let (relayed, distinct) = (params().count() as u64, params().collect::<HashSet<&str>>());
+    // What its log still lacks it writes at its end.
+    second.process.signal(Signal::SIGTERM)?;
+    second.process.wait(PATIENCE)?;
+    let log = |gateway: &Gateway| fs::read_to_string(site::log(folder.path(), gateway.admin));
+    let logs = [log(&first)?, log(&second)?];
+    let relayed: Vec<&str> = logs.iter().flat_map(|log| relayed_adds(log)).collect();
+    let distinct: HashSet<&str> = relayed.iter().copied().collect();
     let figure = |name| round.get(name).copied().unwrap_or_default() as u64;
     let error = |name: &str| errors.get(name).copied().unwrap_or_default();
     let costs = ["lost", "closed_1012"];
@@ -148,16 +155,10 @@ fn drain(options: &Options, reconnects: bool) -> io::Result<Drained> {
         lost: error("lost"),
         other_errors: errors.iter().filter(|(name, _)| !costs.contains(&name.as_str())).map(|(_, count)| count).sum(),
         answered: figure("answered"),
-        relayed,
-        twice: relayed - distinct.len() as u64,
-        crossed: last_number(&logs[0], "crossed_close="),
+        relayed: relayed.len() as u64,
+        twice: (relayed.len() - distinct.len()) as u64,
+        crossed: logs[0].matches("crossed our Close frame and was not relayed").count() as u64,
     })
-}
-
-/// The number behind the last `name` in a log.
-fn last_number(log: &str, name: &str) -> u64 {
-    let digits = log.rsplit_once(name).map_or("", |(_, rest)| rest).split(|c: char| !c.is_ascii_digit()).next();
-    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
 fn row(reconnects: bool, drained: &[Drained]) -> Vec<String> {
@@ -177,25 +178,12 @@ fn row(reconnects: bool, drained: &[Drained]) -> Vec<String> {
     ]
 }
 
-fn part(reconnects: bool, drained: &[Drained]) -> Value {
-    let drains: Vec<Value> = drained
-        .iter()
-        .map(|one| {
-            json!({
-                "seconds": one.seconds, "exit_code": one.exit_code, "reconnects": one.reconnects, "retried": one.retried,
-                "lost": one.lost, "other_errors": one.other_errors, "answered": one.answered, "relayed": one.relayed, "twice": one.twice,
-                "crossed": one.crossed,
-            })
-        })
-        .collect();
-    json!({ "reconnect": reconnects, "drains": drains })
-}
-
+/// Reads the command line; `--bench` is cargo's own.
 fn options() -> io::Result<Options> {
     let mut options = Options { drains: 30, clients: 450, rate: 300, seconds: 8, flags: String::new() };
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
     while let Some(word) = words.next() {
-        let value = words.next().unwrap_or_default();
+        let value = words.next().ok_or_else(|| io::Error::other(format!("{word} needs a value")))?;
         let number = || value.parse::<u64>().map_err(|error| io::Error::other(format!("{word} {value}: {error}")));
         match word.as_str() {
             "--drains" => options.drains = number()? as usize,
@@ -203,9 +191,7 @@ fn options() -> io::Result<Options> {
             "--rate" => options.rate = number()?,
             "--seconds" => options.seconds = number()?,
             "--flags" => options.flags = value,
-            _ => {
-                return Err(io::Error::other(format!("{word}: no such option; the head of benches/drains.rs has all")));
-            }
+            other => return Err(io::Error::other(format!("{other}? See the head of benches/drains.rs"))),
         }
     }
     Ok(options)

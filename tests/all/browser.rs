@@ -11,7 +11,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::gateway::{Gateway, Setup, relayed_adds};
+use crate::support::activity::relayed_adds;
+use crate::support::gateway::{Gateway, Setup};
 use crate::support::other_gateway::{closing_with, url};
 use crate::support::process::Process;
 use crate::support::redis::Redis;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::support::activity::relayed_adds;
 use crate::support::bus::Responder;
 use crate::support::client::{Client, Event, connect, disconnect, envelope};
-use crate::support::gateway::{Gateway, relayed_adds};
+use crate::support::gateway::Gateway;
 use crate::support::process::binary;
 use crate::support::redis::Redis;
 use crate::support::{PATIENCE, StopsAtEnd, eventually, until};

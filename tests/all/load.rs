@@ -9,7 +9,8 @@ use serde_json::Value;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
 
-use crate::support::gateway::{Gateway, Setup, relayed_adds};
+use crate::support::activity::relayed_adds;
+use crate::support::gateway::{Gateway, Setup};
 use crate::support::other_gateway::{closing_with, right_answer, server, url};
 use crate::support::process::Process;
 use crate::support::redis::Redis;

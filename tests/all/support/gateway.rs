@@ -418,9 +418,3 @@ fn spawn(setup: &Setup, listen: u16, admin: u16, given: Option<&TcpListener>) ->
         None => Process::start(&name, &mut command, setup.folder.path()),
     }
 }
-
-/// The params of each request for `opensrf.math add` that was relayed, by the activity log. Other lines name requests too: what crossed a Close, and
-/// what a drain waits for (`oldest: opensrf.math add for 0 ms from 127.0.0.1`).
-pub fn relayed_adds(log: &str) -> Vec<&str> {
-    log.lines().filter_map(|line| Some(line.split_once("] [] opensrf.math add ")?.1)).collect()
-}

@@ -2,6 +2,7 @@
 //! Nothing here sleeps to synchronise: `eventually` waits for a condition, with a bound. Whatever was started is killed by its own pid when its
 //! guard drops, also when a test panics.
 
+pub mod activity;
 pub mod bus;
 pub mod client;
 pub mod fifo;
