@@ -11,7 +11,7 @@
 //!     --rate R         visitors per second (2000)
 //!     --pause S        seconds of load before, between and after restarts (1)
 //!     --kinds LIST     hand-over,side-by-side,stop-beside,naive (these)
-//!     --routes LIST     loopback,delayed (both)
+//!     --routes LIST    loopback,delayed (both)
 //!     --delay MS       of the route with a delay, each way (5)
 //!     --flags "…"      more flags for the gateways
 //!
@@ -105,6 +105,7 @@ impl Outcome {
         let Figures { visits, answered, retried, turned_away, .. } = self.figures;
         let is_faultless = self.figures.faults.values().sum::<u64>() == retried;
         is_faultless
+            && visits > 0
             && answered == visits
             && turned_away == 0
             && self.restarts.iter().all(|restart| restart.exit_code == 0)
@@ -250,6 +251,7 @@ fn told(options: &Options) -> Value {
     })
 }
 
+/// Reads the command line; `--bench` is cargo's own.
 fn options() -> io::Result<Options> {
     let mut options = Options {
         hand_overs: 30,
@@ -264,24 +266,18 @@ fn options() -> io::Result<Options> {
     };
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
     while let Some(word) = words.next() {
-        let value = words.next().unwrap_or_default();
+        let value = words.next().ok_or_else(|| io::Error::other(format!("{word} needs a value")))?;
         let number = || value.parse::<u64>().map_err(|error| io::Error::other(format!("{word} {value}: {error}")));
         match word.as_str() {
-            "--hand-overs" => options.hand_overs = number()? as usize,
+            "--hand-overs" => options.hand_overs = number()?.max(1) as usize,
             "--row" => options.row = number()?.max(1) as usize,
             "--rate" => options.rate = number()?.max(1),
             "--pause" => options.pause = Duration::from_secs_f64(value.parse().map_err(io::Error::other)?),
             "--kinds" => options.kinds = value.split(',').map(kind).collect::<io::Result<_>>()?,
-            "--routes" => {
-                (options.on_loopback, options.over_delay) = (value.contains("loopback"), value.contains("delayed"));
-            }
+            "--routes" => (options.on_loopback, options.over_delay) = routes(&value)?,
             "--delay" => options.delay_ms = number()?,
             "--flags" => options.flags = value,
-            _ => {
-                return Err(io::Error::other(format!(
-                    "{word}: no such option; the head of benches/handovers.rs has all"
-                )));
-            }
+            other => return Err(unknown(other)),
         }
     }
     Ok(options)
@@ -289,5 +285,18 @@ fn options() -> io::Result<Options> {
 
 fn kind(name: &str) -> io::Result<Kind> {
     let found = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-    found.ok_or_else(|| io::Error::other(format!("{name}: no such kind; the head of benches/handovers.rs has all")))
+    found.ok_or_else(|| unknown(name))
+}
+
+/// Loopback, and the one with a delay: whether each is in a list.
+fn routes(list: &str) -> io::Result<(bool, bool)> {
+    let names: Vec<&str> = list.split(',').collect();
+    match names.iter().find(|name| !["loopback", "delayed"].contains(name)) {
+        Some(name) => Err(unknown(name)),
+        None => Ok((names.contains(&"loopback"), names.contains(&"delayed"))),
+    }
+}
+
+fn unknown(word: &str) -> io::Error {
+    io::Error::other(format!("{word}? See the head of benches/handovers.rs"))
 }
