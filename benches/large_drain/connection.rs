@@ -150,16 +150,14 @@ impl Connection {
     fn take_frame(&mut self) -> io::Result<Option<(u8, Vec<u8>)>> {
         let input = &self.input;
         let [first, second, ..] = input[..] else { return Ok(None) };
-        let length = match second {
-            126 => input.get(2..4).map(|length| (4, length.iter().fold(0, |all, &byte| all << 8 | usize::from(byte)))),
-            127 => {
-                input.get(2..10).map(|length| (10, length.iter().fold(0, |all, &byte| all << 8 | usize::from(byte))))
-            }
-            short => Some((2, usize::from(short))),
+        // RFC 6455 section 5.2: what does not fit into seven bits follows in two bytes, or in eight.
+        let (from, length) = match second {
+            126 => (4, input.get(2..4)),
+            127 => (10, input.get(2..10)),
+            _ => (2, input.get(1..2)),
         };
-        let Some((from, length)) = length.filter(|(from, length)| input.len() >= from + length) else {
-            return Ok(None);
-        };
+        let length = length.map(|bytes| bytes.iter().fold(0, |all, &byte| all << 8 | usize::from(byte)));
+        let Some(length) = length.filter(|length| input.len() >= from + length) else { return Ok(None) };
         if first & 0xf0 != 0x80 {
             return Err(io::Error::other(format!("a frame that begins with {first:#x}")));
         }
