@@ -38,11 +38,6 @@ fn add() -> String {
     envelope("opensrf.math", "t", &[request(0, "add", "[1,2]")])
 }
 
-/// Reads envelopes until one ends the request.
-fn until_answered(raw: &mut Raw) {
-    while !String::from_utf8(raw.next(TEXT).payload).expect("UTF-8").contains("205") {}
-}
-
 #[test]
 fn the_rfcs_own_handshake_gets_the_rfcs_own_answer_on_any_path() {
     let gateway = Gateway::demo(&[]);
@@ -154,7 +149,7 @@ fn bytes_after_the_header_are_frames_and_single_bytes_are_as_good() {
     let mut raw = Raw::connect(gateway.address());
     raw.send(&[HANDSHAKE.as_bytes(), &frame(true, TEXT, add().as_bytes())].concat());
     assert!(raw.read_header().starts_with("HTTP/1.1 101 "));
-    until_answered(&mut raw);
+    raw.until_status(205);
     let mut slow = Raw::connect(gateway.address());
     for byte in HANDSHAKE.as_bytes() {
         slow.send(&[*byte]);
@@ -163,7 +158,7 @@ fn bytes_after_the_header_are_frames_and_single_bytes_are_as_good() {
     for byte in frame(true, TEXT, add().as_bytes()) {
         slow.send(&[byte]);
     }
-    until_answered(&mut slow);
+    slow.until_status(205);
 }
 
 #[test]
@@ -341,7 +336,7 @@ fn a_message_that_is_too_large_is_closed_with_1009_whole_or_in_fragments() {
     }
     let mut fits = Raw::upgrade(gateway.address());
     fits.text(&format!("{}{}", add(), " ".repeat(2_000 - add().len())));
-    until_answered(&mut fits);
+    fits.until_status(205);
     assert_eq!(gateway.limit("message_bytes_max"), 2);
 }
 
@@ -367,7 +362,7 @@ fn fragments_with_pings_between_them_are_one_message() {
     assert_eq!(raw.next(PONG), Frame { fin: true, opcode: PONG, payload: b"between".to_vec() });
     raw.frame(false, CONTINUATION, b"");
     raw.frame(true, CONTINUATION, &bytes[bytes.len() - 1..]);
-    until_answered(&mut raw);
+    raw.until_status(205);
 }
 
 #[test]
@@ -424,7 +419,7 @@ fn silence_is_pinged_any_byte_is_a_pong_and_the_dead_are_dropped() {
     while dead.read_frame().is_some() {}
     assert_eq!(gateway.limit("pong_timeout_seconds"), 1);
     alive.text(&add());
-    until_answered(&mut alive);
+    alive.until_status(205);
 }
 
 #[test]
