@@ -59,17 +59,25 @@ struct Options {
 /// What one drain came to.
 #[derive(Serialize)]
 struct Drained {
+    /// From the signal to the process' end.
     seconds: f64,
+    /// The drained gateway's.
     exit_code: i32,
+    /// Connections that clients opened anew.
     reconnects: u64,
+    /// Requests that a Close with 1012 left unanswered, and that were sent again.
     retried: u64,
+    /// Requests that were never answered.
     lost: u64,
     /// Of any kind, but for those that are lost and the Closes that cost them.
     other_errors: u64,
+    /// Requests that were answered.
     answered: u64,
+    /// How often either gateway relayed one.
     relayed: u64,
     /// Requests that were relayed again.
     twice: u64,
+    /// Requests that crossed the Close of the drained gateway, which did not relay them.
     crossed: u64,
 }
 

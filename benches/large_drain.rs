@@ -189,8 +189,13 @@ impl Crowds {
             let command = in_role(&words.collect::<Vec<_>>())?;
             crowds.processes.push(Process::start("clients", OTHER_CPU, &command, folder)?);
         }
-        for _ in 0..CROWDS {
-            crowds.orders.push(listener.accept()?.0);
+        listener.set_nonblocking(true)?;
+        for process in &mut crowds.processes {
+            let (orders, _) = eventually("all processes of clients", BEGIN, || match process.exited()? {
+                Some(code) => Err(process.error(&format!("ended with {code}"))),
+                None => Ok(listener.accept().ok()),
+            })?;
+            crowds.orders.push(orders);
         }
         Ok(crowds)
     }
