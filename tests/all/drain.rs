@@ -342,7 +342,7 @@ fn a_connection_that_stood_at_the_signal_is_served_never_reset_and_never_503() {
 fn with_nobody_connected_it_ends_at_once_and_a_second_signal_changes_nothing() {
     let mut gateway = Gateway::demo(&[]);
     gateway.signal(Signal::SIGUSR1);
-    assert_eq!(gateway.wait_exit(PATIENCE), 0);
+    assert_eq!(gateway.wait_exit(Duration::from_secs(3)), 0, "nobody is waited for");
     let mut busy = Gateway::demo(&[]);
     let mut client = Client::waiting(&busy, 1.5);
     busy.signal(Signal::SIGUSR1);
