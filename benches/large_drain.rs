@@ -175,17 +175,17 @@ struct Crowds {
 impl Crowds {
     /// Starts them; they begin to connect.
     fn start(options: &Options, gateway: &Gateway, folder: &Path) -> io::Result<Self> {
-        let control = folder.join("control");
-        let listener = UnixListener::bind(&control)?;
+        let orders = folder.join("orders");
+        let listener = UnixListener::bind(&orders)?;
         let Options { clients, asking, sessions, slow, seed, .. } = *options;
         let idle = clients.checked_sub(asking + sessions + slow);
         let idle = idle.ok_or_else(|| io::Error::other("more clients at work than there are clients"))?;
-        let (address, control) = (gateway.address.to_string(), control.display().to_string());
+        let (address, orders) = (gateway.address.to_string(), orders.display().to_string());
         let all = Crowd { first: 0, seed, clients: [idle, asking, sessions, slow] };
         let mut crowds = Self { processes: Vec::new(), orders: Vec::new() };
         for crowd in all.divide(CROWDS) {
             let numbers = crowd.words();
-            let words = ["clients", &address, &control].into_iter().chain(numbers.iter().map(String::as_str));
+            let words = ["clients", &address, &orders].into_iter().chain(numbers.iter().map(String::as_str));
             let command = in_role(&words.collect::<Vec<_>>())?;
             crowds.processes.push(Process::start("clients", OTHER_CPU, &command, folder)?);
         }

@@ -56,11 +56,11 @@ impl Crowd {
 }
 
 /// Plays all of them, each to the end of its connection.
-pub fn play(crowd: Crowd, gateway: SocketAddr, control: &Path) -> io::Result<Vec<Outcome>> {
+pub fn play(crowd: Crowd, gateway: SocketAddr, orders: &Path) -> io::Result<Vec<Outcome>> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut orders = UnixStream::connect(control).await?;
+        let mut orders = UnixStream::connect(orders).await?;
         let (stage, stages) = watch::channel(0);
         let connecting = Arc::new(Semaphore::new(CONNECTING));
         let mut playing = JoinSet::new();

@@ -1,5 +1,5 @@
 //! The benchmark's own program as another process: who answers (`--role service REDIS`), or a share of the clients
-//! (`--role clients GATEWAY CONTROL FIRST SEED IDLE ASKING SESSIONS SLOW`).
+//! (`--role clients GATEWAY ORDERS FIRST SEED IDLE ASKING SESSIONS SLOW`).
 
 use std::io;
 use std::path::Path;
@@ -13,9 +13,9 @@ pub fn play() -> io::Result<bool> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["--role", "service", redis] => service::serve(redis)?,
-        ["--role", "clients", gateway, control, ref numbers @ ..] => {
+        ["--role", "clients", gateway, orders, ref numbers @ ..] => {
             let crowd = Crowd::from_words(numbers)?;
-            let outcomes = crowd::play(crowd, gateway.parse().map_err(io::Error::other)?, Path::new(control))?;
+            let outcomes = crowd::play(crowd, gateway.parse().map_err(io::Error::other)?, Path::new(orders))?;
             println!("{}", serde_json::to_string(&outcomes)?);
         }
         _ => return Ok(false),
