@@ -44,13 +44,17 @@ mod series;
 #[path = "support/site.rs"]
 mod site;
 
-use std::io;
+use std::time::Duration;
+use std::{io, thread};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use process::{Folder, OTHER_CPU};
 use serde_json::{Value, json};
 use site::{Bus, Gateway, GatewayOptions};
+
+/// How long a gateway is left alone before it is measured.
+const REST: Duration = Duration::from_millis(500);
 
 /// What is asked for on the command line.
 struct Options {
@@ -85,7 +89,10 @@ impl Bench {
     fn gateway(&self, bus: &Bus, flags: &[&str]) -> io::Result<Gateway> {
         let flags: Vec<&str> = self.options.flags.split_ascii_whitespace().chain(flags.iter().copied()).collect();
         let options = GatewayOptions { log: self.options.log, flags: &flags, ..GatewayOptions::default() };
-        Gateway::start(bus, options, self.folder.path())
+        let gateway = Gateway::start(bus, options, self.folder.path())?;
+        // At rest a core learns how long a wake-up takes, as one that has run for a while has.
+        thread::sleep(REST);
+        Ok(gateway)
     }
 
     /// A new bus.

@@ -23,11 +23,9 @@ const PAUSE_WAITS: (u32, u32) = (16, 4096);
 /// Looks in a row that must be undisturbed for the next pause to be a short one again.
 const CALM_LOOKS: u32 = 256;
 /// The CPU time that a look may take, in times of the wake-up that it saves.
-const PRICE: u32 = 6;
-/// Wake-ups that are remembered.
+const PRICE: u32 = 5;
+/// Wake-ups that are remembered. The quickest counts: the longer a CPU has slept, and the more others want it, the longer it takes.
 const WAKE_UPS: usize = 16;
-/// The one of these, from the quickest on, that counts: after a long sleep a CPU wakes up more slowly, and others delay it.
-const QUICK: usize = WAKE_UPS / 4;
 
 /// What has been learned.
 #[derive(Debug)]
@@ -60,10 +58,9 @@ impl WakeUps {
         self.seen += 1;
     }
 
-    /// How long one takes, where that is known.
-    fn usual(&self) -> Option<Duration> {
-        let mut last = self.last;
-        (self.seen >= WAKE_UPS).then(|| *last.select_nth_unstable(QUICK).1)
+    /// The quickest, where enough are known.
+    fn quickest(&self) -> Option<Duration> {
+        self.last.into_iter().min().filter(|_| self.seen >= WAKE_UPS)
     }
 }
 
@@ -104,9 +101,12 @@ impl Looking {
         }
     }
 
-    /// It has slept until a time at which nothing had come, and is back so much later.
-    pub fn woke(&mut self, late: Duration) {
-        self.wake_ups.note(late);
+    /// It has slept for so long until a time at which nothing had come, and is back so much later. Of a short sleep the CPU hardly
+    /// needs to wake up.
+    pub fn woke(&mut self, slept: Duration, late: Duration) {
+        if slept >= self.most {
+            self.wake_ups.note(late);
+        }
     }
 
     /// A wait is over that lasted so long, from the end of a turn to the beginning of the next.
@@ -124,7 +124,8 @@ impl Looking {
             self.waits.iter_mut().for_each(|count| *count /= 2);
         }
         let next = self.most * self.steps() / LENGTHS as u32;
-        let pays = self.wake_ups.usual().is_none_or(|wake_up| next <= wake_up * PRICE);
+        // Until it is known it sleeps: who looks sees no wake-up.
+        let pays = self.wake_ups.quickest().is_some_and(|wake_up| next <= wake_up * PRICE);
         self.next = if pays { next } else { Duration::ZERO };
     }
 
@@ -150,9 +151,18 @@ mod tests {
         Duration::from_micros(us)
     }
 
+    /// What has learned how long a wake-up takes here.
+    fn looking(most: Duration) -> Looking {
+        let mut looking = Looking::new(most);
+        for _ in 0..WAKE_UPS {
+            looking.woke(most, us(100));
+        }
+        looking
+    }
+
     /// Of waits that repeat in this order: the share of the time that is spent looking, and of the waits that looking ends.
     fn looks(most: Duration, waits: &[Duration]) -> (f64, f64) {
-        let mut looking = Looking::new(most);
+        let mut looking = looking(most);
         let (mut looked, mut passed, mut found, mut count) = (Duration::ZERO, Duration::ZERO, 0_u32, 0_u32);
         for round in 0..200 {
             for &wait in waits {
@@ -215,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_has_changed_is_learned_within_some_waits() {
-        let mut looking = Looking::new(MOST);
+        let mut looking = looking(MOST);
         let waits_until = |looking: &mut Looking, wait: Duration, looks: bool| {
             let learns = (1..1_000).find(|_| {
                 looking.waited(wait);
@@ -234,7 +244,7 @@ mod tests {
 
     #[test]
     fn where_others_want_the_cpu_it_looks_ever_more_seldom() {
-        let mut looking = Looking::new(MOST);
+        let mut looking = looking(MOST);
         let mut looks = Vec::new();
         for _ in 0..20_000 {
             looking.waited(us(50));
@@ -261,22 +271,25 @@ mod tests {
 
     #[test]
     fn a_look_that_takes_longer_than_the_wake_up_is_worth_is_left() {
-        let looks = |wait: Duration, late: &[u64]| {
+        let looks = |wait: Duration, slept: Duration, late: &[u64]| {
             let mut looking = Looking::new(MOST);
             for &late in late {
-                looking.woke(us(late));
+                looking.woke(slept, us(late));
             }
             for _ in 0..1_000 {
                 looking.waited(wait);
             }
             !looking.next().is_zero()
         };
-        assert!(looks(us(95), &[30; 16]) && looks(us(45), &[25; 16]) && looks(us(150), &[60; 16]));
-        assert!(!looks(us(200), &[30; 16]));
-        // Some come back late, since the CPU slept deeply or was not free.
-        assert!(!looks(us(300), &[[30; 6].as_slice(), &[5_000; 10]].concat()));
-        assert!(looks(us(300), &[30; 15]), "too few are known");
-        assert!(!looks(us(300), &[[90; 16], [30; 16]].concat()), "the last ones count");
+        for (wait, wake_up, pays) in
+            [(95, 20, true), (45, 20, true), (150, 40, true), (300, 30, false), (390, 100, true)]
+        {
+            assert_eq!(looks(us(wait), MOST, &[wake_up; WAKE_UPS]), pays, "{wait} µs for {wake_up}");
+        }
+        assert!(!looks(us(300), MOST, &[[30; 1].as_slice(), &[5_000; WAKE_UPS - 1]].concat()), "others delay some");
+        assert!(looks(us(300), MOST, &[[30; WAKE_UPS], [90; WAKE_UPS]].concat()), "the last ones count");
+        assert!(!looks(us(50), MOST, &[30; WAKE_UPS - 1]), "too few are known");
+        assert!(!looks(us(50), us(20), &[30; 100]), "a short sleep says nothing");
     }
 
     #[test]

@@ -253,7 +253,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if next.is_none()
             && let Some(late) = self.host.now().checked_sub(now + most)
         {
-            self.waits.woke(late);
+            self.waits.woke(most, late);
         }
         Ok(next)
     }

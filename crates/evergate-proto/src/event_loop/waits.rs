@@ -96,9 +96,9 @@ impl Waits {
         }
     }
 
-    /// It has slept until a time at which nothing had come, and is back so much later.
-    pub fn woke(&mut self, late: Duration) {
-        self.looking.woke(late);
+    /// It has slept for so long until a time at which nothing had come, and is back so much later.
+    pub fn woke(&mut self, slept: Duration, late: Duration) {
+        self.looking.woke(slept, late);
     }
 
     /// It has looked, for so long.
@@ -127,8 +127,13 @@ mod tests {
         next
     }
 
+    /// It may look for long, and that pays.
     fn patient() -> Waits {
-        Waits::new(LONG)
+        let mut waits = Waits::new(LONG);
+        for _ in 0..100 {
+            waits.woke(LONG, LONG);
+        }
+        waits
     }
 
     const SLEEP: (Wait, Duration) = (Wait::Something(TICK), Duration::ZERO);
