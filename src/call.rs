@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tungstenite::client::{IntoClientRequest as _, client};
 use tungstenite::http::Uri;
 use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
 use crate::config::calling::Call;
@@ -31,9 +32,6 @@ const COME_AGAIN: Duration = Duration::from_millis(100);
 
 /// Pieces of a chunked reply, bytes together.
 const CHUNKED_BYTES_MAX: usize = 1 << 30;
-
-/// The close code of a drain (RFC 6455's registry: service restart).
-const SERVICE_RESTART: u16 = 1012;
 
 /// Why there is no result, or no more.
 enum Failed {
@@ -258,7 +256,7 @@ impl Gateway {
 
     fn closed(&self, frame: Option<&CloseFrame>) -> Failed {
         match frame {
-            Some(frame) if u16::from(frame.code) == SERVICE_RESTART && !self.is_answered => Failed::Restarts,
+            Some(frame) if frame.code == CloseCode::Restart && !self.is_answered => Failed::Restarts,
             Some(frame) => Failed::Broken(format!(
                 "the gateway has closed the connection: {} {}",
                 u16::from(frame.code),

@@ -218,9 +218,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         // Who is sent a long reply takes what it takes when it does: nobody waits for the core.
         let few_max = if self.sending.is_under_way() { 0 } else { waits::FEW_PENDING };
         let (wait, look) = self.waits.next(pending, few_max, most);
-        if look.is_zero()
-            && let Wait::Something(most) = wait
-        {
+        if let Wait::Something(most) = wait {
             return self.sleep(now, most);
         }
         self.enter(wait)?;
@@ -228,9 +226,8 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if look.is_zero() || next.is_some() {
             return Ok(next);
         }
-        let began = now;
         let looked = loop {
-            let looked = self.host.now().saturating_sub(began);
+            let looked = self.host.now().saturating_sub(now);
             if next.is_some() || looked >= look {
                 break looked;
             }
@@ -240,7 +237,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         self.waits.looked(looked);
         counters::add(&self.clients.context.counts().looked_us, looked.as_micros() as u64);
         if next.is_none() {
-            next = self.sleep(began + looked, most.saturating_sub(looked))?;
+            next = self.sleep(now + looked, most.saturating_sub(looked))?;
         }
         Ok(next)
     }
