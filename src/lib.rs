@@ -6,6 +6,7 @@
 //! - [`config`]: the one table of options; [`check`]: host and bus, line by line
 //! - [`process`]: phases, threads, signals, logs
 //! - [`core`]: one pinned thread: the event loop of the pure half on an io_uring
+//! - [`bus`]: Redis for whoever may wait, and TLS to it
 //! - [`admin`]: health, readiness, metrics, status
 //! - [`operator`]: what operators ask a running process; [`call`]: a call through a gateway, by hand
 //! - [`bounded`]: calls that may hang; [`stdio`]: what commands print
@@ -14,6 +15,7 @@
 
 pub mod admin;
 pub mod bounded;
+pub mod bus;
 pub mod call;
 pub mod check;
 pub mod config;

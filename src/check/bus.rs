@@ -1,16 +1,19 @@
 //! The bus: does the name resolve, does Redis answer, may the account do what the gateway does?
 
-use std::io::{self, Read, Write as _};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::IpAddr;
 use std::process;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use evergate_proto::redis::{refusals, stranger};
-use redis::{Cmd, Parser, Value, cmd};
+use evergate_proto::redis::dial::Place;
+use evergate_proto::redis::refusals;
+use redis::{Cmd, Value, cmd};
 
 use super::{Finding, Outcome};
 use crate::bounded::{self, Failed};
-use crate::config::Config;
+use crate::bus::blocking::{Failure, Link};
+use crate::bus::tls::Tls;
+use crate::config::{Config, RedisPlace};
+use crate::process::resolver;
 
 /// `getaddrinfo` has no time limit of its own; resolv.conf's usual one is 5 seconds for each server.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,8 +31,8 @@ const PROBE: &str = "evergate check";
 pub(super) fn domain(config: &Config, domain: &str) -> Vec<Finding> {
     let target = config.redis_of(domain);
     let mut findings = Vec::new();
-    let addresses = match resolve(&target) {
-        Ok(addresses) => addresses,
+    let places = match resolve(&target) {
+        Ok(places) => places,
         Err(why) => {
             findings.push(Finding::fail(
                 format!("bus {domain}: {target} does not resolve: {why}"),
@@ -40,23 +43,27 @@ pub(super) fn domain(config: &Config, domain: &str) -> Vec<Finding> {
             return findings;
         }
     };
-    // A numeric address is what it is.
-    if target.parse::<SocketAddr>().is_err() {
-        findings.push(Finding::ok(format!("bus {domain}: {target} is {}", list(&addresses))));
+    if target.host_port().is_some_and(|(host, _)| host.parse::<IpAddr>().is_err()) {
+        findings.push(Finding::ok(format!("bus {domain}: {target} is {}", list(&places))));
     }
-    let mut link = match connect(&addresses, Duration::from_secs(config.bus_connect_timeout_seconds)) {
+    let connect_max = Duration::from_secs(config.bus_connect_timeout_seconds);
+    let connected =
+        Tls::of(config).and_then(|tls| Link::connect(&target, &places, tls.as_ref(), connect_max, ANSWER_TIMEOUT));
+    let mut link = match connected {
         Ok(link) => link,
         Err(why) => {
-            findings.push(Finding::fail(
-                format!("bus {domain}: {target} cannot be reached: {why}"),
-                "start Redis there, let it listen on that address (`bind` in redis.conf), open the firewall, or correct \
-                 port or bus_domain_address",
-            ));
+            findings.push(unreachable(domain, &target, &why));
             return findings;
         }
     };
+    let answered = link.ask(cmd("AUTH").arg(&config.username).arg(config.passwd.expose()));
+    if link.stranger().is_none()
+        && let Err(Failure::Broken(why)) = &answered
+    {
+        findings.push(unreachable(domain, &target, why));
+        return findings;
+    }
     findings.push(Finding::ok(format!("bus {domain}: reachable")));
-    let sent = link.send(cmd("AUTH").arg(&config.username).arg(config.passwd.expose()));
     if let Some(what) = link.stranger() {
         findings.push(Finding::fail(
             format!("bus {domain}: {target}: {what}"),
@@ -64,7 +71,7 @@ pub(super) fn domain(config: &Config, domain: &str) -> Vec<Finding> {
         ));
         return findings;
     }
-    if let Err(why) = sent.and_then(|()| link.answer()) {
+    if let Err(why) = answered.map_err(|why| why.to_string()) {
         // Before 6.0 AUTH takes a password alone.
         if why.contains("wrong number of arguments") {
             findings.push(Finding::fail(
@@ -85,6 +92,23 @@ pub(super) fn domain(config: &Config, domain: &str) -> Vec<Finding> {
     findings
 }
 
+/// Why no Redis answers there. What is known of TLS brings its remedy along.
+fn unreachable(domain: &str, target: &RedisPlace, why: &str) -> Finding {
+    let (why, known) = why.split_once("; ").unwrap_or((why, ""));
+    let remedy = match target {
+        _ if !known.is_empty() => known,
+        RedisPlace::Unix(_) => {
+            "start Redis there, let redis.conf name that path (`unixsocket`) and let this account use it (`unixsocketperm 770`, \
+             and its group), or correct bus_domain_address"
+        }
+        _ => {
+            "start Redis there, let it listen on that address (`bind` in redis.conf), open the firewall, or correct port or \
+             bus_domain_address"
+        }
+    };
+    Finding::fail(format!("bus {domain}: {target} cannot be reached: {why}"), remedy)
+}
+
 /// Pushes to and pops from a key of the check's own, and deletes it whatever happened.
 fn commands(link: &mut Link, user: &str, domain: &str) -> Vec<Finding> {
     let key = format!("opensrf:client:{user}:{domain}:check:{}:{:016x}", process::id(), random());
@@ -98,7 +122,7 @@ fn commands(link: &mut Link, user: &str, domain: &str) -> Vec<Finding> {
     let mut done = Vec::new();
     let mut findings = Vec::new();
     for (name, command, expect) in steps {
-        match link.ask(&command) {
+        match link.ask(&command).map_err(|why| why.to_string()) {
             Ok(value) if expect.is_met(&value) => done.push(name),
             Ok(value) => {
                 findings.push(Finding::fail(
@@ -166,95 +190,19 @@ impl Expect {
     }
 }
 
-/// One connection, on which each answer has a time limit. Only the encoder and the parser of the crate are used: its
-/// connection sends `CLIENT SETINFO`, which the stock ACL refuses and Redis would log.
-struct Link {
-    stream: TcpStream,
-    parser: Parser,
-}
-
-/// Reads again where a read was interrupted, as the end of the check's own ring does to a read soon after it.
-struct Uninterrupted<'a>(&'a mut TcpStream);
-
-impl Read for Uninterrupted<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.0.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
-    }
-}
-
-impl Link {
-    fn ask(&mut self, command: &Cmd) -> Result<Value, String> {
-        self.send(command)?;
-        self.answer()
-    }
-
-    fn send(&mut self, command: &Cmd) -> Result<(), String> {
-        self.stream.write_all(&command.get_packed_command()).map_err(|why| why.to_string())
-    }
-
-    /// What answers, where that is no Redis.
-    fn stranger(&self) -> Option<String> {
-        let mut first = [0; 256];
-        let count = loop {
-            match self.stream.peek(&mut first) {
-                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-                peeked => break peeked.ok()?,
-            }
-        };
-        let received = &first[..count];
-        // It may have broken the connection off behind what it said.
-        let port = self.stream.peer_addr().map_or(0, |peer| peer.port());
-        (!stranger::may_be_redis(received)).then(|| stranger::describe(received, port))
-    }
-
-    fn answer(&mut self) -> Result<Value, String> {
-        match self.parser.parse_value(Uninterrupted(&mut self.stream)) {
-            Ok(Value::ServerError(why)) => {
-                Err(why.details().map_or_else(|| why.code().to_owned(), |details| format!("{} {details}", why.code())))
-            }
-            Ok(value) => Ok(value),
-            Err(why) => Err(why.to_string()),
-        }
-    }
-}
-
-fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<Link, String> {
-    let mut last = "no address".to_owned();
-    for address in addresses {
-        let stream = TcpStream::connect_timeout(address, timeout).and_then(|stream| {
-            stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-            stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        });
-        match stream {
-            Ok(stream) => return Ok(Link { stream, parser: Parser::new() }),
-            Err(why) => last = format!("{address}: {why}"),
-        }
-    }
-    Err(last)
-}
-
 /// The resolver may take minutes: who is late is left behind, and ends with the process.
-fn resolve(target: &str) -> Result<Vec<SocketAddr>, String> {
-    let name = target.to_owned();
-    let found = bounded::within(RESOLVE_TIMEOUT, move || name.to_socket_addrs().map(Iterator::collect::<Vec<_>>));
-    match found {
-        Ok(Ok(addresses)) if addresses.is_empty() => Err("the name has no address".to_owned()),
+fn resolve(named: &RedisPlace) -> Result<Vec<Place>, String> {
+    let name = named.clone();
+    match bounded::within(RESOLVE_TIMEOUT, move || resolver::resolve(&name)) {
+        Ok(Ok(places)) if places.is_empty() => Err("the name has no address".to_owned()),
         Ok(found) => found.map_err(|why| why.to_string()),
         Err(Failed::Late(limit)) => Err(format!("no answer within {} seconds", limit.as_secs())),
         Err(failed) => Err(failed.to_string()),
     }
 }
 
-fn list(addresses: &[SocketAddr]) -> String {
-    let mut texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    texts.dedup();
+fn list(places: &[Place]) -> String {
+    let texts: Vec<String> = places.iter().map(ToString::to_string).collect();
     texts.join(", ")
 }
 

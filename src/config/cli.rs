@@ -418,8 +418,10 @@ fn services(given: &ArgMatches) -> Result<DemoServices, Errors> {
     let files = ["router-password-file", "service-password-file"];
     let [router_passwd, service_passwd] = files.map(&mut passwd);
     let path = |name: &str| given.get_one::<String>(name).map(Path::new);
-    let mut warnings: Vec<String> =
-        files.iter().filter_map(|name| path(name).and_then(|path| permissions::warning(path, true))).collect();
+    let mut warnings: Vec<String> = files
+        .iter()
+        .filter_map(|name| path(name).and_then(|path| permissions::warning(path, Some(permissions::PASSWORD))))
+        .collect();
     warnings.dedup();
     if !errors.is_empty() {
         return Err(errors);

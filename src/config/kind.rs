@@ -218,6 +218,7 @@ pub mod text {
 
     use evergate_proto::websocket::handshake::OriginEntry;
 
+    use super::super::redis_place::RedisPlace;
     use super::super::typed::{Facility, LogLevel};
 
     type Checked = Result<String, &'static str>;
@@ -302,9 +303,16 @@ pub mod text {
 
     /// A host name or address with a port.
     pub fn host_port(text: &str) -> Checked {
-        let (name, port) = split_port(text);
-        let good = is_host(name) && port.is_some_and(|port| port.parse::<u16>().is_ok_and(|n| n > 0));
-        accept(good, text, "a host and a port, such as private.localhost=127.0.0.2:6380")
+        let good = matches!(RedisPlace::parse(text), Some(RedisPlace::Tcp { .. })) && !text.contains('/');
+        accept(good, text, "a host and a port, such as 127.0.0.2:6380")
+    }
+
+    /// Where a Redis is.
+    pub fn redis_place(text: &str) -> Checked {
+        RedisPlace::parse(text).map(|place| place.to_string()).ok_or(
+            "a host and a port, TLS or a Unix socket, such as private.localhost=127.0.0.2:6380, \
+             private.localhost=rediss://redis.example.org:6380 or private.localhost=unix:/run/redis/redis.sock",
+        )
     }
 
     /// A part of a bus address: the colon separates them, and quotes would need escaping in every message.
@@ -353,7 +361,7 @@ pub mod text {
         }
     }
 
-    fn is_host(text: &str) -> bool {
+    pub(crate) fn is_host(text: &str) -> bool {
         let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
         bracketed.map_or_else(|| is_name(text), |text| text.parse::<std::net::Ipv6Addr>().is_ok())
     }

@@ -120,7 +120,7 @@ pub fn load(inputs: Inputs) -> Result<Loaded, Errors> {
         Some((Value::Text(path), source)) if !path.is_empty() => {
             let path = Path::new(path);
             let text = errors.keep(read(path, &source.to_string()));
-            warnings.extend(text.as_ref().and_then(|_| permissions::warning(path, true)));
+            warnings.extend(text.as_ref().and_then(|_| permissions::warning(path, Some(permissions::PASSWORD))));
             text.map(|text| opensrf_core::parse(path, &text, &mut errors, &mut warnings))
         }
         _ => None,
@@ -147,6 +147,7 @@ pub fn load(inputs: Inputs) -> Result<Loaded, Errors> {
     let Some(config) = errors.keep(Config::from_values(&values, domains)) else { return Err(errors) };
     check_addresses(&values, &config, &mut errors);
     check_paths(&values, &config, &mut errors);
+    check_tls(&values, &config, &mut errors, &mut warnings);
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -177,7 +178,8 @@ fn layers(inputs: &Inputs, errors: &mut Errors, warnings: &mut Vec<String>) -> V
         && let Some(text) = errors.keep(read(path, named_by))
     {
         let layer = layers::toml(path, &text, errors);
-        warnings.extend(permissions::warning(path, layer.iter().any(|setting| setting.name == "passwd")));
+        let holds_one = layer.iter().any(|setting| setting.name == "passwd");
+        warnings.extend(permissions::warning(path, holds_one.then_some(permissions::PASSWORD)));
         over.push(layer);
     }
     over.push(layers::environment(&inputs.env, errors, warnings));
@@ -372,6 +374,17 @@ fn check_paths(values: &Values, config: &Config, errors: &mut Errors) {
         let why = "it is the path of the clients, so that none could connect; give it a path of its own";
         errors.push(values.problem("health_path", why));
     }
+}
+
+/// What TLS to Redis needs is read again when it is needed: here it is judged.
+fn check_tls(values: &Values, config: &Config, errors: &mut Errors, warnings: &mut Vec<String>) {
+    if config.needs_tls()
+        && let Err((option, why)) = config.tls_files()
+    {
+        errors.push(values.problem(option, why));
+    }
+    let key = config.bus_tls_key_file.as_deref();
+    warnings.extend(key.and_then(|key| permissions::warning(key, Some("a private key"))));
 }
 
 fn warn(config: &Config, warnings: &mut Vec<String>) {

@@ -19,7 +19,9 @@ pub mod manual;
 mod opensrf_core;
 mod permissions;
 mod print;
+mod redis_place;
 mod table;
+mod tls_files;
 mod typed;
 mod values;
 
@@ -31,6 +33,7 @@ pub use host::{CONTROL_CLIENTS_MAX, Descriptors, Host, admin_connections_max, re
 pub use kind::Kind;
 pub use load::{Inputs, Loaded, Purpose, Reloaded, load, reload};
 pub use print::{effective, markdown, sample};
+pub use redis_place::RedisPlace;
 pub use table::{Config, Opt, TABLE, find};
 pub use typed::{Facility, LogLevel, Logfile, Secret};
 pub use values::{Setting, Source, Value, Values};

@@ -11,6 +11,7 @@ use evergate_proto::websocket::handshake::Origins;
 
 use super::error::{About, Error};
 use super::kind::{Kind, text};
+use super::redis_place::RedisPlace;
 use super::typed::{Facility, LogLevel, Logfile, Secret, Typed};
 use super::values::{Value, Values};
 
@@ -271,8 +272,16 @@ options! {
         /// Domains that may be dialled besides the primary and those that `opensrf_core.xml` names (routers,
         /// `trusted_domains`).
         bus_domains: Vec<String> = Kind::List(text::domain), "";
-        /// Where the Redis of a domain really is: domain to `host:port`, in place of its name and `port`.
-        bus_domain_address: BTreeMap<String, String> = Kind::Map(text::domain, text::host_port), "";
+        /// Where the Redis of a domain really is, in place of its name and `port`: domain to `host:port`, to `rediss://host:port` (TLS),
+        /// or to `unix:/path` (a socket on this host).
+        bus_domain_address: BTreeMap<String, String> = Kind::Map(text::domain, text::redis_place), "";
+        /// Certificates, as PEM, of those who may vouch for a Redis that is reached by TLS. Empty: whom this host trusts.
+        bus_tls_ca_file: Option<PathBuf> = Kind::Text(text::any), "";
+        /// Our own certificate, as PEM, with those that lead to who vouches for it: Redis asks for one unless its `tls-auth-clients`
+        /// says otherwise. Empty: none is shown.
+        bus_tls_certificate_file: Option<PathBuf> = Kind::Text(text::any), "";
+        /// The private key of that certificate, as PEM; nobody else should be able to read the file.
+        bus_tls_key_file: Option<PathBuf> = Kind::Text(text::any), "";
         /// Time for a connection to Redis to stand.
         bus_connect_timeout_seconds: u64 = Kind::Integer { min: 1, max: 60 }, "2", unit "seconds";
         /// Longest pause between two attempts to reach Redis; the pause doubles up to it.
@@ -332,9 +341,10 @@ options! {
 }
 
 impl Config {
-    /// Where the Redis of a bus domain is, as `host:port`.
-    pub fn redis_of(&self, domain: &str) -> String {
-        self.bus_domain_address.get(domain).cloned().unwrap_or_else(|| format!("{domain}:{}", self.port))
+    /// Where the Redis of a bus domain is.
+    pub fn redis_of(&self, domain: &str) -> RedisPlace {
+        let written = self.bus_domain_address.get(domain).and_then(|text| RedisPlace::parse(text));
+        written.unwrap_or_else(|| RedisPlace::Tcp { host: domain.to_owned(), port: self.port })
     }
 }
 

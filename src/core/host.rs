@@ -1,6 +1,5 @@
 //! What a core needs of the process: its clock, its orders, its logs, the addresses of the bus.
 
-use std::net::SocketAddr;
 use std::os::fd::IntoRawFd as _;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use evergate_proto::clients::limits::Limits;
 use evergate_proto::clients::output::{BusNews, Severity};
 use evergate_proto::event_loop::Host;
 use evergate_proto::lifecycle::Orders;
+use evergate_proto::redis::dial::Dial;
 use evergate_proto::ring::{Errno, Socket};
 
 use crate::admin::health;
@@ -67,8 +67,8 @@ impl Host for CoreHost {
         (std::mem::replace(&mut self.settings_seen, version) != version).then(|| Rc::new(self.settings.limits()))
     }
 
-    fn address(&mut self, domain: usize, attempt: u32) -> Option<SocketAddr> {
-        self.resolver.address(domain, attempt as usize)
+    fn dial(&mut self, domain: usize, attempt: u32) -> Option<Dial> {
+        self.resolver.dial(domain, attempt as usize)
     }
 
     fn bus(&mut self, news: BusNews) {

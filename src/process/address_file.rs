@@ -19,8 +19,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{Cmd, Value, cmd};
 use state_dir::StateDir;
+
+use super::resolver;
+use crate::bus::blocking::Link;
+use crate::bus::tls::Tls;
+use crate::config::RedisPlace;
 
 /// The end of a file's name.
 const SUFFIX: &str = ".addresses";
@@ -221,26 +226,30 @@ fn process_start(stat: &str) -> Option<u64> {
     after_name.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
-/// Deletes `keys` on the Redis at `address` (host and port) and says how many of them were there. Blocks, for 5 s per
-/// step at most. An error names host, port and reason, never the password.
-pub fn delete_queues(address: (&str, u16), username: &str, passwd: &str, keys: &[&str]) -> Result<u64, String> {
+/// Deletes `keys` on the Redis that is `named` and says how many of them were there. Blocks, for 5 s per step at most, beside
+/// resolving its name. An error names the place and the reason, never the password.
+pub fn delete_queues(
+    named: &RedisPlace,
+    tls: Option<&Tls>,
+    (username, passwd): (&str, &str),
+    keys: &[&str],
+) -> Result<u64, String> {
     if keys.is_empty() {
         return Ok(0);
     }
-    let (host, port) = address;
     let attempt = || {
-        // RESP 2 and no CLIENT SETINFO: the stock ACL refuses it.
-        let account =
-            RedisConnectionInfo::default().set_username(username).set_password(passwd).set_skip_set_lib_name();
-        let info = ConnectionAddr::Tcp(host.to_owned(), port).into_connection_info()?.set_redis_settings(account);
-        let mut connection = Client::open(info)?.get_connection_with_timeout(REDIS_TIMEOUT)?;
-        connection.set_read_timeout(Some(REDIS_TIMEOUT))?;
-        connection.set_write_timeout(Some(REDIS_TIMEOUT))?;
+        let places = resolver::resolve(named).map_err(|why| why.to_string())?;
+        let mut link = Link::connect(named, &places, tls, REDIS_TIMEOUT, REDIS_TIMEOUT)?;
+        let ask = |link: &mut Link, command: &Cmd| link.ask(command).map_err(|why| why.to_string());
+        ask(&mut link, cmd("AUTH").arg(username).arg(passwd))?;
         let mut deleted = 0;
         for keys in keys.chunks(KEYS_PER_DEL) {
-            deleted += redis::cmd("DEL").arg(keys).query::<u64>(&mut connection)?;
+            match ask(&mut link, cmd("DEL").arg(keys))? {
+                Value::Int(count) => deleted += u64::try_from(count).unwrap_or(0),
+                other => return Err(format!("DEL was answered with {other:?}")),
+            }
         }
         Ok(deleted)
     };
-    attempt().map_err(|error: redis::RedisError| format!("the queues on {host}:{port} were not deleted: {error}"))
+    attempt().map_err(|why: String| format!("the queues on {named} were not deleted: {why}"))
 }

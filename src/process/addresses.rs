@@ -6,6 +6,7 @@ use std::{io, thread};
 use evergate_proto::opensrf::address;
 
 use crate::bounded::{self, FILE_MAX};
+use crate::bus::tls::Tls;
 use crate::config::Config;
 use crate::process::address_file::{self, AddressFile, Orphan};
 
@@ -48,7 +49,7 @@ pub fn record(config: &Config, addresses: &[String]) -> Option<AddressFile> {
 }
 
 /// Deletes the lists that dead processes left, now and again when no reply can come any more, on a thread of its own.
-pub fn clean_up(config: &Config, file: &AddressFile) -> io::Result<()> {
+pub fn clean_up(config: &Config, tls: Option<Tls>, file: &AddressFile) -> io::Result<()> {
     let (dir, config) = (file.dir().to_owned(), config.clone());
     bounded::spawn("clean-up", move || {
         let orphans = address_file::orphans(&dir);
@@ -65,9 +66,9 @@ pub fn clean_up(config: &Config, file: &AddressFile) -> io::Result<()> {
                 );
             }
         }
-        delete(&config, &orphans);
+        delete(&config, tls.as_ref(), &orphans);
         thread::sleep(Duration::from_secs(config.request_max_seconds));
-        if delete(&config, &orphans) {
+        if delete(&config, tls.as_ref(), &orphans) {
             for orphan in orphans.into_iter().filter(|orphan| foreign(&config, orphan).is_empty()) {
                 if let Err(error) = orphan.remove() {
                     tracing::warn!("an address file cannot be removed: {error}");
@@ -86,18 +87,13 @@ fn is_configured(config: &Config, domain: &str) -> bool {
     config.domains.iter().any(|configured| configured == domain)
 }
 
-fn delete(config: &Config, orphans: &[Orphan]) -> bool {
+fn delete(config: &Config, tls: Option<&Tls>, orphans: &[Orphan]) -> bool {
     let mut all = true;
     for orphan in orphans {
         let keys_by_domain = orphan.keys_by_domain();
         for (domain, keys) in keys_by_domain.into_iter().filter(|(domain, _)| is_configured(config, domain)) {
-            let place = config.redis_of(domain);
-            let Some((host, port)) = place.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)))
-            else {
-                continue;
-            };
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            match address_file::delete_queues((host, port), &config.username, config.passwd.expose(), &keys) {
+            let account = (config.username.as_str(), config.passwd.expose());
+            match address_file::delete_queues(&config.redis_of(domain), tls, account, &keys) {
                 Ok(deleted) => {
                     tracing::info!("bus: {deleted} lists deleted that {} left on {domain}", orphan.path().display());
                 }

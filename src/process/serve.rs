@@ -21,6 +21,7 @@ use super::signals::{self, Signals};
 use super::takeover::Sockets;
 use super::{Exit, addresses};
 use crate::admin::{self, Admin, AdminOptions};
+use crate::bus::tls::Tls;
 use crate::config::{self, Config, Loaded, Logfile};
 use crate::core::{self, CoreOptions};
 use crate::stdio;
@@ -155,11 +156,12 @@ fn start(loaded: &Loaded, logs: &Logs, signals: &Signals) -> Result<Running, Str
     shared.leave_port(predecessor.is_some());
     shared.give_listeners(dealt);
     let addresses = addresses::make(config, config.cores.len())?;
+    let tls = Tls::of(config)?;
     let failed = Arc::new(AtomicBool::new(false));
     let reloader =
         Reloader::start(loaded.clone(), logs.control(), Arc::clone(&settings)).map_err(|error| no_thread(&error))?;
     signals::blocked(|| {
-        let resolver = Resolver::start(config).map_err(|error| no_thread(&error))?;
+        let resolver = Resolver::start(config, tls.clone()).map_err(|error| no_thread(&error))?;
         let admin = admin.map(|listener| start_admin(config, listener, &shared, logs)).transpose()?;
         // That of another process answers until this one takes its place.
         if predecessor.is_none() {
@@ -175,7 +177,7 @@ fn start(loaded: &Loaded, logs: &Logs, signals: &Signals) -> Result<Running, Str
         // on the bus.
         let address_file = addresses::record(config, &addresses);
         if let Some(file) = &address_file {
-            addresses::clean_up(config, file).map_err(|error| no_thread(&error))?;
+            addresses::clean_up(config, tls, file).map_err(|error| no_thread(&error))?;
         }
         let cores = Cores { config, settings, shared: Arc::clone(&shared), resolver, failed: Arc::clone(&failed) };
         let threads = cores.start(addresses, logs)?;

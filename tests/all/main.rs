@@ -9,6 +9,7 @@ mod bad_input;
 mod browser;
 mod bus_kinds;
 mod bus_loss;
+mod bus_places;
 mod bytes;
 mod call;
 mod cancelling;

@@ -8,9 +8,11 @@
 //! Names are those of `io_uring(7)` and `io_uring_enter(2)`.
 
 use std::fmt;
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown};
 use std::ops::Range;
 use std::time::Duration;
+
+use crate::redis::dial::Place;
 
 /// A descriptor of this core's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -265,7 +267,7 @@ pub trait Ring {
     fn watch_end(&mut self, op: Op, socket: Socket);
 
     /// Connects.
-    fn connect(&mut self, op: Op, socket: Socket, address: SocketAddr);
+    fn connect(&mut self, op: Op, socket: Socket, place: &Place);
 
     /// Has an operation completed at once, with [`Errno::CANCELED`] unless it completes otherwise meanwhile. Of the cancel itself
     /// nothing is told; where no such operation is under way nothing happens.
@@ -293,8 +295,8 @@ pub trait Ring {
     /// Takes a buffer back into its pool.
     fn give_back(&mut self, lent: Lent);
 
-    /// A socket for a link to `address`: no delay, and given up when what was sent is not acknowledged for `dead`.
-    fn open(&mut self, address: SocketAddr, dead: Duration) -> Result<Socket, Errno>;
+    /// A socket for a link to `place`: no delay, and given up when what was sent over TCP is not acknowledged for `dead`.
+    fn open(&mut self, place: &Place, dead: Duration) -> Result<Socket, Errno>;
 
     /// Whom an accepted connection belongs to.
     fn peer(&mut self, socket: Socket) -> Result<IpAddr, Errno>;

@@ -315,7 +315,8 @@ fn switches_stand_alone_or_with_a_value() {
 #[test]
 fn a_domains_redis_is_at_its_own_name_unless_the_table_says_otherwise() {
     let config = loaded(&["config", "--port", "6380", "--bus-domain-address", "b=[::1]:1"], &[]).config;
-    assert_eq!((config.redis_of("a"), config.redis_of("b")), ("a:6380".to_owned(), "[::1]:1".to_owned()));
+    let tcp = |host: &str, port| RedisPlace::Tcp { host: host.to_owned(), port };
+    assert_eq!((config.redis_of("a"), config.redis_of("b")), (tcp("a", 6380), tcp("::1", 1)));
 }
 
 #[test]

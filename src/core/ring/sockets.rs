@@ -2,19 +2,26 @@
 #![expect(unsafe_code, reason = "the loop knows its descriptors by number")]
 
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::{BorrowedFd, IntoRawFd as _};
 use std::time::Duration;
 
+use evergate_proto::redis::dial::Place;
 use evergate_proto::ring::{Emptied, Errno, Socket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::SockFlag;
-use socket2::{Domain, Protocol, SockFilter, SockRef, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, TcpKeepalive, Type};
 
-/// A socket that connects to `address`.
-pub(super) fn open(address: SocketAddr, dead: Duration) -> Result<Socket, Errno> {
+/// A socket that connects to `place`.
+pub(super) fn open(place: &Place, dead: Duration) -> Result<Socket, Errno> {
     let opened = || -> io::Result<_> {
-        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+        let Place::Tcp(address) = place else {
+            // Whether the path is one.
+            address(place)?;
+            let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
+            return Ok(Socket(socket.into_raw_fd()));
+        };
+        let socket = socket2::Socket::new(Domain::for_address(*address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         // Also while nothing is under way.
         let probe = (dead / 4).max(Duration::from_secs(1));
@@ -23,6 +30,14 @@ pub(super) fn open(address: SocketAddr, dead: Duration) -> Result<Socket, Errno>
         Ok(Socket(socket.into_raw_fd()))
     };
     opened().map_err(|why| errno(&why))
+}
+
+/// As the kernel is told it.
+pub(super) fn address(place: &Place) -> io::Result<SockAddr> {
+    match place {
+        Place::Tcp(address) => Ok((*address).into()),
+        Place::Unix(path) => SockAddr::unix(path),
+    }
 }
 
 /// Whom a connection belongs to.

@@ -3,12 +3,13 @@
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown};
 use std::ops::Range;
 use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use evergate_proto::redis::dial::Place;
 use evergate_proto::ring::{Completion, Emptied, Errno, Kind, Lent, Op, Pool, Ring, Socket, Wait};
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -404,8 +405,8 @@ impl Ring for Uring {
         self.start(op, opcode::PollAdd::new(Fd(socket.0), END).build());
     }
 
-    fn connect(&mut self, op: Op, socket: Socket, address: SocketAddr) {
-        let address = self.in_flight.address(op, address.into());
+    fn connect(&mut self, op: Op, socket: Socket, place: &Place) {
+        let address = self.in_flight.address(op, sockets::address(place).expect("a socket was opened for it"));
         // SAFETY: the address stays there until the completion.
         let (start, bytes) = unsafe { ((*address).as_ptr(), (*address).len()) };
         self.start(op, opcode::Connect::new(Fd(socket.0), start.cast(), bytes).build());
@@ -466,8 +467,8 @@ impl Ring for Uring {
         self.pool(lent.pool).give_back(lent.id);
     }
 
-    fn open(&mut self, address: SocketAddr, dead: Duration) -> Result<Socket, Errno> {
-        sockets::open(address, dead)
+    fn open(&mut self, place: &Place, dead: Duration) -> Result<Socket, Errno> {
+        sockets::open(place, dead)
     }
 
     fn peer(&mut self, socket: Socket) -> Result<IpAddr, Errno> {

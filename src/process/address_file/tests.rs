@@ -227,7 +227,7 @@ impl Redis {
     }
 
     fn admin(&self) -> redis::Connection {
-        Client::open(("127.0.0.1", self.port)).unwrap().get_connection().unwrap()
+        redis::Client::open(("127.0.0.1", self.port)).unwrap().get_connection().unwrap()
     }
 }
 
@@ -236,6 +236,10 @@ impl Drop for Redis {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn at(port: u16) -> RedisPlace {
+    RedisPlace::Tcp { host: "127.0.0.1".to_owned(), port }
 }
 
 #[test]
@@ -257,19 +261,19 @@ fn queues_are_deleted_under_the_stock_acl() {
     }
     redis::cmd("RPUSH").arg("opensrf:client:other").arg("kept").exec(&mut admin).unwrap();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let address = ("127.0.0.1", server.port);
-    assert_eq!(delete_queues(address, "gateway", "gateway-test", &keys), Ok(300));
-    assert_eq!(delete_queues(address, "gateway", "gateway-test", &keys), Ok(0));
+    let place = at(server.port);
+    assert_eq!(delete_queues(&place, None, ("gateway", "gateway-test"), &keys), Ok(300));
+    assert_eq!(delete_queues(&place, None, ("gateway", "gateway-test"), &keys), Ok(0));
     assert_eq!(redis::cmd("DBSIZE").query::<u64>(&mut admin), Ok(1));
-    let refused = delete_queues(address, "gateway", "wrong", &keys).unwrap_err();
-    assert!(refused.contains("authentication failed") && !refused.contains("wrong"), "{refused}");
-    assert!(delete_queues(address, "gateway", "gateway-test", &["forbidden"]).is_err());
+    let refused = delete_queues(&place, None, ("gateway", "wrong"), &keys).unwrap_err();
+    assert!(refused.contains("WRONGPASS") && !refused.contains("wrong"), "{refused}");
+    assert!(delete_queues(&place, None, ("gateway", "gateway-test"), &["forbidden"]).is_err());
 }
 
 #[test]
 fn a_redis_that_is_away_is_an_error_and_no_wait() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let error = delete_queues(("127.0.0.1", port), "gateway", "secret", &[KEY]).unwrap_err();
+    let error = delete_queues(&at(port), None, ("gateway", "secret"), &[KEY]).unwrap_err();
     assert!(error.contains(&format!("127.0.0.1:{port}")) && !error.contains("secret"), "{error}");
-    assert_eq!(delete_queues(("127.0.0.1", port), "gateway", "secret", &[]), Ok(0));
+    assert_eq!(delete_queues(&at(port), None, ("gateway", "secret"), &[]), Ok(0));
 }

@@ -3,6 +3,7 @@
 //! guard drops, also when a test panics.
 
 pub mod activity;
+pub mod authority;
 pub mod bus;
 pub mod client;
 pub mod fifo;

@@ -17,18 +17,25 @@ const ACL: &str = include_str!("../../redis-acl.txt");
 pub struct Redis {
     port: u16,
     process: Process,
+    /// Words of its command line beside those that all have.
+    options: Vec<String>,
     folder: Folder,
 }
 
 impl Redis {
     /// Starts one and applies the ACL; another port where someone was faster.
     pub fn start() -> Self {
-        let folder = Folder::new();
+        Self::start_with(Folder::new(), &[])
+    }
+
+    /// Starts one in `folder` with more options: `--unixsocket`, say, and a path.
+    pub fn start_with(folder: Folder, options: &[&str]) -> Self {
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         for _ in 0..5 {
             let port = free_port();
-            let mut process = spawn(port, folder.path());
+            let mut process = spawn(port, &options, folder.path());
             if configure(port, &mut process) {
-                return Self { port, process, folder };
+                return Self { port, process, options, folder };
             }
         }
         panic!("redis-server does not start on any of five ports");
@@ -37,9 +44,9 @@ impl Redis {
     /// Starts a server on a port chosen before.
     pub fn start_on(port: u16) -> Self {
         let folder = Folder::new();
-        let mut process = spawn(port, folder.path());
+        let mut process = spawn(port, &[], folder.path());
         assert!(configure(port, &mut process), "redis-server does not start on port {port}");
-        Self { port, process, folder }
+        Self { port, process, options: Vec::new(), folder }
     }
 
     /// `host:port`.
@@ -56,7 +63,7 @@ impl Redis {
     pub fn restart(&mut self) {
         self.kill();
         eventually("redis-server back on its port", Duration::from_secs(10), || {
-            self.process = spawn(self.port, self.folder.path());
+            self.process = spawn(self.port, &self.options, self.folder.path());
             configure(self.port, &mut self.process).then_some(())
         });
     }
@@ -113,7 +120,7 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(port: u16, folder: &Path) -> Process {
+fn spawn(port: u16, options: &[String], folder: &Path) -> Process {
     let mut command = Command::new("redis-server");
     command.args([
         "--port",
@@ -127,7 +134,7 @@ fn spawn(port: u16, folder: &Path) -> Process {
         "--daemonize",
         "no",
     ]);
-    command.args(["--maxclients", "4000", "--dir"]).arg(folder);
+    command.args(["--maxclients", "4000", "--dir"]).arg(folder).args(options);
     Process::start("redis-server", &mut command, folder)
 }
 

@@ -355,6 +355,14 @@ planted! {
         "event_loop/wires.rs", "if !wire.is_caught_up || wire.under_way.contains(Kind::LinkReceive) && wire.is_fresh =>" => "if !wire.is_caught_up =>";
     "late-wire": "what completes on a link that was given up counts for the one that is there",
         "event_loop/wires.rs", "place(wire.link) == op.place && wire.op(op.kind) == op)" => "place(wire.link) == op.place && (wire.op(op.kind) == op || !wire.is_over))";
+    "sealed-too-early": "a link whose bytes are sealed counts as connected before both ends have agreed",
+        "event_loop/wires/sealed.rs", "if !sealed.is_open && sealed.cipher.is_ready() {" => "if !sealed.is_open {";
+    "sealed-late": "what comes late on a sealed link that was given up counts for the one that is there",
+        "event_loop/wires/sealed.rs", "        if is_over {\n            return;\n        }\n" => "        let _ = is_over;\n";
+    "sealed-end-unheard": "the end of a sealed link is not heard",
+        "event_loop/wires/sealed.rs", "Ok(0) => Err(Trouble::Closed)," => "Ok(0) => Ok(()),";
+    "sealed-own-counts": "what a cipher sends for itself counts as the link's batch",
+        "event_loop/wires/sealed.rs", "                sealed.sends_its_own = true;\n" => "";
     "resume-forgotten": "who may be read from again is not",
         "event_loop/receiving.rs", "        if !connection.is_held {\n            self.held.listen(slot);" => "        if !connection.is_held {\n            let _ = slot;";
     "held-resume-forgotten": "what waited of a client that may be read from again is not heard",

@@ -25,7 +25,7 @@ mod waits;
 mod wires;
 
 use std::collections::VecDeque;
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -39,6 +39,7 @@ use crate::clients::table::Clients;
 use crate::counters;
 use crate::effects::{Effector, carry_out};
 use crate::lifecycle::{Lifecycle, LifecycleOptions, Orders};
+use crate::redis::dial::Dial;
 use crate::redis::links::{LinkOptions, Links};
 use crate::redis::outbox::Push;
 use crate::ring::{Completion, Errno, Kind, Ring, Socket, Wait};
@@ -63,8 +64,8 @@ pub trait Host {
     fn listeners(&mut self) -> Vec<Socket>;
     /// The limits, where they have changed.
     fn limits(&mut self) -> Option<Rc<Limits>>;
-    /// An address of the Redis of a domain, for the `attempt`th attempt to connect; `None` where none is known.
-    fn address(&mut self, domain: usize, attempt: u32) -> Option<SocketAddr>;
+    /// How the Redis of a domain is reached, at the `attempt`th attempt to connect; `None` where that is not known.
+    fn dial(&mut self, domain: usize, attempt: u32) -> Option<Dial>;
     /// Something has become of a link to the bus: the log hears of it once for all cores.
     fn bus(&mut self, news: BusNews);
     /// Whether the process is ready, and if not, why.

@@ -2,10 +2,13 @@
 //!
 //! [`Links`]: crate::redis::links::Links
 
+mod sealed;
+
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::time::Duration;
 
+use self::sealed::Sealed;
 use super::{EventLoop, Host};
 use crate::clients::from_bus::TOGETHER;
 use crate::redis::connection::Half;
@@ -24,9 +27,12 @@ const BATCH_BYTES_KEPT: usize = 64 * 1024;
 struct Wire {
     link: LinkId,
     generation: u32,
-    address: SocketAddr,
+    /// Where it leads to; none: a Unix socket.
+    port: Option<u16>,
     socket: Socket,
     under_way: Kinds,
+    /// What its bytes go through, if they do.
+    sealed: Option<Sealed>,
     /// Bytes of the batch under way that the kernel has taken.
     sent: usize,
     /// The link has given it up.
@@ -38,13 +44,14 @@ struct Wire {
 }
 
 impl Wire {
-    fn new(link: LinkId, generation: u32, address: SocketAddr, socket: Socket) -> Self {
+    fn new(link: LinkId, generation: u32, port: Option<u16>, socket: Socket) -> Self {
         Self {
             link,
             generation,
-            address,
+            port,
             socket,
             under_way: Kinds::NONE,
+            sealed: None,
             sent: 0,
             is_over: false,
             is_caught_up: false,
@@ -68,6 +75,8 @@ pub(super) struct Wires {
     all: Vec<Wire>,
     /// Memory for the next batch of each.
     spare: Vec<Vec<u8>>,
+    /// What was opened of what has come last on a link whose bytes are sealed; empty between.
+    opened: Vec<u8>,
     /// Somebody waits for what has come already.
     has_more: bool,
     /// Replies are left in Redis.
@@ -128,17 +137,19 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     }
 
     fn connect_link(&mut self, link: LinkId, generation: u32, attempt: u32) {
-        let opened = match self.host.address(link.domain, attempt) {
-            Some(address) => {
-                self.ring.open(address, self.options.bus_dead).map(|socket| (address, socket)).map_err(host_trouble)
+        let opened = match self.host.dial(link.domain, attempt) {
+            Some(dial) => {
+                let opened = self.ring.open(&dial.place, self.options.bus_dead);
+                opened.map(|socket| (dial, socket)).map_err(host_trouble)
             }
             None => Err(Trouble::Unresolved),
         };
         match opened {
-            Ok((address, socket)) => {
-                let mut wire = Wire::new(link, generation, address, socket);
+            Ok((dial, socket)) => {
+                let mut wire = Wire::new(link, generation, dial.place.port(), socket);
+                wire.sealed = dial.cipher.map(Sealed::new);
                 wire.under_way.insert(Kind::LinkConnect);
-                self.ring.connect(wire.op(Kind::LinkConnect), socket, address);
+                self.ring.connect(wire.op(Kind::LinkConnect), socket, &dial.place);
                 self.wires.all.push(wire);
             }
             Err(trouble) => self.links.connected(&mut self.clients, link, generation, Err(trouble)),
@@ -150,13 +161,20 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         let Some(at) = self.wires.index(completion.op) else { return };
         let wire = &mut self.wires.all[at];
         wire.under_way.remove(Kind::LinkConnect);
-        let (link, generation, address) = (wire.link, wire.generation, wire.address);
         if !wire.is_over {
-            let result = completion.result.map(|_| address).map_err(host_trouble);
-            self.links.connected(&mut self.clients, link, generation, result);
-            self.carry_out();
+            match completion.result {
+                Ok(_) if wire.sealed.is_some() => self.agree(at),
+                result => self.tell_connected(at, result.map(|_| ()).map_err(host_trouble)),
+            }
         }
         self.drop_over(at);
+    }
+
+    /// The link may be used, or cannot be.
+    fn tell_connected(&mut self, at: usize, result: Result<(), Trouble>) {
+        let Wire { link, generation, port, .. } = self.wires.all[at];
+        self.links.connected(&mut self.clients, link, generation, result.map(|()| port));
+        self.carry_out();
     }
 
     /// The link's connection is given up; it is closed when nothing is under way on it.
@@ -206,6 +224,13 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if !self.links.write(&mut self.clients, link, &mut batch) {
             return self.wires.spare.push(batch);
         }
+        if self.wires.all[at].sealed.is_some() {
+            return self.write_sealed(at, batch);
+        }
+        self.send_batch(at, batch);
+    }
+
+    fn send_batch(&mut self, at: usize, batch: Vec<u8>) {
         let wire = &mut self.wires.all[at];
         wire.under_way.insert(Kind::LinkSend);
         (wire.sent, wire.is_caught_up) = (0, false);
@@ -232,8 +257,12 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if batch.capacity() <= BATCH_BYTES_KEPT {
             self.wires.spare.push(cleared(batch));
         }
-        self.links.written(&mut self.clients, link, generation, result);
-        self.carry_out();
+        if wire.sealed.as_mut().is_some_and(Sealed::has_sent_its_own) {
+            self.has_agreed_so_far(at, result);
+        } else {
+            self.links.written(&mut self.clients, link, generation, result);
+            self.carry_out();
+        }
         self.drop_over(at);
     }
 
@@ -264,6 +293,12 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if wire.under_way.contains(Kind::LinkReceive) {
             return;
         }
+        if let Some(sealed) = &mut wire.sealed {
+            let (room, op, socket) = (sealed.take_room(), wire.op(Kind::LinkReceive), wire.socket);
+            wire.under_way.insert(Kind::LinkReceive);
+            wire.is_fresh = true;
+            return self.ring.receive_into(op, socket, room, 0);
+        }
         let whole = self.links.missing(wire.link);
         if let Some(room) = self.links.room(wire.link) {
             wire.under_way.insert(Kind::LinkReceive);
@@ -278,8 +313,13 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         let wire = &mut self.wires.all[at];
         wire.under_way.remove(Kind::LinkReceive);
         let (link, generation) = (wire.link, wire.generation);
-        let result = completion.result.map(|bytes| Some(bytes as usize)).map_err(host_trouble);
-        self.links.received(&mut self.clients, link, generation, completion.buffer.unwrap_or_default(), result);
+        let (buffer, result) = (completion.buffer.unwrap_or_default(), completion.result);
+        if wire.sealed.is_some() {
+            self.sealed_received(at, buffer, result);
+        } else {
+            let result = result.map(|bytes| Some(bytes as usize)).map_err(host_trouble);
+            self.links.received(&mut self.clients, link, generation, buffer, result);
+        }
         self.carry_out();
         let mut messages = 0;
         if link.half == Half::Pop {

@@ -30,7 +30,7 @@ enum Step {
 #[derive(Debug)]
 pub struct Greeting {
     /// The port, which may tell what answers there.
-    port: u16,
+    port: Option<u16>,
     /// The probe's name.
     probe: &'static str,
     /// What came first.
@@ -50,7 +50,7 @@ impl Greeting {
     pub fn begin(
         out: &mut Vec<u8>,
         (username, passwd): (&str, &str),
-        port: u16,
+        port: Option<u16>,
         probe: (&'static str, &[&[u8]]),
     ) -> Self {
         let (name, arguments) = probe;

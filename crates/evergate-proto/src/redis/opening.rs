@@ -1,7 +1,5 @@
 //! How a link comes up: attempts, pauses between them, the greeting's outcome.
 
-use std::net::SocketAddr;
-
 use super::connection::{Half, Known, Stage};
 use super::greeting::{Greeted, Greeting};
 use super::inbox::Inbox;
@@ -39,19 +37,19 @@ impl Links {
         self.wants.push_back(Want::Connect { link, generation, attempt });
     }
 
-    /// A connection is open, to that address, or cannot be opened.
+    /// A connection is open, to that port (none: a Unix socket), or cannot be opened.
     pub fn connected(
         &mut self,
         clients: &mut impl Served,
         link: LinkId,
         generation: u32,
-        result: Result<SocketAddr, Trouble>,
+        result: Result<Option<u16>, Trouble>,
     ) {
         if !self.is_current(link, generation) {
             return;
         }
-        let address = match result {
-            Ok(address) => address,
+        let port = match result {
+            Ok(port) => port,
             Err(trouble) => return self.failed(clients, link, &trouble),
         };
         let account = (self.options.username.as_str(), self.options.passwd.as_str());
@@ -64,7 +62,7 @@ impl Links {
         let Some(connection) = self.domains[link.domain].connection_mut(link.half) else { return };
         if let Stage::Connecting { until_ms, known } = connection.stage {
             connection.greets.clear();
-            let greeting = Greeting::begin(&mut connection.greets, account, address.port(), probe);
+            let greeting = Greeting::begin(&mut connection.greets, account, port, probe);
             connection.stage = Stage::Greeting { until_ms, known, greeting: Box::new(greeting) };
         }
     }

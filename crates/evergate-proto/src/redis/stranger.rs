@@ -16,21 +16,21 @@ pub fn may_be_redis(received: &[u8]) -> bool {
     received.first().is_none_or(|first| b"+-:$*%~|_#,(!=>".contains(first))
 }
 
-/// Says what answered with `received` on `port`, and what is likely to mend it.
-pub fn describe(received: &[u8], port: u16) -> String {
+/// Says what answered with `received` on `port` (none: a Unix socket), and what is likely to mend it.
+pub fn describe(received: &[u8], port: Option<u16>) -> String {
     let line = received.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let shown: String = String::from_utf8_lossy(&line[..line.len().min(SHOWN_BYTES)])
         .chars()
         .map(|c| if shows(c) { c } else { '·' })
         .collect();
     let shown = shown.trim_end_matches('·');
-    let is_xmpp = received.starts_with(b"<?xml") || received.starts_with(b"<stream") || port == EJABBERD_PORT;
+    let is_xmpp = received.starts_with(b"<?xml") || received.starts_with(b"<stream") || port == Some(EJABBERD_PORT);
     let what = if is_xmpp {
         "it looks like ejabberd, whose port 5222 an old opensrf_core.xml names: set port to that of Redis, as a rule 6379"
     } else if received.starts_with(b"HTTP/") {
         "it is an HTTP server: correct port or bus_domain_address"
     } else if received.starts_with(&[TLS_ALERT, 3]) {
-        "it speaks TLS, which the gateway does not: name Redis' plain port, or put stunnel before it"
+        "it speaks TLS: write bus_domain_address as rediss://HOST:PORT, or name Redis' plain port"
     } else {
         "correct port or bus_domain_address; Redis' port is 6379 as a rule"
     };

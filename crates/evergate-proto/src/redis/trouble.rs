@@ -17,6 +17,8 @@ pub enum Trouble {
     Unresolved,
     /// Redis ended the connection.
     Closed,
+    /// The other side's certificate is not believed, or what it sent cannot be opened: why.
+    Tls(String),
     /// Redis refused what the link is for: in its own words, with the remedy.
     Refused(String),
     /// What answers is no Redis: what it looks like, with the remedy.
@@ -30,7 +32,7 @@ pub enum Trouble {
 impl Trouble {
     /// Whether trying again at once is of no use: somebody must mend something first.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Stranger(_) | Self::Malformed | Self::Unexpected)
+        matches!(self, Self::Tls(_) | Self::Refused(_) | Self::Stranger(_) | Self::Malformed | Self::Unexpected)
     }
 }
 
@@ -42,6 +44,7 @@ impl fmt::Display for Trouble {
             Self::Unresolved => formatter.write_str("the name is not resolved yet"),
             Self::Closed => formatter.write_str("Redis closed the connection"),
             Self::Refused(text) | Self::Stranger(text) => formatter.write_str(text),
+            Self::Tls(why) => write!(formatter, "TLS: {why}"),
             Self::Malformed => formatter.write_str("Redis sent what is not RESP"),
             Self::Unexpected => formatter.write_str("Redis answered what was not asked"),
         }

@@ -1,11 +1,13 @@
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
+use evergate_proto::redis::dial::Place;
 use evergate_proto::ring::{Errno, Kind, Ring as _, Wait};
 use socket2::{Domain, SockRef, Type};
 
 use super::{listener, next, op, small};
-use crate::core::ring::sockets;
+use crate::core::ring::{Uring, sockets};
 
 const DEAD: Duration = Duration::from_millis(4_321);
 
@@ -27,8 +29,8 @@ fn full_listener() -> (Vec<socket2::Socket>, SocketAddr) {
 #[test]
 fn a_link_connects_and_does_not_wait_for_more_to_send() {
     let (mut ring, (_, listener, address)) = (small(), listener());
-    let socket = ring.open(address, DEAD).unwrap();
-    ring.connect(op(Kind::LinkConnect, 1), socket, address);
+    let socket = ring.open(&Place::Tcp(address), DEAD).unwrap();
+    ring.connect(op(Kind::LinkConnect, 1), socket, &Place::Tcp(address));
     let completion = next(&mut ring);
     assert!(completion.op == op(Kind::LinkConnect, 1) && completion.result == Ok(0) && completion.buffer.is_none());
     let (_accepted, peer) = listener.accept().unwrap();
@@ -44,8 +46,8 @@ fn a_link_connects_and_does_not_wait_for_more_to_send() {
 fn a_connect_where_nobody_listens_is_refused() {
     let mut ring = small();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let socket = ring.open(address, DEAD).unwrap();
-    ring.connect(op(Kind::LinkConnect, 0), socket, address);
+    let socket = ring.open(&Place::Tcp(address), DEAD).unwrap();
+    ring.connect(op(Kind::LinkConnect, 0), socket, &Place::Tcp(address));
     assert_eq!(next(&mut ring).result, Err(Errno::CONNREFUSED));
     ring.close(socket);
 }
@@ -53,8 +55,8 @@ fn a_connect_where_nobody_listens_is_refused() {
 #[test]
 fn a_connect_that_hangs_can_be_cancelled() {
     let (mut ring, (_full, address)) = (small(), full_listener());
-    let socket = ring.open(address, DEAD).unwrap();
-    ring.connect(op(Kind::LinkConnect, 0), socket, address);
+    let socket = ring.open(&Place::Tcp(address), DEAD).unwrap();
+    ring.connect(op(Kind::LinkConnect, 0), socket, &Place::Tcp(address));
     ring.enter(Wait::No).unwrap();
     assert!(ring.next().is_none());
     ring.cancel(op(Kind::LinkConnect, 0));
@@ -66,9 +68,31 @@ fn a_connect_that_hangs_can_be_cancelled() {
 fn a_connect_over_ipv6_finds_its_address() {
     let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
     let (mut ring, address) = (small(), listener.local_addr().unwrap());
-    let socket = ring.open(address, DEAD).unwrap();
-    ring.connect(op(Kind::LinkConnect, 0), socket, address);
+    let socket = ring.open(&Place::Tcp(address), DEAD).unwrap();
+    ring.connect(op(Kind::LinkConnect, 0), socket, &Place::Tcp(address));
     assert_eq!(next(&mut ring).result, Ok(0));
     assert_eq!(ring.peer(socket), Ok(address.ip()));
     ring.close(socket);
+}
+
+#[test]
+fn a_connect_to_a_unix_socket_finds_it_and_a_path_without_one_is_told() {
+    let path = std::env::temp_dir().join(format!("evergate-ring-{}", std::process::id()));
+    let place = Place::Unix(path.as_path().into());
+    let mut ring = small();
+    let attempt = |ring: &mut Uring| {
+        let socket = ring.open(&place, DEAD).unwrap();
+        ring.connect(op(Kind::LinkConnect, 0), socket, &place);
+        let result = next(ring).result;
+        ring.close(socket);
+        result
+    };
+    assert_eq!(attempt(&mut ring), Err(Errno(libc::ENOENT)));
+    let listener = UnixListener::bind(&path).unwrap();
+    let found = attempt(&mut ring);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(found, Ok(0));
+    assert!(listener.accept().is_ok());
+    let long = Place::Unix(std::path::Path::new(&"/x".repeat(200)).into());
+    assert!(ring.open(&long, DEAD).is_err(), "no such path fits an address");
 }

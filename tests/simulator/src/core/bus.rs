@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::seal::Far;
 use super::services::marks;
 use crate::kernel::Kernel;
 use crate::random::Random;
@@ -13,6 +14,8 @@ pub struct Line {
     pub at: usize,
     pub domain: usize,
     wire: Wire,
+    /// What its bytes go through, if they do.
+    seal: Option<Far>,
     /// Bytes of answers that are in the kernel.
     moved: u64,
     /// Replies that are whole at a byte of the answers: whose, and its number.
@@ -30,6 +33,8 @@ impl Line {
 #[derive(Default)]
 pub struct Bus {
     pub redis: [Redis; 2],
+    /// Which of them take sealed bytes only.
+    pub is_sealed: [bool; 2],
     pub lines: Vec<Line>,
 }
 
@@ -38,7 +43,8 @@ impl Bus {
     pub fn open(&mut self, kernel: &mut Kernel) {
         for at in std::mem::take(&mut kernel.opened) {
             if let crate::kernel::connection::Far::Redis(domain) = kernel.connections[at].far {
-                self.lines.push(Line { at, domain, wire: Wire::default(), moved: 0, replies: VecDeque::new() });
+                let seal = self.is_sealed[domain].then(Far::default);
+                self.lines.push(Line { at, domain, wire: Wire::default(), seal, moved: 0, replies: VecDeque::new() });
             }
         }
     }
@@ -50,7 +56,7 @@ impl Bus {
         mut some: impl FnMut(usize) -> usize,
         mut pushed: impl FnMut(&[u8], &[u8]),
     ) {
-        let Self { redis, lines } = self;
+        let Self { redis, lines, .. } = self;
         lines.retain(|line| {
             let connection = &kernel.connections[line.at];
             !(connection.is_closed || connection.is_broken || connection.has_fin || connection.is_shut.0)
@@ -58,7 +64,11 @@ impl Bus {
         for line in lines {
             let connection = &mut kernel.connections[line.at];
             let n = some(connection.outbound.len());
-            line.wire.to.extend(connection.outbound.range(..n));
+            let sent = connection.outbound.range(..n).copied();
+            match &mut line.seal {
+                Some(seal) => seal.open(sent, &mut line.wire.to),
+                None => line.wire.to.extend(sent),
+            }
             connection.acknowledge(n);
             let before = line.wire.back.len();
             let redis = &mut redis[line.domain];
@@ -67,12 +77,19 @@ impl Bus {
                 line.wire.arrive(n);
                 redis.serve(&mut line.wire, &mut pushed);
             }
-            let end = line.moved + line.wire.back.len() as u64;
+            let owed = line.seal.as_ref().map_or(0, Far::owed);
+            let end = line.moved + (owed + line.wire.back.len()) as u64;
             let new = marks(&line.wire.back[before..]).filter_map(|(id, number)| Some((end, id, number?)));
             line.replies.extend(new);
-            let n = some(line.wire.back.len().min(connection.inbound_max.saturating_sub(connection.inbound.len())));
-            connection.inbound.extend(line.wire.back.drain(..n));
-            line.moved += n as u64;
+            let room = connection.inbound_max.saturating_sub(connection.inbound.len());
+            let n = some((owed + line.wire.back.len()).min(room));
+            line.moved += match &mut line.seal {
+                Some(seal) => seal.seal(&mut line.wire.back, n, &mut connection.inbound),
+                None => {
+                    connection.inbound.extend(line.wire.back.drain(..n));
+                    n
+                }
+            } as u64;
         }
     }
 

@@ -9,8 +9,10 @@ use evergate_proto::clients::limits::Limits;
 use evergate_proto::clients::output::{BusNews, Severity};
 use evergate_proto::event_loop::Host;
 use evergate_proto::lifecycle::Orders;
+use evergate_proto::redis::dial::{Cipher, Dial, Place};
 use evergate_proto::ring::{Errno, Socket};
 
+use super::seal::Near;
 use crate::kernel::ring::REDIS_PORT;
 use crate::kernel::{Scene, tell};
 use crate::random::Random;
@@ -24,6 +26,8 @@ pub struct SimulatedHost {
     /// What a look at the clock takes at most, ns: the core works meanwhile.
     pub work_ns: u64,
     pub random: RefCell<Random>,
+    /// Which Redises take sealed bytes only.
+    pub is_sealed: [bool; 2],
 }
 
 impl Host for SimulatedHost {
@@ -46,10 +50,12 @@ impl Host for SimulatedHost {
         None
     }
 
-    fn address(&mut self, domain: usize, attempt: u32) -> Option<SocketAddr> {
+    fn dial(&mut self, domain: usize, attempt: u32) -> Option<Dial> {
         // The name is resolved a little late.
         let is_known = attempt > 0 || self.random.get_mut().percent(90);
-        is_known.then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), REDIS_PORT + domain as u16))
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), REDIS_PORT + domain as u16);
+        let cipher = || Box::new(Near::default()) as Box<dyn Cipher>;
+        is_known.then(|| Dial { place: Place::Tcp(address), cipher: self.is_sealed[domain].then(cipher) })
     }
 
     fn bus(&mut self, news: BusNews) {

@@ -13,6 +13,7 @@ mod ending;
 mod host;
 mod network;
 mod peer;
+pub mod seal;
 mod services;
 
 use std::cell::{Cell, RefCell};
@@ -122,12 +123,15 @@ impl CoreWorld {
         let mut kernel = Kernel::new(Rc::clone(&scene), seed);
         listeners.borrow_mut().extend((0..1 + r.below(5) / 3).map(|_| kernel.listen()));
         let options = options(r, life, kernel.habits.pools[1].0.into());
+        let mut seals = Random::new(seed ^ 0x7365_616c);
+        let is_sealed = [seals.percent(25), seals.percent(25)];
         let host = SimulatedHost {
             scene: Rc::clone(&scene),
             orders: Rc::clone(&orders),
             listeners: Rc::clone(&listeners),
             work_ns: [0, 100, 20_000, 400_000, 2_500_000][r.below(5)],
             random: RefCell::new(Random::new(seed ^ 0x686f_7374)),
+            is_sealed,
         };
         let context = world::context(&rules, &cores);
         let core = EventLoop::new(options.clone(), context, kernel, host);
@@ -150,7 +154,7 @@ impl CoreWorld {
             core,
             peers: Vec::new(),
             alive: Vec::new(),
-            bus: Bus::default(),
+            bus: Bus { is_sealed, ..Bus::default() },
             services: Services::default(),
             owners: HashMap::new(),
             idle_turns: 0,

@@ -1,15 +1,17 @@
 //! The core's way in: what it asks is held against what it was promised.
 
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown};
 use std::ops::Range;
 use std::time::Duration;
 
+use evergate_proto::redis::dial::Place;
 use evergate_proto::ring::{Completion, Emptied, Errno, Kind, Lent, Op, Pool, Ring, Socket, Wait};
 
 use super::connection::{Connection, Far};
 use super::flight::{Doing, Flight, Stage};
 use super::submitting::Entry;
 use super::{Door, Kernel, Owner, tell};
+use crate::core::seal;
 use crate::tally::What;
 use crate::world::violated;
 
@@ -21,6 +23,11 @@ const PAUSE_NS: u64 = 5_000_000;
 const PAUSE_TURNS: u64 = 4;
 /// Nobody is connected.
 const NOT_CONNECTED: Errno = Errno(107);
+
+/// Whose Redis it is.
+fn domain_of(place: &Place) -> usize {
+    usize::from(place.port().expect("a port") - REDIS_PORT)
+}
 
 impl Kernel {
     /// Sleeps, with nothing to show; false where something has completed in that time.
@@ -121,7 +128,7 @@ impl Ring for Kernel {
         if !self.connections[at].is_connected {
             violated!("{op:?} on a socket that is not connected");
         }
-        if op.kind == Kind::LinkSend && quiet {
+        if op.kind == Kind::LinkSend && quiet && !seal::is_own(&buffer) {
             self.check_batch(op, at);
         }
         tell!(self.scene, "  {op:?} of {range:?} of {}, quiet {quiet}", buffer.len());
@@ -134,9 +141,9 @@ impl Ring for Kernel {
         self.start(op, socket, Doing::WatchEnd);
     }
 
-    fn connect(&mut self, op: Op, socket: Socket, address: SocketAddr) {
+    fn connect(&mut self, op: Op, socket: Socket, place: &Place) {
         self.connection_of(socket, "a connect");
-        let domain = usize::from(address.port() - REDIS_PORT);
+        let domain = domain_of(place);
         self.tally.add(What::connect_hangs, usize::from(self.doors[domain] == Door::Hangs));
         self.start(op, socket, Doing::Connect { domain });
     }
@@ -215,12 +222,12 @@ impl Ring for Kernel {
         self.pool(lent.pool).give_back(lent.id);
     }
 
-    fn open(&mut self, address: SocketAddr, _dead: Duration) -> Result<Socket, Errno> {
+    fn open(&mut self, place: &Place, _dead: Duration) -> Result<Socket, Errno> {
         if self.oddly(self.habits.calls_fail) {
             self.one(What::open_failed);
             return Err(Errno::MFILE);
         }
-        let domain = usize::from(address.port() - REDIS_PORT);
+        let domain = domain_of(place);
         let outbound_max = [100, 900, 5_000, 1 << 20][self.random.below(4)];
         let at = self.connections.len();
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 
 use evergate_proto::redis::connection::Half;
 use evergate_proto::redis::links::{LinkId, LinkOptions, Links, Want};
@@ -17,7 +16,7 @@ use crate::tally::What;
 /// The longest wait for a connection that is greeted, ms.
 const CONNECT_MAX_MS: u64 = 700;
 /// Where both Redises are, as far as the product cares.
-const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6379);
+const PORT: Option<u16> = Some(6379);
 
 /// What every link knows.
 pub fn options() -> LinkOptions {
@@ -192,7 +191,7 @@ impl World {
         self.tally.one(What::link_told_late);
         let reset = || Trouble::Host(io::ErrorKind::ConnectionReset.into());
         self.links(|links, told| match generation % 4 {
-            0 => links.connected(told, link, generation, Ok(ADDRESS)),
+            0 => links.connected(told, link, generation, Ok(PORT)),
             1 => links.received(told, link, generation, b"+OK".to_vec(), Ok(Some(3))),
             2 => links.written(told, link, generation, Err(reset())),
             _ => links.broke(told, link, generation, &reset()),
@@ -217,7 +216,7 @@ impl World {
         }
         let line = self.line(link);
         (line.attempt, line.generation, line.wire) = (None, generation, Some(Wire::default()));
-        self.links(|links, told| links.connected(told, link, generation, Ok(ADDRESS)));
+        self.links(|links, told| links.connected(told, link, generation, Ok(PORT)));
     }
 
     /// The link's next batch goes out.

@@ -1,7 +1,6 @@
 //! The life of links: what the simulator does not show, above all what Redis may refuse.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -94,8 +93,7 @@ impl World {
     /// The attempt that the link wants, which finds somebody at Redis' port.
     fn connects(&mut self, link: LinkId) -> u32 {
         let generation = self.attempt(link);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 6379));
-        self.links.connected(&mut self.clients, link, generation, Ok(address));
+        self.links.connected(&mut self.clients, link, generation, Ok(Some(6379)));
         self.settle();
         generation
     }

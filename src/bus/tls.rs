@@ -1,0 +1,139 @@
+//! TLS to Redis, by rustls: nothing of it but the trust in certificates is chosen here.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use evergate_proto::redis::dial::Cipher;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::config::Config;
+
+/// What every connection by TLS starts from.
+#[derive(Clone, Debug)]
+pub struct Tls(Arc<ClientConfig>);
+
+impl Tls {
+    /// By the files that the configuration names; `None` where no Redis is reached by TLS. `Err` names the option.
+    pub fn of(config: &Config) -> Result<Option<Self>, String> {
+        if !config.needs_tls() {
+            return Ok(None);
+        }
+        let files = config.tls_files().map_err(|(option, why)| format!("{option}: {why}"))?;
+        let mut roots = RootCertStore::empty();
+        if let Some(given) = files.roots {
+            for certificate in given {
+                roots.add(certificate).map_err(|why| format!("bus_tls_ca_file: {why}"))?;
+            }
+        } else {
+            // Of the host's hundred some may be odd: the others do.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err("bus_tls_ca_file: it is not set, and this host trusts nobody (Debian: apt install \
+                            ca-certificates)"
+                    .to_owned());
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|why| format!("TLS: {why}"))?
+            .with_root_certificates(roots);
+        let made = match files.own {
+            Some((chain, key)) => builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|why| format!("bus_tls_certificate_file and bus_tls_key_file: {why}"))?,
+            None => builder.with_no_client_auth(),
+        };
+        Ok(Some(Self(Arc::new(made))))
+    }
+
+    fn connection(&self, host: &str) -> Result<ClientConnection, String> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|why| format!("{host}: {why}"))?;
+        let mut connection =
+            ClientConnection::new(Arc::clone(&self.0), name).map_err(|why| format!("{host}: {why}"))?;
+        // Batches are bounded where they are made.
+        connection.set_buffer_limit(None);
+        Ok(connection)
+    }
+
+    /// For a link of a core to `host`, whose certificate must say so.
+    pub fn cipher(&self, host: &str) -> Result<Box<dyn Cipher>, String> {
+        Ok(Box::new(Client(self.connection(host)?)))
+    }
+
+    /// A blocking connection over `stream`, which is connected to `host`.
+    pub fn over(&self, host: &str, stream: TcpStream) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+        Ok(StreamOwned::new(self.connection(host)?, stream))
+    }
+}
+
+/// One connection of a core's.
+#[derive(Debug)]
+struct Client(ClientConnection);
+
+impl Client {
+    fn take_sealed(&mut self, out: &mut Vec<u8>) -> Result<(), String> {
+        while self.0.wants_write() {
+            self.0.write_tls(out).map_err(|why| why.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+impl Cipher for Client {
+    fn greet(&mut self, out: &mut Vec<u8>) {
+        // A vector takes everything.
+        let _ = self.take_sealed(out);
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.0.is_handshaking()
+    }
+
+    fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+        self.0.writer().write_all(plain).map_err(|why| why.to_string())?;
+        self.take_sealed(out)
+    }
+
+    fn open(&mut self, mut sealed: &[u8], plain: &mut Vec<u8>) -> Result<(), String> {
+        while !sealed.is_empty() {
+            self.0.read_tls(&mut sealed).map_err(|why| why.to_string())?;
+            let processed = self.0.process_new_packets().map(|state| state.plaintext_bytes_to_read());
+            // What came before what is wrong was good.
+            match self.0.reader().read_to_end(plain) {
+                Ok(_) => {}
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+                Err(why) => return Err(why.to_string()),
+            }
+            processed.map_err(|why| explain(&why))?;
+        }
+        Ok(())
+    }
+}
+
+/// In rustls' words, and what to do where one knows.
+pub(super) fn explain(why: &rustls::Error) -> String {
+    use rustls::{AlertDescription, CertificateError, Error};
+    let remedy = match why {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "let bus_tls_ca_file name the certificate of whoever vouches for this Redis"
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "write the name that its certificate has in bus_domain_address, or give Redis a certificate for this one",
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "give Redis a certificate that is valid today, or set this host's clock"
+        }
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "set bus_tls_certificate_file and bus_tls_key_file, or tls-auth-clients no in redis.conf"
+        }
+        Error::AlertReceived(AlertDescription::UnknownCA | AlertDescription::BadCertificate) => {
+            "Redis does not trust our certificate: let its tls-ca-cert-file name whoever vouches for that"
+        }
+        Error::InvalidMessage(_) => "what answers there may speak no TLS: name Redis' tls-port",
+        _ => return why.to_string(),
+    };
+    format!("{why}; {remedy}")
+}
