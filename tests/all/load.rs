@@ -2,57 +2,16 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
 
-use crate::support::activity::relayed_adds;
-use crate::support::gateway::{Gateway, Setup};
-use crate::support::other_gateway::{closing_with, right_answer, server, url};
+use crate::support::gateway::Gateway;
+use crate::support::load::{finish, program, run, start};
+use crate::support::other_gateway::{right_answer, server, url};
 use crate::support::process::Process;
-use crate::support::redis::Redis;
-use crate::support::services::Services;
 use crate::support::{Folder, PATIENCE, free_port, serve, until};
-
-/// What a run came to.
-struct Run {
-    code: i32,
-    json: Value,
-    output: String,
-}
-
-impl Run {
-    fn errors(&self) -> HashMap<&str, u64> {
-        let errors = self.json["errors"].as_object().expect("errors").iter();
-        errors.map(|(kind, count)| (kind.as_str(), count.as_u64().expect("a count"))).collect()
-    }
-}
-
-fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_evergate-load"))
-}
-
-fn start(folder: &Folder, url: &str, options: &[&str]) -> Process {
-    let mut command = program();
-    command.arg(url).args(options).arg("--json").arg(folder.path().join("load.json"));
-    Process::start("evergate-load", &mut command, folder.path())
-}
-
-fn finish(folder: &Folder, mut load: Process) -> Run {
-    let code = load.wait_exit(PATIENCE * 3);
-    let text = std::fs::read_to_string(folder.path().join("load.json")).unwrap_or_default();
-    let json = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}\n{}", load.log()));
-    Run { code, json, output: load.output() + &load.log() }
-}
-
-fn run(url: &str, options: &[&str]) -> Run {
-    let folder = Folder::new();
-    let load = start(&folder, url, options);
-    finish(&folder, load)
-}
 
 /// Where nobody listens.
 fn nobody() -> String {
@@ -99,8 +58,98 @@ fn a_load_of_every_kind_on_the_demo_is_answered_and_measured() {
     }
     assert_eq!(json["idle"], 5);
     let html = std::fs::read_to_string(&page).expect("the page");
-    assert_eq!(html.matches("<svg").count(), 3);
+    assert_eq!((html.matches("<svg").count(), html.matches("By kind").count()), (3, 1));
     assert!(!html.contains("src=") && !html.contains("href="), "the page needs nothing besides itself");
+}
+
+#[test]
+fn a_mix_has_figures_by_kind_which_sum_up_to_those_of_all() {
+    let gateway = Gateway::demo(&[]);
+    let mix = ["--mix", "stateless=4,stateful=2,streamed=1,large=1", "--large-bytes", "300000"];
+    let run =
+        run(&url(gateway.address()), &[&["--clients", "8", "--count", "600", "--warmup", "0"][..], &mix].concat());
+    assert_eq!((run.code, run.errors().len()), (0, 0), "{}", run.output);
+    let json = &run.json;
+    let kinds = json["kinds"].as_array().expect("the kinds of the mix");
+    assert_eq!(
+        kinds.iter().map(|kind| &kind["kind"]).collect::<Vec<_>>(),
+        ["stateless", "stateful", "streamed", "large"]
+    );
+    for figure in ["/requests", "/throughput", "/latency_us/p50", "/latency_us/p99", "/latency_us/p999"] {
+        assert!(kinds.iter().all(|kind| kind.pointer(figure).and_then(Value::as_f64) > Some(0.0)), "{figure}: {json}");
+    }
+    for figure in ["requests", "latency_requests"] {
+        let sum: u64 = kinds.iter().filter_map(|kind| kind[figure].as_u64()).sum();
+        assert_eq!(json[figure], sum, "{figure}: {json}");
+    }
+    assert!(run.output.lines().any(|line| line.starts_with("│ streamed ")), "{}", run.output);
+}
+
+#[test]
+fn the_errors_of_a_mix_are_those_of_the_kind_that_fails() {
+    let gateway = Gateway::demo(&[]);
+    let options =
+        ["--clients", "2", "--count", "20", "--warmup", "0", "--mix", "stateless,streamed", "--service", "x.y"];
+    let run = run(&url(gateway.address()), &options);
+    let [stateless, streamed] = &run.json["kinds"].as_array().expect("two kinds")[..] else { panic!("{}", run.json) };
+    assert_eq!((run.code, &stateless["errors"]), (1, &run.json["errors"]), "{}", run.output);
+    assert!(stateless["errors"]["status_404"].as_u64() > Some(0), "{stateless}");
+    assert_eq!((&stateless["requests"], &streamed["failed_requests"]), (&0.into(), &0.into()), "{}", run.json);
+    assert!(streamed["requests"].as_u64() > Some(0) && stateless["latency_us"].is_null(), "{}", run.json);
+}
+
+#[test]
+fn how_it_goes_is_said_on_stderr_where_that_is_asked_for_and_never_on_stdout() {
+    let url = server(echo);
+    for (asked, is_said) in [(&["--progress", "0.1"][..], true), (&["--progress", "0"], false), (&[], false)] {
+        let mut command = program();
+        command
+            .args([&url, "--echo", "--clients", "2", "--duration", "0.5", "--warmup", "0.1", "--json", "-"])
+            .args(asked);
+        let output = command.output().expect("it starts");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON and nothing else");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let lines = said.lines().filter(|line| {
+            let parts = ["evergate-load: measuring: 2 clients, ", " replies/s, p99 ", ", 0 errors, ", " s left"];
+            parts.iter().all(|part| line.contains(part))
+        });
+        assert_eq!(lines.count() > 0, is_said, "{asked:?}: {said}");
+    }
+}
+
+#[test]
+fn on_a_terminal_one_line_is_drawn_again_and_again_and_taken_away() {
+    let folder = Folder::new();
+    let (url, json) = (server(echo), folder.path().join("load.json"));
+    let run =
+        format!("{} {url} --echo --clients 2 --duration 1.5 --warmup 0 --json -", env!("CARGO_BIN_EXE_evergate-load"));
+    let mut command = std::process::Command::new("script");
+    command.args(["-qec", &format!("{run} >{}", json.display()), "/dev/null"]);
+    let shown = command.stdin(std::process::Stdio::null()).output().expect("script, of util-linux");
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert_eq!(shown.status.code(), Some(0), "{text}");
+    serde_json::from_slice::<Value>(&std::fs::read(&json).expect("the file")).expect("JSON and nothing else");
+    let bar = text.rfind("measuring").expect(&text);
+    assert!(text.contains("replies/s, p99 ") && text.contains(" s left"), "{text}");
+    // Behind the last drawing that line is erased, and the table comes.
+    assert!(text[bar..].contains("\u{1b}[2K") && text[bar..].contains("right replies/s"), "{text}");
+}
+
+#[test]
+fn its_man_page_is_written_and_its_words_are_completed() {
+    let folder = Folder::new();
+    let run = |arguments: &[&str]| program().args(arguments).output().expect("it starts");
+    let directory = folder.path().join("man/man1");
+    let written = run(&["man", directory.to_str().expect("a path")]);
+    assert_eq!((written.status.code(), written.stdout.len()), (Some(0), 0), "{written:?}");
+    let page = std::fs::read_to_string(directory.join("evergate-load.1")).expect("the page");
+    assert!(page.contains("\\-\\-server\\-name") && page.contains("Exit codes"), "{page}");
+    let completed = run(&["completions", "bash"]);
+    assert!(String::from_utf8_lossy(&completed.stdout).contains("--server-name"), "{completed:?}");
+    let failed = run(&["man", "/dev/null/x"]);
+    assert_eq!(failed.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("/dev/null/x: "), "{failed:?}");
 }
 
 #[test]
@@ -159,83 +208,6 @@ fn one_wrong_reply_among_right_ones_is_counted_once() {
     let run = run(&url, &["--clients", "3", "--count", "100", "--warmup", "0.1"]);
     assert_eq!((run.code, run.errors()), (1, HashMap::from([("wrong_content", 1)])), "{}", run.output);
     assert_eq!(run.json["requests"], 100);
-}
-
-#[test]
-fn a_server_that_drains_is_reported_and_the_run_ends() {
-    let url = server(|mut socket| {
-        for _ in 0..5 {
-            let Ok(Message::Text(text)) = socket.read() else { return };
-            socket.send(Message::text(right_answer(&text))).ok();
-        }
-        let frame = CloseFrame { code: 1012.into(), reason: "drained".into() };
-        socket.close(Some(frame)).ok();
-        while socket.read().is_ok() {}
-    });
-    let run = run(&url, &["--clients", "4", "--duration", "20"]);
-    assert_eq!((run.code, run.errors().get("closed_1012")), (1, Some(&4)), "{}", run.output);
-    assert!(run.output.contains("; the first: drained)"), "{}", run.output);
-}
-
-#[test]
-fn who_comes_back_sends_again_what_a_1012_left_unanswered_and_nothing_else() {
-    let (url, asked) = closing_with(&[1012, 1001, 1012], 3);
-    let run = run(&url, &["--clients", "1", "--warmup", "0", "--count", "20", "--reconnect"]);
-    let asked = asked.lock().expect("nobody panicked");
-    let times = asked.iter().fold(HashMap::<&str, u32>::new(), |mut times, text| {
-        *times.entry(text).or_default() += 1;
-        times
-    });
-    let twice = times.values().filter(|times| **times == 2).count() as u64;
-    assert_eq!(times.values().max(), Some(&2));
-    // Of each connection three are answered: six have gone, and of each third the fourth request is lost.
-    assert_eq!((run.errors(), run.code), (HashMap::from([("closed_1001", 2), ("lost", 2)]), 1), "{}", run.output);
-    assert_eq!((run.json["reconnects"].as_u64(), run.json["retried"].as_u64()), (Some(6), Some(twice)));
-    assert_eq!(twice, 4);
-    assert!(run.output.contains("sent again after a 1012"), "{}", run.output);
-}
-
-#[test]
-fn a_close_with_1012_is_no_error_for_who_comes_back() {
-    let (url, _) = closing_with(&[1012], 20);
-    // What an open loop asks for must fit into what the server answers, with the pauses that clients make.
-    for (pace, count) in [(["--in-flight", "2"], "200"), (["--think", "1"], "200"), (["--rate", "20"], "100")] {
-        let options = ["--clients", "4", "--warmup", "0", "--count", count, "--reconnect"];
-        let run = run(&url, &[&options[..], &pace].concat());
-        assert_eq!((run.code, run.errors().len()), (0, 0), "{pace:?}: {}", run.output);
-        assert!(run.json["reconnects"].as_u64() > Some(1), "{pace:?}: {}", run.json);
-    }
-}
-
-#[test]
-fn a_drain_under_load_loses_nothing_where_clients_come_back_and_all_is_carried_out_once() {
-    let redis = Redis::start();
-    let _services = Services::start(&redis, &[]);
-    let flags = ["--share-port", "--drain-quiet-ms", "1", "--loglevel", "info"];
-    let mut first = Setup::serve(&redis).flags(&flags).start();
-    let mut second = Setup::serve(&redis).flags(&flags).start_sharing(&first);
-    second.until_ready();
-    let folder = Folder::new();
-    let options = ["--clients", "60", "--rate", "1000", "--warmup", "0", "--duration", "4", "--reconnect"];
-    let load = start(&folder, &url(first.address()), &options);
-    until("the first serves some", PATIENCE, || first.metric("evergate_requests_total") > 200.0);
-    until("all are connected", PATIENCE, || first.count("open") + second.count("open") == 60);
-    let open = first.count("open");
-    first.signal(Signal::SIGUSR1);
-    assert_eq!(first.wait_exit(PATIENCE), 0, "{}", first.log());
-    let run = finish(&folder, load);
-    assert_eq!((run.code, run.errors().len()), (0, 0), "{}", run.output);
-    assert_eq!(run.json["reconnects"].as_u64(), Some(open), "{}", run.json);
-    // What crossed a Close was not relayed. Each request has params of its own, and a line for each time that it is.
-    let logs = || first.log() + &second.log();
-    let answered = run.json["latency_requests"].as_u64().expect("a count") as usize;
-    until("all are in a log", PATIENCE, || relayed_adds(&logs()).len() >= answered);
-    let logs = logs();
-    let mut times = HashMap::<&str, u32>::new();
-    for params in relayed_adds(&logs) {
-        *times.entry(params).or_default() += 1;
-    }
-    assert_eq!(times.values().max(), Some(&1));
 }
 
 #[test]

@@ -30,6 +30,10 @@ mod isolation;
 mod limits;
 #[cfg(feature = "load")]
 mod load;
+#[cfg(feature = "load")]
+mod load_drains;
+#[cfg(feature = "load")]
+mod load_tls;
 mod logs;
 mod operator;
 mod other_domains;

@@ -3,9 +3,6 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio_uring::buf::BoundedBuf as _;
-use tokio_uring::net::TcpStream;
-
 use super::conduct::Load;
 use super::connect::{Connected, connect};
 use super::deadline::within;
@@ -13,6 +10,7 @@ use super::fault::Fault;
 use super::frame::{self, Event, Reader, Step};
 use super::round::{Phase, Round};
 use super::schedule::{Arrival, Schedule};
+use super::stream::Stream;
 use super::target::{Target, source};
 
 /// Such clients at once; when there are so many, the next wait.
@@ -53,10 +51,10 @@ async fn one(round: &Round, target: &Target, source: Option<std::net::IpAddr>) {
 }
 
 /// Closes, and awaits the server's Close. The server ends the connection first, so that its address is free again at once.
-async fn close(stream: &TcpStream, mut buffer: Vec<u8>, round: &Round) -> Result<(), Fault> {
+async fn close(stream: &Stream, mut buffer: Vec<u8>, round: &Round) -> Result<(), Fault> {
     let mut close = Vec::new();
     frame::write(&mut close, frame::opcode::CLOSE, round.plan.mask, &1000_u16.to_be_bytes());
-    stream.write_all(close).await.0?;
+    stream.write_all(close).await?;
     let (mut reader, mut at, mut is_closed) = (Reader::new(round.plan.reply_bytes_max), 0, false);
     loop {
         while !is_closed {
@@ -67,9 +65,8 @@ async fn close(stream: &TcpStream, mut buffer: Vec<u8>, round: &Round) -> Result
         }
         buffer.drain(..std::mem::take(&mut at));
         buffer.reserve(64);
-        let filled = buffer.len();
-        let (read, slice) = stream.read(buffer.slice(filled..)).await;
-        buffer = slice.into_inner();
+        let (read, filled) = stream.read(buffer).await;
+        buffer = filled;
         match read {
             // Behind its Close, the server may end the connection as it likes.
             _ if is_closed => return Ok(()),

@@ -17,11 +17,23 @@ const GIVEN_UP_MAX: usize = 16 * 1024;
 /// What a reply, or a step of the script, came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// A request has its whole reply, and it is right. When the request was due, in nanoseconds of the run.
-    Answered(u64),
+    /// A request has its whole reply, and it is right.
+    Answered {
+        /// Which of the plan's scripts it is of.
+        script: usize,
+        /// When it was due, in nanoseconds of the run.
+        due_ns: u64,
+    },
+    /// A request has failed.
+    Failed {
+        /// Which of the plan's scripts it is of.
+        script: usize,
+        /// How.
+        fault: Fault,
+    },
     /// A script is at its end, well or not: the client may begin another.
     Free,
-    /// Something is wrong.
+    /// Something is wrong that is of no request under way.
     Fault(Fault),
 }
 
@@ -208,6 +220,11 @@ impl Client {
         }
     }
 
+    /// Nobody sends again what [`Self::keep_unanswered`] has kept. How many requests that were.
+    pub fn drop_unanswered(&mut self) -> usize {
+        self.exchanges.drain(..).count()
+    }
+
     /// There is another connection: what waits for it is sent again. How many requests that were.
     pub fn reopen(&mut self, plan: &Plan) -> usize {
         (self.is_shut, self.ping) = (false, None);
@@ -228,7 +245,7 @@ impl Client {
         };
         match self.exchanges.iter().position(is_its) {
             Some(index) => {
-                sink(Outcome::Answered(self.exchanges.swap_remove(index).due_ns));
+                sink(self.exchanges.swap_remove(index).answered());
                 sink(Outcome::Free);
             }
             // Whichever request another content is for, that one will be missing.
@@ -340,7 +357,7 @@ impl Client {
     fn next_step(&mut self, plan: &Plan, index: usize, moment: Moment, sink: &mut impl FnMut(Outcome)) {
         let exchange = &mut self.exchanges[index];
         if !exchange.faulty {
-            sink(Outcome::Answered(exchange.due_ns));
+            sink(exchange.answered());
         }
         exchange.step += 1;
         let steps = &plan.scripts[exchange.script].steps;
@@ -371,8 +388,12 @@ impl Exchange {
     /// Says it once for each step: a request has failed or it has not.
     fn blame(&mut self, fault: Fault, sink: &mut impl FnMut(Outcome)) {
         if !std::mem::replace(&mut self.faulty, true) {
-            sink(Outcome::Fault(fault));
+            sink(Outcome::Failed { script: self.script, fault });
         }
+    }
+
+    fn answered(&self) -> Outcome {
+        Outcome::Answered { script: self.script, due_ns: self.due_ns }
     }
 
     /// What is wrong with a RESULT.

@@ -15,10 +15,10 @@ use super::host::{self, Memory};
 use super::output;
 use super::peer::{self, Peer};
 use super::plan::Plan;
-use super::progress::Progress;
+use super::progress::{Progress, Wait};
 use super::round::{Pace, Phase, Round, in_flight};
 use super::schedule::{Arrival, Schedule};
-use super::tally::Tally;
+use super::tally::{Tally, histogram};
 use super::target::{Target, source};
 use super::watchdog::Watchdog;
 
@@ -130,11 +130,12 @@ enum Waited {
 /// Runs a round.
 pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, progress: &Progress) -> Measured {
     let round = Round::new(plan, load.pace, load.count, load.seed);
+    round.tally.borrow_mut().recent = progress.is_shown().then(histogram);
     let conductor = Conductor { round, load, stop, progress, expiry_ns: Cell::new(0) };
     let memory_before = host::memory(&server.pids);
     conductor.connect(server, load.idle, true).await;
     if load.idle > 0 {
-        conductor.wait(load.timeout, "idle clients", |round| in_flight(&round.idle.borrow()) == 0).await;
+        conductor.wait(load.timeout, "idle clients", None, |round| in_flight(&round.idle.borrow()) == 0).await;
     }
     let idle = conductor.round.idle_ready();
     let memory_idle = host::memory(&server.pids).filter(|_| load.idle > 0);
@@ -148,7 +149,8 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
         conductor.round.spawn(churn::run(Rc::clone(&conductor.round), server.target.clone(), load.clone()));
     }
 
-    let mut waited = conductor.wait(load.warmup, "warm-up", |_| false).await;
+    let behind = load.count.is_none().then_some(load.duration);
+    let mut waited = conductor.wait(load.warmup, "warm-up", behind, |_| false).await;
     let round = Rc::clone(&conductor.round);
     let (cpu, own_cpu) = (host::cpu_seconds(&server.pids), host::own_cpu_seconds());
     if waited == Waited::Time {
@@ -159,7 +161,7 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
         let is_done = |round: &Round| {
             round.phase.get() != Phase::Running || load.count.is_some() && watchdog.has_expired(&round.tally.borrow())
         };
-        waited = conductor.wait(length, "measuring", is_done).await;
+        waited = conductor.wait(length, "measuring", Some(Duration::ZERO), is_done).await;
     }
     round.tally.borrow_mut().end(round.now_ns());
     let server_cpu_seconds = host::cpu_seconds(&server.pids).zip(cpu).map(|(after, before)| after - before);
@@ -181,6 +183,19 @@ pub async fn run(load: &Load, server: &Server, plan: Plan, stop: &AtomicBool, pr
         interrupted: stop.load(Ordering::Relaxed),
         deserted: waited == Waited::Deserted && !stop.load(Ordering::Relaxed),
     }
+}
+
+/// How far a wait for a time is, or for a count, which has none.
+fn progress_of<'a>(what: &'a str, gone: Duration, time: Duration, behind: Option<Duration>, round: &Round) -> Wait<'a> {
+    if time < Duration::MAX {
+        let left = behind.map(|behind| time.saturating_sub(gone) + behind);
+        return Wait { what, gone: gone.as_millis() as u64, all: time.as_millis() as u64, left };
+    }
+    let answered = round.tally.borrow().answered;
+    let all = round.count.unwrap_or(answered);
+    // As fast as so far.
+    let left = all.saturating_sub(answered) as f64 * gone.as_secs_f64() / answered as f64;
+    Wait { what, gone: answered, all, left: Duration::try_from_secs_f64(left).ok() }
 }
 
 struct Conductor<'a> {
@@ -208,7 +223,8 @@ impl Conductor<'_> {
                 return;
             }
             if n % 64 == 0 {
-                self.progress.show("connecting", n as u64, connections as u64, round);
+                let wait = Wait { what: "connecting", gone: n as u64, all: connections as u64, left: None };
+                self.progress.show(wait, round);
             }
             let number = first + n;
             let (round, target) = (Rc::clone(round), Rc::clone(&target));
@@ -258,8 +274,15 @@ impl Conductor<'_> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Waits for a time, a condition, Ctrl-C or the end of the last connection that matters.
-    async fn wait(&self, time: Duration, what: &str, mut is_done: impl FnMut(&Round) -> bool) -> Waited {
+    /// Waits for a time, a condition, Ctrl-C or the end of the last connection that matters. The round ends so long `behind` it, where
+    /// that is known.
+    async fn wait(
+        &self,
+        time: Duration,
+        what: &str,
+        behind: Option<Duration>,
+        mut is_done: impl FnMut(&Round) -> bool,
+    ) -> Waited {
         let began = Instant::now();
         let Load { clients, idle, count, .. } = *self.load;
         let is_deserted = |round: &Round| match round.phase.get() {
@@ -270,7 +293,7 @@ impl Conductor<'_> {
             _ => round.open() == 0,
         };
         let look = |round: &Round| {
-            self.progress.time(what, began.elapsed(), time, round);
+            self.progress.show(progress_of(what, began.elapsed(), time, behind, round), round);
             if is_done(round) {
                 Some(Waited::Done)
             } else if is_deserted(round) {
@@ -306,7 +329,7 @@ impl Conductor<'_> {
         self.round.phase.set(Phase::Ending);
         // What was due before is sent first: clients that close would not take it.
         self.until(END_TIMEOUT, |round| !round.is_timed.get()).await;
-        self.wait(self.load.timeout + LOOK, "last replies", |round| in_flight(&round.peers.borrow()) == 0).await;
+        self.wait(self.load.timeout + LOOK, "last replies", None, |round| in_flight(&round.peers.borrow()) == 0).await;
         self.expiry_ns.set(0);
         self.expire();
     }
@@ -392,7 +415,7 @@ pub mod tests {
             let (ours, theirs) = sockets();
             let (round, peer) = round_on(ours, Pace::Open);
             round.spawn(peer::run(Rc::clone(&round), peer, Vec::new(), None));
-            let (load, stop, progress) = (load(Pace::Open), AtomicBool::new(false), Progress::new());
+            let (load, stop, progress) = (load(Pace::Open), AtomicBool::new(false), Progress::new(None));
             let conductor = Conductor {
                 round: Rc::clone(&round),
                 load: &load,

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tokio::net::TcpSocket;
 use tokio::time::sleep;
-use tokio_uring::buf::BoundedBuf as _;
 use tokio_uring::net::TcpStream;
 
 use super::deadline::until;
 use super::fault::Fault;
 use super::round::{Phase, Round};
+use super::stream::Stream;
 use super::target::Target;
 
 /// Time for a connection and its handshake.
@@ -24,13 +24,16 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// The key of every handshake (RFC 6455 1.3's own example): it guards against caches, of which there are none here.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
+/// How a TLS server begins its answer to what is none (RFC 8446 section 5.1).
+const TLS_ALERT: [u8; 2] = [21, 3];
+
 /// What it must be answered with.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// A connection, and what came behind the handshake's answer.
 pub struct Connected {
     /// The connection.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// The first bytes of frames, usually none.
     pub rest: Vec<u8>,
 }
@@ -48,9 +51,13 @@ async fn shaken(round: &Round, target: &Target, source: Option<IpAddr>) -> Resul
     let mut limit = pin!(async {
         tokio::select! { () = sleep(CONNECT_TIMEOUT) => {}, () = round.closing() => {} }
     });
-    let stream = tokio::select! {
+    let tcp = tokio::select! {
         connected = tcp(target.address, source) => connected.map_err(|error| Fault::Connect(error.kind()))?,
         () = &mut limit => return Err(Fault::ConnectTimeout),
+    };
+    let stream = match &target.tls {
+        None => Stream::plain(tcp),
+        Some(tls) => Stream::secure(tcp, tls).map_err(|error| round.broken(error))?,
     };
     let rest = until(limit, &stream, handshake(round, &stream, target)).await.unwrap_or(Err(Fault::ConnectTimeout))?;
     Ok(Connected { stream, rest })
@@ -69,14 +76,14 @@ async fn tcp(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStrea
     Ok(TcpStream::from_std(stream))
 }
 
-async fn handshake(round: &Round, stream: &TcpStream, target: &Target) -> Result<Vec<u8>, Fault> {
-    stream.write_all(target.handshake(KEY)).await.0?;
+async fn handshake(round: &Round, stream: &Stream, target: &Target) -> Result<Vec<u8>, Fault> {
+    stream.shake().await.map_err(|error| round.broken(error))?;
+    stream.write_all(target.handshake(KEY)).await?;
     let mut buffer = Vec::with_capacity(1024);
     loop {
-        let filled = buffer.len();
-        let (read, slice) = stream.read(buffer.slice(filled..)).await;
-        buffer = slice.into_inner();
-        if read? == 0 {
+        let (read, filled) = stream.read(buffer).await;
+        buffer = filled;
+        if read.map_err(|error| round.broken(error))? == 0 {
             return Err(Fault::Eof);
         }
         match judge(&buffer) {
@@ -127,6 +134,9 @@ fn judge(bytes: &[u8]) -> Result<Option<usize>, Fault> {
 
 /// What a refusal says of itself: plain text, as far as it came with the header. A page is for browsers.
 fn explanation(bytes: &[u8]) -> String {
+    if bytes.starts_with(&TLS_ALERT) {
+        return "it speaks TLS: try wss://".to_owned();
+    }
     let text = String::from_utf8_lossy(bytes);
     let Some((header, body)) = text.split_once("\r\n\r\n") else { return String::new() };
     let is_plain = header.to_ascii_lowercase().contains("\r\ncontent-type: text/plain");
@@ -166,5 +176,6 @@ mod tests {
         assert_eq!(explanation(refusal("plain; charset=utf-8").as_bytes()), "too many");
         assert_eq!(explanation(refusal("html").as_bytes()), "");
         assert_eq!(explanation(b"HTTP/1.1 503 Busy\r\nContent-"), "");
+        assert!(explanation(b"\x15\x03\x03\0\x02\x02\x0a").contains("wss://"));
     }
 }

@@ -1,14 +1,14 @@
 //! A bound on what waits for a stream.
 
-use std::net::Shutdown;
 use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use tokio_uring::net::TcpStream;
+
+use super::stream::Stream;
 
 /// Awaits work on `stream`, so long at most: see [`until`].
-pub async fn within<T>(time: Duration, stream: &TcpStream, work: impl Future<Output = T>) -> Option<T> {
+pub async fn within<T>(time: Duration, stream: &Stream, work: impl Future<Output = T>) -> Option<T> {
     until(sleep(time), stream, work).await
 }
 
@@ -17,7 +17,7 @@ pub async fn within<T>(time: Duration, stream: &TcpStream, work: impl Future<Out
 ///
 /// The kernel owns the buffer of an operation until its completion, whoever has lost interest. Work that is dropped half
 /// done would leave that to tokio-uring, which frees such buffers too early where the runtime is dropped meanwhile.
-pub async fn until<T>(limit: impl Future<Output = ()>, stream: &TcpStream, work: impl Future<Output = T>) -> Option<T> {
+pub async fn until<T>(limit: impl Future<Output = ()>, stream: &Stream, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     tokio::select! {
         biased;
@@ -25,7 +25,7 @@ pub async fn until<T>(limit: impl Future<Output = ()>, stream: &TcpStream, work:
         () = limit => {}
     }
     // It fails where the server has ended the connection: then nothing waits for it any more.
-    let _ = stream.shutdown(Shutdown::Both);
+    let _ = stream.shutdown();
     work.await;
     None
 }

@@ -27,10 +27,16 @@ pub enum Fault {
     Eof,
     /// Reading or writing failed.
     Io(io::ErrorKind),
+    /// The server's certificate is not trusted, or of another name.
+    Certificate,
+    /// TLS failed otherwise.
+    Tls,
     /// The server broke RFC 6455, or sent what is no text.
     Protocol,
     /// A request that was under way when its connection ended.
     Lost,
+    /// A request that a Close with 1012 left unanswered: it was not relayed, and its client does not come back to send it again.
+    Unanswered,
     /// A request without the end of its reply in time.
     Missing,
     /// A reply that came after its request was given up.
@@ -58,9 +64,19 @@ pub enum Fault {
 }
 
 /// Of a connection that stood.
+impl From<&io::Error> for Fault {
+    fn from(error: &io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(rustls::Error::InvalidCertificate(_)) => Self::Certificate,
+            Some(_) => Self::Tls,
+            None => Self::Io(error.kind()),
+        }
+    }
+}
+
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
-        Self::Io(error.kind())
+        Self::from(&error)
     }
 }
 
@@ -76,8 +92,11 @@ impl fmt::Display for Fault {
             Self::ConnectTimeout => "connect_timeout",
             Self::BadHandshake => "bad_handshake",
             Self::Eof => "connection_ended",
+            Self::Certificate => "certificate",
+            Self::Tls => "tls",
             Self::Protocol => "protocol",
             Self::Lost => "lost",
+            Self::Unanswered => "unanswered_1012",
             Self::Missing => "missing",
             Self::Late => "late",
             Self::Duplicate => "duplicate",
@@ -111,6 +130,11 @@ impl Fault {
         )
     }
 
+    /// Whether it belongs to a drain in which nothing is lost.
+    pub fn is_of_drain(self) -> bool {
+        matches!(self, Self::Closed(1012) | Self::Unanswered)
+    }
+
     /// For people: what it means, and what to do about it.
     pub fn meaning(self, target: &Target) -> String {
         let Target { address, path, .. } = target;
@@ -132,8 +156,11 @@ impl Fault {
             Self::Closed(1012) => "the server is being drained",
             Self::Closed(1001) => "the server went away",
             Self::Closed(_) => "the server closed the connection",
+            Self::Certificate => "the server's certificate does not do: --ca, --server-name, or for a test --insecure",
+            Self::Tls => return format!("no TLS with {address}; where it has none, the URL begins with ws://"),
             Self::Eof | Self::Io(_) => "the connection ended without a Close",
             Self::Protocol => "the server broke RFC 6455",
+            Self::Unanswered => "left unanswered by a 1012: not relayed, so they may be sent again (--reconnect does)",
             Self::Lost => "under way when their connection ended",
             Self::Missing => "no whole reply in time",
             Self::Late => "replies to requests that had been given up",
@@ -221,10 +248,11 @@ fn snake(kind: io::ErrorKind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::Trust;
 
     #[test]
     fn an_error_says_where_and_what_to_do() {
-        let target = Target::new("ws://127.0.0.1:7682/osrf").expect("a URL");
+        let target = Target::new("ws://127.0.0.1:7682/osrf", &Trust::default()).expect("a URL");
         for (fault, words) in [
             (Fault::Connect(io::ErrorKind::ConnectionRefused), "nothing listens on 127.0.0.1:7682"),
             (Fault::Refused(404), "/osrf"),
@@ -237,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_the_server_said_first_is_told_with_its_kind() {
-        let target = Target::new("ws://127.0.0.1:7682/").expect("a URL");
+        let target = Target::new("ws://127.0.0.1:7682/", &Trust::default()).expect("a URL");
         let mut tally = Tally::new(false);
         for text in ["", "a b: no\nmethod", "other"] {
             tally.fault(Fault::Status(404));
@@ -251,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_ends_is_one_incident_and_costs_so_many_requests() {
-        let target = Target::new("ws://127.0.0.1:7682/").expect("a URL");
+        let target = Target::new("ws://127.0.0.1:7682/", &Trust::default()).expect("a URL");
         let rounds = [(Fault::Eof, 1), (Fault::Lost, 3)].map(|(fault, count)| {
             let mut tally = Tally::new(false);
             tally.faults.insert(fault, count);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::conduct::{Load, Measured, Server};
 use super::fault::{self, ErrorDetail};
 use super::round::Pace;
-use super::tally::merged;
+use super::tally::{OfKind, merged};
 
 /// The shortest measured time that makes a rate, in seconds: the kernel counts a server's CPU time in steps of 10 ms.
 pub const RATE_SECONDS_MIN: f64 = 0.1;
@@ -85,6 +85,57 @@ pub struct OfGenerator {
     pub is_bottleneck: bool,
 }
 
+/// Of one kind of a mix.
+#[derive(Debug, Clone, Serialize)]
+pub struct KindFigures {
+    /// As in `--mix`.
+    pub kind: &'static str,
+    /// Service and method.
+    pub call: String,
+    /// Right replies that came within the measured part.
+    pub requests: u64,
+    /// The same per second.
+    pub throughput: Option<f64>,
+    /// Requests that failed in the whole run, each counted once.
+    pub failed_requests: u64,
+    /// The same by their faults.
+    pub errors: BTreeMap<String, u64>,
+    /// Right replies whose latency is in `latency_us`.
+    pub latency_requests: u64,
+    /// Latencies; of an open loop from the due time.
+    pub latency_us: Option<Latency>,
+}
+
+impl KindFigures {
+    /// Of one kind in all rounds.
+    fn new(rounds: &[&OfKind], seconds: f64) -> Option<Self> {
+        let first = rounds.first()?;
+        let latency = merged(rounds.iter().map(|round| &round.latency));
+        let requests = rounds.iter().map(|round| round.answered).sum();
+        let mut errors = BTreeMap::<String, u64>::new();
+        for (fault, count) in rounds.iter().flat_map(|round| &round.faults) {
+            *errors.entry(fault.to_string()).or_default() += count;
+        }
+        Some(Self {
+            kind: first.kind.name(),
+            call: first.call.clone(),
+            requests,
+            throughput: rate(requests as f64, seconds, 1),
+            failed_requests: errors.values().sum(),
+            errors,
+            latency_requests: latency.len(),
+            latency_us: Latency::new(&latency),
+        })
+    }
+
+    /// Of every kind; none where the mix is of one.
+    fn all(rounds: &[&Measured], seconds: f64) -> Vec<Self> {
+        let kinds = rounds.first().map_or(0, |round| round.tally.kinds.len());
+        let of = |kind: usize| rounds.iter().filter_map(|round| round.tally.kinds.get(kind)).collect::<Vec<_>>();
+        (0..kinds).filter_map(|kind| Self::new(&of(kind), seconds)).collect()
+    }
+}
+
 /// All figures of one server; `None` is what was not measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Figures {
@@ -119,6 +170,9 @@ pub struct Figures {
     pub latency_requests: u64,
     /// Latencies; of an open loop from the due time.
     pub latency_us: Option<Latency>,
+    /// The same by kind; absent where the mix is of one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<KindFigures>,
     /// Times from the first SYN to the end of the handshake, of the whole run.
     pub connect_us: Option<Latency>,
     /// Of the server's processes.
@@ -141,6 +195,11 @@ pub struct Figures {
     pub reconnects: Option<u64>,
     /// Requests that a Close with 1012 left unanswered, and that were sent again.
     pub retried: Option<u64>,
+    /// Connections that the server closed with 1012, in the whole run.
+    pub drained: u64,
+    /// There is an error that a drain in which nothing is lost does not make.
+    #[serde(skip)]
+    pub has_failed: bool,
     /// Idle clients that had their round trip.
     pub idle: usize,
     /// Ended by Ctrl-C.
@@ -160,6 +219,7 @@ impl Figures {
         let requests = count(|round| round.tally.answered);
         let is_open = load.pace == Pace::Open;
         let has_churn = load.churn > 0.0;
+        let faults = || rounds.iter().flat_map(|round| round.tally.faults.keys());
         let details = fault::details(rounds.iter().map(|round| &round.tally), &server.target);
         Self {
             url: server.target.url.clone(),
@@ -177,6 +237,7 @@ impl Figures {
             throughput: rate(requests as f64, seconds, 1),
             latency_requests: latency.len(),
             latency_us: Latency::new(&latency),
+            kinds: KindFigures::all(rounds, seconds),
             connect_us: Latency::new(&connect),
             server: OfServer::new(rounds),
             generator: OfGenerator::new(rounds, seconds),
@@ -188,6 +249,8 @@ impl Figures {
             churned: has_churn.then(|| count(|round| round.tally.churned)),
             reconnects: load.reconnects.then(|| count(|round| round.tally.reconnects)),
             retried: load.reconnects.then(|| count(|round| round.tally.retried)),
+            drained: count(|round| round.tally.drained),
+            has_failed: faults().any(|fault| !fault.is_of_drain()),
             idle: rounds.last().map_or(0, |round| round.idle),
             interrupted: rounds.iter().any(|round| round.interrupted),
             deserted: rounds.iter().any(|round| round.deserted && round.connected > 0),

@@ -2,13 +2,13 @@
 //!
 //! It runs on tokio-uring, in one thread, so that it shares no runtime with what it measures.
 //!
-//! - `options`: the command line; `target`: a server's URL
+//! - `options`: the command line; `manual`: its man page and completions; `target`: a server's URL; `tls`: whom a `wss` URL trusts
 //! - `plan` and `template`: what is sent, built once; `client`: what comes back, judged, without a socket;
 //!   `frame` and `opensrf`: as much of RFC 6455 and `OpenSRF` as a client needs; `fault`: what goes wrong, by kind
 //! - `schedule`: due times of an open loop; `dispatch` and `timer`: requests that begin by the clock
 //! - `conduct`: a round from first connection to last close; `round`: what its tasks share; `connect`,
-//!   `peer`, `back`, `churn`: those tasks, and `deadline`: how none leaves an operation behind; `tally`: what is
-//!   counted; `watchdog`: when a count is given up; `host`: CPU and memory
+//!   `peer`, `back`, `churn`: those tasks, on a `stream` each, and `deadline`: how none leaves an operation behind; `tally`:
+//!   what is counted; `watchdog`: when a count is given up; `host`: CPU and memory
 //! - `output`: the files that figures go to; `about`: what made them
 //! - `figures`, `versus`, `notes`, `table`, `page` with its `plot`s, `progress`: what people and programs
 //!   get to see
@@ -25,6 +25,7 @@ mod fault;
 mod figures;
 mod frame;
 mod host;
+mod manual;
 mod notes;
 mod opensrf;
 mod options;
@@ -36,11 +37,13 @@ mod plot;
 mod progress;
 mod round;
 mod schedule;
+mod stream;
 mod table;
 mod tally;
 mod target;
 mod template;
 mod timer;
+mod tls;
 mod versus;
 mod watchdog;
 
@@ -49,6 +52,7 @@ use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -67,6 +71,8 @@ const EXIT_ERRORS: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 /// The server refused all connections.
 const EXIT_REFUSED: u8 = 3;
+/// The server was drained, and nobody lost a request.
+const EXIT_DRAINED: u8 = 4;
 
 /// Descriptors besides those of clients.
 const OTHER_DESCRIPTORS: u64 = 44;
@@ -102,6 +108,14 @@ pub fn main() -> ExitCode {
         Ok(matches) => matches,
         Err(error) => return explain(&error),
     };
+    match manual::run(&matches) {
+        Ok(None) => {}
+        Ok(Some(text)) => {
+            let printed = output::print(&mut io::stdout(), "stdout", &text);
+            return printed.map_or_else(|error| fail(EXIT_USAGE, &error), |()| ExitCode::SUCCESS);
+        }
+        Err(error) => return fail(EXIT_USAGE, &error),
+    }
     let about = About::now();
     let options = match Options::new(&matches) {
         Ok(options) => options,
@@ -153,10 +167,18 @@ fn fail(code: u8, error: &str) -> ExitCode {
 
 /// Runs all rounds, the servers in turn. One list for each server.
 async fn measure(options: &Options, stop: &AtomicBool) -> Vec<Vec<Measured>> {
-    let progress = Progress::new();
+    let progress = Progress::new(options.progress);
     let mut measured: Vec<Vec<Measured>> = options.servers.iter().map(|_| Vec::new()).collect();
-    'rounds: for _ in 0..options.rounds {
-        for (server, measured) in options.servers.iter().zip(&mut measured) {
+    let all = options.rounds * options.servers.len();
+    'rounds: for round in 0..options.rounds {
+        for (index, (server, measured)) in options.servers.iter().zip(&mut measured).enumerate() {
+            let behind = all - round * options.servers.len() - index - 1;
+            let name = table::names(options.servers.len())[index];
+            let of = if all > 1 { format!("{name}{}/{} ", round + 1, options.rounds) } else { String::new() };
+            // How long a count takes is not known.
+            let each =
+                if options.load.count.is_none() { options.load.warmup + options.load.duration } else { Duration::ZERO };
+            progress.begin(of, each * u32::try_from(behind).unwrap_or(0));
             let plan = Plan::new(&PlanOptions { echo: server.echo, ..options.plan.clone() });
             measured.push(conduct::run(&options.load, server, plan, stop, &progress).await);
             if stop.load(Ordering::Relaxed) {
@@ -199,8 +221,10 @@ fn conclude(options: Options, about: &About, measured: &[Vec<Measured>]) -> Resu
     written?;
     Ok(if totals.iter().any(|figures| figures.refused) {
         EXIT_REFUSED.into()
-    } else if totals.iter().any(|figures| !figures.errors.is_empty()) {
+    } else if totals.iter().any(|figures| figures.has_failed) {
         EXIT_ERRORS.into()
+    } else if totals.iter().any(|figures| figures.drained > 0) {
+        EXIT_DRAINED.into()
     } else {
         ExitCode::SUCCESS
     })

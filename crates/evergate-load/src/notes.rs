@@ -32,6 +32,16 @@ pub fn of(figures: &Figures) -> Vec<String> {
         let unsent = thousands(unsent);
         notes.push(format!("warning: of the requests due {unsent} were never sent; their latency is in no figure"));
     }
+    if figures.drained > 0 {
+        let closed = thousands(figures.drained);
+        notes.push(if figures.has_failed {
+            format!("note: the server was drained: {closed} connections were closed with 1012")
+        } else {
+            format!(
+                "note: the server was drained, and nobody lost a request: {closed} connections were closed with 1012"
+            )
+        });
+    }
     if figures.deserted {
         notes.push("warning: every connection ended before the time".to_owned());
     }

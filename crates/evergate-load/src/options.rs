@@ -8,11 +8,13 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::conduct::{Load, Server};
+use super::manual;
 use super::output::Output;
 use super::plan::{Call, Content, Kind, PlanOptions};
 use super::round::Pace;
 use super::schedule::Arrival;
 use super::target::{Target, has_sources};
+use super::tls::Trust;
 
 /// Bytes of a frame unless `--pad` says otherwise: an ordinary Evergreen request.
 const FRAME_BYTES: usize = 400;
@@ -28,6 +30,8 @@ pub struct Options {
     pub servers: Vec<Server>,
     /// Rounds per server.
     pub rounds: usize,
+    /// A line on stderr after each such time; zero: none; `None`: whatever suits stderr.
+    pub progress: Option<Duration>,
     /// Where the figures go as JSON.
     pub json: Option<Output>,
     /// Where the report goes as HTML.
@@ -53,7 +57,16 @@ wrong_count, wrong_length, wrong_trace, wrong_type. The others are incidents, of
 request under way; what one of them costs is counted besides: connection_ended and its requests as lost, unparsable and its \
 request as missing, a missing one whose reply comes after all as late.
 
-Exit codes: 0 all replies right; 1 some error or wrong reply; 2 usage, or figures that cannot be written; 3 the server refused all connections, in every round.";
+A gateway that is drained closes each client with 1012 while nothing is under way for it. A request that crosses such a Close was not \
+relayed: --reconnect sends it again; without it the request is counted as unanswered_1012, which is no failure.
+
+Exit codes:
+  0    all replies were right
+  1    some error, wrong reply or lost request
+  2    wrong usage, or figures that cannot be written
+  3    the server refused all connections, in every round
+  4    the server was drained (it closed connections with 1012), and there was no other error: nobody lost a request
+  130  ended at once by a second Ctrl-C; the first ends the run and reports what there is, with one of the codes above";
 
 fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value).help(help)
@@ -73,9 +86,20 @@ pub fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Load an OpenSRF WebSocket gateway, check every reply, and measure")
         .after_help(EXAMPLES)
-        .arg(Arg::new("url").value_name("URL").required(true).help("Where the gateway listens: ws://HOST:PORT/PATH"))
+        .disable_help_subcommand(true)
+        .subcommand_negates_reqs(true)
+        .args_conflicts_with_subcommands(true)
+        .subcommands(manual::commands())
+        .arg(
+            Arg::new("url")
+                .value_name("URL")
+                .required(true)
+                .help("Where the gateway listens, ws://HOST:PORT/PATH, or the proxy in front of it, wss://HOST/PATH"),
+        )
         .next_help_heading("Load")
         .args(load_options())
+        .next_help_heading("TLS, of wss:// URLs")
+        .args(tls_options())
         .next_help_heading("Requests")
         .args(request_options())
         .next_help_heading("Measuring")
@@ -108,6 +132,24 @@ fn load_options() -> Vec<Arg> {
         number("sources", "N", "1", "Local addresses to connect from: 127.0.0.1 to 127.0.0.N (one allows some 28,000 connections); for a server on IPv4 loopback only")
                 .value_parser(value_parser!(u32).range(1..=250)),
         option("seed", "N", "Seed of due times and of the mix [default: drawn, and printed in --json]").value_parser(value_parser!(u64)),
+    ]
+}
+
+/// Whom they trust.
+fn tls_options() -> Vec<Arg> {
+    vec![
+        option("ca", "FILE.pem", "Trust the certificates in this file, in place of the system's")
+            .value_parser(value_parser!(PathBuf)),
+        option(
+            "server-name",
+            "NAME",
+            "The server's name in the TLS handshake, its certificate and the Host header, where the URL has its address",
+        ),
+        Arg::new("insecure")
+            .long("insecure")
+            .action(ArgAction::SetTrue)
+            .conflicts_with("ca")
+            .help("Take any certificate, for tests"),
     ]
 }
 
@@ -146,6 +188,11 @@ fn measuring_options() -> Vec<Arg> {
         number("rounds", "N", "5", "Rounds per server with --vs")
             .requires("vs")
             .value_parser(value_parser!(u32).range(1..=1_000)),
+        real(
+            "progress",
+            "SECONDS",
+            "Say how it goes on stderr, in a line after each so many seconds; 0: not at all [default: on a terminal, one line that is drawn again and again; else not at all]",
+        ),
         option("json", "FILE", "Write all figures as one JSON object; -: to stdout, and the table to stderr")
             .value_parser(value_parser!(PathBuf)),
         option("report", "FILE.html", "Write a page with figures and plots, in one file")
@@ -186,10 +233,13 @@ impl Options {
     /// From the arguments; the error is one of usage.
     pub fn new(matches: &ArgMatches) -> Result<Self, String> {
         let given = Given(matches);
-        let load = given.load()?;
-        let mut servers = vec![given.server("url", "server-pid", "echo", &load)?];
+        let (load, trust) = (given.load()?, given.trust());
+        let mut servers = vec![given.server("url", "server-pid", "echo", &load, &trust)?];
         if given.text("vs").is_some() {
-            servers.push(given.server("vs", "server-pid2", "echo2", &load)?);
+            servers.push(given.server("vs", "server-pid2", "echo2", &load, &trust)?);
+        }
+        if trust.is_given() && servers.iter().all(|server| server.target.tls.is_none()) {
+            return Err("--ca, --insecure and --server-name are for wss:// URLs".to_owned());
         }
         let plan = given.plan()?;
         let rounds = if servers.len() > 1 { given.number("rounds") as usize } else { 1 };
@@ -197,7 +247,8 @@ impl Options {
         if json.as_ref().zip(report.as_ref()).is_some_and(|(json, report)| json.is(report)) {
             return Err("--json and --report: two files are needed".to_owned());
         }
-        Ok(Self { load, plan, servers, rounds, json, report })
+        let progress = matches.get_one::<f64>("progress").map(|&seconds| Duration::from_secs_f64(seconds));
+        Ok(Self { load, plan, servers, rounds, progress, json, report })
     }
 }
 
@@ -264,18 +315,26 @@ impl Given<'_> {
     }
 
     /// The server whose URL the argument `url` has.
-    fn server(&self, url: &str, pid: &str, echo: &str, load: &Load) -> Result<Server, String> {
+    fn server(&self, url: &str, pid: &str, echo: &str, load: &Load, trust: &Trust) -> Result<Server, String> {
         let pids = self.pids(pid);
         if let Some(gone) = pids.iter().find(|&&id| super::host::cpu_seconds(&[id]).is_none()) {
             return Err(format!("--{pid} {gone}: no such process, or it may not be looked at"));
         }
         let url = self.text(url).unwrap_or_default();
-        let target = Target::new(&url)?;
+        let target = Target::new(&url, trust)?;
         if load.sources > 1 && !has_sources(target.address) {
             let address = target.address;
             return Err(format!("--sources: loopback IPv4 only, and {url} is at {address}; spread over hosts instead"));
         }
         Ok(Server { target, pids, echo: self.0.get_flag(echo) })
+    }
+
+    fn trust(&self) -> Trust {
+        Trust {
+            ca: self.0.get_one::<PathBuf>("ca").cloned(),
+            insecure: self.0.get_flag("insecure"),
+            server_name: self.text("server-name"),
+        }
     }
 
     fn plan(&self) -> Result<PlanOptions, String> {
@@ -400,7 +459,10 @@ mod tests {
             &["--in-flight", "0"],
             &["--duration", "-1"],
             &["--timeout", "0"],
-            &["--vs", "wss://a/"],
+            &["--vs", "http://a/"],
+            &["--insecure"],
+            &["--vs", "wss://127.0.0.1/", "--ca", "/nowhere"],
+            &["--vs", "wss://127.0.0.1/", "--ca", "/nowhere", "--insecure"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }

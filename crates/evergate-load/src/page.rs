@@ -7,7 +7,7 @@ use super::conduct::Measured;
 use super::figures::{Figures, rounded};
 use super::notes;
 use super::plot::{Axes, Curve, draw};
-use super::table::{columns, count, names, rows};
+use super::table::{KIND_COLUMNS, columns, count, kind_rows, names, rows};
 use super::tally::merged;
 use super::versus::Ratios;
 
@@ -20,6 +20,7 @@ const STYLE: &str = "\
     th,td{padding:.15em .8em;border-bottom:1px solid var(--rule);text-align:right;font-weight:normal}\
     td,tr>th:first-child{white-space:nowrap}tr:first-child>th{overflow-wrap:break-word}\
     tr>:first-child{text-align:left}td{font-variant-numeric:tabular-nums}.errors td:last-child{white-space:normal;text-align:left}\
+.wide{overflow-x:auto}\
     .note{background:var(--note);padding:.4em .8em}svg{max-width:100%;height:auto;margin-top:1.2em}\
     .a{color:var(--a)}.b{color:var(--b)}.key{margin-right:1.5em;overflow-wrap:anywhere}\
     code{background:var(--shade);padding:.1em .3em}code span{display:inline-block;overflow-wrap:anywhere;max-width:100%}";
@@ -44,6 +45,7 @@ pub fn render(
     let figures: Vec<&Figures> = servers.iter().map(|(figures, _)| *figures).collect();
     let has_replies = figures.iter().any(|figures| figures.latency_requests > 0);
     let mut body = table(&figures, of_both);
+    body.push_str(&kinds(&figures));
     body.push_str(&noted(&figures, of_both));
     let errors = errors(&figures);
     if errors.is_empty() && has_replies {
@@ -89,6 +91,27 @@ fn table(figures: &[&Figures], of_both: Option<&Ratios>) -> String {
         table.push_str("</tr>");
     }
     table.push_str("</table>");
+    table
+}
+
+/// A row for each kind of a mix.
+fn kinds(figures: &[&Figures]) -> String {
+    let rows = kind_rows(figures);
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = "<h2>By kind</h2><div class=wide><table><tr>".to_owned();
+    for column in KIND_COLUMNS {
+        let _ = write!(table, "<th>{column}</th>");
+    }
+    for row in rows {
+        table.push_str("</tr><tr>");
+        for (index, cell) in row.iter().enumerate() {
+            let tag = if index == 0 { "th" } else { "td" };
+            let _ = write!(table, "<{tag}>{}</{tag}>", escape(cell));
+        }
+    }
+    table.push_str("</tr></table></div>");
     table
 }
 

@@ -4,15 +4,12 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
-use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio_uring::buf::{BoundedBuf as _, Slice};
-use tokio_uring::net::TcpStream;
-use tokio_uring::{InFlightOneshot, WriteData, WriteTransform};
+use tokio_uring::buf::BoundedBuf as _;
 
 use super::back::Back;
 use super::client::{Client, Moment, Outcome};
@@ -20,6 +17,7 @@ use super::deadline::within;
 use super::fault::Fault;
 use super::frame::{Event, Reader, Step};
 use super::round::{Phase, Round};
+use super::stream::{Stream, Write};
 
 /// Bytes of a read at first: a short reply fits.
 const READ_BYTES: usize = 2 * 1024;
@@ -40,7 +38,7 @@ pub struct Peer {
     /// It was opened to be idle.
     pub is_idle: bool,
     /// The connection; of a client that comes back, the latest.
-    stream: RefCell<Rc<TcpStream>>,
+    stream: RefCell<Rc<Stream>>,
     /// A right reply has come.
     pub has_answer: Cell<bool>,
     /// Wakes the connection's task.
@@ -49,7 +47,7 @@ pub struct Peer {
 
 impl Peer {
     /// A connection that has just been opened.
-    pub fn new(number: u32, stream: TcpStream, is_idle: bool) -> Rc<Self> {
+    pub fn new(number: u32, stream: Stream, is_idle: bool) -> Rc<Self> {
         let client = RefCell::new(Client::new(number));
         let stream = RefCell::new(Rc::new(stream));
         Rc::new(Self { client, is_idle, stream, has_answer: Cell::new(false), waker: RefCell::new(None) })
@@ -70,10 +68,10 @@ impl Peer {
 
     /// Ends the connection without waiting for anything.
     pub fn cut(&self) {
-        let _ = self.stream().shutdown(Shutdown::Both);
+        let _ = self.stream().shutdown();
     }
 
-    fn stream(&self) -> Rc<TcpStream> {
+    fn stream(&self) -> Rc<Stream> {
         Rc::clone(&self.stream.borrow())
     }
 
@@ -109,7 +107,7 @@ async fn serve(round: &Rc<Round>, peer: &Rc<Peer>, rest: Vec<u8>) -> Fault {
     let Err(fault) = relay(round, peer, &stream, &mut writer, rest).await;
     // A write under way ends with the stream, and there is no other.
     peer.client.borrow_mut().shut();
-    let _ = stream.shutdown(Shutdown::Both);
+    let _ = stream.shutdown();
     let _ = writer.finish(peer, round).await;
     peer.waker.borrow_mut().take();
     fault
@@ -157,7 +155,7 @@ fn turn(
 async fn relay(
     round: &Rc<Round>,
     peer: &Rc<Peer>,
-    stream: &TcpStream,
+    stream: &Stream,
     writer: &mut Writer,
     mut buffer: Vec<u8>,
 ) -> Result<Infallible, Fault> {
@@ -171,6 +169,7 @@ async fn relay(
             Turn::Closed(closed) => {
                 if written.is_ok() {
                     // With our answer.
+                    stream.finish();
                     let _ = within(CLOSE_TIMEOUT, stream, writer.finish(peer, round)).await;
                 }
                 return Err(closed);
@@ -189,36 +188,32 @@ async fn relay(
         if buffer.capacity() - buffer.len() < missing {
             buffer.reserve_exact(missing);
         }
-        let filled = buffer.len();
-        let mut read = pin!(stream.read(buffer.slice(filled..)));
-        let (result, slice) = poll_fn(|context| {
+        let mut read = pin!(stream.read(buffer));
+        let (result, filled) = poll_fn(|context| {
             peer.watch(context);
             if written.is_ok() {
                 written = writer.drive(peer, round, context);
                 if written.is_err() {
                     peer.client.borrow_mut().shut();
                     // Reading ends behind what has come already.
-                    let _ = stream.shutdown(Shutdown::Both);
+                    let _ = stream.shutdown();
                 }
             }
             read.as_mut().poll(context)
         })
         .await;
-        buffer = slice.into_inner();
+        buffer = filled;
         match result {
             Ok(0) => return Err(written.err().unwrap_or(Fault::Eof)),
             Ok(bytes) => round.received(bytes),
-            Err(error) => return Err(written.err().unwrap_or(error.into())),
+            Err(error) => return Err(written.err().unwrap_or_else(|| round.broken(error))),
         }
     }
 }
 
-/// A write under way.
-type Write = InFlightOneshot<WriteData<Slice<Vec<u8>>>, WriteTransform<Slice<Vec<u8>>>>;
-
 /// Writes what a client has to send, one write at a time: what gathers meanwhile leaves with the next.
 struct Writer {
-    stream: Rc<TcpStream>,
+    stream: Rc<Stream>,
     /// The write under way.
     write: Option<Write>,
     /// The buffer that is not in use.
@@ -226,7 +221,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(stream: Rc<TcpStream>) -> Self {
+    fn new(stream: Rc<Stream>) -> Self {
         Self { stream, write: None, spare: Vec::new() }
     }
 
@@ -241,18 +236,18 @@ impl Writer {
                 let sent = slice.begin() + bytes;
                 let mut buffer = slice.into_inner();
                 if sent < buffer.len() {
-                    self.write = Some(self.stream.write(buffer.slice(sent..)).submit());
+                    self.write = Some(self.stream.write(buffer.slice(sent..)));
                     continue;
                 }
                 buffer.clear();
                 self.spare = buffer;
             }
             let mut client = peer.client.borrow_mut();
-            if !client.has_unsent() {
+            if !client.has_unsent() && !self.stream.has_unsent() {
                 return Ok(());
             }
-            let buffer = client.take_unsent(&round.plan, std::mem::take(&mut self.spare));
-            self.write = Some(self.stream.write(buffer.slice(..)).submit());
+            let unsent = client.take_unsent(&round.plan, std::mem::take(&mut self.spare));
+            self.write = Some(self.stream.write(self.stream.sealed(unsent)?.slice(..)));
             round.resume(&mut client);
         }
     }
@@ -269,6 +264,7 @@ impl Writer {
     /// Gives up the buffer that is not in use.
     fn release(&mut self) {
         self.spare = Vec::new();
+        self.stream.release();
     }
 }
 
@@ -280,10 +276,11 @@ impl Round {
         }
         for outcome in outcomes.drain(..) {
             match outcome {
-                Outcome::Answered(due_ns) => {
+                Outcome::Answered { script, due_ns } => {
                     peer.has_answer.set(true);
-                    self.answered(due_ns, now_ns);
+                    self.answered(script, due_ns, now_ns);
                 }
+                Outcome::Failed { script, fault } => self.failed(script, fault),
                 Outcome::Free => self.free(peer, client, now_ns),
                 Outcome::Fault(fault) => self.fault(fault),
             }
@@ -299,6 +296,7 @@ pub mod tests {
 
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use socket2::SockRef;
+    use tokio_uring::net::TcpStream;
 
     use super::*;
     use crate::client::tests::{coded, envelope, status, thread};
@@ -318,9 +316,28 @@ pub mod tests {
     /// A round with one client, number 0, on this connection.
     pub fn round_on(socket: Socket, pace: Pace) -> (Rc<Round>, Rc<Peer>) {
         let round = Round::new(Plan::new(&options(Kind::Stateless)), pace, None, 1);
-        let peer = Peer::new(0, TcpStream::from_std(socket), false);
+        let peer = Peer::new(0, Stream::plain(TcpStream::from_std(socket)), false);
         round.add(&peer);
         (round, peer)
+    }
+
+    #[test]
+    fn what_a_1012_leaves_unanswered_is_lost_where_its_reply_had_begun_and_not_relayed_where_it_had_not() {
+        let (ours, _theirs) = sockets();
+        tokio_uring::start(async {
+            let (round, peer) = round_on(ours, Pace::Closed { in_flight: 3, think_ns: 0 });
+            round.phase.set(Phase::Running);
+            round.start(&peer);
+            let begun = envelope(&thread(0, 1), &[coded(1, 200, "1001000001")]);
+            let moment = Moment { now_ns: 1, is_ending: false };
+            peer.client
+                .borrow_mut()
+                .message(&round.plan, begun.as_bytes(), moment, &mut |outcome| panic!("{outcome:?}"));
+            round.ended(&peer, Some(Fault::Closed(1012)));
+            let tally = round.tally.borrow();
+            let faults = [(Fault::Closed(1012), 1), (Fault::Lost, 1), (Fault::Unanswered, 2)];
+            assert_eq!((tally.faults.clone(), tally.drained), (faults.into(), 1));
+        });
     }
 
     #[test]

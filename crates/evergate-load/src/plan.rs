@@ -92,6 +92,8 @@ impl Step {
 /// The steps of one kind.
 #[derive(Debug, Clone)]
 pub struct Script {
+    /// What it is called in `--mix`.
+    pub kind: Kind,
     /// Its share of the mix.
     pub weight: u32,
     /// Service and method, for people.
@@ -208,7 +210,7 @@ fn script(options: &PlanOptions, kind: Kind, weight: u32) -> Script {
     };
     let name = format!("{} {}", call.service, call.method);
     if kind != Kind::Stateful {
-        return Script { weight, call: name, steps: vec![request], farewell: None };
+        return Script { kind, weight, call: name, steps: vec![request], farewell: None };
     }
     let bare = |kind: &str| {
         let mut text = head(options, &call.service, kind);
@@ -217,7 +219,7 @@ fn script(options: &PlanOptions, kind: Kind, weight: u32) -> Script {
     };
     let mut steps = vec![Step { template: bare("CONNECT"), expects: Expects::Connected }];
     steps.extend(std::iter::repeat_n(request, options.stateful_requests as usize));
-    Script { weight, call: name, steps, farewell: Some(bare("DISCONNECT")) }
+    Script { kind, weight, call: name, steps, farewell: Some(bare("DISCONNECT")) }
 }
 
 /// The envelope up to where a payload would follow, spelled as Evergreen's browser client spells it.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -101,9 +102,9 @@ impl Round {
     /// A round whose time begins now.
     pub fn new(plan: Plan, pace: Pace, count: Option<u64>, seed: u64) -> Rc<Self> {
         Rc::new(Self {
-            plan,
             pace,
-            tally: RefCell::new(Tally::new(pace == Pace::Open)),
+            tally: RefCell::new(Tally::of(&plan, pace == Pace::Open)),
+            plan,
             phase: Cell::new(Phase::Connecting),
             peers: RefCell::default(),
             idle: RefCell::default(),
@@ -217,14 +218,19 @@ impl Round {
     }
 
     /// A request has its right reply.
-    pub fn answered(&self, due_ns: u64, now_ns: u64) {
+    pub fn answered(&self, script: usize, due_ns: u64, now_ns: u64) {
         let mut tally = self.tally.borrow_mut();
-        tally.answer(due_ns, now_ns);
+        tally.answer(script, due_ns, now_ns);
         if self.count.is_some_and(|count| tally.answered >= count) && self.phase.get() == Phase::Running {
             tally.end(now_ns);
             self.phase.set(Phase::Ending);
             self.changed.notify_one();
         }
+    }
+
+    /// A request has failed.
+    pub fn failed(&self, script: usize, fault: Fault) {
+        self.tally.borrow_mut().fail(script, fault);
     }
 
     /// Something went wrong.
@@ -236,6 +242,15 @@ impl Round {
     pub fn violated(&self, Violation(how): Violation) -> Fault {
         self.said(Fault::Protocol, how);
         Fault::Protocol
+    }
+
+    /// A connection failed. What TLS says of it is kept.
+    pub fn broken(&self, error: io::Error) -> Fault {
+        let fault = Fault::from(&error);
+        if matches!(fault, Fault::Certificate | Fault::Tls) {
+            self.said(fault, &error.to_string());
+        }
+        fault
     }
 
     /// Comes when connections are to be closed.
@@ -265,13 +280,10 @@ impl Round {
     /// way.
     pub fn leaves(&self, peer: &Peer, fault: Fault) {
         let mut client = peer.client.borrow_mut();
-        let lost = &mut |outcome| {
-            if let Outcome::Fault(fault) = outcome {
-                self.fault(fault);
-            }
-        };
+        let lost = &mut |outcome| self.lost(outcome);
         let before = client.in_flight();
         if fault == Fault::Closed(1012) {
+            self.tally.borrow_mut().drained += 1;
             client.keep_unanswered(lost);
         } else {
             self.fault(fault);
@@ -303,13 +315,22 @@ impl Round {
             if let Some(fault) = fault {
                 self.fault(fault);
             }
-            peer.client.borrow_mut().lose(&mut |outcome| {
-                if let Outcome::Fault(fault) = outcome {
-                    self.fault(fault);
-                }
-            });
+            let mut client = peer.client.borrow_mut();
+            if fault == Some(Fault::Closed(1012)) {
+                self.tally.borrow_mut().drained += 1;
+                client.keep_unanswered(&mut |outcome| self.lost(outcome));
+                (0..client.drop_unanswered()).for_each(|_| self.fault(Fault::Unanswered));
+            }
+            client.lose(&mut |outcome| self.lost(outcome));
         }
         self.changed.notify_one();
+    }
+
+    /// A request went with its connection.
+    fn lost(&self, outcome: Outcome) {
+        if let Outcome::Failed { script, fault } = outcome {
+            self.failed(script, fault);
+        }
     }
 
     /// Idle clients that are connected and had their round trip.
@@ -330,7 +351,7 @@ impl Round {
             let mut client = peer.client.borrow_mut();
             let mut freed = 0;
             client.expire(&self.plan, before_ns, &mut |outcome| match outcome {
-                Outcome::Fault(fault) => self.fault(fault),
+                Outcome::Failed { script, fault } => self.failed(script, fault),
                 _ => freed += 1,
             });
             for _ in 0..freed {

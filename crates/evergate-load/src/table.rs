@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
-use super::figures::Figures;
+use super::figures::{Figures, KindFigures, Latency};
 use super::notes;
 use super::versus::{Ratio, Ratios};
 
@@ -15,7 +15,7 @@ const RATIOS: &str = "A / B";
 /// One row: its name and how a server's figure reads.
 type Row = (&'static str, fn(&Figures) -> Option<String>);
 
-const ROWS: [Row; 26] = [
+const ROWS: [Row; 27] = [
     ("connections", |f| Some(connections(f))),
     ("measured, s", |f| Some(format!("{:.2}", f.seconds))),
     ("right replies", |f| Some(thousands(f.requests))),
@@ -33,6 +33,7 @@ const ROWS: [Row; 26] = [
     ("connect p50", |f| f.connect_us.as_ref().map(|connect| time(connect.p50))),
     ("connect p99", |f| f.connect_us.as_ref().map(|connect| time(connect.p99))),
     ("came and went", |f| f.churned.map(thousands)),
+    ("closed by a drain (1012)", |f| Some(f.drained).filter(|count| *count > 0).map(thousands)),
     ("reconnects, whole run", |f| f.reconnects.map(thousands)),
     ("sent again after a 1012", |f| f.retried.map(thousands)),
     ("lost, whole run", |f| f.reconnects.map(|_| thousands(f.errors.get("lost").copied().unwrap_or(0)))),
@@ -65,6 +66,29 @@ pub fn rows(servers: &[&Figures], of_both: Option<&Ratios>) -> Vec<(&'static str
         is_known.then(|| (name, cells.into_iter().chain(ratio).map(Option::unwrap_or_default).collect()))
     };
     ROWS.into_iter().filter_map(row).collect()
+}
+
+/// What the table of kinds shows of each.
+pub const KIND_COLUMNS: [&str; 7] =
+    ["kind", "right replies", "right replies/s", "failed, whole run", "latency p50", "latency p99", "latency p99.9"];
+
+/// A row for each kind of a mix, of each server in turn; none where the mix is of one.
+pub fn kind_rows(servers: &[&Figures]) -> Vec<[String; KIND_COLUMNS.len()]> {
+    let named = names(servers.len()).into_iter().zip(servers);
+    named.flat_map(|(name, figures)| figures.kinds.iter().map(move |kind| kind_row(name, kind))).collect()
+}
+
+fn kind_row(server: &str, figures: &KindFigures) -> [String; KIND_COLUMNS.len()] {
+    let latency = |of: fn(&Latency) -> f64| figures.latency_us.as_ref().map(of).map(time).unwrap_or_default();
+    [
+        format!("{server}{}", figures.kind),
+        thousands(figures.requests),
+        figures.throughput.map(count).unwrap_or_default(),
+        thousands(figures.failed_requests),
+        latency(|latency| latency.p50),
+        latency(|latency| latency.p99),
+        latency(|latency| latency.p999),
+    ]
 }
 
 /// What is put before what concerns one of two servers; nothing where there is one.
@@ -101,16 +125,13 @@ fn ratios(ratios: &Ratios) -> Vec<(&'static str, String)> {
 
 /// Table, errors and warnings, as they are printed.
 pub fn render(figures: &[&Figures], of_both: Option<&Ratios>) -> String {
-    let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED);
-    table.set_header([String::new()].into_iter().chain(columns(figures, of_both)));
-    for (name, cells) in rows(figures, of_both) {
-        table.add_row([name.to_owned()].into_iter().chain(cells));
+    let header = [String::new()].into_iter().chain(columns(figures, of_both));
+    let all = rows(figures, of_both).into_iter();
+    let mut out = drawn(header, all.map(|(name, cells)| [name.to_owned()].into_iter().chain(cells)));
+    let kinds = kind_rows(figures);
+    if !kinds.is_empty() {
+        out.push_str(&drawn(KIND_COLUMNS.map(str::to_owned), kinds));
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    let mut out = format!("{table}\n");
     for (figures, name) in figures.iter().zip(names(figures.len())) {
         for error in &figures.error_details {
             let _ = writeln!(out, "error: {name}{}: {} ({})", error.kind, error.counted(), error.explained());
@@ -123,6 +144,23 @@ pub fn render(figures: &[&Figures], of_both: Option<&Ratios>) -> String {
         let _ = writeln!(out, "{note}");
     }
     out
+}
+
+/// Lines between which there are columns, of which all but the first stand to the right.
+fn drawn<Row: IntoIterator<Item = String>>(
+    header: impl IntoIterator<Item = String>,
+    rows: impl IntoIterator<Item = Row>,
+) -> String {
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED);
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{table}\n")
 }
 
 /// A time in the unit that suits it, from microseconds.

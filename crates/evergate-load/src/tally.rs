@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use super::fault::Fault;
+use super::plan::{Kind, Plan, Script};
 
 /// Digits that histograms keep: 0.1 %.
 const DIGITS: u8 = 3;
@@ -16,7 +17,7 @@ const LONGEST_NS: u64 = 3_600_000_000_000;
 const SAID_CHARS_MAX: usize = 200;
 
 /// An empty histogram of times in nanoseconds.
-fn histogram() -> Histogram<u64> {
+pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).expect("these bounds are in order")
 }
 
@@ -36,6 +37,21 @@ pub struct Slice {
     pub p99_us: f64,
 }
 
+/// What is counted of one kind of a mix.
+#[derive(Debug)]
+pub struct OfKind {
+    /// Which.
+    pub kind: Kind,
+    /// Service and method, for people.
+    pub call: String,
+    /// Latencies of the measured part in nanoseconds.
+    pub latency: Histogram<u64>,
+    /// Right replies that came within it.
+    pub answered: u64,
+    /// Requests of the whole round that failed, by their fault.
+    pub faults: BTreeMap<Fault, u64>,
+}
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Tally {
@@ -45,6 +61,8 @@ pub struct Tally {
     pub connect: Histogram<u64>,
     /// Right replies that came within the measured part.
     pub answered: u64,
+    /// The same by kind, in the order of the plan's scripts; none where the mix is of one.
+    pub kinds: Vec<OfKind>,
     /// Faults of the whole round, by kind.
     pub faults: BTreeMap<Fault, u64>,
     /// What the server said of the first fault of a kind.
@@ -63,8 +81,12 @@ pub struct Tally {
     pub reconnects: u64,
     /// Requests that were sent again on them.
     pub retried: u64,
+    /// Connections that the server closed with 1012, but for those of `--churn`.
+    pub drained: u64,
     /// Throughput and latency over the time.
     pub slices: Vec<Slice>,
+    /// Latencies since somebody last looked, for who watches the run; none where nobody does.
+    pub recent: Option<Histogram<u64>>,
     /// Latencies of the slice under way.
     slice: Histogram<u64>,
     /// When that slice ends, in nanoseconds of the run.
@@ -80,12 +102,26 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// The same, for a plan.
+    pub fn of(plan: &Plan, by_due_time: bool) -> Self {
+        let of_kind = |script: &Script| OfKind {
+            kind: script.kind,
+            call: script.call.clone(),
+            latency: histogram(),
+            answered: 0,
+            faults: BTreeMap::new(),
+        };
+        let kinds = if plan.scripts.len() > 1 { plan.scripts.iter().map(of_kind).collect() } else { Vec::new() };
+        Self { kinds, ..Self::new(by_due_time) }
+    }
+
     /// Nothing counted, nothing measured yet.
     pub fn new(by_due_time: bool) -> Self {
         Self {
             latency: histogram(),
             connect: histogram(),
             answered: 0,
+            kinds: Vec::new(),
             faults: BTreeMap::new(),
             said: BTreeMap::new(),
             bytes_in: 0,
@@ -95,7 +131,9 @@ impl Tally {
             churned: 0,
             reconnects: 0,
             retried: 0,
+            drained: 0,
             slices: Vec::new(),
+            recent: None,
             slice: histogram(),
             slice_end_ns: 0,
             slice_ns: 0,
@@ -133,13 +171,23 @@ impl Tally {
         (self.from_ns..self.until_ns).contains(&at_ns)
     }
 
-    /// A right reply to what was due, or sent, at `due_ns`.
-    pub fn answer(&mut self, due_ns: u64, now_ns: u64) {
+    /// A right reply to what was due, or sent, at `due_ns`, of a script.
+    pub fn answer(&mut self, script: usize, due_ns: u64, now_ns: u64) {
         let came_within = self.is_measured(now_ns);
         self.answered += u64::from(came_within);
         let latency_ns = now_ns.saturating_sub(due_ns);
-        if self.is_measured(if self.by_due_time { due_ns } else { now_ns }) {
+        let is_measured = self.is_measured(if self.by_due_time { due_ns } else { now_ns });
+        if is_measured {
             self.latency.saturating_record(latency_ns);
+        }
+        if let Some(kind) = self.kinds.get_mut(script) {
+            kind.answered += u64::from(came_within);
+            if is_measured {
+                kind.latency.saturating_record(latency_ns);
+            }
+        }
+        if let Some(recent) = &mut self.recent {
+            recent.saturating_record(latency_ns);
         }
         if came_within {
             if now_ns >= self.slice_end_ns {
@@ -196,6 +244,14 @@ impl Tally {
         }
     }
 
+    /// A request of a script has failed.
+    pub fn fail(&mut self, script: usize, fault: Fault) {
+        self.fault(fault);
+        if let Some(kind) = self.kinds.get_mut(script) {
+            *kind.faults.entry(fault).or_default() += 1;
+        }
+    }
+
     /// Something went wrong.
     pub fn fault(&mut self, fault: Fault) {
         *self.faults.entry(fault).or_default() += 1;
@@ -209,11 +265,11 @@ mod tests {
     #[test]
     fn a_closed_loop_counts_replies_that_came_within_the_measured_part() {
         let mut tally = Tally::new(false);
-        tally.answer(5, 10);
+        tally.answer(0, 5, 10);
         tally.begin(100, 1_000);
-        tally.answer(50, 150);
+        tally.answer(0, 50, 150);
         tally.end(200);
-        tally.answer(150, 250);
+        tally.answer(0, 150, 250);
         assert_eq!((tally.answered, tally.latency.len(), tally.latency.max()), (1, 1, 100));
     }
 
@@ -221,9 +277,9 @@ mod tests {
     fn an_open_loop_counts_what_was_due_within_it_however_late_the_reply() {
         let mut tally = Tally::new(true);
         tally.begin(100, 1_000);
-        tally.answer(50, 150);
+        tally.answer(0, 50, 150);
         tally.end(200);
-        tally.answer(150, 1_150);
+        tally.answer(0, 150, 1_150);
         assert_eq!((tally.answered, tally.latency.len(), tally.latency.max()), (1, 1, 1_000));
     }
 
@@ -242,8 +298,8 @@ mod tests {
     fn slices_cover_the_time_also_where_nothing_came() {
         let mut tally = Tally::new(false);
         tally.begin(0, 100);
-        tally.answer(0, 50);
-        tally.answer(300, 350);
+        tally.answer(0, 0, 50);
+        tally.answer(0, 300, 350);
         tally.end_slices(400);
         let answered: Vec<u64> = tally.slices.iter().map(|slice| slice.answered).collect();
         assert_eq!(answered, [1, 0, 0, 1]);

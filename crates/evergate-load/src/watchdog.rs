@@ -45,7 +45,7 @@ mod tests {
         assert!(!hasty.has_expired(&tally), "no fault has come since");
         tally.fault(Fault::Missing);
         assert!(hasty.has_expired(&tally) && !patient.has_expired(&tally));
-        tally.answer(1, 2);
+        tally.answer(0, 1, 2);
         assert!(!hasty.has_expired(&tally), "a right reply begins the time anew");
     }
 }

@@ -8,6 +8,8 @@ pub mod bus;
 pub mod client;
 pub mod fifo;
 pub mod gateway;
+#[cfg(feature = "load")]
+pub mod load;
 pub mod other_bus;
 pub mod other_gateway;
 pub mod process;
@@ -18,6 +20,8 @@ pub mod served;
 pub mod services;
 pub mod site;
 pub mod slow;
+#[cfg(feature = "load")]
+pub mod tls_front;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::DirBuilderExt as _;

@@ -25,8 +25,19 @@ fn sent(client: &mut Client) -> String {
 }
 
 fn faults(plan: &Plan, client: &mut Client, text: &str) -> Vec<Fault> {
-    let fault = |outcome| if let Outcome::Fault(fault) = outcome { Some(fault) } else { None };
+    let fault = |outcome| match outcome {
+        Outcome::Fault(fault) | Outcome::Failed { fault, .. } => Some(fault),
+        Outcome::Answered { .. } | Outcome::Free => None,
+    };
     send(plan, client, text).into_iter().filter_map(fault).collect()
+}
+
+fn answered(due_ns: u64) -> Outcome {
+    Outcome::Answered { script: 0, due_ns }
+}
+
+fn failed(fault: Fault) -> Outcome {
+    Outcome::Failed { script: 0, fault }
 }
 
 pub fn thread(client: u32, exchange: u32) -> String {
@@ -69,7 +80,7 @@ fn sum(request: u32) -> String {
 fn a_right_reply_is_answered_once_and_frees_the_client() {
     let (plan, mut client) = begun(Kind::Stateless);
     let reply = envelope(&thread(7, 0), &[result(0, &sum(0)), status(0, 205)]);
-    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(100), Outcome::Free]);
+    assert_eq!(send(&plan, &mut client, &reply), [answered(100), Outcome::Free]);
     assert_eq!(faults(&plan, &mut client, &reply), [Fault::Duplicate]);
 }
 
@@ -78,7 +89,7 @@ fn result_and_status_may_come_apart_and_the_thread_last() {
     let (plan, mut client) = begun(Kind::Stateless);
     assert_eq!(send(&plan, &mut client, &envelope(&thread(7, 0), &[status(0, 202), result(0, &sum(0))])), []);
     let reply = format!(r#"{{ "osrf_msg" : [ {} ] , "thread":"{}"}}"#, status(0, 205), thread(7, 0));
-    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(100), Outcome::Free]);
+    assert_eq!(send(&plan, &mut client, &reply), [answered(100), Outcome::Free]);
 }
 
 #[test]
@@ -108,8 +119,9 @@ fn each_kind_of_wrong_reply_has_its_name() {
     ] {
         let (plan, mut client) = begun(Kind::Stateless);
         let outcomes = send(&plan, &mut client, &reply);
-        assert_eq!(outcomes.first(), Some(&Outcome::Fault(fault)), "{reply}");
-        assert!(!outcomes.iter().any(|outcome| matches!(outcome, Outcome::Answered(_))), "{reply}");
+        let outcome = if fault.is_request() { failed(fault) } else { Outcome::Fault(fault) };
+        assert_eq!(outcomes.first(), Some(&outcome), "{reply}");
+        assert!(!outcomes.iter().any(|outcome| matches!(outcome, Outcome::Answered { .. })), "{reply}");
     }
 }
 
@@ -117,7 +129,7 @@ fn each_kind_of_wrong_reply_has_its_name() {
 fn a_wrong_reply_that_ends_its_request_frees_the_client() {
     let (plan, mut client) = begun(Kind::Stateless);
     let reply = envelope(&thread(7, 0), &[result(0, "3"), status(0, 205)]);
-    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Fault(Fault::WrongContent), Outcome::Free]);
+    assert_eq!(send(&plan, &mut client, &reply), [failed(Fault::WrongContent), Outcome::Free]);
     assert_eq!(client.in_flight(), 0);
 }
 
@@ -128,13 +140,13 @@ fn what_has_no_reply_in_time_is_missing_and_its_reply_late() {
     client.expire(&plan, 100, &mut |outcome| outcomes.push(outcome));
     assert_eq!(outcomes, [], "it is not older than that");
     client.expire(&plan, 101, &mut |outcome| outcomes.push(outcome));
-    assert_eq!(outcomes, [Outcome::Fault(Fault::Missing), Outcome::Free]);
+    assert_eq!(outcomes, [failed(Fault::Missing), Outcome::Free]);
     let reply = envelope(&thread(7, 0), &[result(0, &sum(0)), status(0, 205)]);
     assert_eq!(faults(&plan, &mut client, &reply), [Fault::Late]);
 
     client.begin(&plan, 0, 150);
     let reply = envelope(&thread(7, 1), &[result(1, &sum(1)), status(1, 205)]);
-    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(150), Outcome::Free]);
+    assert_eq!(send(&plan, &mut client, &reply), [answered(150), Outcome::Free]);
     assert_eq!(faults(&plan, &mut client, &reply), [Fault::Duplicate], "another was given up, this one was not");
 }
 
@@ -147,7 +159,7 @@ fn a_session_that_is_given_up_is_left_once_it_stands() {
     send(&plan, &mut client, &envelope(&thread(7, 1), &[status(1, 200)]));
     let mut outcomes = Vec::new();
     client.expire(&plan, 201, &mut |outcome| outcomes.push(outcome));
-    assert_eq!(outcomes, [Outcome::Fault(Fault::Missing), Outcome::Free]);
+    assert_eq!(outcomes, [failed(Fault::Missing), Outcome::Free]);
     assert!(sent(&mut client).contains("\"DISCONNECT\""));
 }
 
@@ -157,7 +169,7 @@ fn what_is_under_way_when_the_connection_ends_is_lost() {
     client.begin(&plan, 0, 150);
     let mut outcomes = Vec::new();
     client.lose(&mut |outcome| outcomes.push(outcome));
-    assert_eq!(outcomes, [Outcome::Fault(Fault::Lost); 2]);
+    assert_eq!(outcomes, [failed(Fault::Lost); 2]);
 }
 
 #[test]
@@ -176,7 +188,7 @@ fn requests_of_one_client_are_told_apart_whatever_the_order_of_replies() {
     client.begin(&plan, 0, 150);
     for (request, due) in [(1, 150), (0, 100)] {
         let reply = envelope(&thread(7, request), &[result(request, &sum(request)), status(request, 205)]);
-        assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(due), Outcome::Free]);
+        assert_eq!(send(&plan, &mut client, &reply), [answered(due), Outcome::Free]);
     }
 }
 
@@ -185,14 +197,14 @@ fn a_session_goes_from_connect_to_disconnect() {
     let (plan, mut client) = begun(Kind::Stateful);
     let own = thread(7, 0);
     assert!(sent(&mut client).contains("\"CONNECT\""));
-    assert_eq!(send(&plan, &mut client, &envelope(&own, &[status(0, 200)])), [Outcome::Answered(100)]);
+    assert_eq!(send(&plan, &mut client, &envelope(&own, &[status(0, 200)])), [answered(100)]);
     assert!(sent(&mut client).contains("1000000001"));
     let reply = envelope(&own, &[result(1, &sum(1)), status(1, 205)]);
-    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(200)]);
+    assert_eq!(send(&plan, &mut client, &reply), [answered(200)]);
     assert_eq!(faults(&plan, &mut client, &reply), [Fault::Duplicate, Fault::Duplicate]);
     sent(&mut client);
     let reply = envelope(&own, &[result(2, &sum(2)), status(2, 205)]);
-    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(200), Outcome::Free]);
+    assert_eq!(send(&plan, &mut client, &reply), [answered(200), Outcome::Free]);
     let farewell = sent(&mut client);
     assert!(farewell.contains("\"DISCONNECT\"") && farewell.contains(&own), "{farewell}");
 }
@@ -204,7 +216,7 @@ fn a_session_takes_its_leave_in_place_of_a_further_step_when_the_run_ends() {
     let (mut outcomes, moment) = (Vec::new(), Moment { now_ns: 200, is_ending: true });
     let reply = envelope(&thread(7, 0), &[status(0, 200)]);
     client.message(&plan, reply.as_bytes(), moment, &mut |outcome| outcomes.push(outcome));
-    assert_eq!(outcomes, [Outcome::Answered(100), Outcome::Free]);
+    assert_eq!(outcomes, [answered(100), Outcome::Free]);
     let farewell = sent(&mut client);
     assert!(farewell.contains("\"DISCONNECT\"") && !farewell.contains("\"REQUEST\""), "{farewell}");
 }
@@ -247,7 +259,7 @@ fn nothing_follows_a_close_neither_a_step_nor_a_farewell() {
     client.close(&plan, 1000);
     sent(&mut client);
     let reply = envelope(&thread(7, 0), &[status(0, 200)]);
-    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(100), Outcome::Free]);
+    assert_eq!(send(&plan, &mut client, &reply), [answered(100), Outcome::Free]);
     assert_eq!(sent(&mut client), "");
 }
 
@@ -256,7 +268,7 @@ fn a_session_that_is_refused_is_over() {
     let (plan, mut client) = begun(Kind::Stateful);
     client.out.clear();
     let reply = envelope(&thread(7, 0), &[status(0, 503)]);
-    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Fault(Fault::Status(503)), Outcome::Free]);
+    assert_eq!(send(&plan, &mut client, &reply), [failed(Fault::Status(503)), Outcome::Free]);
     assert!(client.out.is_empty(), "there is nothing to disconnect from");
 }
 
@@ -273,10 +285,10 @@ fn streamed_results_are_counted_in_their_order() {
         }
         outcomes[0]
     };
-    assert_eq!(stream(&[1, 2, 3]), Outcome::Answered(100));
-    assert_eq!(stream(&[1, 2]), Outcome::Fault(Fault::WrongCount));
-    assert_eq!(stream(&[1, 2, 3, 4]), Outcome::Fault(Fault::WrongCount));
-    assert_eq!(stream(&[2, 1, 3]), Outcome::Fault(Fault::WrongContent));
+    assert_eq!(stream(&[1, 2, 3]), answered(100));
+    assert_eq!(stream(&[1, 2]), failed(Fault::WrongCount));
+    assert_eq!(stream(&[1, 2, 3, 4]), failed(Fault::WrongCount));
+    assert_eq!(stream(&[2, 1, 3]), failed(Fault::WrongContent));
 }
 
 #[test]
@@ -287,14 +299,14 @@ fn a_large_reply_has_its_length_whole_or_in_chunks() {
         let (plan, mut client) = begun(Kind::Large);
         send(&plan, &mut client, &envelope(&own, &messages))[0]
     };
-    assert_eq!(reply(vec![result(0, "\"0123456789\"")]), Outcome::Answered(100));
-    assert_eq!(reply(vec![result(0, "\"01234567\\u00e9\"")]), Outcome::Answered(100));
-    assert_eq!(reply(vec![result(0, "\"012345678\"")]), Outcome::Fault(Fault::WrongLength));
+    assert_eq!(reply(vec![result(0, "\"0123456789\"")]), answered(100));
+    assert_eq!(reply(vec![result(0, "\"01234567\\u00e9\"")]), answered(100));
+    assert_eq!(reply(vec![result(0, "\"012345678\"")]), failed(Fault::WrongLength));
     let chunks = |last: &str| vec![coded(0, 206, "\"\\\"01234\""), coded(0, 206, last), coded(0, 204, "\"\"")];
-    assert_eq!(reply(chunks("\"56789\\\"\"")), Outcome::Answered(100));
-    assert_eq!(reply(chunks("\"5678\\\"\"")), Outcome::Fault(Fault::WrongLength));
+    assert_eq!(reply(chunks("\"56789\\\"\"")), answered(100));
+    assert_eq!(reply(chunks("\"5678\\\"\"")), failed(Fault::WrongLength));
     let both = [vec![result(0, "\"0123456789\"")], chunks("\"56789\\\"\"")].concat();
-    assert_eq!(reply(both), Outcome::Fault(Fault::WrongCount));
+    assert_eq!(reply(both), failed(Fault::WrongCount));
 }
 
 #[test]
@@ -310,7 +322,10 @@ fn a_request_fails_once_whatever_else_happens_to_it() {
         assert_eq!(faults(&plan, &mut client, &wrong), [Fault::WrongContent]);
         let mut outcomes = Vec::new();
         end(&plan, &mut client, &mut outcomes);
-        assert!(!outcomes.iter().any(|outcome| matches!(outcome, Outcome::Fault(_))), "{outcomes:?}");
+        assert!(
+            !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Fault(_) | Outcome::Failed { .. })),
+            "{outcomes:?}"
+        );
         assert_eq!(client.in_flight(), 0);
     }
 }
@@ -332,7 +347,7 @@ fn an_echo_must_be_the_request_itself() {
     let echo = String::from_utf8(client.out.split_off(text)).expect("text");
     let other = echo.replace("000007", "000008");
     assert_eq!(send(&plan, &mut client, &other), [Outcome::Fault(Fault::WrongThread)]);
-    assert_eq!(send(&plan, &mut client, &echo), [Outcome::Answered(100), Outcome::Free]);
+    assert_eq!(send(&plan, &mut client, &echo), [answered(100), Outcome::Free]);
     assert_eq!(send(&plan, &mut client, &echo), [Outcome::Fault(Fault::Duplicate)]);
     client.begin(&plan, 0, 100);
     client.expire(&plan, 101, &mut |_| {});
@@ -362,11 +377,11 @@ fn what_a_1012_left_unanswered_is_sent_again_as_it_was_and_nothing_else() {
     client.shut();
     let mut outcomes = Vec::new();
     client.keep_unanswered(&mut |outcome| outcomes.push(outcome));
-    assert_eq!(outcomes, [Outcome::Fault(Fault::Lost)]);
+    assert_eq!(outcomes, [failed(Fault::Lost)]);
     assert_eq!((client.reopen(&plan), sent(&mut client)), (1, second.clone()));
     assert_ne!(first, second);
     let reply = envelope(&thread(7, 1), &[result(1, &sum(1)), status(1, 205)]);
-    assert_eq!(send(&plan, &mut client, &reply), [Outcome::Answered(150), Outcome::Free]);
+    assert_eq!(send(&plan, &mut client, &reply), [answered(150), Outcome::Free]);
     assert_eq!(client.reopen(&plan), 0);
 }
 
@@ -376,7 +391,7 @@ fn a_connect_is_sent_again_and_a_session_is_not() {
     let mut lost = 0;
     client.keep_unanswered(&mut |_| lost += 1);
     assert_eq!((client.reopen(&plan), lost), (1, 0));
-    assert_eq!(send(&plan, &mut client, &envelope(&thread(7, 0), &[status(0, 200)])), [Outcome::Answered(100)]);
+    assert_eq!(send(&plan, &mut client, &envelope(&thread(7, 0), &[status(0, 200)])), [answered(100)]);
     client.keep_unanswered(&mut |_| lost += 1);
     assert_eq!((client.reopen(&plan), lost), (0, 1));
 }

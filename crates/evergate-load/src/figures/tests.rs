@@ -4,6 +4,7 @@ use super::*;
 use crate::fault::Fault;
 use crate::tally::Tally;
 use crate::target::Target;
+use crate::tls::Trust;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -31,7 +32,11 @@ pub fn measured(tally: Tally) -> Measured {
 
 /// A server of which nothing is known, for tests.
 pub fn server() -> Server {
-    Server { target: Target::new("ws://127.0.0.1:7682/x").expect("a URL"), pids: Vec::new(), echo: false }
+    Server {
+        target: Target::new("ws://127.0.0.1:7682/x", &Trust::default()).expect("a URL"),
+        pids: Vec::new(),
+        echo: false,
+    }
 }
 
 pub fn of(pace: Pace, rounds: &[&Measured]) -> Figures {
@@ -45,7 +50,7 @@ pub fn answered(replies: u64) -> Tally {
     let mut tally = Tally::new(false);
     tally.begin(0, SECOND_NS);
     for _ in 0..replies {
-        tally.answer(0, 1_000_000);
+        tally.answer(0, 0, 1_000_000);
     }
     tally.end(2 * SECOND_NS);
     tally
@@ -56,12 +61,12 @@ fn throughput_and_cpu_are_of_the_replies_that_came_and_latency_of_the_requests_t
     let mut tally = Tally::new(true);
     tally.begin(2 * SECOND_NS, SECOND_NS);
     for _ in 0..8 {
-        tally.answer(SECOND_NS, 3 * SECOND_NS);
+        tally.answer(0, SECOND_NS, 3 * SECOND_NS);
     }
-    tally.answer(3 * SECOND_NS, 3 * SECOND_NS + 1_000_000);
+    tally.answer(0, 3 * SECOND_NS, 3 * SECOND_NS + 1_000_000);
     tally.end(4 * SECOND_NS);
     for _ in 0..2 {
-        tally.answer(3 * SECOND_NS, 5 * SECOND_NS);
+        tally.answer(0, 3 * SECOND_NS, 5 * SECOND_NS);
     }
     let round = Measured { server_cpu_seconds: Some(0.9), ..measured(tally) };
     let figures = of(Pace::Open, &[&round]);

@@ -1,0 +1,114 @@
+//! A TLS proxy of the test's own in front of a gateway: what a site's nginx does for `wss`.
+
+use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection};
+
+use super::serve;
+
+/// A certificate of its own signature, with its key.
+pub struct Certificate(rcgen::CertifiedKey<rcgen::KeyPair>);
+
+impl Certificate {
+    /// For a server of this name.
+    pub fn of(name: &str) -> Self {
+        Self(rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate"))
+    }
+
+    /// Writes it as PEM.
+    pub fn write(&self, folder: &Path) -> PathBuf {
+        let file = folder.join(format!("{}.pem", super::unique()));
+        std::fs::write(&file, self.0.cert.pem()).expect("a file in the test's folder");
+        file
+    }
+
+    fn server(&self) -> Arc<ServerConfig> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().expect("versions of TLS").with_no_client_auth();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.0.signing_key.serialize_der()));
+        let mut config =
+            builder.with_single_cert(vec![self.0.cert.der().clone()], key).expect("a certificate and its key");
+        config.alpn_protocols = [&b"h2"[..], b"http/1.1"].map(<[u8]>::to_vec).to_vec();
+        Arc::new(config)
+    }
+}
+
+/// One running proxy.
+pub struct Front {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What each client named: the server, and the protocol that was agreed on.
+    named: Arc<Mutex<Vec<(Option<String>, Option<Vec<u8>>)>>>,
+}
+
+impl Front {
+    /// In front of this gateway.
+    pub fn new(certificate: &Certificate, gateway: SocketAddr) -> Self {
+        let (config, named) = (certificate.server(), Arc::new(Mutex::new(Vec::new())));
+        let seen = Arc::clone(&named);
+        let address = serve(move |client| {
+            let mut session = ServerConnection::new(Arc::clone(&config)).expect("a session");
+            // How either side ends is the client's and the gateway's affair.
+            let _ = relay(&client, gateway, &mut session);
+            seen.lock()
+                .expect("nobody panicked")
+                .push((session.server_name().map(str::to_owned), session.alpn_protocol().map(<[u8]>::to_vec)));
+        });
+        Self { address, named }
+    }
+
+    /// What the clients named that are gone.
+    pub fn named(&self) -> Vec<(Option<String>, Option<Vec<u8>>)> {
+        self.named.lock().expect("nobody panicked").clone()
+    }
+}
+
+/// Relays until either side is at its end.
+fn relay(mut client: &TcpStream, gateway: SocketAddr, session: &mut ServerConnection) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let mut upstream = TcpStream::connect(gateway)?;
+    upstream.set_nodelay(true)?;
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        while session.wants_write() {
+            session.write_tls(&mut client)?;
+        }
+        let mut both = [client.as_fd(), upstream.as_fd()].map(|side| PollFd::new(side, PollFlags::POLLIN));
+        poll(&mut both, PollTimeout::NONE)?;
+        let [from_client, from_gateway] = both.map(|side| side.any().unwrap_or(false));
+        if from_client {
+            if session.read_tls(&mut client)? == 0 {
+                return upstream.shutdown(Shutdown::Both);
+            }
+            let processed = session.process_new_packets();
+            while session.wants_write() {
+                session.write_tls(&mut client)?;
+            }
+            processed.map_err(io::Error::other)?;
+            let mut reader = session.reader();
+            while let Ok(bytes @ [_, ..]) = reader.fill_buf() {
+                upstream.write_all(bytes)?;
+                let taken = bytes.len();
+                reader.consume(taken);
+            }
+        }
+        if from_gateway {
+            match upstream.read(&mut buffer)? {
+                0 => {
+                    session.send_close_notify();
+                    while session.wants_write() {
+                        session.write_tls(&mut client)?;
+                    }
+                    return client.shutdown(Shutdown::Both);
+                }
+                bytes => session.writer().write_all(&buffer[..bytes])?,
+            }
+        }
+    }
+}
