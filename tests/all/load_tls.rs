@@ -1,14 +1,13 @@
 //! `evergate-load` through TLS, as clients of a site come.
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::gateway::Gateway;
 use crate::support::load::{Run, finish, run, start};
 use crate::support::other_gateway::url;
-use crate::support::tls_front::{Certificate, Front};
+use crate::support::tls_front::{Certificate, Front, Named};
 use crate::support::{Folder, PATIENCE, until};
-
-use nix::sys::signal::Signal;
 
 /// Two clients for a moment.
 const SHORT: [&str; 6] = ["--clients", "2", "--duration", "0.2", "--warmup", "0"];
@@ -35,7 +34,7 @@ fn a_load_of_every_kind_through_tls_is_answered_and_every_client_names_the_serve
     let connections = 9 + run.json["churned"].as_u64().expect("a count") as usize;
     until("all have gone", PATIENCE, || front.named().len() >= connections);
     for named in front.named() {
-        assert_eq!(named, (Some("eg.example".to_owned()), Some(b"http/1.1".to_vec())));
+        assert_eq!(named, Named { server: Some("eg.example".to_owned()), protocol: Some(b"http/1.1".to_vec()) });
     }
 }
 

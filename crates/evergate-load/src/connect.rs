@@ -57,7 +57,7 @@ async fn shaken(round: &Round, target: &Target, source: Option<IpAddr>) -> Resul
     };
     let stream = match &target.tls {
         None => Stream::plain(tcp),
-        Some(tls) => Stream::secure(tcp, tls).map_err(|error| round.broken(error))?,
+        Some(tls) => Stream::secure(tcp, tls).map_err(|error| round.broken(&error))?,
     };
     let rest = until(limit, &stream, handshake(round, &stream, target)).await.unwrap_or(Err(Fault::ConnectTimeout))?;
     Ok(Connected { stream, rest })
@@ -77,13 +77,13 @@ async fn tcp(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStrea
 }
 
 async fn handshake(round: &Round, stream: &Stream, target: &Target) -> Result<Vec<u8>, Fault> {
-    stream.shake().await.map_err(|error| round.broken(error))?;
+    stream.shake().await.map_err(|error| round.broken(&error))?;
     stream.write_all(target.handshake(KEY)).await?;
     let mut buffer = Vec::with_capacity(1024);
     loop {
         let (read, filled) = stream.read(buffer).await;
         buffer = filled;
-        if read.map_err(|error| round.broken(error))? == 0 {
+        if read.map_err(|error| round.broken(&error))? == 0 {
             return Err(Fault::Eof);
         }
         match judge(&buffer) {

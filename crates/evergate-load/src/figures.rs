@@ -197,9 +197,9 @@ pub struct Figures {
     pub retried: Option<u64>,
     /// Connections that the server closed with 1012, in the whole run.
     pub drained: u64,
-    /// There is an error that a drain in which nothing is lost does not make.
+    /// Errors that a drain in which nothing is lost does not make.
     #[serde(skip)]
-    pub has_failed: bool,
+    pub failures: u64,
     /// Idle clients that had their round trip.
     pub idle: usize,
     /// Ended by Ctrl-C.
@@ -219,7 +219,7 @@ impl Figures {
         let requests = count(|round| round.tally.answered);
         let is_open = load.pace == Pace::Open;
         let has_churn = load.churn > 0.0;
-        let faults = || rounds.iter().flat_map(|round| round.tally.faults.keys());
+        let faults = rounds.iter().flat_map(|round| &round.tally.faults);
         let details = fault::details(rounds.iter().map(|round| &round.tally), &server.target);
         Self {
             url: server.target.url.clone(),
@@ -250,7 +250,7 @@ impl Figures {
             reconnects: load.reconnects.then(|| count(|round| round.tally.reconnects)),
             retried: load.reconnects.then(|| count(|round| round.tally.retried)),
             drained: count(|round| round.tally.drained),
-            has_failed: faults().any(|fault| !fault.is_of_drain()),
+            failures: faults.filter(|(fault, _)| !fault.is_of_drain()).map(|(_, count)| count).sum(),
             idle: rounds.last().map_or(0, |round| round.idle),
             interrupted: rounds.iter().any(|round| round.interrupted),
             deserted: rounds.iter().any(|round| round.deserted && round.connected > 0),

@@ -221,7 +221,7 @@ fn conclude(options: Options, about: &About, measured: &[Vec<Measured>]) -> Resu
     written?;
     Ok(if totals.iter().any(|figures| figures.refused) {
         EXIT_REFUSED.into()
-    } else if totals.iter().any(|figures| figures.has_failed) {
+    } else if totals.iter().any(|figures| figures.failures > 0) {
         EXIT_ERRORS.into()
     } else if totals.iter().any(|figures| figures.drained > 0) {
         EXIT_DRAINED.into()

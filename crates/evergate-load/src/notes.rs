@@ -34,7 +34,7 @@ pub fn of(figures: &Figures) -> Vec<String> {
     }
     if figures.drained > 0 {
         let closed = thousands(figures.drained);
-        notes.push(if figures.has_failed {
+        notes.push(if figures.failures > 0 {
             format!("note: the server was drained: {closed} connections were closed with 1012")
         } else {
             format!(

@@ -78,7 +78,7 @@ pub fn render(
 
 /// All figures, a column for each server.
 fn table(figures: &[&Figures], of_both: Option<&Ratios>) -> String {
-    let mut table = "<table><tr><th></th>".to_owned();
+    let mut table = "<div class=wide><table><tr><th></th>".to_owned();
     for column in columns(figures, of_both) {
         let _ = write!(table, "<th>{}</th>", breakable(&column));
     }
@@ -90,7 +90,7 @@ fn table(figures: &[&Figures], of_both: Option<&Ratios>) -> String {
         }
         table.push_str("</tr>");
     }
-    table.push_str("</table>");
+    table.push_str("</table></div>");
     table
 }
 

@@ -206,7 +206,7 @@ async fn relay(
         match result {
             Ok(0) => return Err(written.err().unwrap_or(Fault::Eof)),
             Ok(bytes) => round.received(bytes),
-            Err(error) => return Err(written.err().unwrap_or_else(|| round.broken(error))),
+            Err(error) => return Err(written.err().unwrap_or_else(|| round.broken(&error))),
         }
     }
 }

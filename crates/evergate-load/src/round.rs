@@ -245,8 +245,8 @@ impl Round {
     }
 
     /// A connection failed. What TLS says of it is kept.
-    pub fn broken(&self, error: io::Error) -> Fault {
-        let fault = Fault::from(&error);
+    pub fn broken(&self, error: &io::Error) -> Fault {
+        let fault = Fault::from(error);
         if matches!(fault, Fault::Certificate | Fault::Tls) {
             self.said(fault, &error.to_string());
         }

@@ -39,12 +39,21 @@ impl Certificate {
     }
 }
 
+/// What a client named in its handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The server (SNI).
+    pub server: Option<String>,
+    /// The protocol that was agreed on (ALPN).
+    pub protocol: Option<Vec<u8>>,
+}
+
 /// One running proxy.
 pub struct Front {
     /// Where it listens.
     pub address: SocketAddr,
-    /// What each client named: the server, and the protocol that was agreed on.
-    named: Arc<Mutex<Vec<(Option<String>, Option<Vec<u8>>)>>>,
+    /// What those named that are gone.
+    named: Arc<Mutex<Vec<Named>>>,
 }
 
 impl Front {
@@ -56,15 +65,15 @@ impl Front {
             let mut session = ServerConnection::new(Arc::clone(&config)).expect("a session");
             // How either side ends is the client's and the gateway's affair.
             let _ = relay(&client, gateway, &mut session);
-            seen.lock()
-                .expect("nobody panicked")
-                .push((session.server_name().map(str::to_owned), session.alpn_protocol().map(<[u8]>::to_vec)));
+            let (server, protocol) = (session.server_name(), session.alpn_protocol());
+            let named = Named { server: server.map(str::to_owned), protocol: protocol.map(<[u8]>::to_vec) };
+            seen.lock().expect("nobody panicked").push(named);
         });
         Self { address, named }
     }
 
     /// What the clients named that are gone.
-    pub fn named(&self) -> Vec<(Option<String>, Option<Vec<u8>>)> {
+    pub fn named(&self) -> Vec<Named> {
         self.named.lock().expect("nobody panicked").clone()
     }
 }
