@@ -27,6 +27,9 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// How a TLS server begins its answer to what is none (RFC 8446 section 5.1).
 const TLS_ALERT: [u8; 2] = [21, 3];
 
+/// What nginx and Apache say to whoever speaks plain HTTP to their TLS.
+const TLS_REFUSALS: [&str; 2] = ["sent to HTTPS port", "SSL-enabled server port"];
+
 /// What it must be answered with.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -134,10 +137,10 @@ fn judge(bytes: &[u8]) -> Result<Option<usize>, Fault> {
 
 /// What a refusal says of itself: plain text, as far as it came with the header. A page is for browsers.
 fn explanation(bytes: &[u8]) -> String {
-    if bytes.starts_with(&TLS_ALERT) {
+    let text = String::from_utf8_lossy(bytes);
+    if bytes.starts_with(&TLS_ALERT) || TLS_REFUSALS.iter().any(|said| text.contains(said)) {
         return "it speaks TLS: try wss://".to_owned();
     }
-    let text = String::from_utf8_lossy(bytes);
     let Some((header, body)) = text.split_once("\r\n\r\n") else { return String::new() };
     let is_plain = header.to_ascii_lowercase().contains("\r\ncontent-type: text/plain");
     if is_plain { body.trim().to_owned() } else { String::new() }
@@ -176,6 +179,9 @@ mod tests {
         assert_eq!(explanation(refusal("plain; charset=utf-8").as_bytes()), "too many");
         assert_eq!(explanation(refusal("html").as_bytes()), "");
         assert_eq!(explanation(b"HTTP/1.1 503 Busy\r\nContent-"), "");
+        let by_nginx =
+            b"HTTP/1.1 400 Bad Request\r\n\r\n<title>400 The plain HTTP request was sent to HTTPS port</title>";
+        assert!(explanation(by_nginx).contains("wss://"));
         assert!(explanation(b"\x15\x03\x03\0\x02\x02\x0a").contains("wss://"));
     }
 }

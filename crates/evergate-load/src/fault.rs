@@ -267,14 +267,14 @@ mod tests {
     fn what_the_server_said_first_is_told_with_its_kind() {
         let target = Target::new("ws://127.0.0.1:7682/", &Trust::default()).expect("a URL");
         let mut tally = Tally::new(false);
-        for text in ["", "a b: no\nmethod", "other"] {
+        for text in ["", "a b: no\n\"method\"", "other"] {
             tally.fault(Fault::Status(404));
             tally.said(Fault::Status(404), text);
         }
         tally.said(Fault::Closed(1000), "bye");
         let explained: Vec<String> =
             details([&tally].into_iter(), &target).iter().map(ErrorDetail::explained).collect();
-        assert_eq!(explained, ["answered with this statusCode; the first: a b: no\\nmethod"]);
+        assert_eq!(explained, ["answered with this statusCode; the first: a b: no\\n\"method\""]);
     }
 
     #[test]

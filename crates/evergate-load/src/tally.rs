@@ -239,8 +239,15 @@ impl Tally {
     /// What the server said of a fault; the first of a kind is kept.
     pub fn said(&mut self, fault: Fault, text: &str) {
         if !text.is_empty() && !self.said.contains_key(&fault) {
-            let text = text.chars().take(SAID_CHARS_MAX).flat_map(char::escape_debug).collect();
-            self.said.insert(fault, text);
+            let mut shown = String::new();
+            for letter in text.chars().take(SAID_CHARS_MAX) {
+                match letter {
+                    // They end nothing here.
+                    '"' | '\'' => shown.push(letter),
+                    letter => shown.extend(letter.escape_debug()),
+                }
+            }
+            self.said.insert(fault, shown);
         }
     }
 

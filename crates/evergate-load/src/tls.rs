@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 
 /// Of a server behind TLS, what a connection to it needs.
 #[derive(Debug, Clone)]
@@ -55,9 +58,15 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
         let builder = if self.insecure {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Any(provider)))
+            let any = Lenient { listed: None, provider };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(any))
+        } else if let Some(file) = &self.ca {
+            let listed = certificates(file).map_err(|error| format!("--ca {}: {error}", file.display()))?;
+            let verifier = verifier(&listed, &provider).map_err(|error| format!("--ca {}: {error}", file.display()))?;
+            let listed = Lenient { listed: Some((verifier, listed)), provider };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(listed))
         } else {
-            builder.with_root_certificates(self.roots()?)
+            builder.with_root_certificates(roots_of_system()?)
         };
         let mut config = builder.with_no_client_auth();
         // Each client is another browser, which has no session to resume.
@@ -66,46 +75,66 @@ impl Trust {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
+}
 
-    fn roots(&self) -> Result<RootCertStore, String> {
-        let mut roots = RootCertStore::empty();
-        let Some(file) = &self.ca else {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-            let why = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
-            let needed = "install ca-certificates, or name a file with --ca";
-            return if roots.is_empty() {
-                Err(format!("the system's certificates: {why}; {needed}"))
-            } else {
-                Ok(roots)
-            };
-        };
-        let wrong = |why: &dyn std::fmt::Display| format!("--ca {}: {why}", file.display());
-        for certificate in certificates(file).map_err(|error| wrong(&error))? {
-            roots.add(certificate).map_err(|error| wrong(&error))?;
-        }
-        if roots.is_empty() { Err(wrong(&"there is no certificate in it (PEM is needed)")) } else { Ok(roots) }
+fn roots_of_system() -> Result<RootCertStore, String> {
+    let (mut roots, found) = (RootCertStore::empty(), rustls_native_certs::load_native_certs());
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
+        return Err(format!("the system's certificates: {why}; install ca-certificates, or name a file with --ca"));
+    }
+    Ok(roots)
+}
+
+/// At least one, of a file of PEM.
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) if certificates.is_empty() => Err("there is no certificate in it (PEM is needed)".to_owned()),
+        read => read.map_err(|error| error.to_string()),
     }
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error> {
-    CertificateDer::pem_file_iter(file)?.collect()
+fn verifier(
+    roots: &[CertificateDer<'static>],
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, String> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone()).map_err(|error| error.to_string())?;
+    }
+    let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider));
+    builder.build().map_err(|error| error.to_string())
 }
 
-/// Takes any certificate, and holds its owner to it as usual.
+/// Takes more than the book allows, and holds a certificate's owner to it as usual.
 #[derive(Debug)]
-struct Any(Arc<CryptoProvider>);
+struct Lenient {
+    /// Besides what these roots vouch for, the roots themselves; `None`: any certificate.
+    listed: Option<(Arc<WebPkiServerVerifier>, Vec<CertificateDer<'static>>)>,
+    provider: Arc<CryptoProvider>,
+}
 
-impl ServerCertVerifier for Any {
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
+        let Some((verifier, listed)) = &self.listed else { return Ok(ServerCertVerified::assertion()) };
+        let judged = verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match judged {
+            // A certificate that signed itself is as a rule one of a CA (`openssl req -x509`), and by the book no server's.
+            Err(Error::InvalidCertificate(CertificateError::Other(_))) if listed.contains(end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            judged => judged,
+        }
     }
 
     fn verify_tls12_signature(
@@ -114,7 +143,7 @@ impl ServerCertVerifier for Any {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -123,11 +152,11 @@ impl ServerCertVerifier for Any {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
