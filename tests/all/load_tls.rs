@@ -3,10 +3,11 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::support::authority::{Authority, Signed};
 use crate::support::gateway::Gateway;
 use crate::support::load::{Run, finish, run, start};
 use crate::support::other_gateway::url;
-use crate::support::tls_front::{Certificate, Front, Named};
+use crate::support::tls_front::{Front, Named};
 use crate::support::{Folder, PATIENCE, until};
 
 /// Two clients for a moment.
@@ -14,9 +15,9 @@ const SHORT: [&str; 6] = ["--clients", "2", "--duration", "0.2", "--warmup", "0"
 
 #[test]
 fn a_load_of_every_kind_through_tls_is_answered_and_every_client_names_the_server() {
-    let (gateway, certificate, folder) = (Gateway::demo(&[]), Certificate::of("eg.example"), Folder::new());
-    let front = Front::new(&certificate, gateway.address());
-    let (ca, url) = (certificate.write(folder.path()), format!("wss://{}/", front.address));
+    let (gateway, authority, folder) = (Gateway::demo(&[]), Authority::new("a consortium's own"), Folder::new());
+    let front = Front::new(&authority.sign("eg.example"), gateway.address());
+    let (ca, url) = (folder.write("ca.pem", &authority.certificate()), format!("wss://{}/", front.address));
     let mut options = vec!["--ca", ca.to_str().expect("a path"), "--server-name", "eg.example", "--clients", "6"];
     options.extend([
         "--in-flight",
@@ -41,10 +42,11 @@ fn a_load_of_every_kind_through_tls_is_answered_and_every_client_names_the_serve
 #[test]
 fn a_certificate_is_judged_by_who_signed_it_and_by_its_name_unless_any_will_do() {
     let (gateway, folder) = (Gateway::demo(&[]), Folder::new());
-    let wrong = Certificate::of("localhost").write(folder.path()).display().to_string();
-    for right in [Certificate::of("localhost"), Certificate::by_openssl("localhost")] {
+    let write = |name: &str, signed: &Signed| folder.write(name, &signed.certificate).display().to_string();
+    let wrong = write("wrong.pem", &Signed::by_itself("localhost"));
+    for right in [Signed::by_itself("localhost"), Signed::by_openssl("localhost")] {
         let front = Front::new(&right, gateway.address());
-        let right = right.write(folder.path()).display().to_string();
+        let right = write("right.pem", &right);
         let url = format!("wss://localhost:{}/", front.address.port());
         let with = |trust: &[&str]| run(&url, &[&SHORT[..], trust].concat());
         for trust in [&["--ca", right.as_str()][..], &["--insecure"]] {
@@ -70,7 +72,7 @@ fn who_speaks_tls_to_one_who_does_not_is_told_and_the_other_way_round() {
     assert_eq!((to_plain.code, to_plain.errors().get("tls")), (3, Some(&2)), "{}", to_plain.output);
     assert!(to_plain.output.contains("the URL begins with ws://"), "{}", to_plain.output);
 
-    let front = Front::new(&Certificate::of("localhost"), gateway.address());
+    let front = Front::new(&Signed::by_itself("localhost"), gateway.address());
     let to_tls = finish(&folder, start(&folder, &url(front.address), &SHORT));
     assert_eq!((to_tls.code, to_tls.errors().get("bad_handshake")), (3, Some(&2)), "{}", to_tls.output);
     assert!(to_tls.output.contains("try wss://"), "{}", to_tls.output);
@@ -79,7 +81,7 @@ fn who_speaks_tls_to_one_who_does_not_is_told_and_the_other_way_round() {
 #[test]
 fn a_drain_reaches_clients_behind_tls_and_costs_them_nothing() {
     let mut gateway = Gateway::demo(&["--drain-quiet-ms", "1"]);
-    let front = Front::new(&Certificate::of("localhost"), gateway.address());
+    let front = Front::new(&Signed::by_itself("localhost"), gateway.address());
     let folder = Folder::new();
     let options = ["--insecure", "--clients", "5", "--rate", "30", "--warmup", "0", "--duration", "60"];
     let load = start(&folder, &format!("wss://{}/", front.address), &options);

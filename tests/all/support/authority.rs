@@ -35,3 +35,25 @@ impl Authority {
         Signed { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 }
+
+/// Nobody vouches for these but they themselves.
+#[cfg(feature = "load")]
+impl Signed {
+    /// One for a server of this name.
+    pub fn by_itself(name: &str) -> Self {
+        Self::alone(name, IsCa::NoCa)
+    }
+
+    /// The same as `openssl req -x509` makes it, which has it be an authority's.
+    pub fn by_openssl(name: &str) -> Self {
+        Self::alone(name, IsCa::Ca(BasicConstraints::Unconstrained))
+    }
+
+    fn alone(name: &str, is_ca: IsCa) -> Self {
+        let mut parameters = CertificateParams::new([name.to_owned()]).expect("a name");
+        parameters.is_ca = is_ca;
+        let key = KeyPair::generate().expect("a key");
+        let certificate = parameters.self_signed(&key).expect("a certificate");
+        Self { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+}

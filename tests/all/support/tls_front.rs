@@ -3,56 +3,25 @@
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
+use super::authority::Signed;
 use super::serve;
 
-/// A certificate that signed itself, with its key.
-pub struct Certificate {
-    certificate: rcgen::Certificate,
-    key: KeyPair,
-}
-
-impl Certificate {
-    /// For a server of this name.
-    pub fn of(name: &str) -> Self {
-        Self::new(name, IsCa::NoCa)
-    }
-
-    /// The same as `openssl req -x509` makes it, which has it be a CA's.
-    pub fn by_openssl(name: &str) -> Self {
-        Self::new(name, IsCa::Ca(BasicConstraints::Unconstrained))
-    }
-
-    fn new(name: &str, is_ca: IsCa) -> Self {
-        let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
-        params.is_ca = is_ca;
-        let key = KeyPair::generate().expect("a key");
-        Self { certificate: params.self_signed(&key).expect("a certificate"), key }
-    }
-
-    /// Writes it as PEM.
-    pub fn write(&self, folder: &Path) -> PathBuf {
-        let file = folder.join(format!("{}.pem", super::unique()));
-        std::fs::write(&file, self.certificate.pem()).expect("a file in the test's folder");
-        file
-    }
-
-    fn server(&self) -> Arc<ServerConfig> {
-        let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().expect("versions of TLS").with_no_client_auth();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
-        let mut config =
-            builder.with_single_cert(vec![self.certificate.der().clone()], key).expect("a certificate and its key");
-        config.alpn_protocols = [&b"h2"[..], b"http/1.1"].map(<[u8]>::to_vec).to_vec();
-        Arc::new(config)
-    }
+/// How a server with this certificate speaks TLS.
+fn config(signed: &Signed) -> ServerConfig {
+    let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().expect("versions of TLS").with_no_client_auth();
+    let chain = vec![CertificateDer::from_pem_slice(signed.certificate.as_bytes()).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_slice(signed.key.as_bytes()).expect("a key");
+    let mut config = builder.with_single_cert(chain, key).expect("a certificate and its key");
+    config.alpn_protocols = [&b"h2"[..], b"http/1.1"].map(<[u8]>::to_vec).to_vec();
+    config
 }
 
 /// What a client named in its handshake.
@@ -74,8 +43,8 @@ pub struct Front {
 
 impl Front {
     /// In front of this gateway.
-    pub fn new(certificate: &Certificate, gateway: SocketAddr) -> Self {
-        let (config, named) = (certificate.server(), Arc::new(Mutex::new(Vec::new())));
+    pub fn new(signed: &Signed, gateway: SocketAddr) -> Self {
+        let (config, named) = (Arc::new(config(signed)), Arc::new(Mutex::new(Vec::new())));
         let seen = Arc::clone(&named);
         let address = serve(move |client| {
             let mut session = ServerConnection::new(Arc::clone(&config)).expect("a session");
