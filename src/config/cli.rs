@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::asking::{self, DrainOptions, Target};
 use super::calling::{self, Call};
+use super::eg_websockets;
 use super::error::{Error, Errors};
 use super::file;
 use super::host::Host;
@@ -40,7 +41,7 @@ pub enum Show {
     Effective,
     /// A commented file of the defaults.
     Sample,
-    /// The README's table.
+    /// The table of docs/options.md.
     Markdown,
 }
 
@@ -159,7 +160,7 @@ pub fn command() -> Command {
         Command::new("config")
             .about("Print every effective value with its source")
             .arg(switch("sample", "Print a commented file with every default instead"))
-            .arg(switch("markdown", "Print the README's table instead").hide(true).conflicts_with("sample"))
+            .arg(switch("markdown", "Print docs/options.md's table instead").hide(true).conflicts_with("sample"))
             .after_help("Example:\n  evergate config --sample > /etc/evergate.toml"),
     );
     Command::new("evergate")
@@ -312,7 +313,10 @@ pub fn environment(vars: impl Iterator<Item = (OsString, OsString)>) -> Result<B
     let mut env = BTreeMap::new();
     let mut errors = Errors::default();
     for (name, value) in vars {
-        let is_read = |name: &&str| name.starts_with("EVERGATE_") || DIRECTORIES.contains(name);
+        let is_read = |name: &&str| {
+            ["EVERGATE_", eg_websockets::PREFIX].iter().any(|prefix| name.starts_with(prefix))
+                || DIRECTORIES.contains(name)
+        };
         let Some(name) = name.to_str().filter(is_read) else {
             continue;
         };

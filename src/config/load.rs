@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use evergate_proto::websocket::handshake::Origins;
 
+use super::eg_websockets;
 use super::error::{About, Error, Errors};
 use super::file;
 use super::host::{self, Descriptors, Host};
@@ -46,7 +47,7 @@ pub struct Inputs {
     pub toml: Option<(PathBuf, String)>,
     /// The flags of the table that were given: the option's name and the text of each occurrence.
     pub flags: Vec<(&'static str, Vec<String>)>,
-    /// The environment: `EVERGATE_…`, `STATE_DIRECTORY` and `RUNTIME_DIRECTORY`; others are ignored.
+    /// The environment: `EVERGATE_…`, `EG_WEBSOCKETS_…`, `STATE_DIRECTORY` and `RUNTIME_DIRECTORY`; others are ignored.
     pub env: BTreeMap<String, String>,
     /// What the host allows.
     pub host: Host,
@@ -108,9 +109,10 @@ pub struct Reloaded {
 }
 
 /// The options that a running process takes over on SIGHUP.
-const RELOADED: [&str; 4] = ["loglevel", "origins", "log_protect", "trusted_proxies"];
+pub(super) const RELOADED: [&str; 4] = ["loglevel", "origins", "log_protect", "trusted_proxies"];
 
-/// Reads every source: `opensrf_core.xml`, over it the TOML file, the environment and the flags.
+/// Reads every source: `opensrf_core.xml`, over it the environment of `eg-websockets`, the TOML file, the environment and the
+/// flags.
 pub fn load(inputs: Inputs) -> Result<Loaded, Errors> {
     let (mut errors, mut warnings) = (Errors::default(), Vec::new());
     let over = layers(&inputs, &mut errors, &mut warnings);
@@ -173,7 +175,8 @@ pub fn control(inputs: &Inputs) -> Result<Option<PathBuf>, Errors> {
 
 /// The sources above `opensrf_core.xml`, weakest first.
 fn layers(inputs: &Inputs, errors: &mut Errors, warnings: &mut Vec<String>) -> Vec<Layer> {
-    let mut over = Vec::new();
+    // Whatever was written for evergate comes before what was written for its predecessor.
+    let mut over = vec![eg_websockets::environment(&inputs.env, errors, warnings)];
     if let Some((path, named_by)) = &inputs.toml
         && let Some(text) = errors.keep(read(path, named_by))
     {

@@ -9,6 +9,7 @@
 pub mod asking;
 pub mod calling;
 pub mod cli;
+mod eg_websockets;
 mod error;
 mod file;
 mod host;

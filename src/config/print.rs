@@ -1,9 +1,9 @@
-//! The table's faces for people: the effective configuration, the sample file, the README's table.
+//! The table's faces for people: the effective configuration, the sample file, the table of docs/options.md.
 
 use std::fmt::Write as _;
 
 use super::kind::Kind;
-use super::load::Loaded;
+use super::load::{Loaded, RELOADED};
 use super::table::{Opt, TABLE, find};
 
 /// Every effective value with its source, as TOML. Passwords are masked.
@@ -54,14 +54,15 @@ pub fn sample() -> String {
     text
 }
 
-/// The table of options for the README, as Markdown.
+/// The table of options for docs/options.md, as Markdown.
 pub fn markdown() -> String {
     let mut text = String::new();
     let mut section = "";
     for option in TABLE {
         if option.section != section {
             section = option.section;
-            let _ = write!(text, "\n### {section}\n\n| option | default | unit | what it does |\n|---|---|---|---|\n");
+            let head = "| option in TOML | elsewhere | default | unit | what it does |\n|---|---|---|---|---|";
+            let _ = write!(text, "\n## {section}\n\n{head}\n");
         }
         let default = match (option.default, option.demo) {
             ("", None) => String::new(),
@@ -69,11 +70,23 @@ pub fn markdown() -> String {
             (default, None) => format!("`{default}`"),
             (default, Some(demo)) => format!("`{default}` (`demo`: `{demo}`)"),
         };
-        let element = option.xml.map_or_else(String::new, |element| format!(" XML: `{element}`."));
-        let doc = description(option).replace('|', "\\|");
-        let _ = writeln!(text, "| `{}` | {default} | {} | {doc}{element} |", option.name, option.unit);
+        let mut doc = description(option).replace('|', "\\|");
+        if RELOADED.contains(&option.name) {
+            doc.push_str(" **SIGHUP reads it again.**");
+        }
+        let (name, names) = (option.name, names(option).join("<br>"));
+        let _ = writeln!(text, "| `{name}` | {names} | {default} | {} | {doc} |", option.unit);
     }
     text.trim_start().to_owned()
+}
+
+/// How the option is named elsewhere than in the TOML file: flag, variable, element of `opensrf_core.xml`, variables of
+/// `eg-websockets`.
+fn names(option: &Opt) -> Vec<String> {
+    let flag = option.flag().map(|flag| format!("`--{flag}`"));
+    let xml = option.xml.map(|element| format!("XML `{element}`"));
+    let eg = option.eg_websockets.iter().map(|variable| format!("`{variable}`"));
+    flag.into_iter().chain([format!("`{}`", option.env())]).chain(xml).chain(eg).collect()
 }
 
 /// The documentation, with what the kind adds to it.

@@ -1,5 +1,5 @@
 //! The one table of options. The fields of [`Config`], the flags, the environment names, the TOML keys, the sample
-//! file and the README's table all come from it, so that they cannot disagree.
+//! file and docs/options.md all come from it, so that they cannot disagree.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use super::values::{Value, Values};
 pub struct Opt {
     /// `snake_case`: the TOML key and the field of [`Config`]. The flag and the environment name derive from it.
     pub name: &'static str,
-    /// Heading under which the sample file and the README list it.
+    /// Heading under which the sample file and docs/options.md list it.
     pub section: &'static str,
     /// What it accepts.
     pub kind: Kind,
@@ -32,6 +32,8 @@ pub struct Opt {
     pub unit: &'static str,
     /// The element of `opensrf_core.xml` that feeds it, below `/config`.
     pub xml: Option<&'static str>,
+    /// The variables of `eg-websockets` that mean the same; of two, the first is the address and the second the port.
+    pub eg_websockets: &'static [&'static str],
     /// What it does, as running text.
     pub doc: &'static str,
 }
@@ -73,11 +75,11 @@ pub fn find(name: &str) -> Option<&'static Opt> {
 }
 
 /// Declares the options once: a field with its type and documentation, its kind, its default and, where they apply,
-/// its unit, its element in `opensrf_core.xml` and its default for the demo.
+/// its unit, its element in `opensrf_core.xml`, its default for the demo and its variables of `eg-websockets`.
 macro_rules! options {
     ($($section:literal {
         $($(#[doc = $doc:literal])+ $name:ident : $ty:ty = $kind:expr, $default:literal
-            $(, unit $unit:literal)? $(, xml $xml:literal)? $(, demo $demo:literal)? ;)+
+            $(, unit $unit:literal)? $(, xml $xml:literal)? $(, demo $demo:literal)? $(, eg $($eg:literal)+)? ;)+
     })+) => {
         /// Every option, in the order in which it is printed.
         pub static TABLE: &[Opt] = &[$($(Opt {
@@ -88,6 +90,7 @@ macro_rules! options {
             demo: options!(@last None $(, Some($demo))?),
             unit: options!(@last "" $(, $unit)?),
             xml: options!(@last None $(, Some($xml))?),
+            eg_websockets: &[$($($eg),+)?],
             doc: concat!($($doc),+).trim_ascii(),
         }),+),+];
 
@@ -126,7 +129,7 @@ const COUNT: Kind = Kind::Integer { min: 1, max: 16_777_216 };
 options! {
     "Listening" {
         /// Address and port that browsers, or the proxy before them, connect to.
-        listen: SocketAddr = Kind::Text(text::address), "127.0.0.1:7682";
+        listen: SocketAddr = Kind::Text(text::address), "127.0.0.1:7682", eg "EG_WEBSOCKETS_ADDRESS" "EG_WEBSOCKETS_PORT";
         /// Address and port of the admin page (`/healthz`, `/readyz`, `/status`, `/metrics`), or `off`.
         admin: Option<SocketAddr> = Kind::Text(text::address_or_off), "off", demo "127.0.0.1:7683";
         /// Let the admin page listen on an address that is not loopback. It has no password.
@@ -147,7 +150,7 @@ options! {
         busy_poll_us: u64 = Kind::Integer { min: 0, max: 1_000 }, "400", unit "microseconds";
         /// Clients of the whole process, those that are being closed among them; more are refused with 503. `auto`: 90 %
         /// of `RLIMIT_NOFILE`, less where cores, links, logs and the admin page need more than the rest.
-        clients_max: usize = Kind::IntegerOrAuto { min: 1, max: CLIENTS_MAX_LIMIT }, "auto", unit "clients";
+        clients_max: usize = Kind::IntegerOrAuto { min: 1, max: CLIENTS_MAX_LIMIT }, "auto", unit "clients", eg "EG_WEBSOCKETS_MAX_WORKERS";
         /// Handshakes under way per core; when it is reached, accepting pauses.
         handshakes_max: usize = COUNT, "4096", unit "handshakes per core";
         /// Time from accepting a connection to the end of its request header; later: 408.
@@ -226,7 +229,7 @@ options! {
         /// Messages in one envelope; more: 400. A C worker reads 256.
         messages_per_envelope_max: usize = Kind::Integer { min: 1, max: 256 }, "256", unit "messages";
         /// Requests of one client in flight at once; more wait in its backlog.
-        parallel_max: usize = COUNT, "100", unit "requests per client";
+        parallel_max: usize = COUNT, "100", unit "requests per client", eg "EG_WEBSOCKETS_MAX_PARALLEL";
         /// Envelopes in the backlog of one client; when it is full, nothing more is read from that client.
         backlog_max: usize = COUNT, "1000", unit "envelopes per client";
         /// Bytes in the backlog of one client; when it is full, nothing more is read from that client.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::super::markdown;
+use super::super::{find, markdown};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -21,13 +21,15 @@ fn file_of(name: &str) -> PathBuf {
 }
 
 /// The documents that may name files and each other.
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "docs/conformance.md",
+    "docs/migration.md",
+    "docs/options.md",
     "docs/performance.md",
     "docs/walk.md",
     "docs/wire.md",
@@ -70,14 +72,28 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn the_readme_holds_the_table_of_options() {
-    let readme = read("README.md");
-    let between = readme
+fn the_document_of_options_holds_the_table() {
+    let document = read("docs/options.md");
+    let between = document
         .split_once("<!-- options: begin")
         .and_then(|(_, rest)| rest.split_once("-->"))
         .and_then(|(_, rest)| rest.split_once("<!-- options: end"))
         .map(|(table, _)| table.trim());
-    assert_eq!(between, Some(markdown().trim()), "run tests/update-readme");
+    assert_eq!(between, Some(markdown().trim()), "run tests/update-docs");
+}
+
+#[test]
+fn the_readme_names_options_that_exist_with_their_defaults() {
+    let readme = read("README.md");
+    let (_, table) = readme.split_once("| option | default | when to set it |").expect("the short table");
+    let rows = table.lines().skip(2).take_while(|row| row.starts_with('|'));
+    let rows: Vec<Vec<&str>> =
+        rows.map(|row| row.split('|').map(|cell| cell.trim().trim_matches('`')).collect()).collect();
+    assert!(rows.len() > 8, "{rows:?}");
+    for row in rows {
+        let option = find(row[1]).unwrap_or_else(|| panic!("there is no option {}", row[1]));
+        assert_eq!(row[2], option.default, "{}", option.name);
+    }
 }
 
 #[test]

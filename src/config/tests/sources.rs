@@ -170,3 +170,65 @@ fn a_reload_takes_over_four_options_and_names_the_others() {
     dir.file("e.toml", "loglevel = \"loud\"\n");
     assert!(reload(&first).is_err_and(|error| error.to_string().contains(&format!("{path}:1"))));
 }
+
+#[test]
+fn the_variables_of_eg_websockets_are_read_with_a_warning_that_names_the_option() {
+    let env = [
+        ("EG_WEBSOCKETS_ADDRESS", "::1"),
+        ("EG_WEBSOCKETS_PORT", "7692"),
+        ("EG_WEBSOCKETS_MAX_PARALLEL", "8"),
+        ("EG_WEBSOCKETS_MAX_WORKERS", "700"),
+        ("EG_WEBSOCKETS_MIN_WORKERS", "5"),
+        ("EG_WEBSOCKETS_MAX_REQUESTS", "1000"),
+    ];
+    let found = loaded(&["config"], &env);
+    assert!(effective(&found).contains("\"[::1]:7692\""), "{}", effective(&found));
+    assert_eq!((found.config.parallel_max, found.config.clients_max), (8, 700));
+    let source = found.values.get("listen").source.to_string();
+    assert_eq!(source, "environment EG_WEBSOCKETS_ADDRESS and EG_WEBSOCKETS_PORT");
+    let expected = [
+        ["EG_WEBSOCKETS_PORT", "read as listen = ", "EVERGATE_LISTEN"],
+        ["EG_WEBSOCKETS_MAX_WORKERS", "read as clients_max = 700", "EVERGATE_CLIENTS_MAX"],
+        ["EG_WEBSOCKETS_MAX_PARALLEL", "read as parallel_max = 8", "EVERGATE_PARALLEL_MAX"],
+        ["EG_WEBSOCKETS_MAX_REQUESTS", "ignored", "no worker is replaced"],
+        ["EG_WEBSOCKETS_MIN_WORKERS", "ignored", "no workers are kept ready"],
+    ];
+    assert_eq!(found.warnings.len(), expected.len(), "{:?}", found.warnings);
+    for (warning, parts) in found.warnings.iter().zip(expected) {
+        assert!(parts.iter().all(|part| warning.contains(part)), "{warning}: {parts:?}");
+    }
+}
+
+#[test]
+fn half_an_address_of_eg_websockets_is_made_whole_by_the_default() {
+    for (name, value, listen) in
+        [("EG_WEBSOCKETS_PORT", "7692", "127.0.0.1:7692"), ("EG_WEBSOCKETS_ADDRESS", "0.0.0.0", "0.0.0.0:7682")]
+    {
+        let found = effective(&loaded(&["config"], &[(name, value)]));
+        assert!(found.contains(&format!("\"{listen}\"")), "{found}");
+    }
+}
+
+#[test]
+fn whatever_is_written_for_evergate_comes_before_the_variables_of_eg_websockets() {
+    let dir = Dir::new();
+    let toml = dir.file("e.toml", "parallel_max = 20\n");
+    let old = ("EG_WEBSOCKETS_MAX_PARALLEL", "8");
+    let parallel = |arguments: &[&str], env: &[(&str, &str)]| loaded(arguments, env).config.parallel_max;
+    assert_eq!(parallel(&["config"], &[old]), 8);
+    assert_eq!(parallel(&["config", "--config", &toml], &[old]), 20);
+    assert_eq!(parallel(&["config"], &[old, ("EVERGATE_PARALLEL_MAX", "30")]), 30);
+    assert_eq!(parallel(&["config", "--parallel-max", "40"], &[old]), 40);
+}
+
+#[test]
+fn a_variable_of_eg_websockets_that_cannot_be_used_is_named() {
+    let found = error(&["config"], &[("EG_WEBSOCKETS_MAX_PARALLEL", "eight")]);
+    assert!(found.contains("EG_WEBSOCKETS_MAX_PARALLEL") && found.contains("a whole number"), "{found}");
+    let found = loaded(&["config"], &[("EG_WEBSOCKETS_COLOUR", "blue")]).warnings.join("\n");
+    assert!(found.contains("EG_WEBSOCKETS_COLOUR") && found.contains("no such variable"), "{found}");
+    let read = super::super::cli::environment(
+        ["EG_WEBSOCKETS_PORT", "EG_IDL_FILE"].map(|name| (OsString::from(name), OsString::from("1"))).into_iter(),
+    );
+    assert_eq!(read.expect("UTF-8").into_keys().collect::<Vec<_>>(), ["EG_WEBSOCKETS_PORT"]);
+}
