@@ -159,6 +159,9 @@ class Checks:
     def install(self, _):
         self.unharmed()
 
+    def configure(self, _):
+        self.unharmed()
+
     def start(self, printed):
         assert "FAIL" not in printed and "serving" in printed and printed.rstrip().endswith("\n3"), printed
         self.unharmed()
@@ -222,9 +225,9 @@ def main():
             if done.returncode:
                 raise AssertionError(f"{name} ends with {done.returncode}:\n{done.stdout}{done.stderr}")
             check(done.stdout)
-            left = 0 if name in ("before", "install", "remove") or not is_active("evergate") else at_evergate()
+            left = 0 if name == "remove" or not is_active("evergate") else at_evergate()
             print(
-                f"{name:8} {time.monotonic() - begun:5.1f} s  websocketd {at_websocketd():3}  evergate {left:3}  "
+                f"{name:9} {time.monotonic() - begun:5.1f} s  websocketd {at_websocketd():3}  evergate {left:3}  "
                 f"answered {asking.counts['answered']:5}  lost {asking.counts['lost']}",
                 flush=True,
             )

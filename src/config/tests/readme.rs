@@ -21,12 +21,13 @@ fn file_of(name: &str) -> PathBuf {
 }
 
 /// The documents that may name files and each other.
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "docs/capacity.md",
     "docs/conformance.md",
     "docs/migration.md",
     "docs/options.md",
