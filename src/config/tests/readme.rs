@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::super::{find, markdown};
+use super::super::{TABLE, find, markdown};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -94,6 +94,28 @@ fn the_readme_names_options_that_exist_with_their_defaults() {
     for row in rows {
         let option = find(row[1]).unwrap_or_else(|| panic!("there is no option {}", row[1]));
         assert_eq!(row[2], option.default, "{}", option.name);
+    }
+}
+
+#[test]
+fn the_migration_guide_says_of_each_variable_of_eg_websockets_what_it_is_read_as() {
+    let guide = read("docs/migration.md");
+    for option in TABLE {
+        for variable in option.eg_websockets {
+            let row = guide.lines().find(|line| line.starts_with(&format!("| `{variable}` |")));
+            let row = row.unwrap_or_else(|| panic!("the guide does not know {variable}"));
+            assert!(row.contains(&format!("| `{}`", option.name)), "{row} does not name {}", option.name);
+        }
+    }
+}
+
+#[test]
+fn every_block_of_the_migration_guide_is_tried_and_judged() {
+    let (guide, trial) = (read("docs/migration.md"), read("tests/migration/trial.py"));
+    let blocks: Vec<&str> = guide.lines().filter_map(|line| line.strip_prefix("```sh")).map(str::trim).collect();
+    assert!(blocks.len() > 8, "{blocks:?}");
+    for block in blocks {
+        assert!(!block.is_empty() && trial.contains(&format!("    def {block}(self, ")), "{block:?} is not judged");
     }
 }
 
