@@ -43,7 +43,7 @@ class Trial:
         self.files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self.pairs = math.ceil(self.asking / given.ports * SLACK)
         # evergate takes 90 % of its descriptors; a worker of nginx needs two for a client, and is not given the same number exactly.
-        self.gateways = math.ceil(self.asking / (self.files * 0.8))
+        self.gateways = self.pairs if self.way == "gateways" else math.ceil(self.asking / (self.files * 0.8))
         self.workers = max(2, math.ceil(self.asking * 2 / (self.files * 0.8)))
         self.children = []
 
@@ -54,6 +54,8 @@ class Trial:
         if self.way == "addresses":
             each = math.ceil(self.pairs / self.gateways)
             return [[f"127.0.1.{n * each + m + 1}:7682" for m in range(each)] for n in range(self.gateways)]
+        if self.way == "gateways":
+            return [[f"127.0.1.{n + 1}:7682"] for n in range(self.gateways)]
         return [["127.0.0.1:7682"] for _ in range(self.gateways)]
 
     def lists_are_known(self):
@@ -79,8 +81,8 @@ class Trial:
 
     def start_gateways(self):
         for n, addresses in enumerate(self.addresses()):
-            options = ["--idle-timeout-seconds", "0", "--admin", f"127.0.0.1:{7700 + n}", "--listen", ",".join(addresses), "--loglevel", "warn"]
-            shared = ["--share-port"] if self.gateways > 1 and self.way not in ("addresses", "unix") else []
+            options = ["--idle-timeout-seconds", "0", "--handshake-timeout-seconds", "120", "--admin", f"127.0.0.1:{7700 + n}", "--listen", ",".join(addresses), "--loglevel", "warn"]
+            shared = ["--share-port"] if self.way in ("plain", "range", "bind") else []
             self.start([self.evergate, "demo", *options, *shared], f"evergate-{n}.log")
         for n in range(self.gateways):
             until(lambda: self.admin(n, "readyz"), f"evergate {n} serves: see its log")
