@@ -20,22 +20,17 @@ fn file_of(name: &str) -> PathBuf {
         .map_or_else(|| root().join(name), |rest| root().join("crates/evergate-proto/src").join(rest))
 }
 
-/// The documents that may name files and each other.
-const DOCUMENTS: [&str; 13] = [
-    "README.md",
-    "ARCHITECTURE.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    "docs/capacity.md",
-    "docs/conformance.md",
-    "docs/migration.md",
-    "docs/options.md",
-    "docs/performance.md",
-    "docs/walk.md",
-    "docs/wire.md",
-    "tuning/README.md",
-];
+/// The documents that may name files and each other: those at the top, and all of docs/ and tuning/.
+fn documents() -> Vec<String> {
+    let of = |folder: &str| {
+        let entries = fs::read_dir(root().join(folder)).expect("a folder of the repository").flatten();
+        let names = entries.map(|entry| format!("{folder}{}", entry.file_name().to_string_lossy()));
+        names.filter(|name| name.ends_with(".md")).collect::<Vec<_>>()
+    };
+    let found = ["", "docs/", "tuning/", "tuning/browser/"].map(of).concat();
+    assert!(found.len() > 12, "{found:?}");
+    found
+}
 
 /// What a document links to: files, and chapters behind a `#`.
 fn links(text: &str) -> impl Iterator<Item = &str> {
@@ -168,8 +163,8 @@ fn every_threat_names_tests_that_exist() {
 
 #[test]
 fn the_documents_name_files_that_exist() {
-    for document in DOCUMENTS {
-        let text = read(document);
+    for document in documents() {
+        let text = read(&document);
         let linked = links(&text).filter_map(|link| link.split('#').next());
         let named = code(&text).filter(|word| {
             [
@@ -191,7 +186,7 @@ fn the_documents_name_files_that_exist() {
                 && !word.contains([' ', '*'])
         });
         for path in linked.filter(|path| !path.is_empty()).chain(named) {
-            let beside = root().join(document).with_file_name(path);
+            let beside = root().join(&document).with_file_name(path);
             assert!(file_of(path).exists() || beside.exists(), "{document} names {path}, which does not exist");
         }
     }
@@ -199,10 +194,11 @@ fn the_documents_name_files_that_exist() {
 
 #[test]
 fn the_documents_link_to_chapters_that_exist() {
-    for document in DOCUMENTS {
-        let text = read(document);
+    for document in documents() {
+        let text = read(&document);
         for (path, chapter) in links(&text).filter_map(|link| link.split_once('#')) {
-            let file = if path.is_empty() { root().join(document) } else { root().join(document).with_file_name(path) };
+            let file =
+                if path.is_empty() { root().join(&document) } else { root().join(&document).with_file_name(path) };
             let there = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             let titles = there.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#'));
             assert!(titles.map(anchor).any(|title| title == chapter), "{document}: {path} has no chapter #{chapter}");
