@@ -17,15 +17,17 @@ apt_install() {
     fi
 }
 
-# nginx for `cargo bench --bench delivery`, which starts one of its own: the one that Debian's package starts is not wanted.
-install_nginx() {
-    has nginx && return 0
-    apt_install nginx-light || return 1
+# nginx and HAProxy for the tests of tuning/, and nginx for `cargo bench --bench delivery`. Each starts its own: those that Debian's
+# packages start are not wanted.
+install_nginx() { has nginx || { apt_install nginx-light && stop_packaged nginx; }; }
+install_haproxy() { has haproxy || { apt_install haproxy && stop_packaged haproxy; }; }
+
+stop_packaged() {
     if [ -d /run/systemd/system ]; then
-        as_root systemctl disable --now nginx >/dev/null 2>&1 || true
+        as_root systemctl disable --now "$1" >/dev/null 2>&1 || true
     else
-        as_root service nginx stop >/dev/null 2>&1 || true
-        as_root update-rc.d nginx disable >/dev/null 2>&1 || true
+        as_root service "$1" stop >/dev/null 2>&1 || true
+        as_root update-rc.d "$1" disable >/dev/null 2>&1 || true
     fi
 }
 

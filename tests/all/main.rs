@@ -6,6 +6,7 @@ mod address_files;
 mod admin;
 mod backlog;
 mod bad_input;
+mod balancers;
 mod browser;
 mod bus_kinds;
 mod bus_loss;

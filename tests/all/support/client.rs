@@ -1,10 +1,11 @@
 //! A WebSocket client that is not ours (tungstenite), and the JSON that an Evergreen client writes.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::error::ProtocolError;
 use tungstenite::protocol::WebSocketConfig;
@@ -166,6 +167,23 @@ impl Client {
     /// Connects with more header fields; the error where the gateway refuses.
     pub fn connect_with(address: SocketAddr, fields: &[(&'static str, &str)]) -> Result<Self, Box<Error>> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(Error::from)?;
+        Self::over(stream, address, fields)
+    }
+
+    /// The same from an address of this host's own: all of 127.0.0.0/8 are.
+    pub fn connect_from(
+        source: IpAddr,
+        address: SocketAddr,
+        fields: &[(&'static str, &str)],
+    ) -> Result<Self, Box<Error>> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(Error::from)?;
+        socket.bind(&SocketAddr::new(source, 0).into()).map_err(Error::from)?;
+        socket.connect_timeout(&address.into(), PATIENCE).map_err(Error::from)?;
+        Self::over(socket.into(), address, fields)
+    }
+
+    /// Shakes hands over a connection.
+    fn over(stream: TcpStream, address: SocketAddr, fields: &[(&'static str, &str)]) -> Result<Self, Box<Error>> {
         stream.set_nodelay(true).map_err(Error::from)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(Error::from)?;
         let mut request = format!("ws://{address}/osrf-websocket-translator").into_client_request()?;

@@ -4,6 +4,7 @@
 
 pub mod activity;
 pub mod authority;
+pub mod balancer;
 pub mod bus;
 pub mod client;
 pub mod fifo;
