@@ -11,11 +11,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Finding, Outcome};
 use crate::config::{Config, Descriptors, Host};
+use crate::core::ring::UringSize;
 use crate::process::control::client::Connection;
-use crate::process::listeners::BACKLOG;
 
 /// `SINGLE_ISSUER` and `DEFER_TASKRUN` together: Linux 6.1.
 const KERNEL_MIN: (u32, u32) = (6, 1);
+
+/// The right to lock any amount of memory, as a bit of `CapEff` in `/proc/self/status`.
+const CAP_IPC_LOCK: u64 = 1 << 14;
 
 /// Kernel and ring: without them nothing can be served. The error names the cause and the remedy; exit code 1.
 pub fn host_usable() -> Result<(), String> {
@@ -244,17 +247,32 @@ fn remedy(option: &str, address: SocketAddr, share: bool, why: &io::Error) -> St
     }
 }
 
-pub(super) fn backlog() -> Finding {
-    let text = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
-    let Ok(found) = text.trim().parse::<i32>() else {
-        return Finding::note("net.core.somaxconn cannot be read here");
+/// Whether the cores' rings may be locked in memory, and those of a successor beside them: the kernel counts by account.
+pub(super) fn locked_memory(config: &Config) -> Finding {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = capabilities.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let limit = match getrlimit(Resource::RLIMIT_MEMLOCK) {
+        Ok((soft, _)) if capabilities & CAP_IPC_LOCK == 0 => soft,
+        _ => u64::MAX,
     };
-    if found >= BACKLOG {
-        return Finding::ok(format!("net.core.somaxconn {found}"));
+    locked_memory_suffices(config.cores.len(), limit)
+}
+
+fn locked_memory_suffices(cores: usize, limit: u64) -> Finding {
+    let UringSize { submissions, completions, .. } = UringSize::default();
+    // Entries of 64 bytes with an index each, and of 16; some pages more. As `tuning/measure memlock` found it.
+    let ring = u64::from(submissions) * (64 + 4) + u64::from(completions) * 16 + 16 * 1_024;
+    let needed = 2 * ring * cores as u64;
+    if limit >= needed {
+        return Finding::ok(format!("locked memory: {needed} bytes for the rings of this process and of a successor"));
     }
     Finding::warn(
-        format!("net.core.somaxconn is {found}: a rush of clients after a restart overflows the backlog"),
-        format!("sysctl -w net.core.somaxconn={BACKLOG}, and in /etc/sysctl.d to keep it"),
+        format!(
+            "locked memory: {limit} bytes are allowed, and newer kernels (seen on 6.18) want {needed} for the rings of this process and \
+             of a successor beside it"
+        ),
+        "LimitMEMLOCK=infinity in the unit (ulimit -l; --ulimit memlock= of a container)",
     )
 }
 

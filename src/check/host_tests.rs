@@ -61,6 +61,14 @@ fn descriptors_are_counted_with_cores_links_the_admin_page_and_a_reserve() {
 }
 
 #[test]
+fn rings_beyond_the_limit_of_locked_memory_are_a_warning() {
+    let warned = |cores, limit| locked_memory_suffices(cores, limit).outcome != Outcome::Ok;
+    // 212 KiB each, and as much for a successor.
+    assert!(!warned(2, 4 * 212 * 1_024) && warned(2, 4 * 212 * 1_024 - 1));
+    assert!(!warned(19, 8 << 20) && warned(20, 8 << 20) && !warned(1_000, u64::MAX));
+}
+
+#[test]
 fn a_cpu_that_is_not_allowed_fails() {
     let config = Config { cores: vec![0, 5], ..config() };
     assert!(failed(&cores_allowed(&config, &[0, 1])));

@@ -3,12 +3,14 @@
 //!
 //! May use: blocking calls, each with a time limit; files that it deletes again; one random key of its own on the bus. May never: touch the router's
 //! key or a client's, listen on the port that it tests (with `share_port` it would be given clients), or print a
-//! password. `serve` uses [`host_usable`] at its start.
+//! password. `serve` uses [`host_usable`] and [`out_of_reach`] at its start.
 #![forbid(unsafe_code)]
 
 mod bus;
 mod files;
 mod host;
+mod reach;
+mod sysctls;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,7 @@ use crate::config::Config;
 use crate::stdio;
 
 pub use host::{cannot_bind, host_usable};
+pub use reach::out_of_reach;
 
 /// What one look found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,9 +84,11 @@ pub fn run(config: &Config, warnings: &[String], out: &mut impl Write) -> Result
     };
     report(warnings.iter().map(|warning| Finding::note(format!("configuration: {warning}"))).collect());
     report(host::kernel_and_ring());
-    report(vec![host::descriptors(config), host::cores(config)]);
+    report(vec![host::descriptors(config), host::locked_memory(config), host::cores(config)]);
+    report(reach::clients(config));
     report(host::ports(config));
-    report(vec![host::backlog(), host::io_wait()]);
+    report(sysctls::advised(config.share_port));
+    report(vec![host::io_wait()]);
     report([files::logfile(config), files::state_dir(config), files::control(config)].into_iter().flatten().collect());
     for domain in &config.domains {
         report(bus::domain(config, domain));

@@ -49,4 +49,5 @@ mod signals;
 mod slow_readers;
 mod streams;
 mod support;
+mod tuning;
 mod websocket;

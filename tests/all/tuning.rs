@@ -1,0 +1,78 @@
+//! `tuning/apply`, and `evergate check` beside it: both read the same file.
+
+use std::process::Command;
+
+use crate::support::process::{Process, binary};
+use crate::support::{Folder, free_port};
+
+const APPLY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tuning/apply");
+
+/// What a command says that ends well.
+fn said(command: &mut Command) -> String {
+    let folder = Folder::new();
+    let ended = Process::start("command", command, folder.path()).ended();
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    ended.stdout
+}
+
+/// Runs a script in a network namespace of its own, where a process has these ports to connect from.
+fn with_ports(range: &str, script: &str) -> String {
+    let set = format!("echo '{range}' >/proc/sys/net/ipv4/ip_local_port_range && {script}");
+    let mut command = Command::new("unshare");
+    // Who is not root is, in there.
+    command.args(if nix::unistd::geteuid().is_root() { &["--net"][..] } else { &["--net", "--map-root-user"] });
+    said(command.args(["bash", "-c", &set]))
+}
+
+#[test]
+fn a_dry_run_of_apply_says_what_it_would_change_and_changes_nothing() {
+    let after = "cat /proc/sys/net/ipv4/ip_local_port_range";
+    let text = with_ports("40000 41999", &format!("{APPLY} --dry-run && {after}"));
+    assert!(text.contains("would set net.ipv4.ip_local_port_range = 16384 65535 (now 40000 41999)\n"), "{text}");
+    assert!(text.contains("; nothing was changed.\n") && text.ends_with("\n40000\t41999\n"), "{text}");
+    for name in ["net.core.somaxconn", "fs.nr_open", "fs.file-max"] {
+        assert!(text.contains(name), "{name}: {text}");
+    }
+}
+
+#[test]
+fn what_a_host_has_more_of_is_left_to_it() {
+    let text = with_ports("1024 65535", &format!("{APPLY} --dry-run"));
+    assert!(text.contains("fine      net.ipv4.ip_local_port_range = 1024 65535\n"), "{text}");
+}
+
+#[test]
+fn apply_puts_its_files_below_a_root_once_and_takes_them_away_again() {
+    let root = Folder::new();
+    for folder in ["etc/security", "etc/logrotate.d", "usr/lib/tmpfiles.d"] {
+        std::fs::create_dir_all(root.path().join(folder)).expect("a folder");
+    }
+    let apply = |flags: &[&str]| said(Command::new(APPLY).args(flags).arg("--root").arg(root.path()));
+    let sysctls = root.path().join("etc/sysctl.d/60-evergate.conf");
+    let dry = apply(&["--dry-run"]);
+    assert!(
+        dry.contains("would install ") && dry.contains("4 to change; nothing was changed.\n") && !sysctls.exists(),
+        "{dry}"
+    );
+    assert!(dry.contains("skipped") && dry.contains("rsyslog.d"), "a host without rsyslog: {dry}");
+    assert!(apply(&[]).ends_with("4 changed.\n"));
+    let source = include_str!("../../tuning/sysctl.d/60-evergate.conf");
+    assert_eq!(std::fs::read_to_string(&sysctls).expect("installed"), source);
+    assert!(apply(&[]).ends_with("Nothing to do.\n"));
+    std::fs::write(&sysctls, "# mine\n").expect("changed");
+    let undone = apply(&["--undo"]);
+    assert!(undone.ends_with("3 changed.\n") && undone.contains("(it was changed)") && sysctls.exists(), "{undone}");
+}
+
+#[test]
+fn check_warns_of_the_settings_that_apply_would_change() {
+    let check = binary().get_program().display().to_string();
+    let account = "EVERGATE_PASSWD=x EVERGATE_DOMAIN=x.invalid EVERGATE_USERNAME=gateway";
+    let port = free_port();
+    let check = format!("{account} {check} check --listen 127.0.0.1:{port} --state-dir off --control off || true");
+    let narrow = with_ports("40000 41999", &check);
+    let advised = "net.ipv4.ip_local_port_range is 40000 41999, 16384 65535 is advised: ";
+    assert!(narrow.contains(advised), "{narrow}");
+    assert!(narrow.contains("a proxy on this host has 2000 ports"), "{narrow}");
+    assert!(!with_ports("1024 65535", &check).contains("is advised: Ports"), "{narrow}");
+}
