@@ -27,7 +27,7 @@ fn documents() -> Vec<String> {
         let names = entries.map(|entry| format!("{folder}{}", entry.file_name().to_string_lossy()));
         names.filter(|name| name.ends_with(".md")).collect::<Vec<_>>()
     };
-    let found = ["", "docs/", "tuning/", "tuning/browser/"].map(of).concat();
+    let found = ["", "docs/", "tuning/", "tuning/browser/", "tuning/load/"].map(of).concat();
     assert!(found.len() > 12, "{found:?}");
     found
 }
