@@ -1,4 +1,4 @@
-//! Two gateways behind nginx and behind HAProxy, by the files in `tuning/`: while one drains nobody sees more than its 1012, and whose
+//! Two gateways behind nginx and behind `HAProxy`, by the files in `tuning/`: while one drains nobody sees more than its 1012, and whose
 //! address stands in the log.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -91,7 +91,7 @@ impl Visitors {
             self.answered.fetch_add(1, SeqCst);
             // Every other one never pauses for long, so that the drain makes a gap for it at half of its time. The others have their
             // gaps at once: a pause is longer than a proxy's kernel takes to acknowledge (40 ms).
-            std::thread::sleep(Duration::from_millis(if number % 2 == 0 { 150 } else { 2 }));
+            std::thread::sleep(Duration::from_millis(if number.is_multiple_of(2) { 150 } else { 2 }));
         }
         client.close();
     }
@@ -174,7 +174,7 @@ fn behind_haproxy_a_client_without_a_place_at_one_gateway_gets_one_at_the_other(
     who_has_no_place_there_gets_one_at_the_other(Kind::Haproxy);
 }
 
-/// HAProxy hears of a drain before the port closes.
+/// `HAProxy` hears of a drain before the port closes.
 #[test]
 fn haproxy_sees_a_drain_in_its_grace_and_gives_new_clients_to_the_other() {
     let grace = ["--drain-grace-seconds", "60"];

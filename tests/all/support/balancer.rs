@@ -1,4 +1,4 @@
-//! nginx and HAProxy in front of two gateways, configured as `tuning/` says: its very files, with addresses that are the test's.
+//! nginx and `HAProxy` in front of two gateways, configured as `tuning/` says: its very files, with addresses that are the test's.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -21,9 +21,9 @@ const GATEWAYS: [&str; 2] = ["127.0.0.1:7682", "127.0.0.1:7692"];
 pub enum Kind {
     /// nginx, which connects from four addresses.
     Nginx,
-    /// HAProxy, which asks for `health_path`.
+    /// `HAProxy`, which asks for `health_path`.
     Haproxy,
-    /// HAProxy, whose check plays a WebSocket client.
+    /// `HAProxy`, whose check plays a WebSocket client.
     HaproxyByHandshake,
 }
 
