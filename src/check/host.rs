@@ -11,7 +11,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Finding, Outcome};
 use crate::config::{Config, Descriptors, Host};
-use crate::core::ring::UringSize;
 use crate::process::control::client::Connection;
 
 /// `SINGLE_ISSUER` and `DEFER_TASKRUN` together: Linux 6.1.
@@ -260,7 +259,7 @@ pub(super) fn locked_memory(config: &Config) -> Finding {
 }
 
 fn locked_memory_suffices(cores: usize, limit: u64) -> Finding {
-    let UringSize { submissions, completions, .. } = UringSize::default();
+    let crate::core::ring::UringSize { submissions, completions, .. } = Default::default();
     // Entries of 64 bytes with an index each, and of 16; some pages more. As `tuning/measure memlock` found it.
     let ring = u64::from(submissions) * (64 + 4) + u64::from(completions) * 16 + 16 * 1_024;
     let needed = 2 * ring * cores as u64;

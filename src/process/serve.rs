@@ -22,7 +22,6 @@ use super::takeover::Sockets;
 use super::{Exit, addresses};
 use crate::admin::{self, Admin, AdminOptions};
 use crate::bus::tls::Tls;
-use crate::check;
 use crate::config::{self, Config, Loaded, Logfile};
 use crate::core::{self, CoreOptions};
 use crate::stdio;
@@ -37,11 +36,11 @@ pub fn run(loaded: &Loaded, signals: &Signals, listening: impl FnOnce(SocketAddr
             return if matches!(error, StartError::Late(_)) { Exit::Usage } else { Exit::Host };
         }
     };
+    for why in crate::check::out_of_reach(config) {
+        tracing::info!("host: {why}");
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
-    }
-    for why in check::out_of_reach(config) {
-        tracing::info!("host: {why}");
     }
     let exit = match start(loaded, &logs, signals) {
         Ok(running) => {
