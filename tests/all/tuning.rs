@@ -1,5 +1,6 @@
 //! `tuning/apply`, and `evergate check` beside it: both read the same file.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use crate::support::process::{Process, binary};
@@ -65,14 +66,38 @@ fn apply_puts_its_files_below_a_root_once_and_takes_them_away_again() {
 }
 
 #[test]
-fn check_warns_of_the_settings_that_apply_would_change() {
-    let check = binary().get_program().display().to_string();
+fn check_warns_of_the_settings_that_apply_would_change_and_of_clients_that_cannot_come() {
+    let evergate = binary().get_program().display().to_string();
     let account = "EVERGATE_PASSWD=x EVERGATE_DOMAIN=x.invalid EVERGATE_USERNAME=gateway";
-    let port = free_port();
-    let check = format!("{account} {check} check --listen 127.0.0.1:{port} --state-dir off --control off || true");
-    let narrow = with_ports("40000 41999", &check);
-    let advised = "net.ipv4.ip_local_port_range is 40000 41999, 16384 65535 is advised: ";
-    assert!(narrow.contains(advised), "{narrow}");
-    assert!(narrow.contains("a proxy on this host has 2000 ports"), "{narrow}");
-    assert!(!with_ports("1024 65535", &check).contains("is advised: Ports"), "{narrow}");
+    let flags = format!("--listen 127.0.0.1:{} --state-dir off --control off", free_port());
+    let check = format!("{account} {evergate} check {flags} || true");
+    let narrow = with_ports("40000 40099", &check);
+    let advised = "net.ipv4.ip_local_port_range is 40000 40099, 16384 65535 is advised: ";
+    let few = "a proxy on this host has 100 ports";
+    assert!(narrow.contains(advised) && narrow.contains(few), "{narrow}");
+    let wide = with_ports("1024 65535", &check);
+    assert!(!wide.contains("16384 65535 is advised"), "{wide}");
+    // It ends, since what it is given to listen at is no socket; but first it says so, too.
+    let given = "bash -c 'exec 3</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"'";
+    let served = with_ports("40000 40099", &format!("{account} {given} {evergate} serve {flags} 2>&1 || true"));
+    assert!(served.contains(few) && served.contains("LISTEN_FDS cannot be used"), "{served}");
+}
+
+#[test]
+fn check_names_a_configuration_with_a_password_that_others_may_read() {
+    let folder = Folder::new();
+    let file = folder.write("evergate.toml", "domain = \"x.invalid\"\nusername = \"gateway\"\npasswd = \"secret\"\n");
+    let flags = format!("--listen 127.0.0.1:{} --state-dir off --control off", free_port());
+    let report = |mode: u32| {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("its mode");
+        let path = file.display();
+        let check = format!("{} check --config {path} {flags} || true", binary().get_program().display());
+        said(Command::new("bash").args(["-c", &check]))
+    };
+    let open = report(0o644);
+    assert!(
+        open.contains("it holds a password, and every user of this host may read it (mode 0644): chmod o-r "),
+        "{open}"
+    );
+    assert!(!open.contains("secret") && !report(0o640).contains("every user"), "{open}");
 }
