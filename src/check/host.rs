@@ -259,9 +259,9 @@ pub(super) fn locked_memory(config: &Config) -> Finding {
 }
 
 fn locked_memory_suffices(cores: usize, limit: u64) -> Finding {
-    let crate::core::ring::UringSize { submissions, completions, .. } = Default::default();
+    let size = crate::core::ring::UringSize::default();
     // Entries of 64 bytes with an index each, and of 16; some pages more. As `tuning/measure memlock` found it.
-    let ring = u64::from(submissions) * (64 + 4) + u64::from(completions) * 16 + 16 * 1_024;
+    let ring = u64::from(size.submissions) * (64 + 4) + u64::from(size.completions) * 16 + 16 * 1_024;
     let needed = 2 * ring * cores as u64;
     if limit >= needed {
         return Finding::ok(format!("locked memory: {needed} bytes for the rings of this process and of a successor"));
