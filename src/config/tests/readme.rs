@@ -24,8 +24,9 @@ fn file_of(name: &str) -> PathBuf {
 fn documents() -> Vec<String> {
     let of = |folder: &str| {
         let entries = fs::read_dir(root().join(folder)).expect("a folder of the repository").flatten();
-        let names = entries.map(|entry| format!("{folder}{}", entry.file_name().to_string_lossy()));
-        names.filter(|name| name.ends_with(".md")).collect::<Vec<_>>()
+        let names = entries.map(|entry| PathBuf::from(entry.file_name()));
+        let texts = names.filter(|name| name.extension().is_some_and(|extension| extension == "md"));
+        texts.map(|name| format!("{folder}{}", name.display())).collect::<Vec<_>>()
     };
     let found = ["", "docs/", "tuning/", "tuning/browser/", "tuning/load/"].map(of).concat();
     assert!(found.len() > 12, "{found:?}");
