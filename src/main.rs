@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         },
         (Action::Drain { target, options }, _) => operator::drain(&target, options),
         (Action::Status { target, json }, _) => operator::status(&target, json),
+        (Action::Clients { target, options }, _) => operator::clients(&target, &options),
         (Action::Call(call), _) => call::run(&call),
         (Action::Man(directory), _) => match manual::write_man_pages(&directory) {
             Ok(()) => ExitCode::SUCCESS,

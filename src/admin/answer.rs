@@ -1,6 +1,9 @@
 //! One request in, one answer out.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use evergate_proto::opensrf::printable::Shown;
 use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response, StatusCode};
@@ -9,6 +12,7 @@ use super::health::Verdict;
 use super::hosts::Refusal;
 use super::metrics::Format;
 use super::{View, health, metrics, page, status};
+use crate::process::roster;
 
 /// A body and what it is.
 struct Body {
@@ -46,7 +50,25 @@ pub(super) fn answer(view: &View, method: &Method, path: &str, format: Format) -
             Ok(text) => (StatusCode::OK, Body { kind: format.media_type(), text }),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Body::line(error.to_string())),
         },
-        _ => (StatusCode::NOT_FOUND, Body::line("not found: there are /, /healthz, /readyz, /status and /metrics")),
+        _ => (
+            StatusCode::NOT_FOUND,
+            Body::line("not found: there are /, /healthz, /readyz, /status, /connections and /metrics"),
+        ),
+    };
+    respond(code, body)
+}
+
+/// The answer to GET of `/connections`, for what stands behind its `?`. The cores are asked, so that it comes from a thread that may
+/// wait.
+pub(super) async fn connections(view: Arc<View>, query: String) -> Response<Full<Bytes>> {
+    let asked = move || roster::Query::parse(&query).and_then(|query| roster::page(&view.shared, &query));
+    let (code, body) = match tokio::task::spawn_blocking(asked).await {
+        Ok(Ok(page)) => match serde_json::to_string(&page) {
+            Ok(text) => (StatusCode::OK, Body { kind: "application/json", text }),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Body::line(error.to_string())),
+        },
+        Ok(Err(why)) => (StatusCode::BAD_REQUEST, Body::line(Shown(&why).to_string())),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Body::line(error.to_string())),
     };
     respond(code, body)
 }

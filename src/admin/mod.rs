@@ -1,4 +1,4 @@
-//! What an operator, a balancer and Prometheus ask over HTTP: health, readiness, status, metrics, a page.
+//! What an operator, a balancer and Prometheus ask over HTTP: health, readiness, status, who is connected, metrics, a page.
 //!
 //! May use: tokio and hyper, in a thread of its own, and what the cores publish ([`Shared`]). May never: change
 //! anything, answer anything but GET and HEAD or anybody who asks for another host (`hosts`), hold a lock that a core could
@@ -23,6 +23,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hyper::Method;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -48,6 +49,9 @@ const REQUEST_MAX: Duration = Duration::from_secs(5);
 
 /// The largest request header, bytes: hyper's own minimum.
 const HEADER_BYTES_MAX: usize = 8 * 1024;
+
+/// Threads that ask the cores who is connected: whoever asks besides waits for one of them.
+const ASKING_MAX: usize = 2;
 
 /// How long accepting pauses when the host has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -132,7 +136,11 @@ pub fn start(listener: TcpListener, shared: Arc<Shared>, options: AdminOptions) 
     let addr = listener.local_addr()?;
     let listener = Arc::new(Mutex::new(Some(listener)));
     let own = Arc::clone(&listener);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(ASKING_MAX)
+        .build()?;
     let view = Arc::new(View::new(shared, options, addr));
     let run = move || {
         runtime.block_on(async {
@@ -229,14 +237,23 @@ async fn attend(stream: TcpStream, view: Arc<View>, place: Place) {
     let local = stream.local_addr().ok().map(|local| local.ip());
     let service = service_fn(|request| {
         place.reached(Stage::Answering);
-        let answer = match view.hosts.judge(request.version(), request.uri(), request.headers(), local) {
+        let (method, uri) = (request.method(), request.uri());
+        let is_read = method == Method::GET || method == Method::HEAD;
+        let now = match view.hosts.judge(request.version(), uri, request.headers(), local) {
+            Ok(()) if is_read && uri.path() == "/connections" => None,
             Ok(()) => {
                 let format = metrics::Format::accepted(request.headers());
-                answer::answer(&view, request.method(), request.uri().path(), format)
+                Some(answer::answer(&view, method, uri.path(), format))
             }
-            Err(refusal) => answer::refuse(refusal),
+            Err(refusal) => Some(answer::refuse(refusal)),
         };
-        async move { Ok::<_, Infallible>(answer) }
+        let (query, view) = (uri.query().unwrap_or_default().to_owned(), Arc::clone(&view));
+        async move {
+            Ok::<_, Infallible>(match now {
+                Some(answer) => answer,
+                None => answer::connections(view, query).await,
+            })
+        }
     });
     // One request a connection: an idle keep-alive connection would hold a place.
     let connection = http1::Builder::new()

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use super::asking::{self, DrainOptions, Target};
+use super::asking::{self, ClientsOptions, DrainOptions, Target};
 use super::calling::{self, Call};
 use super::eg_websockets;
 use super::error::{Error, Errors};
@@ -74,6 +74,13 @@ pub enum Action {
         target: Target,
         /// Print JSON.
         json: bool,
+    },
+    /// Ask the running process who is connected, or that one of them goes.
+    Clients {
+        /// Whom to ask.
+        target: Target,
+        /// What for.
+        options: Box<ClientsOptions>,
     },
     /// Call a method through a gateway.
     Call(Call),
@@ -188,6 +195,7 @@ pub fn command() -> Command {
             demo,
             asking::drain(),
             asking::status(),
+            asking::clients(),
             without_configuration(demo_services()),
             check,
             config,
@@ -339,7 +347,7 @@ pub fn action(
     let Some((name, given)) = matches.subcommand() else {
         return Err(Failure::Usage(command().error(clap::error::ErrorKind::MissingSubcommand, "name a subcommand")));
     };
-    if matches!(name, "drain" | "status") {
+    if matches!(name, "drain" | "status" | "clients") {
         return asking::action(name, given, &inputs(Purpose::Config, given, env, host));
     }
     if let "call" | "man" | "completions" = name {

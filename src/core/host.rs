@@ -4,11 +4,12 @@ use std::os::fd::IntoRawFd as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use evergate_proto::clients::limits::Limits;
 use evergate_proto::clients::output::{BusNews, Severity};
-use evergate_proto::event_loop::Host;
+use evergate_proto::event_loop::{Answer, Host, Inquiry};
 use evergate_proto::lifecycle::Orders;
 use evergate_proto::redis::dial::Dial;
 use evergate_proto::ring::{Errno, Socket};
@@ -33,6 +34,8 @@ pub struct CoreHost {
     settings_seen: u64,
     resolver: Arc<Resolver>,
     activity: ActivityLog,
+    /// Whoever asked what the core answers next.
+    asks: Option<SyncSender<Answer>>,
 }
 
 impl CoreHost {
@@ -44,7 +47,7 @@ impl CoreHost {
         resolver: Arc<Resolver>,
         activity: ActivityLog,
     ) -> Self {
-        Self { settings_seen: settings.version(), shared, core, settings, resolver, activity }
+        Self { settings_seen: settings.version(), shared, core, settings, resolver, activity, asks: None }
     }
 }
 
@@ -65,6 +68,19 @@ impl Host for CoreHost {
     fn limits(&mut self) -> Option<Rc<Limits>> {
         let version = self.settings.version();
         (std::mem::replace(&mut self.settings_seen, version) != version).then(|| Rc::new(self.settings.limits()))
+    }
+
+    fn inquiry(&mut self) -> Option<Inquiry> {
+        let (inquiry, asks) = self.shared.take_inquiry(self.core)?;
+        self.asks = Some(asks);
+        Some(inquiry)
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        if let Some(asks) = self.asks.take() {
+            // There is room for the only one. Who has given up waiting does not hear it.
+            let _ = asks.try_send(answer);
+        }
     }
 
     fn dial(&mut self, domain: usize, attempt: u32) -> Option<Dial> {

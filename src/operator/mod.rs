@@ -1,13 +1,15 @@
-//! What operators ask a running process, by its control socket: `evergate drain`, `evergate status`.
+//! What operators ask a running process, by its control socket: `evergate drain`, `evergate status`, `evergate clients`.
 //!
 //! May use: the control socket's client, stdout, stderr. May never: change anything but by asking the process, or wait without an
 //! end that the operator decides.
 //!
+//! - `clients`: who is connected, and the end of one connection
 //! - `report`: what the process says of itself
 //! - `screen`: how that is shown while a drain goes on
 
 #![forbid(unsafe_code)]
 
+mod clients;
 mod report;
 mod screen;
 
@@ -27,6 +29,7 @@ use crate::process::control::client::{AskError, Connection, judge};
 use crate::process::control::protocol::{Command, Ended};
 use crate::process::control::{DrainBegun, socket_of};
 use crate::stdio;
+pub use clients::clients;
 use report::Report;
 use screen::Screen;
 

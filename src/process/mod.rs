@@ -13,6 +13,7 @@
 //! - [`listeners`]: the shares of the port
 //! - [`addresses`]: the bus addresses of this process, and of those that left theirs behind
 //! - [`control`]: what operators and a successor may ask over a Unix socket
+//! - [`roster`]: who is connected, and the end of one connection; [`inquiries`]: how the cores are asked
 //! - [`drain_log`]: what is left, once a second
 //! - [`watchdog`]: whether the cores turn
 //! - [`logs`]: the log and the activity log
@@ -23,12 +24,14 @@ pub mod addresses;
 pub mod control;
 pub mod demo;
 pub mod drain_log;
+pub mod inquiries;
 pub mod listeners;
 pub mod logs;
 pub mod memory;
 mod ownership;
 pub mod reload;
 pub mod resolver;
+pub mod roster;
 pub mod running;
 pub mod serve;
 pub mod settings;

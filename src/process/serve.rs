@@ -102,6 +102,7 @@ fn start_control(config: &Config, shared: &Arc<Shared>, logs: &Logs, signals: &S
         path,
         handover_max: Duration::from_secs(config.handover_max_seconds),
         status: Box::new(admin::status_line(Arc::clone(shared), config.domain.clone(), Box::new(logs.figures()))),
+        shared: Arc::clone(shared),
         wake: signals.waker(),
     })
 }

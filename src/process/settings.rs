@@ -119,6 +119,7 @@ impl Settings {
             idle_timeout_ms: config.idle_timeout_seconds * 1_000,
             request_max_ms: config.request_max_seconds * 1_000,
             connect_max_ms: config.connect_max_seconds * 1_000,
+            drain_quiet_ms: self.drain_quiet_ms,
             close_timeout_ms: self.close_timeout_ms,
             bus_lost_reply_ms: config.bus_lost_reply_seconds * 1_000,
             message_bytes_max: config.message_bytes_max,

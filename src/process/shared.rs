@@ -6,13 +6,16 @@ use std::fmt;
 use std::net::TcpListener;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::inquiries::{Asked, Inquiries};
 use super::listeners::Shares;
 use super::signals::Wake;
 use crate::core::ring::Waker;
 use evergate_proto::counters;
+use evergate_proto::event_loop::{Answer, Inquiry};
 use evergate_proto::lifecycle::{Orders, Phase};
 use nix::time::{ClockId, clock_gettime};
 
@@ -50,6 +53,8 @@ pub struct Shared {
     leaves_port: AtomicBool,
     /// What each core is to take connections from, and has not asked for yet.
     listeners: Box<[Mutex<Vec<TcpListener>>]>,
+    /// What each core is asked, and has not answered yet.
+    inquiries: Box<[Inquiries]>,
     /// The WebSocket close code of a stop: 1001, or 1011 when a core failed.
     pub stop_code: AtomicU64,
     /// When a core last said that the process is out of descriptors, ms; 0 = never.
@@ -84,6 +89,7 @@ impl Shared {
             closed_before: AtomicU64::new(0),
             leaves_port: AtomicBool::new(false),
             listeners: cpus.iter().map(|_| Mutex::default()).collect(),
+            inquiries: cpus.iter().map(|_| Inquiries::default()).collect(),
             stop_code: AtomicU64::new(1001),
             exhausted_said_ms: AtomicU64::new(0),
             bus_said: Mutex::default(),
@@ -255,6 +261,18 @@ impl Shared {
     /// What a core was given, by its own thread. Whoever gives does so before the core is told that it serves.
     pub fn take_listeners(&self, core: usize) -> Vec<TcpListener> {
         std::mem::take(&mut *self.listeners[core].lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks a core about its clients; where its answer will come, or none where too much waits for that core.
+    pub fn ask(&self, core: usize, inquiry: Inquiry) -> Option<Receiver<Answer>> {
+        let answer = self.inquiries[core].ask(inquiry);
+        self.wakers[core].get().into_iter().for_each(Waker::wake);
+        answer
+    }
+
+    /// What a core is asked, by its own thread.
+    pub fn take_inquiry(&self, core: usize) -> Option<Asked> {
+        self.inquiries[core].take()
     }
 
     /// The core is to be woken by this from now on.

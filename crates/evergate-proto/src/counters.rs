@@ -54,6 +54,8 @@ counters! {
     closed_at_deadline: count,
     /// Those of them that had something pending, a session, reply bytes not delivered, or waited for room.
     cut: count,
+    /// Clients closed because an operator asked for it.
+    closed_by_operator: count,
     /// Requests that arrived after our Close frame and were not relayed.
     crossed_close: count,
     /// Clients given up while closing with reply bytes that they had not acknowledged.

@@ -5,7 +5,7 @@ use crate::config::asking::{DrainOptions, Target};
 
 fn target(arguments: &[&str], env: &[(&str, &str)]) -> Target {
     match run_with(arguments, env) {
-        Ok(Action::Drain { target, .. } | Action::Status { target, .. }) => target,
+        Ok(Action::Drain { target, .. } | Action::Status { target, .. } | Action::Clients { target, .. }) => target,
         other => panic!("{other:?}"),
     }
 }
@@ -27,7 +27,7 @@ fn control_follows_systemd_then_run_then_off_and_is_the_same_for_who_serves_and_
         let expected = expected.map(PathBuf::from);
         let serves = loaded(&[&["config"], flags].concat(), env).config.control;
         assert_eq!(serves, expected, "{flags:?} {env:?}");
-        for subcommand in ["drain", "status"] {
+        for subcommand in ["drain", "status", "clients"] {
             assert_eq!(target(&[&[subcommand], flags].concat(), env).control, expected, "{flags:?} {env:?}");
         }
     }

@@ -12,6 +12,7 @@ use super::protocol::{ASK_BYTES_MAX, Answer, Ask, Command, Ended, Ready, WATCH_E
 use super::request::{Lent, Peer, Reply, Request, Successor};
 use super::server::{Busy, ClientPlace, Inner};
 use super::wire::Wire;
+use crate::process::roster;
 
 /// How long a client may take to say what it wants, and between two questions.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
@@ -76,6 +77,26 @@ impl Attendant {
                 tracing::info!("control: {peer} asks to cancel the drain");
                 self.say(&match self.ask_main(|reply| Request::Cancel { peer, reply }) {
                     Ok(()) => Answer::done(),
+                    Err(error) => Answer::refused(error),
+                })
+            }
+            Command::Connections { query } => {
+                let page = roster::page(self.place.inner().shared(), &query);
+                self.say(&match page {
+                    Ok(page) => Answer { page: Some(page), ..Answer::done() },
+                    Err(error) => Answer::refused(error),
+                })
+            }
+            Command::Close { connection, now } => {
+                let closes = connection.parse().and_then(|number| {
+                    tracing::info!(
+                        "control: {peer} closes connection {number} {}",
+                        if now { "at once" } else { "at its gap" }
+                    );
+                    roster::close(self.place.inner().shared(), number, now)
+                });
+                self.say(&match closes {
+                    Ok(closes) => Answer { closes: Some(closes), ..Answer::done() },
                     Err(error) => Answer::refused(error),
                 })
             }

@@ -108,6 +108,9 @@ impl Connection {
     }
 }
 
+/// How a program answers what it does not know: its commands are read by serde, as those of this one.
+const UNKNOWN: &str = "unknown variant";
+
 /// What a line that is an answer says.
 pub fn judge(said: &str) -> Result<Answer, AskError> {
     let answer: Answer = serde_json::from_str(said).map_err(|error| {
@@ -120,6 +123,15 @@ pub fn judge(said: &str) -> Result<Answer, AskError> {
         None if answer.ok => Ok(answer),
         why => {
             let why = why.unwrap_or_else(|| "it does not say why".to_owned());
+            let why = if why.starts_with(UNKNOWN) {
+                let Answer { version, pid, .. } = answer;
+                format!(
+                    "process {pid} is evergate {version}, which cannot do this: it can when it has been restarted with this program \
+                     ({why})"
+                )
+            } else {
+                why
+            };
             Err(if answer.evergate_control == VERSION { AskError::Refused(why) } else { AskError::OtherVersion(why) })
         }
     }

@@ -14,6 +14,8 @@
 //! - [`client`]: the other end
 //! - [`protocol`]: the lines; `wire`: how they are read and written; `passing`: descriptors
 //! - `place`: the files
+//!
+//! Who is connected, and the end of one connection, are asked of the cores ([`roster`](super::roster)), not of the main thread.
 
 #![forbid(unsafe_code)]
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::request::DrainBegun;
 use crate::config::cli;
+use crate::process::roster::{Closes, Page, Query};
 
 /// The version of the protocol.
 pub const VERSION: u64 = 1;
@@ -55,6 +56,20 @@ pub enum Command {
     },
     /// That a drain is taken back.
     Cancel,
+    /// Who is connected: a page of it.
+    Connections {
+        /// Who is meant, and which page.
+        #[serde(default)]
+        query: Query,
+    },
+    /// That a connection ends.
+    Close {
+        /// Its number.
+        connection: String,
+        /// At once, whatever is under way; else at its gap.
+        #[serde(default)]
+        now: bool,
+    },
     /// That it hands over its listening sockets, and drains once the successor serves.
     Replace {
         /// Where the successor would listen.
@@ -65,7 +80,7 @@ pub enum Command {
 }
 
 /// The names of the commands, for errors.
-const COMMANDS: &str = "status, watch, drain, cancel, replace";
+const COMMANDS: &str = "status, watch, drain, cancel, connections, close, replace";
 
 impl Ask {
     /// That, from this program.
@@ -123,6 +138,12 @@ pub struct Answer {
     /// Of a drain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainBegun>,
+    /// Who is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<Page>,
+    /// How the connection ends that was to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes: Option<Closes>,
     /// The addresses of the sockets that follow, in their order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sockets: Option<Vec<SocketAddr>>,
@@ -144,6 +165,8 @@ impl Answer {
             pid: std::process::id(),
             error: None,
             drain: None,
+            page: None,
+            closes: None,
             sockets: None,
             kept: None,
             draining: None,

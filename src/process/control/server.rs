@@ -20,6 +20,7 @@ use super::request::Request;
 use super::wire::Wire;
 use crate::bounded::{self, FILE_MAX};
 use crate::config::CONTROL_CLIENTS_MAX;
+use crate::process::shared::Shared;
 use crate::process::signals::Wake;
 
 /// How long the end of the process waits for clients to be told of it, and then for the files to go.
@@ -39,13 +40,15 @@ pub struct ServerOptions {
     pub handover_max: Duration,
     /// What `status` and `watch` answer.
     pub status: StatusSource,
+    /// Where the cores are asked who is connected.
+    pub shared: Arc<Shared>,
     /// Tells the main thread that there are requests, without waiting.
     pub wake: Arc<Wake>,
 }
 
 impl fmt::Debug for ServerOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, handover_max, status: _, wake: _ } = self;
+        let Self { path, handover_max, status: _, shared: _, wake: _ } = self;
         f.debug_struct("ServerOptions").field("path", path).field("handover_max", handover_max).finish_non_exhaustive()
     }
 }
@@ -231,6 +234,11 @@ impl Inner {
     /// The status, as of now.
     pub(super) fn status(&self) -> String {
         (self.options.status)()
+    }
+
+    /// What all threads can see.
+    pub(super) fn shared(&self) -> &Shared {
+        &self.options.shared
     }
 
     /// How long a successor may take to be ready.

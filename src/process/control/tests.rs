@@ -19,6 +19,7 @@ use super::client::{self, AskError, Connection};
 use super::protocol::Command;
 use super::*;
 use crate::config::CONTROL_CLIENTS_MAX;
+use crate::process::shared::Shared;
 
 /// A directory of the test's own, removed on drop.
 struct Dir(PathBuf);
@@ -50,6 +51,7 @@ fn serve(path: &Path, handover_max: Duration) -> (Server, Arc<AtomicUsize>) {
         path: path.to_owned(),
         handover_max,
         status: Box::new(|| "{\"phase\":\"serving\"}".to_owned()),
+        shared: Arc::new(Shared::new(&[0])),
         wake: Arc::new(move || {
             count.fetch_add(1, SeqCst);
         }),

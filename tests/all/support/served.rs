@@ -42,7 +42,13 @@ impl Served {
         shared.enter(Phase::Serving);
         let status = status_line(&shared);
         let path = folder.path().join("control");
-        let options = ServerOptions { path, handover_max, status: Box::new(status), wake: Arc::new(|| ()) };
+        let options = ServerOptions {
+            path,
+            handover_max,
+            status: Box::new(status),
+            shared: Arc::clone(&shared),
+            wake: Arc::new(|| ()),
+        };
         let it = Self { folder, shared, server: Some(Server::start(options).expect("a server")) };
         it.take_name();
         it

@@ -282,6 +282,18 @@ planted! {
         => "                self.stage = Stage::Draining";
     "drain-leaves-queue": "a drain ends with its last client though more are established",
         "lifecycle.rs", "if is_empty && listener == Listener::Closed => drain" => "if is_empty && listener != Listener::Open => drain";
+    "dismissed-amid-request": "an operator's wish closes a client with 1012 that waits for a reply",
+        "clients/dismissing.rs", "self.gap_since_ms().map(|since_ms| since_ms + cx.limits.drain_quiet_ms)" => "Some(self.times.activity.ms() + cx.limits.drain_quiet_ms)";
+    "dismissed-unread": "an operator's wish closes a client before what has come of it was read",
+        "clients/timers.rs", "            || self.is_dismissible(cx)\n" => "            || self.leave_at_gap(cx)\n";
+    "dismissed-next": "the end of a connection that is gone already is that of the next one in its slot",
+        "clients/dismissing.rs", "if place.generation != generation {" => "if place.generation < generation {";
+    "dismissed-never": "a client that an operator wants gone is not looked at",
+        "clients/timers.rs", "if let Some(from_ms) = self.dismissible_from_ms(cx) {" => "if let Some(from_ms) = self.dismissible_from_ms(cx).filter(|_| cx.drain.is_some()) {";
+    "cut-by-operator-with-1012": "whom an operator cuts off at once is told that nothing of its was relayed",
+        "clients/dismissing.rs", "self.close(cx, CloseCode::GOING_AWAY, TOLD);" => "self.close(cx, CloseCode::RESTART, TOLD);";
+    "census-skips": "between two pages of who is connected one is missing",
+        "clients/census.rs", "found.next = Some(slot);" => "found.next = Some(slot + 1);";
     "cancel-unheard": "who drains goes on when that is cancelled",
         "lifecycle.rs", "if orders.drains() != drain => {" => "if orders.drains() > drain => {";
     "cancel-opens-nothing": "who has cancelled a drain takes nobody any more",

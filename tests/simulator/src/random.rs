@@ -14,6 +14,12 @@ impl Random {
         random.percent(40).then_some(random)
     }
 
+    /// Whom an operator ends, in the runs that have one; as above.
+    pub fn operator(seed: u64) -> Option<Self> {
+        let mut random = Self::new(seed ^ 0x6f70_6572_6174_6f72);
+        random.percent(30).then_some(random)
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -35,6 +35,7 @@ happenings! {
     end_watched, end_seen, cancelled, cancelled_with_bytes, cancel_crossed, cancel_found_nothing, open_failed,
     client_reset, client_timed_out, link_reset, link_ended, client_came_in_drain, frames_cut_off, pushed_to_redis, reply_seen,
     client_stayed, told_1012, ended_late, ended_early, ended_by_stop, silenced, closed_at_forced_gap, restless_asked,
+    dismissed, closed_by_operator, dismissed_in_drain, dismissed_stale, listed,
 }
 
 /// How often what happened.

@@ -14,12 +14,14 @@ use super::addresses::Place;
 use super::book::Book;
 use super::closing::Closing;
 use super::context::Context;
+use super::number::ConnectionNumber;
 use super::outbound::Outbound;
 use super::output::SlotIndex;
 use super::rate::{Bucket, Rate};
 use super::times::{Stamp, Times};
 use crate::counters::{self, Limit};
 use crate::json::judge::Judge;
+use crate::opensrf::activity::Whose;
 use crate::opensrf::envelope::Trace;
 use crate::opensrf::error::{self, Exception};
 use crate::opensrf::transport::ReplyTo;
@@ -44,6 +46,17 @@ pub(super) enum Stage {
     Closing(Box<Closing>),
     /// The socket is to be given back.
     Gone,
+}
+
+/// Whether somebody wants a client gone who has not had it closed yet. One byte, for an idle client has to pay for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lot {
+    /// Nobody does.
+    Stays,
+    /// It came when the process had as many clients as it may: its handshake is refused.
+    Surplus,
+    /// It is open, and an operator has asked for its end, which comes at its gap.
+    Dismissed,
 }
 
 /// What an open client is counted as; exclusive, the first that holds.
@@ -97,8 +110,8 @@ pub struct Client {
     garbage: u16,
     /// REQUESTs relayed.
     requests: u32,
-    /// It came when the process had as many clients as it may: its handshake is refused.
-    surplus: bool,
+    /// Whether somebody wants it gone.
+    lot: Lot,
     /// What the shell was told: do not read.
     paused: bool,
     /// What the client is counted as in the gauges.
@@ -135,7 +148,7 @@ impl Client {
             in_line: false,
             garbage: 0,
             requests: 0,
-            surplus: false,
+            lot: Lot::Stays,
             paused: false,
             class: None,
             counted_handshaking: false,
@@ -153,6 +166,23 @@ impl Client {
     /// Which of the slot's clients it is.
     pub(super) fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// Whom its lines in the activity log are about.
+    pub(super) fn whose(&self, cx: &Context) -> Whose {
+        let cpu = cx.core().cpu as u32;
+        let connection = ConnectionNumber { cpu, slot: self.slot, generation: self.generation };
+        Whose { address: self.address, connection }
+    }
+
+    /// Whether an operator has asked for its end, which comes at its gap.
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.lot == Lot::Dismissed
+    }
+
+    /// An operator asks for that.
+    pub(super) fn set_dismissed(&mut self) {
+        self.lot = Lot::Dismissed;
     }
 
     /// Whence it comes, as far as is known.

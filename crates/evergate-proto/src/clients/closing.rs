@@ -6,8 +6,6 @@
 //! bytes unread, would reset the connection and take from the peer what is on its way. Who takes so little that an open client
 //! would count as gone is given up as well: else a byte every other second would hold a socket for ever.
 
-use std::fmt::Write as _;
-
 use super::client::{Client, Stage};
 use super::context::Context;
 use super::limits::Limits;
@@ -15,6 +13,7 @@ use super::output::Severity;
 use super::times::Stamp;
 use crate::counters::{self, Limit};
 use crate::json::judge::Judged;
+use crate::opensrf::activity;
 use crate::opensrf::envelope::Kind;
 use crate::opensrf::printable::Name;
 use crate::websocket::{CloseCode, frame};
@@ -268,15 +267,8 @@ impl Client {
             self.forget_unfinished();
         }
         self.times.message_since = Stamp::NONE;
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            cx.output.activity,
-            "[{}] [] disconnect after {}.{:03} s, {} requests: {}",
-            self.address(),
-            (cx.now_ms - self.times.accepted.ms()) / 1000,
-            (cx.now_ms - self.times.accepted.ms()) % 1000,
-            self.requests(),
-            reason.escape_debug(),
-        );
+        let lasted = (cx.now_ms - self.times.accepted.ms(), self.requests());
+        let (whose, format) = (self.whose(cx), cx.limits.activity_format);
+        activity::disconnect(&mut cx.output.activity, whose, lasted, reason, format);
     }
 }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::rate::Rate;
+use crate::opensrf::activity::Format;
 use crate::opensrf::envelope::EnvelopeLimits;
 use crate::websocket::handshake::Policy;
 
@@ -27,6 +28,8 @@ pub struct Limits {
     pub request_max_ms: u64,
     /// The age at which a CONNECT is given up.
     pub connect_max_ms: u64,
+    /// From the last activity of a client to the Close of a drain, or of an operator.
+    pub drain_quiet_ms: u64,
     /// How long a closing client may acknowledge nothing more and say nothing, twice.
     pub close_timeout_ms: u64,
     /// After a reconnection: until a request whose reply may be lost is given up.
@@ -71,6 +74,8 @@ pub struct Limits {
     pub allow_router_calls: bool,
     /// Methods whose parameters are not logged, by prefix.
     pub log_protect: Vec<String>,
+    /// How activity lines are written.
+    pub activity_format: Format,
     /// Bytes of an activity line.
     pub activity_bytes_max: usize,
     /// Who may shake hands, and how a client's address is read.
@@ -99,6 +104,7 @@ impl Default for Limits {
             idle_timeout_ms: 180_000,
             request_max_ms: 600_000,
             connect_max_ms: 30_000,
+            drain_quiet_ms: 250,
             close_timeout_ms: 2_000,
             bus_lost_reply_ms: 30_000,
             message_bytes_max: 10 << 20,
@@ -121,6 +127,7 @@ impl Default for Limits {
             ingress: b"\"ws-translator-v2\"".to_vec(),
             allow_router_calls: false,
             log_protect: Vec::new(),
+            activity_format: Format::Text,
             activity_bytes_max: 1_536,
             policy: Policy::default(),
             echo: false,

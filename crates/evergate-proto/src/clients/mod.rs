@@ -8,6 +8,7 @@
 //!   `reading`: its frames, `gauges`: what `/status` and `/metrics` say of clients
 //! - [`admission`](client): what a client may give to the bus
 //! - [`closing`](client): the end of a client, without a reset while it takes what it is sent
+//! - [`dismissing`]: a connection that an operator ends; [`census`]: who is connected; [`number`]: what a connection is called
 //! - [`relay`](client): from an envelope to the bus, and the backlog
 //! - [`relay_back`](client): from a bus message to the client
 //! - [`book`]: the conversations of one client: each is a [`conversation`], with its [`pendings`]; what waits stands with its
@@ -29,16 +30,19 @@ mod admission;
 pub mod audit;
 pub mod book;
 mod by_name;
+pub mod census;
 pub mod client;
 mod closing;
 pub mod context;
 pub mod conversation;
 mod conversations;
+pub mod dismissing;
 mod excess;
 mod failing;
 pub mod from_bus;
 mod holders;
 pub mod limits;
+pub mod number;
 mod orphans;
 pub mod outbound;
 pub mod output;

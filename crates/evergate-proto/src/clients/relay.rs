@@ -11,7 +11,7 @@ use super::threads::Kept;
 use super::times::Stamp;
 use crate::counters::{self, Limit};
 use crate::json::judge::Judged;
-use crate::opensrf::activity;
+use crate::opensrf::activity::{self, Request, Style};
 use crate::opensrf::address::{self, BusThread};
 use crate::opensrf::envelope::{Envelope, Kind, Trace};
 use crate::opensrf::error::Exception;
@@ -275,7 +275,7 @@ impl Client {
         let ticket = Ticket { slot: self.slot(), generation: self.generation(), n, push };
         cx.push(route.domain, route.key, message, Some(ticket));
         self.forget_garbage();
-        self.log_activity(cx, envelope, n);
+        self.log_activity(cx, envelope, n, xid);
         self.book.forget_if_over(n);
         Ok(())
     }
@@ -313,7 +313,7 @@ impl Client {
         push
     }
 
-    fn log_activity(&self, cx: &mut Context, envelope: &Envelope<'_>, n: u64) {
+    fn log_activity(&self, cx: &mut Context, envelope: &Envelope<'_>, n: u64, xid: &[u8]) {
         let limits = Rc::clone(&cx.limits);
         if limits.activity_bytes_max == 0 {
             return;
@@ -321,12 +321,16 @@ impl Client {
         // A session's envelope need not name its service: the one that the CONNECT named is the one that answers.
         let named = envelope.service.as_deref().unwrap_or_default();
         let service = self.book.get(n).map_or(named, |conversation| conversation.service());
+        let whose = self.whose(cx);
+        let style = Style {
+            format: limits.activity_format,
+            protect: &limits.log_protect,
+            bytes_max: limits.activity_bytes_max,
+        };
         for message in envelope.messages.iter().filter(|message| message.kind == Kind::Request) {
             let method = message.method.as_deref().unwrap_or_default();
-            let (protect, bytes_max) = (&limits.log_protect, limits.activity_bytes_max);
-            let out = &mut cx.output.activity;
-            activity::line(out, self.address(), service, method, message.params, protect, bytes_max);
-            out.push('\n');
+            let request = Request { service, method, params: message.params, xid };
+            activity::request(&mut cx.output.activity, whose, &request, style);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::websocket::{CloseCode, frame, handshake};
 
 /// How soon a client whose last reply may not have arrived is looked at, and again, ms: a busy one never is.
 const DELIVERY_LOOK_MS: u64 = 1_000;
-/// The same during a drain, which waits for it.
+/// The same where a drain or an operator waits for it.
 const DRAIN_DELIVERY_LOOK_MS: u64 = 20;
 
 /// What a handshake is told that is not over at a drain's deadline.
@@ -50,6 +50,9 @@ impl Client {
                 if let Some(from_ms) = self.closable_from_ms(cx).filter(|_| !self.in_line && !self.has_turn) {
                     due = due.min(from_ms);
                 }
+                if let Some(from_ms) = self.dismissible_from_ms(cx) {
+                    due = due.min(from_ms);
+                }
                 if cx.drain.is_none()
                     && limits.idle_timeout_ms > 0
                     && let Some(since_ms) = self.gap_since_ms()
@@ -61,9 +64,14 @@ impl Client {
         }
     }
 
+    /// Whether its gap is waited for.
+    fn is_leaving(&self, cx: &Context) -> bool {
+        cx.drain.is_some() || self.is_dismissed()
+    }
+
     /// When it must be asked whether the last reply has arrived.
     fn delivery_due_ms(&self, cx: &Context) -> u64 {
-        let look_ms = if cx.drain.is_some() { DRAIN_DELIVERY_LOOK_MS } else { DELIVERY_LOOK_MS };
+        let look_ms = if self.is_leaving(cx) { DRAIN_DELIVERY_LOOK_MS } else { DELIVERY_LOOK_MS };
         // What the kernel has not taken cannot have arrived.
         if self.outbound.is_delivered() || self.outbound.is_unsent() {
             u64::MAX
@@ -161,6 +169,7 @@ impl Client {
             }
         }
         self.has_turn
+            || self.is_dismissible(cx)
             || self.is_idle_for_too_long(cx)
             || now_ms >= self.delivery_due_ms(cx)
             || self.pong_due_ms(cx).is_some_and(|due_ms| now_ms >= due_ms)
@@ -220,9 +229,9 @@ impl Client {
             self.times.acknowledged =
                 if self.outbound.is_all_acknowledged() { Stamp::NONE } else { Stamp::at(cx.now_ms) };
         }
-        // When it was delivered is known to the last look. The quiet time of a drain counts from when it surely was; the idle
+        // When it was delivered is known to the last look. The quiet time before a close counts from when it surely was; the idle
         // time-out is not as fine.
-        if !was_delivered && (was_late || !self.outbound.is_delivered() || cx.drain.is_some()) {
+        if !was_delivered && (was_late || !self.outbound.is_delivered() || self.is_leaving(cx)) {
             self.times.activity = Stamp::at(cx.now_ms);
         }
         if !matches!(self.stage, Stage::Open)
@@ -260,6 +269,9 @@ impl Client {
             if let Some(drain) = &mut cx.drain {
                 drain.give_turn_back();
             }
+        }
+        if self.leave_at_gap(cx) {
+            return;
         }
         if self.is_idle_for_too_long(cx) {
             cx.hit(Limit::idle_timeout_seconds);
@@ -340,7 +352,7 @@ impl Client {
     }
 
     /// What the client still holds, for the log: its oldest request or session, replies on their way, what there was no room for.
-    fn holds(&self, cx: &Context) -> String {
+    pub(super) fn holds(&self, cx: &Context) -> String {
         match self.oldest(cx.now_ms) {
             Some((service, _, age_ms)) if self.book.pending() == 0 && self.book.sessions() == 0 => {
                 format!("{service} {} for {age_ms} ms", self.undelivered())

@@ -9,6 +9,7 @@
 //! - `leaving`: the end of a client's socket
 //! - `accepting`: the listener share
 //! - `wires`: the sockets of the links to Redis
+//! - `inquiries`: what other threads ask of the clients
 //! - `judging`: clients that are to be looked at before they are judged
 //! - `tick`: time, phases, the end
 //! - `waits`: how it waits for its next turn
@@ -16,6 +17,7 @@
 mod accepting;
 mod connections;
 mod held;
+mod inquiries;
 mod judging;
 mod leaving;
 mod receiving;
@@ -47,6 +49,7 @@ use crate::websocket::handshake;
 use accepting::Accepting;
 use connections::Connections;
 use held::Held;
+pub use inquiries::{Answer, Inquiry};
 use judging::Judging;
 use leaving::Leaving;
 use sending::Sending;
@@ -64,6 +67,10 @@ pub trait Host {
     fn listeners(&mut self) -> Vec<Socket>;
     /// The limits, where they have changed.
     fn limits(&mut self) -> Option<Rc<Limits>>;
+    /// What another thread asks of the core's clients, if any does. [`Self::answer`] follows before the next one.
+    fn inquiry(&mut self) -> Option<Inquiry>;
+    /// The answer to it.
+    fn answer(&mut self, answer: Answer);
     /// How the Redis of a domain is reached, at the `attempt`th attempt to connect; `None` where that is not known.
     fn dial(&mut self, domain: usize, attempt: u32) -> Option<Dial>;
     /// Something has become of a link to the bus: the log hears of it once for all cores.

@@ -109,6 +109,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if self.ticks.is_time(OLDEST_TICKS) && self.life.is_draining() {
             self.publish_oldest();
         }
+        self.answer();
         self.live();
         self.ticks.count += 1;
         self.ticks.next = self.host.now() + TICK;

@@ -342,6 +342,18 @@ impl<'a> Text<'a> {
     }
 }
 
+/// What a string says that has been judged, quotes included; none where it is no such string.
+pub(crate) fn said(quoted: &[u8]) -> Option<Cow<'_, str>> {
+    let inside = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let text = simdutf8::basic::from_utf8(inside).ok()?;
+    if memchr(b'\\', inside).is_none() {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut said = Vec::new();
+    unescape(text, usize::MAX, &mut said)?;
+    String::from_utf8(said).ok().map(Cow::Owned)
+}
+
 #[inline]
 fn has_control(text: &str) -> bool {
     text.bytes().fold(false, |found, byte| found | matches!(byte, 0..0x20))

@@ -1,47 +1,163 @@
-//! The activity log's line for a REQUEST: `[address] [] service method params`
-//! (docs/wire.md, "The activity log").
+//! The activity log's lines: `[address] [] service method params [#number log_xid]` (docs/wire.md, "The activity log").
+//!
+//! A line begins as OpenSRF's gateways write it, and what ours adds stands at the end: the number of the connection, and the
+//! `log_xid` by which the request is found in the logs of the services. Neither is ever cut off, and nothing that a client
+//! wrote stands behind them: the last bracket of a line is ours.
+
+mod json;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::printable::{Name, escape, is_of_names, shows};
+use crate::clients::number::{ConnectionNumber, NUMBER_BYTES_MAX};
+use crate::json::scan::said;
 use crate::json::simd::shown_run;
 
 /// Stands for the params of a method that `log_protect` names.
-const REDACTED: &str = " **PARAMS REDACTED**";
+const REDACTED: &str = "**PARAMS REDACTED**";
 
-/// What ends a line that was cut.
+/// What ends a text that was cut.
 const CUT: char = '…';
 
-/// Appends the line of one REQUEST, at most `bytes_max` bytes, the `…` of a cut included.
+/// Bytes of a line of text at most, whatever `activity_bytes_max` says: a syslog datagram should hold it.
+pub const LINE_BYTES_MAX: usize = 4_096;
+
+/// Bytes of a `log_xid` as it is shown, at most: of 64 each may need an escape.
+const XID_BYTES_MAX: usize = 64 * 3 + 2;
+
+/// Bytes of what stands behind the part that may be cut.
+pub(super) const TAIL_BYTES_MAX: usize = " [# ]".len() + NUMBER_BYTES_MAX + XID_BYTES_MAX;
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// As OpenSRF's gateways do.
+    #[default]
+    Text,
+    /// The members of a JSON object and its end: whoever knows the time writes its beginning.
+    Json,
+}
+
+/// Whom a line is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose {
+    /// The client.
+    pub address: IpAddr,
+    /// Its connection.
+    pub connection: ConnectionNumber,
+}
+
+/// A REQUEST.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The service that answers it.
+    pub service: &'a str,
+    /// Its method, unescaped.
+    pub method: &'a str,
+    /// Its params, JSON text.
+    pub params: Option<&'a [u8]>,
+    /// `osrf_xid` as the bus has it: a JSON string with its quotes.
+    pub xid: &'a [u8],
+}
+
+/// How a site wants its lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Style<'a> {
+    /// Text, or JSON.
+    pub format: Format,
+    /// Beginnings of methods whose params are not logged; empty entries say nothing.
+    pub protect: &'a [String],
+    /// Bytes at which a line is cut, the `…` of the cut included; number and `log_xid` come on top of it.
+    pub bytes_max: usize,
+}
+
+impl Style<'_> {
+    fn redacts(&self, method: &str) -> bool {
+        self.protect.iter().any(|prefix| !prefix.is_empty() && method.starts_with(prefix.as_str()))
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.bytes_max.min(LINE_BYTES_MAX - TAIL_BYTES_MAX)
+    }
+}
+
+/// Appends the line of one REQUEST, and its end.
 ///
-/// `params` is JSON text: white space outside strings is left out, and the elements of an array are joined by `, `.
+/// In the params white space outside strings is left out, and the elements of the array are joined by `, `.
 /// Service and method are quoted unless they are plain ([`Name`]), and what does not show is escaped ([`shows`]): what a
 /// client wrote never starts a line, nor looks like another call.
-/// A method that begins with an entry of `protect` (empty entries aside) is logged without its params.
-pub fn line(
-    out: &mut String,
-    client: IpAddr,
-    service: &str,
-    method: &str,
-    params: Option<&[u8]>,
-    protect: &[String],
-    bytes_max: usize,
-) {
+pub fn request(out: &mut String, whose: Whose, request: &Request<'_>, style: Style<'_>) {
+    if style.format == Format::Json {
+        return json::request(out, whose, request, style);
+    }
+    let Request { service, method, params, xid } = request;
     let start = out.len();
-    let end = start.saturating_add(bytes_max);
-    out.push('[');
-    push_address(out, client);
-    out.push_str("] [] ");
+    let end = start.saturating_add(style.bytes_max());
+    begin(out, whose);
     push_name(out, service, end);
     out.push(' ');
     push_name(out, method, end);
-    if protect.iter().any(|prefix| !prefix.is_empty() && method.starts_with(prefix.as_str())) {
+    if style.redacts(method) {
+        out.push(' ');
         out.push_str(REDACTED);
     } else if let Some(params) = params {
         push_params(out, params, end);
     }
     cut(out, start, end);
+    out.push_str(" [#");
+    whose.connection.push(out);
+    out.push(' ');
+    push_xid(out, xid);
+    out.push_str("]\n");
+}
+
+/// Appends the line of a handshake that succeeded.
+pub fn connect(out: &mut String, whose: Whose, format: Format) {
+    match format {
+        Format::Json => json::connect(out, whose),
+        Format::Text => {
+            begin(out, whose);
+            out.push_str("connect");
+            end(out, whose);
+        }
+    }
+}
+
+/// Appends the line of a client that leaves after `lasted_ms` and so many requests. `reason` is ours, and may hold what the
+/// host said.
+pub fn disconnect(out: &mut String, whose: Whose, (lasted_ms, requests): (u64, u32), reason: &str, format: Format) {
+    if format == Format::Json {
+        return json::disconnect(out, whose, (lasted_ms, requests), reason);
+    }
+    begin(out, whose);
+    let (seconds, ms) = (lasted_ms / 1_000, lasted_ms % 1_000);
+    // Writing to a String cannot fail.
+    let _ = write!(out, "disconnect after {seconds}.{ms:03} s, {requests} requests: {}", reason.escape_debug());
+    end(out, whose);
+}
+
+fn begin(out: &mut String, whose: Whose) {
+    out.push('[');
+    push_address(out, whose.address);
+    out.push_str("] [] ");
+}
+
+fn end(out: &mut String, whose: Whose) {
+    out.push_str(" [#");
+    whose.connection.push(out);
+    out.push_str("]\n");
+}
+
+/// Appends what a `log_xid` says, quoted JSON: as it stands in the logs of the services, where it is plain.
+fn push_xid(out: &mut String, quoted: &[u8]) {
+    let inside = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
+    let plain = !inside.is_empty() && inside.iter().fold(true, |plain, byte| plain & is_of_names(*byte));
+    match str::from_utf8(inside) {
+        Ok(inside) if plain => out.push_str(inside),
+        // Writing to a String cannot fail.
+        _ => drop(write!(out, "{}", Name(&said(quoted).unwrap_or_default()))),
+    }
 }
 
 /// Appends an address. Nearly all are IPv4, whose `Display` costs more than the rest of the line.
@@ -141,10 +257,10 @@ fn push_params(out: &mut String, params: &[u8], end: usize) {
     }
 }
 
-/// Cuts the line at a character's boundary.
-fn cut(out: &mut String, start: usize, end: usize) {
+/// Cuts what begins at `start` at a character's boundary; whether it had to.
+fn cut(out: &mut String, start: usize, end: usize) -> bool {
     if out.len() <= end {
-        return;
+        return false;
     }
     let room = end - start;
     let (keep, ellipsis) = if room < CUT.len_utf8() { (end, false) } else { (end - CUT.len_utf8(), true) };
@@ -152,4 +268,5 @@ fn cut(out: &mut String, start: usize, end: usize) {
     if ellipsis {
         out.push(CUT);
     }
+    true
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use evergate_proto::clients::limits::Limits;
 use evergate_proto::clients::output::{BusNews, Severity};
-use evergate_proto::event_loop::Host;
+use evergate_proto::event_loop::{Answer, Host, Inquiry};
 use evergate_proto::lifecycle::Orders;
 use evergate_proto::redis::dial::{Cipher, Dial, Place};
 use evergate_proto::ring::{Errno, Socket};
 
+use super::operator::Operator;
 use super::seal::Near;
 use crate::kernel::ring::REDIS_PORT;
 use crate::kernel::{Scene, tell};
@@ -26,6 +27,8 @@ pub struct SimulatedHost {
     /// What a look at the clock takes at most, ns: the core works meanwhile.
     pub work_ns: u64,
     pub random: RefCell<Random>,
+    /// Who asks about the core's clients.
+    pub operator: Rc<RefCell<Operator>>,
     /// Which Redises take sealed bytes only.
     pub is_sealed: [bool; 2],
 }
@@ -48,6 +51,15 @@ impl Host for SimulatedHost {
 
     fn limits(&mut self) -> Option<Rc<Limits>> {
         None
+    }
+
+    fn inquiry(&mut self) -> Option<Inquiry> {
+        self.operator.borrow_mut().inquiry()
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        tell!(self.scene, "the operator is told {answer:?}");
+        self.operator.borrow_mut().answered(answer);
     }
 
     fn dial(&mut self, domain: usize, attempt: u32) -> Option<Dial> {
@@ -73,7 +85,7 @@ impl Host for SimulatedHost {
     fn exhausted(&mut self, _now_ms: u64, _errno: Errno) {}
 
     fn activity(&mut self, _now_ms: u64, lines: &str) {
-        for line in lines.lines().filter(|line| line.ends_with("without a Close frame")) {
+        for line in lines.lines().filter(|line| line.contains("without a Close frame [#")) {
             let address = line.trim_start_matches('[').split(']').next().and_then(|address| address.parse().ok());
             self.scene.ended_bare.borrow_mut().extend(address.map(|address: IpAddr| address.to_canonical()));
         }

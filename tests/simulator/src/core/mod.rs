@@ -4,6 +4,7 @@
 //! - `host`: what the core needs of the process
 //! - `peer`: a client, and the judgement of what it is sent; `bus`, `services`: what is behind the links
 //! - `actions`: what actors do at any time; `network`: what the network does
+//! - `operator`: who asks about clients, and ends some
 //! - `checks`: what must hold before and after each turn; `ending`: everything is brought to its end
 
 mod actions;
@@ -12,6 +13,7 @@ mod checks;
 mod ending;
 mod host;
 mod network;
+mod operator;
 mod peer;
 pub mod seal;
 mod services;
@@ -36,6 +38,7 @@ use crate::world;
 pub use actions::ACTIONS;
 use bus::Bus;
 use host::SimulatedHost;
+use operator::Operator;
 use peer::Peer;
 use services::Services;
 
@@ -84,6 +87,8 @@ pub struct CoreWorld {
     drain_at_end: bool,
     /// When everybody was to be told of a stop, ms.
     stopped_at_ms: Option<u64>,
+    /// Who asks about clients, and ends some.
+    operator: Rc<RefCell<Operator>>,
     /// Clients that ask in a drain as soon as they have all their answers, if there are such.
     restless: Option<Random>,
     /// When they asked last, ms.
@@ -123,6 +128,7 @@ impl CoreWorld {
         let mut kernel = Kernel::new(Rc::clone(&scene), seed);
         listeners.borrow_mut().extend((0..1 + r.below(5) / 3).map(|_| kernel.listen()));
         let options = options(r, life, kernel.habits.pools[1].0.into());
+        let operator = Rc::new(RefCell::new(Operator::new(seed)));
         let mut seals = Random::new(seed ^ 0x7365_616c);
         let is_sealed = [seals.percent(25), seals.percent(25)];
         let host = SimulatedHost {
@@ -131,6 +137,7 @@ impl CoreWorld {
             listeners: Rc::clone(&listeners),
             work_ns: [0, 100, 20_000, 400_000, 2_500_000][r.below(5)],
             random: RefCell::new(Random::new(seed ^ 0x686f_7374)),
+            operator: Rc::clone(&operator),
             is_sealed,
         };
         let context = world::context(&rules, &cores);
@@ -159,6 +166,7 @@ impl CoreWorld {
             owners: HashMap::new(),
             idle_turns: 0,
             stopped_at_ms: None,
+            operator,
             restless: Random::restless(seed),
             asked_ms: 0,
             free_ms: BTreeMap::new(),
@@ -201,6 +209,9 @@ impl CoreWorld {
             self.act();
         }
         self.ask_again();
+        if self.operator.borrow_mut().act() {
+            self.core.ring().is_woken = true;
+        }
         let wake_at_ns = self.scene.now_ns.get() + us * 1_000;
         self.core.ring().wake_at_ns = wake_at_ns;
         self.turn();
@@ -232,6 +243,7 @@ impl CoreWorld {
     pub fn happened(&mut self) -> Tally {
         let mut all = self.tally.clone();
         all.merge(&self.core.ring().tally);
+        all.merge(&self.operator.borrow().tally);
         all
     }
 

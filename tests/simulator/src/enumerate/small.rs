@@ -21,6 +21,7 @@ use crate::world::{checks, context, violated};
 const WORKER: &str = "opensrf:client:opensrf:private.localhost:vm:3:c0";
 const ROUTER: &str = "opensrf:client:router:public.localhost:vm:1:aaaa";
 const RULES: Rules = Rules {
+    quiet_ms: 50,
     handshake_ms: 10_000,
     message_ms: 10_000,
     message_max_ms: 600_000,

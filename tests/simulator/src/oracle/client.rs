@@ -115,6 +115,8 @@ pub struct Client {
     pub desynced: bool,
     /// Idle since the drain began, and never anything else: must be gone by half of its time.
     pub(super) idle_at_drain: bool,
+    /// An operator has asked for its end, which comes at its gap.
+    pub is_dismissed: bool,
 }
 
 impl Client {

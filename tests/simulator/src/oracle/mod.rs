@@ -11,9 +11,11 @@
 //! - `replying`: what the bus delivers, and what befalls it
 //! - `time`: timers, the core's bytes
 //! - `drain`: gaps, pace, deadline, stop
+//! - `dismissing`: connections that an operator ends
 //! - `limits`: what a client, its address and the core may give to the bus
 
 mod client;
+mod dismissing;
 mod drain;
 mod expect;
 mod limits;
@@ -75,6 +77,8 @@ pub struct Rules {
     /// Messages in the router's list; 0 = no limit.
     pub router: usize,
     pub bounds: Bounds,
+    /// From the last activity to a Close that an operator has asked for.
+    pub quiet_ms: u64,
 }
 
 pub struct Oracle {

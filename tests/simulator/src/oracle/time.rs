@@ -49,7 +49,7 @@ impl Oracle {
             c.acknowledged = before.max(c.taken.saturating_sub(unacknowledged));
             c.late = c.acknowledged < c.reply_end.min(c.taken);
             o.tally.add(What::acknowledgement_late, usize::from(c.late));
-            if !was_delivered && (was_late || !c.is_delivered() || o.drain.is_some()) {
+            if !was_delivered && (was_late || !c.is_delivered() || o.drain.is_some() || c.is_dismissed) {
                 c.activity = now;
             }
             let progressed = c.acknowledged > before;
@@ -114,11 +114,13 @@ impl Oracle {
                     (now > since + o.rules.close_ms.max(o.rules.pong_ms) + LOOK_MS).then_some("its end")
                 }
                 Stage::Open => {
-                    let look_ms = if o.drain.is_some() { 2 * TICK_MS } else { UNDRAINED_LOOK_MS };
+                    let look_ms = if o.drain.is_some() || c.is_dismissed { 2 * TICK_MS } else { UNDRAINED_LOOK_MS };
                     let looks = !c.is_delivered() && c.taken >= c.reply_end && now > c.activity + look_ms;
                     let idle = c.gap_since().filter(|_| o.rules.idle_ms > 0 && o.drain.is_none());
                     if idle.is_some_and(|since| now >= since + o.rules.idle_ms) {
                         Some("the idle time-out")
+                    } else if o.dismissible_from(c).is_some_and(|from| now >= from) {
+                        Some("the Close that an operator has asked for")
                     } else if looks {
                         Some("to be asked whether its reply has arrived")
                     } else if c.paused {
@@ -204,7 +206,7 @@ impl Oracle {
     fn judge(&mut self, c: &mut Client) {
         let now = self.now;
         let rules = Rc::clone(&self.rules);
-        if self.close_in_drain(c) {
+        if self.close_in_drain(c) || self.close_dismissed(c) {
             return;
         }
         let idle = c.gap_since().filter(|_| self.drain.is_none() && rules.idle_ms > 0);

@@ -103,6 +103,7 @@ pub fn counters(core: &Core, tally: &Tally) {
         ("crossed_close", &counts.crossed_close, What::crossed_close),
         ("closed_at_gap", &counts.closed_at_gap, What::closed_at_gap),
         ("closed_at_deadline", &counts.closed_at_deadline, What::closed_at_deadline),
+        ("closed_by_operator", &counts.closed_by_operator, What::closed_by_operator),
         ("cut", &counts.cut, What::cut_in_drain),
         ("given_up_undelivered", &counts.given_up_undelivered, What::given_up_undelivered),
         ("disconnects_ignored", &counts.disconnects_ignored, What::disconnect_ignored),

@@ -7,6 +7,7 @@
 //! - `link`: the links to Redis; `told`: what they say
 //! - [`actions`]: what the actors may do at any time
 //! - [`checks`]: what must hold after every step
+//! - `census`: an operator, who looks who is there and ends connections
 //! - `ending`: everything is brought to its end
 
 use std::collections::{BTreeSet, VecDeque};
@@ -45,6 +46,7 @@ macro_rules! note {
 }
 
 pub mod actions;
+mod census;
 pub mod checks;
 mod conn;
 mod ending;
@@ -98,6 +100,8 @@ pub struct World {
     network: Random,
     /// Clients that ask in a drain as soon as they have all their answers, if there are such; apart, too.
     restless: Option<Random>,
+    /// Ends connections now and then, in some runs; apart, too.
+    operator: Option<Random>,
     /// Nothing hangs any more.
     is_ending: bool,
     redis: [Redis; 2],
@@ -167,6 +171,7 @@ impl World {
             are_pops_lost: false,
             network: Random::new(seed ^ 0x6e65_7477_6f72_6b00),
             restless: Random::restless(seed),
+            operator: Random::operator(seed),
             is_ending: false,
             redis: [Redis::default(), Redis::default()],
             workers: Workers::default(),
@@ -216,6 +221,7 @@ impl World {
             self.act();
         }
         self.ask_again();
+        self.operate();
         self.check();
     }
 

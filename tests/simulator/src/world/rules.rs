@@ -42,6 +42,7 @@ pub fn rules(r: &mut Random) -> Rules {
         unanswered: 50_000,
         router: 0,
         bounds: Bounds { message_bytes: 2600, bus_bytes: r.between(1500, 2500) as usize, per_envelope: 4, depth: 14 },
+        quiet_ms: 50,
     }
 }
 
@@ -79,6 +80,7 @@ pub fn context(rules: &Rules, cores: &Arc<[counters::Core]>) -> Context {
         idle_timeout_ms: rules.idle_ms,
         request_max_ms: rules.request_ms,
         connect_max_ms: rules.connect_ms,
+        drain_quiet_ms: rules.quiet_ms,
         close_timeout_ms: rules.close_ms,
         bus_lost_reply_ms: rules.bus_lost_ms,
         message_bytes_max: rules.bounds.message_bytes,

@@ -1,13 +1,12 @@
 //! A client's way in: its handshake is answered, and it is open or refused.
 
-use std::fmt::Write as _;
-
 use super::super::closing::Closing;
 use super::super::context::Context;
 use super::super::output::Severity;
 use super::super::times::Stamp;
-use super::{Client, Stage, in_seconds};
+use super::{Client, Lot, Stage, in_seconds};
 use crate::counters::{self, Limit};
+use crate::opensrf::activity;
 use crate::websocket::handshake::{self, Progress};
 use crate::websocket::header::{self, Header};
 
@@ -52,7 +51,7 @@ impl Client {
                 self.stage = Stage::Handshake(None);
                 cx.output.probes.push((self.slot, head));
             }
-            Progress::Accepted(_) if self.surplus => self.refuse_surplus(cx),
+            Progress::Accepted(_) if self.lot == Lot::Surplus => self.refuse_surplus(cx),
             Progress::Accepted(_) if !cx.bus_ever_up => {
                 let response = handshake::refuse_for(
                     503,
@@ -75,8 +74,8 @@ impl Client {
                 self.outbound.answer(&mut cx.reuse, &accepted.response);
                 self.stage = Stage::Open;
                 self.times.activity = Stamp::at(cx.now_ms);
-                // Writing to a String cannot fail.
-                let _ = writeln!(cx.output.activity, "[{}] [] connect", self.address);
+                let (whose, format) = (self.whose(cx), cx.limits.activity_format);
+                activity::connect(&mut cx.output.activity, whose, format);
                 if accepted.consumed < bytes.len() {
                     self.frames(cx, &mut bytes[accepted.consumed..]);
                 }
@@ -101,7 +100,7 @@ impl Client {
     /// here: a full node is no dead one.
     pub(in crate::clients) fn no_place(&mut self, cx: &mut Context) {
         if cx.limits.policy.health_path.is_some() {
-            self.surplus = true;
+            self.lot = Lot::Surplus;
         } else {
             self.refuse_surplus(cx);
         }

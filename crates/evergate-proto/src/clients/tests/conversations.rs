@@ -464,6 +464,6 @@ fn activity_is_logged_when_a_request_is_relayed_with_the_sessions_service() {
     world.say_close(slot, 1000);
     let lines = &world.activity;
     assert_eq!(lines.len(), 2, "{lines:?}");
-    assert_eq!(lines[0], "[127.0.0.1] [] opensrf.math add 1, 2");
+    assert_eq!(lines[0], "[127.0.0.1] [] opensrf.math add 1, 2 [#0.0.0 made-up-1]");
     assert!(lines[1].starts_with("[127.0.0.1] [] disconnect after 0.000 s, 1 requests: "), "{}", lines[1]);
 }

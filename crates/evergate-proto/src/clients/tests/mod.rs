@@ -7,6 +7,7 @@ mod backlog;
 mod closing;
 mod conversations;
 mod delivery;
+mod dismissing;
 mod draining;
 mod edges;
 mod handshakes;

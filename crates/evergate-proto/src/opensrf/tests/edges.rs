@@ -3,14 +3,18 @@
 use super::super::reply::*;
 use super::super::transport::*;
 use super::*;
-use crate::opensrf::activity;
+use crate::clients::number::ConnectionNumber;
+use crate::opensrf::activity::{self, Format, Request, Style, Whose};
 
 #[test]
 fn a_method_that_overruns_the_line_by_one_byte_is_marked_as_cut() {
     let logged = |method: &str, bytes_max: usize| {
+        let whose =
+            Whose { address: "::1".parse().unwrap(), connection: ConnectionNumber { cpu: 0, slot: 0, generation: 0 } };
+        let request = Request { service: "s", method, params: None, xid: b"\"x\"" };
         let mut out = String::new();
-        activity::line(&mut out, "::1".parse().unwrap(), "s", method, None, &[], bytes_max);
-        out
+        activity::request(&mut out, whose, &request, Style { format: Format::Text, protect: &[], bytes_max });
+        out.strip_suffix(" [#0.0.0 x]\n").expect("an end").to_owned()
     };
     assert_eq!(logged("methods", "[::1] [] s methods".len()), "[::1] [] s methods");
     assert_eq!(logged("methods", "[::1] [] s methods".len() - 1), "[::1] [] s met…");

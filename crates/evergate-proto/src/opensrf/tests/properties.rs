@@ -2,10 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::super::activity;
+use super::super::activity::{self, Format, Request, Style, Whose};
 use super::super::reply::*;
 use super::super::transport::*;
 use super::*;
+use crate::clients::number::ConnectionNumber;
 use crate::json::tests::{any_json, jsonish};
 
 fn any_params() -> impl Strategy<Value = String> {
@@ -166,9 +167,17 @@ proptest! {
 
     #[test]
     fn an_activity_line_is_one_line_within_its_bound(method in "\\PC{0,9}", params in jsonish(), bytes_max in 0..200_usize) {
+        let connection = ConnectionNumber { cpu: 0, slot: 0, generation: 0 };
+        let whose = Whose { address: "::1".parse().unwrap(), connection };
+        let request = Request { service: "s", method: &method, params: Some(&params), xid: b"\"x\"" };
+        let style = Style { format: Format::Text, protect: &["x".to_owned()], bytes_max };
         let mut out = String::new();
-        activity::line(&mut out, "::1".parse().unwrap(), "s", &method, Some(&params), &["x".to_owned()], bytes_max);
+        activity::request(&mut out, whose, &request, style);
+        let out = out.strip_suffix(" [#0.0.0 x]\n").unwrap();
         prop_assert!(out.len() <= bytes_max);
+        let mut json = String::from("{");
+        activity::request(&mut json, whose, &request, Style { format: Format::Json, ..style });
+        prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{json}");
         let breaks_a_line = out.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
         prop_assert!(!breaks_a_line);
     }
