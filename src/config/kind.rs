@@ -219,7 +219,7 @@ pub mod text {
     use evergate_proto::websocket::handshake::OriginEntry;
 
     use super::super::redis_place::RedisPlace;
-    use super::super::typed::{Facility, LogLevel};
+    use super::super::typed::{Facility, LogFormat, LogLevel};
 
     type Checked = Result<String, &'static str>;
 
@@ -333,6 +333,12 @@ pub mod text {
     pub fn level(text: &str) -> Checked {
         let level = LogLevel::parse(text).ok_or("off, error, warn, info, debug, trace, or 0 to 5")?;
         Ok(level.name().to_owned())
+    }
+
+    /// How lines are written.
+    pub fn log_format(text: &str) -> Checked {
+        let format = LogFormat::parse(text).ok_or("text or json")?;
+        Ok(format.name().to_owned())
     }
 
     /// `stderr`, `syslog` or a path.

@@ -36,5 +36,5 @@ pub use load::{Inputs, Loaded, Purpose, Reloaded, load, reload};
 pub use print::{effective, markdown, sample};
 pub use redis_place::RedisPlace;
 pub use table::{Config, Opt, TABLE, find};
-pub use typed::{Facility, LogLevel, Logfile, Secret};
+pub use typed::{Facility, LogFormat, LogLevel, Logfile, Secret};
 pub use values::{Setting, Source, Value, Values};

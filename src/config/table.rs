@@ -12,7 +12,7 @@ use evergate_proto::websocket::handshake::Origins;
 use super::error::{About, Error};
 use super::kind::{Kind, text};
 use super::redis_place::RedisPlace;
-use super::typed::{Facility, LogLevel, Logfile, Secret, Typed};
+use super::typed::{Facility, LogFormat, LogLevel, Logfile, Secret, Typed};
 use super::values::{Value, Values};
 
 /// One option: everything that is known of it, in one place.
@@ -315,7 +315,7 @@ options! {
         /// `$STATE_DIRECTORY`, else `/run/evergate`; `off`: none, and a crash leaves queues in Redis. It and its files must be this
         /// user's own, writable by nobody else, and no links, or they are not used.
         state_dir: Option<PathBuf> = Kind::Text(text::any), "auto";
-        /// Unix socket by which `evergate drain`, `evergate status` and a successor (`evergate serve --replace`) speak to the running
+        /// Unix socket by which `evergate drain`, `status`, `clients` and a successor (`evergate serve --replace`) speak to the running
         /// process; its owner and group may. `auto`: `control` in `$RUNTIME_DIRECTORY`, else `/run/evergate/control`; `off` or empty:
         /// none, and signals are all there is. Its directory must be this user's own, and writable by nobody else.
         control: Option<PathBuf> = Kind::Text(text::socket), "auto", demo "off";
@@ -328,6 +328,8 @@ options! {
         loglevel: LogLevel = Kind::Text(text::level), "info", xml "gateway/loglevel";
         /// `stderr`, `syslog`, or the path of a file.
         logfile: Logfile = Kind::Text(text::logfile), "stderr", xml "gateway/logfile";
+        /// `text`, or `json`: an object a line, activity too.
+        log_format: LogFormat = Kind::Text(text::log_format), "text";
         /// Facility of the log when `logfile` is `syslog`.
         syslog: Facility = Kind::Text(text::facility), "local0", xml "gateway/syslog";
         /// Facility of the activity log when `logfile` is `syslog`; otherwise it goes where the log goes.

@@ -50,6 +50,9 @@ impl LogLevel {
     }
 }
 
+/// How lines of the log are written.
+pub use evergate_proto::opensrf::activity::Format as LogFormat;
+
 /// Where the log goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Logfile {
@@ -228,6 +231,13 @@ impl Typed for LogLevel {
     fn typed(value: &Value) -> Result<Self, String> {
         let text = text(value)?;
         Self::parse(text).ok_or_else(|| format!("{text} is not a log level"))
+    }
+}
+
+impl Typed for LogFormat {
+    fn typed(value: &Value) -> Result<Self, String> {
+        let text = text(value)?;
+        Self::parse(text).ok_or_else(|| format!("{text} is no format of a log"))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::bounded;
 use crate::check;
 use crate::config::calling::{CALL_URL, URL_PATH};
 use crate::config::cli::DemoServices;
-use crate::config::{Loaded, LogLevel, Secret};
+use crate::config::{Loaded, LogFormat, LogLevel, Secret};
 use crate::stdio;
 
 /// Serves until a signal ends it.
@@ -85,6 +85,7 @@ pub fn run_services(options: DemoServices) -> Result<(), String> {
         activity: Activity::SameAsDestination,
         tag: String::new(),
         queue_bytes_max: logs::QUEUE_BYTES_MAX,
+        format: LogFormat::Text,
     })
     .map_err(|error| error.to_string())?;
     check::host_usable().map_err(|error| format!("host: {error}"))?;

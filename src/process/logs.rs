@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod activity;
+mod json;
 mod line;
 mod queue;
 mod repeats;
@@ -23,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fmt, panic, thread};
 
+use evergate_proto::opensrf::activity::Format;
 pub use syslog::Facility;
 use tracing::Dispatch;
 use tracing::level_filters::LevelFilter;
@@ -84,6 +86,8 @@ pub struct LogOptions {
     pub tag: String,
     /// What may wait to be written, bytes; what comes beyond is dropped and counted.
     pub queue_bytes_max: usize,
+    /// Text, or JSON.
+    pub format: Format,
 }
 
 /// Why there is no log.
@@ -141,9 +145,11 @@ pub fn start(options: &LogOptions) -> Result<Logs, StartError> {
 
 /// The log and the subscriber that feeds it, not yet the process's own.
 fn build(options: &LogOptions) -> Result<(Logs, Dispatch), StartError> {
+    let is_json = options.format == Format::Json;
     let marks = Marks {
-        colour: matches!(options.destination, Destination::Stderr) && io::stderr().is_terminal(),
-        process: matches!(options.destination, Destination::File(_)).then(std::process::id),
+        colour: !is_json && matches!(options.destination, Destination::Stderr) && io::stderr().is_terminal(),
+        process: (is_json || matches!(options.destination, Destination::File(_))).then(std::process::id),
+        format: options.format,
     };
     let file = if let Destination::File(path) = &options.destination { Some(path.clone()) } else { None };
     let opened = options.clone();

@@ -77,7 +77,14 @@ fn start_logs(config: &Config) -> Result<Logs, StartError> {
     };
     let tag = config.logtag.clone().unwrap_or_else(|| "evergate".to_owned());
     let queue_bytes_max = config.log_queue_bytes_max;
-    logs::start(&LogOptions { level: config.loglevel, destination, activity, tag, queue_bytes_max })
+    logs::start(&LogOptions {
+        level: config.loglevel,
+        destination,
+        activity,
+        tag,
+        queue_bytes_max,
+        format: config.log_format,
+    })
 }
 
 fn start_admin(config: &Config, listener: TcpListener, shared: &Arc<Shared>, logs: &Logs) -> Result<Admin, String> {

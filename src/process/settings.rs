@@ -147,6 +147,7 @@ impl Settings {
             ingress: serde_json::to_vec(&config.ingress).unwrap_or_default(),
             allow_router_calls: config.allow_router_calls,
             log_protect: changing.log_protect,
+            activity_format: config.log_format,
             activity_bytes_max: config.activity_bytes_max,
             policy: Policy {
                 header_bytes_max: config.header_bytes_max,

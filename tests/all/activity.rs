@@ -1,10 +1,17 @@
 //! The activity log, and whose address stands in it.
 
+use crate::support::activity::said;
 use crate::support::bus::Responder;
 use crate::support::client::{Client, envelope, quoted, request};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::redis::Redis;
 use crate::support::{PATIENCE, trio};
+
+/// The line with `find` in it, without what stands behind its params.
+fn entry(gateway: &Gateway, find: &str) -> String {
+    let line = gateway.until_logged(find);
+    said(&line).unwrap_or_else(|| panic!("no end in {line}")).0.to_owned()
+}
 
 /// Sends one request and gives the line that it left.
 fn logged(
@@ -83,15 +90,15 @@ fn a_name_that_is_not_plain_is_quoted_and_looks_like_no_other_call() {
     let (_redis, gateway, mut client, mut bus) = trio(&[]);
     client.request("opensrf.math add 1, 2 opensrf.demo", "t", 0, "first.method", "[]");
     bus.next();
-    let line = gateway.until_logged("first.method");
+    let line = entry(&gateway, "first.method");
     assert!(line.ends_with("[] \"opensrf.math add 1, 2 opensrf.demo\" first.method"), "{line}");
     client.request("opensrf.math\u{202e}", "t", 1, "second.method 1, \"2\\", "[3]");
     bus.next();
-    let line = gateway.until_logged("second.method");
+    let line = entry(&gateway, "second.method");
     assert!(line.ends_with(r#"[] "opensrf.math\u202e" "second.method 1, \"2\\" 3"#), "{line}");
     client.request("open_ils.a-b", "t", 2, "third.method.É", "[\"Émile 日本 e\u{301}\"]");
     bus.next();
-    let line = gateway.until_logged("third.method");
+    let line = entry(&gateway, "third.method");
     assert!(line.ends_with("[] open_ils.a-b \"third.method.É\" \"Émile 日本 e\u{301}\""), "{line}");
 }
 
@@ -131,7 +138,8 @@ fn a_long_line_is_cut_with_an_ellipsis() {
             "long.method",
         );
         let from = line.find("[127.0.0.1]").expect("the entry");
-        let entry = &line[from..];
+        let (entry, tail) = said(&line[from..]).expect("number and log_xid");
+        assert!(tail.split_once(' ').is_some_and(|(number, xid)| !number.is_empty() && !xid.is_empty()), "{tail}");
         assert!(
             entry.trim_end().ends_with('…') && entry.len() <= bytes + 4 && entry.len() > bytes - 20,
             "{} bytes: {entry:.80}",

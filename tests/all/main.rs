@@ -17,6 +17,7 @@ mod cancelling;
 mod cli;
 mod closing;
 mod conformance;
+mod connections;
 mod control;
 mod cores;
 mod deadline;

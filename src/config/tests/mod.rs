@@ -98,6 +98,7 @@ fn other_value(option: &Opt) -> (&'static str, &'static str) {
             "{ \"private.localhost\" = \"127.0.0.2:6380\", x = \"[::1]:1\" }",
         ),
         "loglevel" => ("4", "\"debug\""),
+        "log_format" => ("json", "\"json\""),
         "logfile" => ("/var/log/evergate.log", "\"/var/log/evergate.log\""),
         "syslog" | "actlog" => ("LOG_LOCAL7", "\"local7\""),
         "log_protect" => ("open-ils.auth,x.y", "[\"open-ils.auth\", \"x.y\"]"),

@@ -131,7 +131,10 @@ fn another_version_is_told_both_and_the_server_serves_on() {
         ("garbage", "not JSON"),
         ("{}", "evergate_control"),
         ("{\"evergate_control\":1}", "command"),
-        ("{\"evergate_control\":1,\"command\":\"explode\"}", "status, watch, drain, cancel, replace"),
+        (
+            "{\"evergate_control\":1,\"command\":\"explode\"}",
+            "status, watch, drain, cancel, connections, close, replace",
+        ),
         ("{\"evergate_control\":1,\"command\":\"replace\"}", "listen"),
     ] {
         let answer = told(&dir.control(), line);

@@ -4,7 +4,9 @@
 //! here a line is copied behind a time that is printed anew when the core's clock has moved, and the writer is woken a
 //! few times a second, or once a bufferful.
 
-use super::line::{LINE_BYTES_MAX, Marks, print_time};
+use evergate_proto::opensrf::activity::Format;
+
+use super::line::Marks;
 use super::queue::Queue;
 
 /// Lines that are gathered before they are queued, bytes. Each queueing wakes the writer, which costs more than it writes.
@@ -17,7 +19,7 @@ pub struct ActivityLog {
     gathered: String,
     /// How many lines.
     count: u64,
-    /// What a line begins with: `2026-01-31T23:59:59.999Z INFO  activity: `.
+    /// What a line begins with: `2026-01-31T23:59:59.999Z INFO  activity: `, or the beginning of an object.
     head: String,
     /// When `head` was printed, ms by the caller's clock.
     head_ms: Option<u64>,
@@ -29,14 +31,15 @@ impl ActivityLog {
         Self { queue, gathered: String::new(), count: 0, head: String::new(), head_ms: None, marks }
     }
 
-    /// Logs lines, each with its end and without characters in it that do not show. `now_ms` is any clock that goes on.
+    /// Logs lines, each with its end and without characters in it that do not show; as JSON each is the rest of an object. No line is
+    /// longer than [`LINE_BYTES_MAX`](evergate_proto::opensrf::activity::LINE_BYTES_MAX) by much. `now_ms` is any clock that goes on.
     pub fn log(&mut self, now_ms: u64, lines: &str) {
         if self.head_ms != Some(now_ms) {
             self.head_ms = Some(now_ms);
             self.head.clear();
-            print_time(&mut self.head);
-            self.marks.print(&mut self.head, "INFO ", "\x1b[32m");
-            self.head.push_str("activity: ");
+            self.marks.begin_at(&mut self.head);
+            self.marks.begin(&mut self.head, "INFO ", "\x1b[32m", "activity");
+            self.head.push_str(if self.marks.format == Format::Json { "," } else { "" });
         }
         let mut begin = 0;
         for end in memchr::memchr_iter(b'\n', lines.as_bytes()) {
@@ -46,9 +49,8 @@ impl ActivityLog {
                 self.flush();
             }
             self.gathered.push_str(&self.head);
-            let fits = line.floor_char_boundary(LINE_BYTES_MAX);
-            self.gathered.push_str(&line[..fits]);
-            self.gathered.push_str(if fits < line.len() { "…\n" } else { "\n" });
+            self.gathered.push_str(line);
+            self.gathered.push('\n');
             self.count += 1;
         }
     }

@@ -1,12 +1,14 @@
 //! From an event to a queued line, on the thread that logs: no lock, no wait, no system call but the clock's.
 //!
-//! `2026-01-31T23:59:59.999Z INFO  core: message name=value`; in a file the process stands before the target, as `[1234]`.
+//! `2026-01-31T23:59:59.999Z INFO  core: message name=value`; in a file the process stands before the target, as `[1234]`. As JSON it is
+//! an object (`json`).
 
 use std::cell::Cell;
 use std::fmt::{self, Debug, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
+use evergate_proto::opensrf::activity::Format;
 use evergate_proto::opensrf::printable::{escape, split};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -17,6 +19,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::filter;
+use super::json::{self, Members};
 use super::queue::Queue;
 
 /// A line's greatest length, bytes; the rest is cut. An activity line has 1,536 bytes of message by default, and a
@@ -43,11 +46,42 @@ pub(super) struct Marks {
     pub colour: bool,
     /// The process, where several may write to one file: one that drains, and its successor. journald and syslog know it.
     pub process: Option<u32>,
+    /// Text, or JSON.
+    pub format: Format,
 }
 
 impl Marks {
+    /// Appends what stands between the beginning of a line and its message, for a line that begins with its time. As JSON it is what
+    /// stands behind the time.
+    pub(super) fn begin(self, line: &mut String, level: &str, colour: &str, target: &str) {
+        match self.format {
+            Format::Json => json::begin(line, level, self.process.unwrap_or_default(), target),
+            Format::Text => {
+                self.print(line, level, colour);
+                let _ = write!(line, "{target}: ");
+            }
+        }
+    }
+
+    /// Appends the beginning of a line, up to the time of now.
+    pub(super) fn begin_at(self, line: &mut String) {
+        match self.format {
+            Format::Text => print_time(line),
+            Format::Json => {
+                line.push_str("{\"time\":\"");
+                print_time(line);
+                line.push('"');
+            }
+        }
+    }
+
+    /// Bytes between the time and what is said.
+    fn space(self) -> usize {
+        usize::from(self.format == Format::Text)
+    }
+
     /// Appends them: the level by its name of five characters, its colour as the terminal takes it.
-    pub(super) fn print(self, line: &mut String, level: &str, colour: &str) {
+    fn print(self, line: &mut String, level: &str, colour: &str) {
         let (colour, plain) = if self.colour { (colour, "\x1b[0m") } else { ("", "") };
         let _ = write!(line, " {colour}{level}{plain} ");
         if let Some(process) = self.process {
@@ -100,26 +134,34 @@ impl Lines {
             Level::DEBUG => (b'7', "DEBUG", "\x1b[34m"),
             Level::TRACE => (b'7', "TRACE", "\x1b[35m"),
         };
-        print_time(line);
-        let from = line.len() + 1;
-        self.marks.print(line, name, colour);
+        self.marks.begin_at(line);
+        let from = line.len() + self.marks.space();
         let target = metadata.target();
-        let target = target.strip_prefix("evergate::").unwrap_or(target);
-        let _ = write!(line, "{target}: ");
-        let mut text = Text { line, cut: false, said: None };
-        event.record(&mut text);
-        let Text { cut, said, .. } = text;
-        let to = said.unwrap_or(line.len());
-        if cut {
-            line.push('…');
-        }
+        self.marks.begin(line, name, colour, target.strip_prefix("evergate::").unwrap_or(target));
+        let to = match self.marks.format {
+            Format::Json => {
+                let mut members = Members::new(line);
+                event.record(&mut members);
+                members.end()
+            }
+            Format::Text => {
+                let mut text = Text { line, cut: false, said: None };
+                event.record(&mut text);
+                let Text { cut, said, .. } = text;
+                let to = said.unwrap_or(line.len());
+                if cut {
+                    line.push('…');
+                }
+                to
+            }
+        };
         line.push('\n');
         (severity, (from, to))
     }
 }
 
 /// Appends the time of now.
-pub(super) fn print_time(line: &mut String) {
+fn print_time(line: &mut String) {
     // It prints microseconds; milliseconds are read more easily and sort as well.
     if SystemTime.format_time(&mut Writer::new(line)).is_ok() && line.ends_with('Z') {
         line.truncate(line.len() - "456Z".len());

@@ -6,6 +6,8 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
+use evergate_proto::opensrf::activity::Format;
+
 /// How long a line's repetitions are counted before their number is said.
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -30,12 +32,18 @@ struct Said {
 }
 
 /// The lines that were written not long ago.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Repeats {
     said: Vec<Said>,
+    /// Text, or JSON.
+    format: Format,
 }
 
 impl Repeats {
+    pub(super) fn new(format: Format) -> Self {
+        Self { said: Vec::new(), format }
+    }
+
     /// Whether a line is to be written; it is counted where it is not.
     pub(super) fn admits(&mut self, now: Instant, severity: u8, text: &str) -> bool {
         let shown_max = match severity {
@@ -66,7 +74,7 @@ impl Repeats {
         self.said.iter().filter(|said| said.more > 0).map(|said| said.until).min()
     }
 
-    /// What is to be said by now, or at the `end` in any case: severity and line, without time.
+    /// What is to be said by now, or at the `end` in any case: severity and line, without time, and as JSON without its end.
     pub(super) fn take(&mut self, now: Instant, end: bool) -> Vec<(u8, String)> {
         let (over, under_way) = mem::take(&mut self.said).into_iter().partition(|said| end || said.until <= now);
         self.said = under_way;
@@ -74,8 +82,14 @@ impl Repeats {
         over.into_iter()
             .filter(|said| said.more > 0)
             .map(|Said { text, severity, more, .. }| {
-                let times = if more == 1 { "once" } else { &*format!("{more} times") };
-                (severity, format!("{text} [{times} more within {} s]", WINDOW.as_secs()))
+                let (times, seconds) = (if more == 1 { "once" } else { &*format!("{more} times") }, WINDOW.as_secs());
+                (
+                    severity,
+                    match self.format {
+                        Format::Text => format!("{text} [{times} more within {seconds} s]"),
+                        Format::Json => format!("{text},\"repeated\":{more},\"within_seconds\":{seconds}"),
+                    },
+                )
             })
             .collect()
     }
@@ -87,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_repeated_line_is_counted_until_its_window_ends() {
-        let (mut repeats, now) = (Repeats::default(), Instant::now());
+        let (mut repeats, now) = (Repeats::new(Format::Text), Instant::now());
         assert_eq!([(); 3].map(|()| repeats.admits(now, b'4', "WARN  bus: refused")), [true, false, false]);
         assert!(
             repeats.admits(now, b'4', "WARN  bus: away")
@@ -102,7 +116,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_what_is_not_remembered_is_written() {
-        let (mut repeats, now) = (Repeats::default(), Instant::now());
+        let (mut repeats, now) = (Repeats::new(Format::Text), Instant::now());
         for n in 0..10 * REMEMBERED_MAX {
             assert!(repeats.admits(now, b'3', &n.to_string()));
         }

@@ -199,9 +199,9 @@ impl Syslog {
         }
     }
 
-    /// Sends `line` without its time, which syslog adds; to stderr, whole, where that is not possible.
+    /// Sends `line` without its time, which syslog adds, an object as it is; to stderr, whole, where that is not possible.
     fn send(&mut self, severity: u8, line: &str) -> io::Result<()> {
-        let text = line.split_once(' ').map_or(line, |(_, text)| text);
+        let text = line.split_once(' ').filter(|_| !line.starts_with('{')).map_or(line, |(_, text)| text);
         // A daemon that was restarted has another socket: the first failure only shows that.
         for _ in 0..2 {
             if self.logger.is_none() && Instant::now() >= self.retry_at {

@@ -5,6 +5,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use std::{env, fs, thread};
 
+use serde_json::{Value, json};
+
 use super::line::LINE_BYTES_MAX;
 use super::*;
 
@@ -33,6 +35,7 @@ fn to_file(path: &Path, level: LogLevel) -> (Logs, Dispatch) {
         activity: Activity::SameAsDestination,
         tag: String::new(),
         queue_bytes_max: QUEUE_BYTES_MAX,
+        format: Format::Text,
     };
     build(&options).unwrap()
 }
@@ -148,6 +151,7 @@ fn a_file_that_cannot_be_opened_is_named() {
         activity: Activity::SameAsDestination,
         tag: String::new(),
         queue_bytes_max: QUEUE_BYTES_MAX,
+        format: Format::Text,
     };
     let error = build(&options).unwrap_err().to_string();
     assert!(error.contains("/nowhere/at/all") && error.contains("; make its directory"), "{error}");
@@ -347,7 +351,7 @@ fn lines_of_activity_are_gathered_and_none_is_lost() {
             log.log(n / 10, &format!("line {n} {}\nand another\n", "x".repeat(100)));
         }
         log.flush();
-        log.log(2_000, &format!("{}\n", "é".repeat(5_000)));
+        log.log(2_000, &format!("{}\n", "é".repeat(2_000)));
     });
     let lines: Vec<(&str, &str)> = text.lines().map(|line| line.split_once(" INFO  activity: ").unwrap()).collect();
     assert_eq!(lines.len(), 2_001);
@@ -356,7 +360,7 @@ fn lines_of_activity_are_gathered_and_none_is_lost() {
         (0..1_000).all(|n| lines[2 * n].1.starts_with(&format!("line {n} x")) && lines[2 * n + 1].1 == "and another")
     );
     let (_, last) = lines[2_000];
-    assert!(last.ends_with("é…") && last.len() <= line::LINE_BYTES_MAX + '…'.len_utf8(), "a long line is cut");
+    assert_eq!(last, "é".repeat(2_000));
 }
 
 #[test]
@@ -373,4 +377,121 @@ fn lines_of_activity_that_find_the_queue_full_are_counted_one_by_one() {
     // One bufferful of some two hundred lines waits in the queue, and what the last one held.
     assert!((9_600..9_800).contains(&lost(&logs)), "{}", lost(&logs));
     drop(opener);
+}
+
+/// What `log` prints as JSON: an object a line.
+fn printed_as_json(log: impl FnOnce(&Logs)) -> Vec<Value> {
+    let kept = Kept::default();
+    let output = Output::stream(Box::new(kept.clone()));
+    let marks = Marks { process: Some(7), format: Format::Json, ..Marks::default() };
+    let (logs, dispatch) = assemble(LogLevel::Info, move || Ok((output, None)), None, marks, QUEUE_BYTES_MAX).unwrap();
+    tracing::dispatcher::with_default(&dispatch, || log(&logs));
+    drop(logs);
+    let text = kept.text();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+#[test]
+fn as_json_a_line_is_an_object_with_time_level_target_message_and_fields() {
+    let evil = "a\nb\"\\\u{1b}[31m\u{202e}\u{2028}é";
+    let lines = printed_as_json(|logs| {
+        tracing::warn!(target: "evergate::core", answer = 42, is = true, name = evil, level = "x", "odd: {evil}");
+        let mut activity = logs.activity();
+        activity.log(1, "\"message\":\"connect\",\"connection\":\"0.1.2\"}\n");
+        activity.flush();
+    });
+    let [line, activity] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!(line["time"].as_str().map(str::len), Some("2026-01-31T23:59:59.999Z".len()));
+    let mut line = line.clone();
+    line.as_object_mut().unwrap().remove("time");
+    let message = format!("odd: {evil}");
+    let expected = json!({
+        "level": "WARN", "pid": 7, "target": "core", "message": message,
+        "answer": 42, "is": true, "name": evil, "level_": "x",
+    });
+    assert_eq!(line, expected);
+    assert_eq!((&activity["target"], &activity["level"]), (&json!("activity"), &json!("INFO")));
+    assert_eq!((&activity["message"], &activity["connection"]), (&json!("connect"), &json!("0.1.2")));
+}
+
+#[test]
+fn as_json_a_line_that_is_too_long_is_cut_and_an_object_still() {
+    for piece in ["x", "\"", "\u{202e}", "é"] {
+        let long = piece.repeat(LINE_BYTES_MAX);
+        let lines = printed_as_json(|_| tracing::info!(target: "t", field = 1, "{long}"));
+        let message = lines[0]["message"].as_str().unwrap();
+        assert!(message.ends_with('…') && lines[0]["cut"] == true && lines[0].get("field").is_none(), "{message}");
+        assert!(lines[0].to_string().len() > LINE_BYTES_MAX / 3, "{message}");
+    }
+}
+
+#[test]
+fn as_json_what_is_repeated_is_counted_in_members() {
+    let lines = printed_as_json(|_| {
+        for n in 0..168 {
+            tracing::warn!(target: "t", n, "refused: {}", "no room");
+        }
+    });
+    let [first, more] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!((&first["message"], &first["n"]), (&json!("refused: no room"), &json!(0)));
+    assert_eq!((&more["message"], &more["target"]), (&first["message"], &first["target"]));
+    assert_eq!((&more["repeated"], &more["within_seconds"]), (&json!(167), &json!(10)));
+}
+
+#[test]
+fn as_json_losses_are_said_in_members() {
+    let (main, at_gate, opener) = gate();
+    let kept = Kept::default();
+    // What the gate holds back is lost to the queue; behind it the rest is kept.
+    let both = Output::stream(Box::new(Both(main, kept.clone())));
+    let marks = Marks { process: Some(7), format: Format::Json, ..Marks::default() };
+    let (logs, dispatch) = assemble(LogLevel::Info, move || Ok((both, None)), None, marks, 64 * 1024).unwrap();
+    tracing::dispatcher::with_default(&dispatch, || {
+        tracing::info!("held by the writer");
+        at_gate.recv_timeout(Duration::from_secs(10)).unwrap();
+        for n in 0..1_000 {
+            tracing::info!("line {n} {}", "x".repeat(100));
+        }
+    });
+    let lost = lost(&logs);
+    drop(opener);
+    drop(logs);
+    let text = kept.text();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("an object"));
+    let said: u64 = lines.filter_map(|line| line["lines_lost"].as_u64()).sum();
+    assert!(said == lost && lost > 100, "{said} of {lost}");
+}
+
+/// A place that passes on what another has let through.
+struct Both(Output, Kept);
+
+impl io::Write for Both {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Output::Stream(gate) = &mut self.0 {
+            gate.get_mut().write(bytes)?;
+        }
+        io::Write::write(&mut self.1, bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn syslog_gets_an_object_whole() {
+    let dir = Dir::new();
+    let path = dir.0.join("dev-log");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let main = Output::Syslog(Syslog::new(Facility::LOG_LOCAL0, "", Some(path), &Arc::default()));
+    let marks = Marks { process: Some(7), format: Format::Json, ..Marks::default() };
+    let (logs, dispatch) = assemble(LogLevel::Info, move || Ok((main, None)), None, marks, QUEUE_BYTES_MAX).unwrap();
+    tracing::dispatcher::with_default(&dispatch, || tracing::error!(target: "t", "one two"));
+    let mut buffer = [0; 8192];
+    let length = socket.recv(&mut buffer).unwrap();
+    let text = String::from_utf8(buffer[..length].to_vec()).unwrap();
+    let (_, object) = text.split_once("]: ").unwrap();
+    assert_eq!(serde_json::from_str::<Value>(object).unwrap()["message"], "one two");
+    drop(logs);
 }

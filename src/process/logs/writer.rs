@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use super::line::{Marks, print_time};
+use evergate_proto::opensrf::activity::Format;
+
+use super::line::Marks;
 use super::queue::{Entry, Figures, Queued};
 use super::repeats::Repeats;
 use super::sink::Sink;
@@ -24,7 +26,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(queued: Queued, sink: Sink, marks: Marks) -> Self {
-        Self { queued, sink, repeats: Repeats::default(), told: (Figures::default(), None), marks }
+        Self { queued, sink, repeats: Repeats::new(marks.format), told: (Figures::default(), None), marks }
     }
 
     /// Writes until nobody can log any more.
@@ -102,23 +104,28 @@ impl Writer {
         }
         self.told = (lost, Some(now));
         let mut line = String::new();
-        self.marks.print(&mut line, "WARN ", "\x1b[33m");
-        let _ = write!(
-            line,
-            "log: {} lines, {} bytes, are missing here: the log took them too slowly (log_queue_bytes_max), or not \
-             at all; {} lines in all",
-            lost.lines_lost - told.lines_lost,
-            lost.bytes_lost - told.bytes_lost,
+        self.marks.begin(&mut line, "WARN ", "\x1b[33m", "log");
+        let (lines, bytes) = (lost.lines_lost - told.lines_lost, lost.bytes_lost - told.bytes_lost);
+        let message = format!(
+            "{lines} lines, {bytes} bytes, are missing here: the log took them too slowly (log_queue_bytes_max), or not at all; {} \
+             lines in all",
             lost.lines_lost
         );
+        let _ = match self.marks.format {
+            Format::Text => line.write_str(&message),
+            Format::Json => write!(line, ",\"message\":\"{message}\",\"lines_lost\":{lines},\"bytes_lost\":{bytes}"),
+        };
         self.say(b'4', line.trim_start());
     }
 
     fn say(&mut self, severity: u8, said: &str) {
         let mut line = String::new();
-        print_time(&mut line);
+        self.marks.begin_at(&mut line);
         // Writing to a String cannot fail.
-        let _ = writeln!(line, " {said}");
+        let _ = match self.marks.format {
+            Format::Text => writeln!(line, " {said}"),
+            Format::Json => writeln!(line, "{said}}}"),
+        };
         self.sink.message(severity, &line);
     }
 }

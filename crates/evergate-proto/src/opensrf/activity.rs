@@ -39,6 +39,21 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+
+    /// What a word stands for.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Text, Self::Json].into_iter().find(|format| format.name() == text)
+    }
+}
+
 /// Whom a line is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Whose {
