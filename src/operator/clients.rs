@@ -1,6 +1,6 @@
 //! `evergate clients`: who is connected, as a table or as JSON, and the end of one connection.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::{explain, fail, open, print_answer};
@@ -27,7 +27,7 @@ pub fn clients(target: &Target, options: &ClientsOptions) -> ExitCode {
     done.unwrap_or_else(|why| fail(&why))
 }
 
-fn list(connection: &mut Connection, path: &PathBuf, options: &ClientsOptions) -> Result<ExitCode, String> {
+fn list(connection: &mut Connection, path: &Path, options: &ClientsOptions) -> Result<ExitCode, String> {
     let (mut cursor, mut count, mut silent) = (None, 0, Vec::new());
     if !options.json {
         stdio::print(&format!("{HEADING}\n"))?;
@@ -45,9 +45,8 @@ fn list(connection: &mut Connection, path: &PathBuf, options: &ClientsOptions) -
         let Page { connections, next, silent_cores } = answer.page.unwrap_or_default();
         let lines: Result<Vec<String>, String> = connections
             .iter()
-            .map(|row| match options.json {
-                true => serde_json::to_string(row).map_err(|error| error.to_string()),
-                false => Ok(line(row)),
+            .map(|row| {
+                if options.json { serde_json::to_string(row).map_err(|error| error.to_string()) } else { Ok(line(row)) }
             })
             .map(|line| line.map(|line| line + "\n"))
             .collect();
@@ -69,7 +68,7 @@ fn list(connection: &mut Connection, path: &PathBuf, options: &ClientsOptions) -
     Ok(if silent.is_empty() { ExitCode::SUCCESS } else { Exit::Host.into() })
 }
 
-fn close(connection: &mut Connection, path: &PathBuf, options: &ClientsOptions) -> Result<ExitCode, String> {
+fn close(connection: &mut Connection, path: &Path, options: &ClientsOptions) -> Result<ExitCode, String> {
     let number = options.close.map(|number| number.to_string()).unwrap_or_default();
     let command = Command::Close { connection: number.clone(), now: options.now };
     let answer = connection.ask(command).map_err(|error| explain(&error, path))?;

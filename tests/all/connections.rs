@@ -138,7 +138,7 @@ fn connections_are_found_by_address_state_age_and_requests_in_flight() {
 fn a_connection_has_one_number_in_the_log_on_the_page_and_in_the_list() {
     let (_redis, gateway, mut client, mut bus) = trio(&[]);
     client.send(&envelope("open-ils.circ", "t", &[request(1, "a.method", "[1]")]).replacen(
-        "{",
+        '{',
         "{\"log_xid\":\"1764.5-x\",",
         1,
     ));
@@ -206,7 +206,8 @@ fn a_connection_that_is_closed_at_its_gap_gets_its_reply_first() {
     assert!(gone.stderr.contains("has ended already"), "{}", gone.text());
     let unknown = clients(&gateway, &["--close", "4095.1.2"]);
     assert!(unknown.code == 1 && unknown.stderr.contains("no connection 4095.1.2"), "{}", unknown.text());
-    assert_eq!(gateway.metric("evergate_closed_by_operator_total"), 1.0);
+    let closed = gateway.metric("evergate_closed_by_operator_total");
+    assert!((closed - 1.0).abs() < 0.1, "{closed}");
     other.must_be_connected();
 }
 
@@ -262,7 +263,7 @@ fn as_json_every_line_of_the_log_is_an_object_whatever_clients_write() {
     for (trace, params) in params.iter().enumerate() {
         let asked = envelope("open-ils.x", hostile, &[request(trace as u32, "METHOD", &params.to_string())]);
         client.send(&asked.replace("METHOD", "a.\\\"\\n\\u001b\\\\method").replacen(
-            "{",
+            '{',
             "{\"log_xid\":\"\\\"x ]\",",
             1,
         ));
