@@ -4,9 +4,13 @@
 //! that does not own them. `admin` and the drain log read them; nothing decides by another core's
 //! counters except `clients_max`, which is a sum over the cores' `connections`, and readiness.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use crate::codes::{CLOSE_CODES, Codes, STATUSES};
+use crate::histograms::Histograms;
+use crate::services::{Names, Services};
 
 /// Declares the gauges and counts of a core once: the field, its name for `/metrics`, its help line.
 macro_rules! counters {
@@ -118,6 +122,16 @@ counters! {
     bus_pops: count,
     /// Bus links that broke or could not be opened.
     bus_links_lost: count,
+    /// Bus links that were opened again.
+    bus_reconnects: count,
+    /// Bytes received from clients, as TCP delivers them.
+    received_bytes: count,
+    /// Bytes for clients that the kernel has taken.
+    sent_bytes: count,
+    /// Bytes received from Redis.
+    bus_received_bytes: count,
+    /// Bytes for Redis that the kernel has taken.
+    bus_sent_bytes: count,
 }
 
 /// Declares the limits whose hits are counted.
@@ -228,6 +242,36 @@ pub struct Core {
     pub oldest: Mutex<Option<Oldest>>,
     /// How often each limit was hit.
     limits: Hits,
+    /// How long things take and how large they are.
+    pub histograms: Histograms,
+    /// What each service costs its callers.
+    pub services: Services,
+    /// Error replies that the gateway made, and what became of connections, by code.
+    pub codes: CodeCounts,
+}
+
+/// What is counted by a code.
+#[derive(Debug)]
+pub struct CodeCounts {
+    /// Error replies that the gateway made, by status.
+    pub errors: Codes<{ STATUSES.len() }>,
+    /// Handshakes refused, by status.
+    pub refusals: Codes<{ STATUSES.len() }>,
+    /// Connections that the gateway began to close, by the code of its Close.
+    pub closed: Codes<{ CLOSE_CODES.len() }>,
+    /// Connections that their client began to close, by the code of its Close: 1005 without a code, 1006 without a Close.
+    pub left: Codes<{ CLOSE_CODES.len() }>,
+}
+
+impl Default for CodeCounts {
+    fn default() -> Self {
+        Self {
+            errors: Codes::new(&STATUSES),
+            refusals: Codes::new(&STATUSES),
+            closed: Codes::new(&CLOSE_CODES),
+            left: Codes::new(&CLOSE_CODES),
+        }
+    }
 }
 
 /// A count for each [`Limit`], in the order of [`Limit::ALL`].
@@ -255,9 +299,17 @@ impl Core {
         set(&self.counts.heartbeat_ms, now_ms);
     }
 
+    /// One set for each of `cpus`; services have the same places in all of them.
+    pub fn for_each(cpus: &[usize]) -> Arc<[Self]> {
+        let names = Arc::<Names>::default();
+        let core = |cpu: &usize| Self { services: Services::sharing(&names), ..Self::new(*cpu) };
+        cpus.iter().map(core).collect()
+    }
+
     /// The core's loop has worked for so long without asking its ring.
     pub fn worked(&self, worked: Duration) {
         let us = worked.as_micros() as u64;
+        self.histograms.turn.count(us);
         if us > self.turn_longest_us.load(Relaxed) {
             set(&self.turn_longest_us, us);
         }

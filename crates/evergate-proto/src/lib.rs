@@ -14,20 +14,23 @@
 //! - [`event_loop`]: one core, given its ring
 //! - [`lifecycle`]: a core from its start to its end; [`drain`]: when a connection may close
 //! - [`ring`]: what a core asks of the kernel; [`waiting`]: how long it looks before it sleeps
-//! - [`counters`]: what one core writes and other threads read
+//! - [`counters`], [`histograms`], [`services`], [`codes`]: what one core writes and other threads read
 
 #![forbid(unsafe_code)]
 
 pub mod clients;
+pub mod codes;
 pub mod counters;
 pub mod drain;
 pub mod effects;
 pub mod event_loop;
+pub mod histograms;
 pub mod json;
 pub mod lifecycle;
 pub mod opensrf;
 pub mod redis;
 pub mod ring;
+pub mod services;
 pub mod waiting;
 pub mod websocket;
 

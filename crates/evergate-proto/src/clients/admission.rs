@@ -95,7 +95,7 @@ impl Client {
     /// An envelope of conversation `n` was given to the bus, in so many bytes.
     pub(super) fn gave(&mut self, cx: &mut Context, n: u64, bytes: usize) {
         let given = Unanswered { messages: 1, bytes: bytes as u64 };
-        self.book.gave(n, given);
+        self.book.gave(n, given, cx.now_us);
         cx.outstanding.gave(self.place(), given);
     }
 

@@ -266,11 +266,13 @@ impl Book {
     }
 
     /// The bus was given an envelope of conversation `n`.
-    pub fn gave(&mut self, n: u64, given: Unanswered) {
+    pub fn gave(&mut self, n: u64, given: Unanswered, now_us: u64) {
         if let Some(open) = self.open.as_deref_mut()
             && let Some((at, _)) = open.conversations.find(n)
         {
-            open.conversations.at(at).unanswered += given;
+            let conversation = open.conversations.at(at);
+            conversation.unanswered += given;
+            conversation.relayed_us = now_us;
             open.unanswered += given.messages;
         }
     }

@@ -300,6 +300,7 @@ impl Client {
 
     /// Bytes came.
     pub(super) fn input(&mut self, cx: &mut Context, bytes: &mut [u8]) {
+        counters::add(&cx.counts().received_bytes, bytes.len() as u64);
         self.times.received = Stamp::at(cx.now_ms);
         self.times.ping_since = Stamp::NONE;
         match &mut self.stage {
@@ -338,6 +339,7 @@ impl Client {
         let traces = if traces.is_empty() { &[Trace::UNREADABLE] } else { traces };
         for trace in traces {
             counters::add(&cx.counts().errors_made, 1);
+            cx.core().codes.errors.count(exception.status);
             self.send_text(cx, 256 + exception.text.len(), |out| error::write_error(out, to, trace, exception));
         }
     }
@@ -351,7 +353,8 @@ impl Client {
             return;
         }
         counters::add(&cx.counts().messages_out, 1);
-        self.outbound.text(&mut cx.reuse, bytes_hint, write);
+        let bytes = self.outbound.text(&mut cx.reuse, bytes_hint, write);
+        cx.core().histograms.message_out.count(bytes as u64);
     }
 
     /// Closes the client with 1008 if more is unsent than may be. What is queued now may always be as large as it is.
@@ -368,7 +371,8 @@ impl Client {
     /// The kernel has taken the chunk that was handed out.
     pub(super) fn sent(&mut self, cx: &mut Context) {
         let was_unsent = self.outbound.is_unsent();
-        self.outbound.sent();
+        let bytes = self.outbound.sent();
+        counters::add(&cx.counts().sent_bytes, bytes);
         if was_unsent && !self.outbound.is_unsent() {
             self.times.activity = Stamp::at(cx.now_ms);
         }

@@ -117,6 +117,7 @@ impl Client {
                     Some(code) => format!("closed by the client with {code}"),
                     None => "closed by the client".to_owned(),
                 };
+                cx.core().codes.left.count(code.unwrap_or(CloseCode::NONE_GIVEN));
                 self.begin_closing(cx, &reason, false);
                 self.outbound.frame(&mut cx.reuse, 8, |out| frame::close_echo(out, code));
             }
@@ -158,6 +159,7 @@ impl Client {
     /// Sends a Close frame and ends the client's conversations; what the client still sends is discarded.
     pub(super) fn close(&mut self, cx: &mut Context, code: u16, reason: &str) {
         if matches!(self.stage, Stage::Open) {
+            cx.core().codes.closed.count(code);
             self.outbound.frame(&mut cx.reuse, reason.len() + 8, |out| frame::close(out, code, reason));
             self.begin_closing(cx, &format!("closed with {code}: {reason}"), true);
         }
@@ -173,7 +175,10 @@ impl Client {
     pub(super) fn ended(&mut self, cx: &mut Context, reason: &str) {
         match &mut self.stage {
             Stage::Handshake(_) => self.stage = Stage::Gone,
-            Stage::Open => self.begin_closing(cx, reason, false),
+            Stage::Open => {
+                cx.core().codes.left.count(CloseCode::NO_CLOSE);
+                self.begin_closing(cx, reason, false);
+            }
             Stage::Closing(closing) if !closing.peer_ended => closing.owes_no_close(cx.now_ms),
             Stage::Closing(_) | Stage::Gone => return,
         }
@@ -205,6 +210,7 @@ impl Client {
     /// The connection broke, or is given up: nothing more can be sent or received.
     pub(super) fn broke(&mut self, cx: &mut Context, reason: &str) {
         if matches!(self.stage, Stage::Open) {
+            cx.core().codes.left.count(CloseCode::NO_CLOSE);
             self.leave(cx, reason);
         }
         self.stage = Stage::Gone;

@@ -20,11 +20,14 @@ use crate::json::judge::Judged;
 use crate::opensrf::envelope::{self, Envelope, Refusal};
 use crate::opensrf::transport;
 use crate::redis::outbox::{Push, Ticket};
+use crate::services::{Place, Places};
 
 /// Lent to every decision about a client.
 pub struct Context {
     /// Milliseconds since the process began.
     pub(super) now_ms: u64,
+    /// The same in microseconds, for what is only counted.
+    pub(super) now_us: u64,
     /// The limits; replaced as a whole.
     pub(super) limits: Rc<Limits>,
     /// The core's names on the bus.
@@ -56,6 +59,8 @@ pub struct Context {
     domains: FxHashMap<String, usize>,
     /// The number of the next made-up `log_xid`.
     next_xid: u64,
+    /// Where the figures of services are.
+    places: Places,
     /// What all cores publish.
     cores: Arc<[counters::Core]>,
     /// Which core this is.
@@ -68,6 +73,7 @@ impl Context {
         let domains = names.domains.iter().rev().cloned().zip((0..names.domains.len()).rev()).collect();
         Self {
             now_ms: 0,
+            now_us: 0,
             limits,
             accepting: vec![true; names.domains.len()],
             outstanding: Outstanding::default(),
@@ -83,6 +89,7 @@ impl Context {
             loop_bytes: 0,
             domains,
             next_xid: 0,
+            places: Places::default(),
             cores,
             core,
         }
@@ -90,12 +97,23 @@ impl Context {
 
     /// It is `now_ms`, for all that is decided from now on.
     pub fn at(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
+        self.at_us(now_ms * 1_000);
+    }
+
+    /// The same to the microsecond. Never before the first millisecond, since 0 says "never".
+    pub fn at_us(&mut self, now_us: u64) {
+        self.now_us = now_us.max(1_000);
+        self.now_ms = self.now_us / 1_000;
     }
 
     /// The time for which decisions are made, ms since the process began.
     pub fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    /// The same in microseconds.
+    pub fn now_us(&self) -> u64 {
+        self.now_us
     }
 
     /// The core's names on the bus.
@@ -193,6 +211,11 @@ impl Context {
     /// This core's gauges and counts.
     pub fn counts(&self) -> &Counts {
         &self.core().counts
+    }
+
+    /// Where the figures of a service are that has answered something.
+    pub(super) fn place_of(&mut self, service: &str) -> Place {
+        self.places.of(self.cores[self.core].services.names(), service)
     }
 
     /// Counts a limit that was hit.

@@ -4,10 +4,12 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use super::context::Context;
 use super::outstanding::Unanswered;
 use super::pendings::{Pending, Pendings};
 use crate::opensrf::address;
 use crate::opensrf::envelope::Kind;
+use crate::services::{Outcome, Place};
 
 /// A short text of a client's, which lies in the book itself.
 pub type Text = SmallVec<[u8; 32]>;
@@ -44,6 +46,10 @@ pub struct Conversation {
     pub pushes: u32,
     /// Those of them about which nothing has come.
     pub unanswered: Unanswered,
+    /// When the last of them was given to the bus, microseconds since the process began.
+    pub relayed_us: u64,
+    /// Where the figures of its service are, once that has answered.
+    place: Place,
     /// Its thread is held by it.
     pub(super) holds: bool,
     /// It is over; only its place is left.
@@ -68,6 +74,8 @@ impl Conversation {
             leaving: false,
             pushes: 0,
             unanswered: Unanswered::default(),
+            relayed_us: 0,
+            place: Place::UNKNOWN,
             holds: false,
             forgotten: false,
         }
@@ -81,6 +89,17 @@ impl Conversation {
     /// The client's thread.
     pub fn thread(&self) -> &str {
         std::str::from_utf8(&self.thread).expect("it was made of a str")
+    }
+
+    /// Its service has answered: counts what that means for its callers.
+    pub(super) fn count(&mut self, cx: &mut Context, outcome: Outcome) {
+        if outcome == Outcome::default() {
+            return;
+        }
+        if self.place == Place::UNKNOWN {
+            self.place = cx.place_of(self.service());
+        }
+        cx.core().services.heard(self.place, outcome, cx.now_us.saturating_sub(self.relayed_us));
     }
 
     /// Something has come about this conversation at `now_ms`: what is pending in it is alive. One worker does all of it,

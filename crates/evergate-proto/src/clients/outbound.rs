@@ -44,9 +44,9 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// Appends one text frame, a reply, around what `write` appends; `bytes_hint` is about how much that is.
-    pub fn text(&mut self, reuse: &mut Reuse, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        self.message(reuse, frame::OpCode::Text, bytes_hint, write);
+    /// Appends one text frame, a reply, around what `write` appends; `bytes_hint` is about how much that is. How much it was, bytes.
+    pub fn text(&mut self, reuse: &mut Reuse, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        self.message(reuse, frame::OpCode::Text, bytes_hint, write)
     }
 
     /// As [`Self::text`], of either kind.
@@ -56,14 +56,15 @@ impl Outbound {
         opcode: frame::OpCode,
         bytes_hint: usize,
         write: impl FnOnce(&mut Vec<u8>),
-    ) {
+    ) -> usize {
+        let mut payload = 0;
         self.frame(reuse, bytes_hint + frame::HEADER_BYTES_MAX, |chunk| {
             // The header's size depends on the payload's, which is known only afterwards: leave room for the
             // longest header and move a small payload down, which costs less than measuring it first.
             let start = chunk.len();
             chunk.extend_from_slice(&[0; frame::HEADER_BYTES_MAX]);
             write(chunk);
-            let payload = chunk.len() - start - frame::HEADER_BYTES_MAX;
+            payload = chunk.len() - start - frame::HEADER_BYTES_MAX;
             let (header, used) = frame::header(opcode, payload);
             let gap = frame::HEADER_BYTES_MAX - used;
             chunk[start + gap..start + gap + used].copy_from_slice(&header[..used]);
@@ -73,6 +74,7 @@ impl Outbound {
             }
         });
         self.reply_end = self.end();
+        payload
     }
 
     /// Puts the answer to the handshake first.
@@ -190,10 +192,12 @@ impl Outbound {
         debug_assert!(self.in_flight_taken < self.in_flight, "the last is told by `sent`");
     }
 
-    /// The kernel has taken all of the chunk.
-    pub fn sent(&mut self) {
+    /// The kernel has taken all of the chunk; how long it was, bytes.
+    pub fn sent(&mut self) -> u64 {
+        let bytes = self.in_flight.into();
         self.taken += u64::from(self.in_flight - self.in_flight_taken);
         (self.in_flight, self.in_flight_taken) = (0, 0);
+        bytes
     }
 
     /// Whether there is a heap buffer, for the tests.

@@ -9,11 +9,12 @@ use super::output::Severity;
 use super::pendings::Pending;
 use crate::counters;
 use crate::opensrf::address;
-use crate::opensrf::envelope::Trace;
+use crate::opensrf::envelope::{Kind, Trace};
 use crate::opensrf::error::Exception;
 use crate::opensrf::printable::Name;
 use crate::opensrf::reply::{Reply, ReplyKind, ReplyMessage};
 use crate::opensrf::transport::{self, ReplyTo};
+use crate::services::Outcome;
 
 /// What one reply did besides changing counts.
 #[derive(Default)]
@@ -26,6 +27,8 @@ struct Consequences {
     foreign: Vec<Pending>,
     /// A CONNECT was accepted that nobody waits for.
     unwanted: bool,
+    /// What it means for the figures of its service.
+    outcome: Outcome,
 }
 
 impl Client {
@@ -48,6 +51,7 @@ impl Client {
         let named = if reply.utf8 { Vec::new() } else { named(conversation, reply) };
         let before = (self.book.pending(), self.book.sessions());
         let mut done = Consequences::default();
+        done.outcome.is_first = is_first;
         for (at, message) in reply.messages.iter().enumerate() {
             if message.kind == ReplyKind::Status {
                 self.status(cx, n, at, message, reply, &mut done);
@@ -57,6 +61,10 @@ impl Client {
         self.tell_consequences(cx, to, reply, &done);
         if let Some(conversation) = self.book.get_mut(n) {
             conversation.thread_spelled = spelled;
+            // Where the router answers there is no service that could have figures.
+            if done.no_service.is_none() {
+                conversation.count(cx, done.outcome);
+            }
         }
         self.book.forget_if_over(n);
         // What waited for room, or for the session, has its turn.
@@ -151,8 +159,10 @@ impl Client {
                 done.unanswered.extend(self.book.end_where(n, |_| true));
             }
             205 | 307 | 400..=407 | 409.. => {
-                if let Some(trace) = message.trace {
-                    self.book.end(n, trace);
+                let ended = message.trace.and_then(|trace| self.book.end(n, trace));
+                if ended.is_some_and(|ended| ended.kind == Kind::Request) {
+                    done.outcome.completed += 1;
+                    done.outcome.failed += u32::from(code != 205);
                 }
                 if matches!(code, 307 | 417) && of_session(self) {
                     self.book.disconnect(n);

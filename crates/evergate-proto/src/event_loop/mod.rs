@@ -153,7 +153,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     pub fn new(options: Options, context: Context, ring: R, mut host: H) -> Self {
         let began = host.now();
         let mut clients = Clients::new(context);
-        clients.context.at(in_ms(began));
+        clients.context.at_us(in_us(began));
         let mut links = Links::new(options.link.clone(), Rc::clone(clients.context.names()));
         links.begin(clients.context.now_ms());
         let mut own = Self {
@@ -287,7 +287,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
 
     fn begin_turn(&mut self) {
         self.began = self.host.now();
-        self.clients.context.at(in_ms(self.began));
+        self.clients.context.at_us(in_us(self.began));
         self.clients.context.core().turns(self.clients.context.now_ms());
         self.held.begin_turn();
         self.wires.begin_turn();
@@ -460,6 +460,11 @@ impl<R: Ring, H: Host> Effector for EventLoop<R, H> {
     fn hang_up(&mut self, slot: SlotIndex) {
         self.begin_leaving(slot);
     }
+}
+
+/// Microseconds since the process began.
+fn in_us(now: Duration) -> u64 {
+    now.as_micros() as u64
 }
 
 /// Milliseconds since the process began; never 0, which says "never".

@@ -9,8 +9,9 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use self::sealed::Sealed;
-use super::{EventLoop, Host};
+use super::{EventLoop, Host, in_us};
 use crate::clients::from_bus::TOGETHER;
+use crate::counters;
 use crate::redis::connection::Half;
 use crate::redis::links::{LinkId, Want};
 use crate::redis::trouble::Trouble;
@@ -224,6 +225,9 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if !self.links.write(&mut self.clients, link, &mut batch) {
             return self.wires.spare.push(batch);
         }
+        if self.links.wants_time(link) {
+            self.links.timed_from(link, in_us(self.host.now()));
+        }
         if self.wires.all[at].sealed.is_some() {
             return self.write_sealed(at, batch);
         }
@@ -243,6 +247,8 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         let Some(at) = self.wires.index(completion.op) else { return };
         let wire = &mut self.wires.all[at];
         let batch = completion.buffer.unwrap_or_default();
+        let taken = completion.result.map_or(0, u64::from);
+        counters::add(&self.clients.context.counts().bus_sent_bytes, taken);
         let result = match completion.result {
             Ok(bytes) if !wire.is_over && wire.sent + (bytes as usize) < batch.len() => {
                 wire.sent += bytes as usize;
@@ -313,6 +319,8 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         let wire = &mut self.wires.all[at];
         wire.under_way.remove(Kind::LinkReceive);
         let (link, generation) = (wire.link, wire.generation);
+        let bytes = completion.result.map_or(0, u64::from);
+        counters::add(&self.clients.context.counts().bus_received_bytes, bytes);
         let (buffer, result) = (completion.buffer.unwrap_or_default(), completion.result);
         if wire.sealed.is_some() {
             self.sealed_received(at, buffer, result);

@@ -57,6 +57,8 @@ pub(super) struct Connection {
     pub failures: u32,
     /// The wait after the next that fails, ms.
     pub backoff_ms: u64,
+    /// One of its attempts was of use.
+    pub has_been_up: bool,
     /// What was received.
     pub input: Input,
     /// Bytes that are to be sent first: the greeting.
@@ -73,6 +75,7 @@ impl Connection {
             generation: 0,
             failures: 0,
             backoff_ms: 0,
+            has_been_up: false,
             input: Input::new(receive_bytes),
             greets: Vec::new(),
             is_sending: false,

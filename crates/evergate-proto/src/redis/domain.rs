@@ -5,6 +5,7 @@ use super::inbox::Inbox;
 use super::outbox::Outbox;
 use super::refusals::Refusals;
 use super::silence::Silence;
+use super::trip::Trip;
 use crate::clients::limits::BusNames;
 use crate::counters::LinkState;
 
@@ -30,6 +31,8 @@ pub(super) struct Domain {
     pub refusals: Refusals,
     /// How long Redis has confirmed nothing.
     pub silence: Silence,
+    /// How long Redis takes to answer.
+    pub trip: Trip,
     /// Why a link could not be opened last, or was given up by Redis.
     pub trouble: String,
     pub known: Known,
@@ -55,6 +58,7 @@ impl Domain {
             inbox: Inbox::new(&names.address),
             refusals: Refusals::default(),
             silence: Silence::default(),
+            trip: Trip::default(),
             trouble: String::new(),
             known: Known::default(),
             wrote_ms: 0,

@@ -59,12 +59,25 @@ pub struct Inbox {
     pop: usize,
     /// Mean bytes of a message, over about the last eight.
     mean_bytes: usize,
+    /// Messages of the pop that is being read.
+    popped: usize,
+    /// Messages of the pop that ended with the last token; 0 where none did.
+    ended: usize,
 }
 
 impl Inbox {
     /// Pops `key` on a new connection.
     pub fn new(key: &str) -> Self {
-        Self { key: key.into(), expect: Expect::First, counts: true, pairs: 0, pop: 16, mean_bytes: 0 }
+        Self {
+            key: key.into(),
+            expect: Expect::First,
+            counts: true,
+            pairs: 0,
+            pop: 16,
+            mean_bytes: 0,
+            popped: 0,
+            ended: 0,
+        }
     }
 
     /// The same from a Redis before 6.2.
@@ -126,6 +139,7 @@ impl Inbox {
         if self.pairs == 0 {
             return Err(Unexpected::Shape);
         }
+        let pairs = self.pairs;
         let (expect, message) = match (self.expect, token) {
             (Expect::First, Token::Array(2)) => (Expect::Key, None),
             // A BLPOP that was unblocked from outside (CLIENT UNBLOCK, TIMEOUT or ERROR): the LPOP follows as usual.
@@ -140,11 +154,18 @@ impl Inbox {
             _ => return Err(Unexpected::Shape),
         };
         self.expect = expect;
+        self.popped += usize::from(message.is_some());
+        self.ended = if self.pairs < pairs { std::mem::take(&mut self.popped) } else { 0 };
         if let Some(message) = message {
             self.mean_bytes = (self.mean_bytes * 7 + message.len()) / 8;
             self.pop = (POP_BYTES / self.mean_bytes.max(1)).clamp(1, POP_MAX);
         }
         Ok(message)
+    }
+
+    /// Messages that a pop has taken which ended with the last token, if one did.
+    pub fn ended(&self) -> Option<usize> {
+        (self.ended > 0).then_some(self.ended)
     }
 
     /// Elements that the next LPOP will ask for.

@@ -233,7 +233,7 @@ impl Links {
                 return self.broke(clients, link, generation, &trouble);
             }
             let domain = &mut self.domains[link.domain];
-            domain.listens |= domain.outbox.is_asking();
+            domain.listens |= domain.outbox.is_asking() || domain.trip.is_under_way();
         }
     }
 
@@ -266,12 +266,18 @@ impl Links {
         let commands = match link.half {
             Half::Push if domain.outbox.is_empty() => 0,
             Half::Push => {
-                let waited = domain.outbox.len();
+                let (waited, unconfirmed) = (domain.outbox.len(), domain.outbox.unconfirmed());
                 let commands = domain.outbox.write(out);
-                counters::add(&clients.context().counts().bus_pushes, (waited - domain.outbox.len()) as u64);
+                let pushed = (waited - domain.outbox.len()) as u64;
+                if pushed > 0 {
+                    counters::add(&clients.context().counts().bus_pushes, pushed);
+                    clients.context().core().histograms.bus_push.count(pushed);
+                    domain.trip.pushed(unconfirmed, clients.context().now_us());
+                }
                 // Before the kernel has taken it: where Redis reads nothing any more, that may never be.
                 domain.silence.wrote(clients.context().now_ms());
-                domain.listens |= domain.outbox.is_asking();
+                // The answer that is timed is waited for, too; most are read when that costs no wake-up.
+                domain.listens |= domain.outbox.is_asking() || domain.trip.is_under_way();
                 domain.outbox.take_used().for_each(|buffer| clients.recycle(buffer));
                 commands
             }
@@ -283,6 +289,16 @@ impl Links {
             connection.is_sending = writes;
         }
         writes
+    }
+
+    /// Whether what [`Self::write`] gave just now is a push whose answer is timed; then [`Self::timed_from`] should follow.
+    pub fn wants_time(&mut self, link: LinkId) -> bool {
+        link.half == Half::Push && self.domains[link.domain].trip.take_fresh()
+    }
+
+    /// It is written at `now_us`.
+    pub fn timed_from(&mut self, link: LinkId, now_us: u64) {
+        self.domains[link.domain].trip.began(now_us);
     }
 
     /// What [`Self::write`] gave has been taken by the kernel, or never will be.
@@ -340,6 +356,7 @@ impl Links {
             generation: connection.generation.wrapping_add(1),
             failures: connection.failures,
             backoff_ms: connection.backoff_ms,
+            has_been_up: connection.has_been_up,
             ..Domain::connection_of(link.half)
         };
     }

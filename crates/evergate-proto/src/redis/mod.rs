@@ -27,4 +27,5 @@ pub mod silence;
 pub mod stranger;
 #[cfg(test)]
 mod tests;
+mod trip;
 pub mod trouble;

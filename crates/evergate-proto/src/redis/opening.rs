@@ -77,6 +77,9 @@ impl Links {
         let Some(connection) = domain.connection_mut(link.half) else { return };
         connection.stage = Stage::Up { since_ms: now_ms };
         (connection.failures, connection.backoff_ms) = (0, BACKOFF_MS);
+        if std::mem::replace(&mut connection.has_been_up, true) {
+            counters::add(&clients.context().counts().bus_reconnects, 1);
+        }
         if emptied {
             domain.known.restarts = known.restarts.wrapping_add(1);
             let text = format!("bus: {} was restarted; what was pending is over", self.names.domains[index]);

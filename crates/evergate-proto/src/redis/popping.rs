@@ -25,6 +25,9 @@ impl Links {
         let mut messages = SmallVec::<[&[u8]; TOGETHER]>::new();
         let read = pop.input.each(|token| {
             messages.extend(inbox.token(token)?);
+            if let Some(popped) = inbox.ended() {
+                clients.context().core().histograms.bus_pop.count(popped as u64);
+            }
             Ok::<_, Trouble>(messages.len() == TOGETHER)
         });
         let delivered = messages.len();

@@ -41,7 +41,7 @@ impl Links {
         let mut refused = Vec::new();
         let mut news = SmallVec::<[RouterNews; 8]>::new();
         let (mut answered, mut takes_again) = (false, false);
-        let Domain { push, outbox, refusals, silence, .. } = &mut self.domains[index];
+        let Domain { push, outbox, refusals, silence, trip, .. } = &mut self.domains[index];
         let router = &self.names.router;
         let read = loop {
             let token = match push.input.next() {
@@ -50,6 +50,9 @@ impl Links {
                 Err(malformed) => break Err(malformed.into()),
             };
             answered = true;
+            if let Some(round_trip_us) = trip.answered(clients.context().now_us()) {
+                clients.context().core().histograms.bus_round_trip.count(round_trip_us);
+            }
             match outbox.answer(&token) {
                 Some(Answer::Done { list, messages, length }) => {
                     if Rc::ptr_eq(&list, router) {
@@ -110,6 +113,7 @@ impl Links {
         let domain = &mut self.domains[index];
         domain.push_state = LinkState::Connecting;
         domain.outbox.written();
+        domain.trip.broken_off();
         let unconfirmed = domain.outbox.take_unconfirmed();
         hear_of_router(clients, index, &[RouterNews::Lost]);
         if self.ending {

@@ -37,6 +37,10 @@ impl CloseCode {
     pub const GOING_AWAY: u16 = 1001;
     /// The client broke RFC 6455: see [`decoder::Violation`].
     pub const PROTOCOL: u16 = 1002;
+    /// A Close without a code. Never sent.
+    pub const NONE_GIVEN: u16 = 1005;
+    /// The end of a connection without a Close. Never sent.
+    pub const NO_CLOSE: u16 = 1006;
     /// A message or a close reason was not UTF-8.
     pub const NOT_UTF8: u16 = 1007;
     /// The client reads too slowly, keeps sending garbage, or took longer than `message_timeout_seconds` for one

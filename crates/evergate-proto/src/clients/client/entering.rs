@@ -86,6 +86,7 @@ impl Client {
     /// Answers a handshake with an HTTP error and ends the connection.
     pub(in crate::clients) fn refuse(&mut self, cx: &mut Context, status: u16, response: &[u8]) {
         counters::add(&cx.counts().handshakes_refused, 1);
+        cx.core().codes.refusals.count(status);
         cx.output.log(Severity::Debug, format!("client {}: handshake refused with {status}", self.address));
         self.answer(cx, response);
     }

@@ -50,6 +50,7 @@ impl Client {
                 self.times.message_since = Stamp::NONE;
                 self.times.activity = Stamp::at(cx.now_ms);
                 counters::add(&cx.counts().messages_in, 1);
+                cx.core().histograms.message_in.count(text.len() as u64);
                 let judged = self.judge.take().map(|judge| judge.finish(text));
                 if matches!(self.stage, Stage::Open) {
                     self.message(cx, text, judged);

@@ -10,6 +10,7 @@ mod delivery;
 mod dismissing;
 mod draining;
 mod edges;
+mod figures;
 mod handshakes;
 mod limits;
 mod losses;
@@ -180,7 +181,7 @@ impl World {
         };
         let cores: Arc<[_]> = Arc::new([counters::Core::new(0)]);
         let mut context = Context::new(Rc::new(limits), Rc::new(names), Arc::clone(&cores), 0);
-        context.now_ms = 1_000_000;
+        context.at(1_000_000);
         context.bus_is_up();
         Self {
             clients: Clients::new(context),
@@ -354,7 +355,7 @@ impl World {
     fn pass(&mut self, ms: u64) {
         let until_ms = self.now_ms() + ms;
         while self.now_ms() < until_ms {
-            self.clients.context.now_ms = (self.now_ms() + TICK_MS).min(until_ms);
+            self.clients.context.at((self.now_ms() + TICK_MS).min(until_ms));
             while !self.clients.tick(|| false) {}
             self.settle();
         }

@@ -3,6 +3,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clients::context::Context;
 use crate::clients::limits::{BusNames, Limits};
@@ -136,6 +137,14 @@ impl World {
             self.written(link).contains("$5\r\nHELLO\r\n$1\r\n2\r\n$4\r\nAUTH\r\n$7\r\ngateway\r\n$6\r\nsecret\r\n")
         );
         self.hears(link, answer);
+    }
+
+    /// A push is answered, whose answer was waited for to be timed: none is for a second.
+    fn times_one(&mut self) {
+        self.links.push(0, push("opensrf:client:worker"), self.clients.context.now_ms());
+        self.written(PUSH);
+        assert!(self.links.receives(PUSH, false) && self.links.wants_time(PUSH));
+        self.hears(PUSH, ":1\r\n");
     }
 
     /// Time passes, tick by tick.
@@ -274,6 +283,7 @@ fn a_link_that_ends_as_soon_as_it_is_opened_is_given_a_pause() {
 #[test]
 fn confirmations_are_left_for_later_unless_many_are_missing_or_the_link_was_quiet() {
     let mut world = World::up();
+    world.times_one();
     for n in 0..8 {
         world.links.push(0, push("opensrf:client:worker"), world.clients.context.now_ms());
         assert_eq!(world.links.catches_up(PUSH, world.clients.context.now_ms()), None, "{n} are missing");
@@ -286,6 +296,51 @@ fn confirmations_are_left_for_later_unless_many_are_missing_or_the_link_was_quie
     assert_eq!(world.links.catches_up(PUSH, world.clients.context.now_ms()), Some(true), "it may be closed");
     world.passes(20);
     assert!(world.links.receives(PUSH, false), "a refusal is told within a tick");
+}
+
+#[test]
+fn the_answer_to_one_push_a_second_is_waited_for_and_timed() {
+    let mut world = World::up();
+    world.times_one();
+    let timed = |world: &World| {
+        let reading = world.cores[0].histograms.bus_round_trip.read();
+        (reading.values(), reading.sum)
+    };
+    assert_eq!(timed(&world), (1, 0));
+    world.clients.context.at(world.clients.context.now_ms() + 1_000);
+    for _ in 0..2 {
+        world.links.push(0, push("opensrf:client:worker"), world.clients.context.now_ms());
+        world.written(PUSH);
+        assert!(world.links.receives(PUSH, false));
+    }
+    let now_us = world.clients.context.now_us();
+    world.links.timed_from(PUSH, now_us + 100);
+    world.clients.context.at_us(now_us + 250);
+    world.hears(PUSH, ":1\r\n:1\r\n");
+    assert_eq!(timed(&world), (2, 150), "one of the two");
+    assert!(!world.links.receives(PUSH, false));
+}
+
+#[test]
+fn batches_are_counted_by_their_messages_either_way_and_links_that_come_back() {
+    let mut world = World::up();
+    for _ in 0..3 {
+        world.links.push(0, push("opensrf:client:worker"), world.clients.context.now_ms());
+    }
+    world.written(PUSH);
+    world.written(POP);
+    let message = "$2\r\n{}\r\n";
+    world.hears(POP, &format!("*2\r\n$1\r\nk\r\n{message}*2\r\n{message}{message}*2\r\n$1\r\nk\r\n{message}*-1\r\n"));
+    let histograms = &world.cores[0].histograms;
+    let [pushed, popped] = [&histograms.bus_push, &histograms.bus_pop].map(|histogram| histogram.read());
+    assert_eq!(((pushed.values(), pushed.sum), (popped.values(), popped.sum)), ((1, 3), (2, 4)));
+    assert_eq!(world.cores[0].counts.bus_reconnects.load(Relaxed), 0);
+    let generation = world.links.generation(POP).expect("up");
+    world.passes(100);
+    world.links.broke(&mut world.clients, POP, generation, &Trouble::Closed);
+    world.connects(POP);
+    world.greets(POP, &format!("{HELLO}*-1\r\n"));
+    assert_eq!(world.cores[0].counts.bus_reconnects.load(Relaxed), 1);
 }
 
 #[test]
