@@ -7,7 +7,7 @@ use evergate::config::cli::{self, Action, Failure, Show};
 use evergate::config::manual;
 use evergate::process::signals::Signals;
 use evergate::process::{Exit, demo, memory, serve};
-use evergate::{call, check, config, operator, stdio};
+use evergate::{admin, call, check, config, operator, stdio};
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         (Action::Config(show, loaded), _) => print(&match (show, loaded) {
             (Show::Sample, _) | (Show::Effective, None) => config::sample(),
             (Show::Markdown, _) => config::markdown(),
+            (Show::Metrics, _) => admin::metrics::markdown(),
             (Show::Effective, Some(loaded)) => config::effective(&loaded),
         }),
     }

@@ -10,7 +10,7 @@
 mod answer;
 pub mod health;
 mod hosts;
-mod metrics;
+pub mod metrics;
 mod page;
 mod places;
 mod status;
@@ -21,7 +21,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::Method;
 use hyper::server::conn::http1;
@@ -60,6 +60,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub type LogFigures = Box<dyn Fn() -> Figures + Send + Sync>;
 
 /// What the answers need besides the counters.
+#[derive(Default)]
 pub struct AdminOptions {
     /// The primary domain, as `/status` names its links.
     pub domain: String,
@@ -69,6 +70,8 @@ pub struct AdminOptions {
     pub connections_max: usize,
     /// Names that a request may be for, besides loopback's and the address: in lower case, without port or brackets.
     pub hosts: Vec<String>,
+    /// Every option that is a number, with its value.
+    pub numbers: Vec<(&'static str, u64)>,
     /// Of this program.
     pub version: String,
     /// The commit it was built from; empty where unknown.
@@ -169,13 +172,16 @@ struct View {
     hosts: Hosts,
     /// Who is connected.
     places: Arc<Places>,
+    /// When the process began.
+    began: SystemTime,
 }
 
 impl View {
     fn new(shared: Arc<Shared>, mut options: AdminOptions, addr: SocketAddr) -> Self {
         let hosts = Hosts::new(std::mem::take(&mut options.hosts), addr.ip().to_canonical());
         let places = Arc::new(Places::new(options.connections_max));
-        Self { shared, options, hosts, places }
+        let began = SystemTime::now() - shared.now();
+        Self { shared, options, hosts, places, began }
     }
 
     /// What `/status` is made from.

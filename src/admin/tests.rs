@@ -21,6 +21,7 @@ fn options() -> AdminOptions {
         ready_bus_grace_seconds: 10,
         connections_max: 64,
         hosts: vec!["admin.example".into(), "2001:db8::1".into()],
+        numbers: vec![("clients_max", 921), ("log_queue_bytes_max", 65_536), ("cores", 2)],
         version: "1.2.3".into(),
         commit: "abc<def>".into(),
         log: Some(Box::new(|| Figures { queued_bytes: 3, full: 2, lines_lost: 7, bytes_lost: 700 })),

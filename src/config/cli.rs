@@ -43,6 +43,8 @@ pub enum Show {
     Sample,
     /// The table of docs/options.md.
     Markdown,
+    /// The table of docs/metrics.md.
+    Metrics,
 }
 
 /// What the command line asks for.
@@ -168,6 +170,7 @@ pub fn command() -> Command {
             .about("Print every effective value with its source")
             .arg(switch("sample", "Print a commented file with every default instead"))
             .arg(switch("markdown", "Print docs/options.md's table instead").hide(true).conflicts_with("sample"))
+            .arg(switch("metrics", "Print the table of docs/metrics.md instead").hide(true).conflicts_with("sample"))
             .after_help("Example:\n  evergate config --sample > /etc/evergate.toml"),
     );
     Command::new("evergate")
@@ -380,6 +383,7 @@ pub fn action(
         "demo-services" => Action::DemoServices(Box::new(services(given)?)),
         _ if given.get_flag("sample") => Action::Config(Show::Sample, None),
         _ if given.get_flag("markdown") => Action::Config(Show::Markdown, None),
+        _ if given.get_flag("metrics") => Action::Config(Show::Metrics, None),
         _ => Action::Config(Show::Effective, Some(loaded(Purpose::Config)?)),
     })
 }

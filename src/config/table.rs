@@ -112,6 +112,12 @@ macro_rules! options {
                     domains,
                 })
             }
+
+            /// Every option that is a number, with its value.
+            pub fn numbers(&self) -> Vec<(&'static str, u64)> {
+                let all = [$($((stringify!($name), self.$name.number()),)+)+];
+                all.into_iter().filter_map(|(name, number)| Some((name, number?))).collect()
+            }
         }
     };
     (@last $value:expr) => { $value };

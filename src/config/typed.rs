@@ -110,6 +110,11 @@ impl fmt::Debug for Secret {
 /// What a checked and resolved [`Value`] becomes in `Config`. The error says what was expected.
 pub(super) trait Typed: Sized {
     fn typed(value: &Value) -> Result<Self, String>;
+
+    /// The value where it is a number.
+    fn number(&self) -> Option<u64> {
+        None
+    }
 }
 
 fn text(value: &Value) -> Result<&str, String> {
@@ -137,17 +142,29 @@ impl Typed for u64 {
     fn typed(value: &Value) -> Result<Self, String> {
         integer(value)
     }
+
+    fn number(&self) -> Option<u64> {
+        Some(*self)
+    }
 }
 
 impl Typed for usize {
     fn typed(value: &Value) -> Result<Self, String> {
         integer(value)
     }
+
+    fn number(&self) -> Option<u64> {
+        Some(*self as u64)
+    }
 }
 
 impl Typed for u16 {
     fn typed(value: &Value) -> Result<Self, String> {
         integer(value)
+    }
+
+    fn number(&self) -> Option<u64> {
+        Some((*self).into())
     }
 }
 

@@ -93,6 +93,7 @@ fn start_admin(config: &Config, listener: TcpListener, shared: &Arc<Shared>, log
         ready_bus_grace_seconds: config.ready_bus_grace_seconds,
         connections_max: config::admin_connections_max(config::Host::ask().nofile),
         hosts: config.admin_hosts.clone(),
+        numbers: config.numbers(),
         version: config::cli::VERSION.to_owned(),
         commit: config::cli::COMMIT.to_owned(),
         log: Some(Box::new(logs.figures())),

@@ -94,7 +94,7 @@ impl Shared {
             exhausted_said_ms: AtomicU64::new(0),
             bus_said: Mutex::default(),
             wakers: cpus.iter().map(|_| OnceLock::new()).collect(),
-            cores: cpus.iter().map(|&cpu| counters::Core::new(cpu)).collect(),
+            cores: counters::Core::for_each(cpus),
         }
     }
 
