@@ -31,6 +31,20 @@ stop_packaged() {
     fi
 }
 
+# Prometheus with promtool, for the tests, which start one of their own: the one that Debian's package starts is not wanted. It is some
+# 100 MB: where it takes longer than two minutes, its tests are not worth the wait.
+install_prometheus() {
+    has apt-get && has timeout || return 1
+    say "installing prometheus"
+    as_root timeout 120 env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus </dev/null || return 1
+    if [ -d /run/systemd/system ]; then
+        as_root systemctl disable --now prometheus >/dev/null 2>&1 || true
+    else
+        as_root service prometheus stop >/dev/null 2>&1 || true
+        as_root update-rc.d prometheus disable >/dev/null 2>&1 || true
+    fi
+}
+
 # Of Python's packages a virtual environment keeps what is installed here, and leaves the host's Python alone.
 venv="${CARGO_TARGET_DIR:-target}/python"
 use_venv() {

@@ -37,6 +37,7 @@ mod load_drains;
 #[cfg(feature = "load")]
 mod load_tls;
 mod logs;
+mod metrics;
 mod operator;
 mod other_domains;
 mod purity;

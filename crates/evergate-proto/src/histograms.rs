@@ -19,6 +19,13 @@ pub struct Scale {
     pub bounds: [u64; BOUNDS],
 }
 
+impl Scale {
+    /// Which bucket a value belongs to.
+    pub(crate) fn bucket(&self, value: u64) -> usize {
+        self.bounds.partition_point(|bound| *bound < value)
+    }
+}
+
 /// The unit of what is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -97,8 +104,13 @@ impl Histogram {
 
     /// Counts a value. Only the thread that owns the histogram may.
     pub fn count(&self, value: u64) {
-        add(&self.buckets[self.scale.bounds.partition_point(|bound| *bound < value)], 1);
-        add(&self.sum, value);
+        self.count_in(self.scale.bucket(value), value, 1);
+    }
+
+    /// Counts a value so many times, whose [`Scale::bucket`] is known.
+    pub(crate) fn count_in(&self, bucket: usize, value: u64, times: u64) {
+        add(&self.buckets[bucket], times);
+        add(&self.sum, value * times);
     }
 
     /// What has been counted.

@@ -103,11 +103,12 @@ impl Services {
     /// Something has come about an envelope for the service of that place, so long after it was relayed. Only the core may say so.
     pub fn heard(&self, place: Place, outcome: Outcome, after_us: u64) {
         let figures = &self.figures[usize::from(place.0.min(OTHERS))];
+        let bucket = LATENCY.bucket(after_us);
         if outcome.is_first {
-            figures.first.count(after_us);
+            figures.first.count_in(bucket, after_us, 1);
         }
-        for _ in 0..outcome.completed {
-            figures.completion.count(after_us);
+        if outcome.completed > 0 {
+            figures.completion.count_in(bucket, after_us, outcome.completed.into());
         }
         if outcome.failed > 0 {
             add(&figures.failures, outcome.failed.into());

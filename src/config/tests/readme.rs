@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::{TABLE, find, markdown};
+use crate::admin::metrics;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -68,15 +69,22 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// What stands between a document's markers of that name.
+fn between<'a>(document: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = document.split_once(&format!("<!-- {name}: begin"))?;
+    let (_, rest) = rest.split_once("-->")?;
+    rest.split_once(&format!("<!-- {name}: end")).map(|(table, _)| table.trim())
+}
+
 #[test]
 fn the_document_of_options_holds_the_table() {
-    let document = read("docs/options.md");
-    let between = document
-        .split_once("<!-- options: begin")
-        .and_then(|(_, rest)| rest.split_once("-->"))
-        .and_then(|(_, rest)| rest.split_once("<!-- options: end"))
-        .map(|(table, _)| table.trim());
-    assert_eq!(between, Some(markdown().trim()), "run tests/update-docs");
+    assert_eq!(between(&read("docs/options.md"), "options"), Some(markdown().trim()), "run tests/update-docs");
+}
+
+#[test]
+fn the_page_of_metrics_holds_the_table_of_metrics() {
+    let table = metrics::markdown();
+    assert_eq!(between(&read("docs/metrics.md"), "metrics"), Some(table.trim()), "run tests/update-docs");
 }
 
 #[test]
