@@ -23,7 +23,8 @@ const OTHERS: u8 = NAMED as u8;
 pub struct Names([OnceLock<Box<str>>; NAMED]);
 
 impl Names {
-    /// The place of `name`, which gets one if there is one left. Each place is written once in the life of the process.
+    /// The place of `name`, which gets one if there is one left. Each is written once in the life of the process, and only then could a core
+    /// wait for another, for as long as a name is copied.
     fn place(&self, name: &str) -> u8 {
         if name == OTHER {
             return OTHERS;
