@@ -1,5 +1,6 @@
 //! `/metrics` as promtool judges it, and what `tuning/` has for Prometheus and Grafana, in a Prometheus.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -171,7 +172,10 @@ impl Prometheus {
 
     /// What a query yields.
     fn query(&self, query: &str) -> Vec<Value> {
-        let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let mut encoded = String::new();
+        for byte in query.bytes() {
+            write!(encoded, "%{byte:02x}").expect("a String takes all");
+        }
         let answer = self.get(&format!("/api/v1/query?query={encoded}"));
         assert_eq!(answer["status"], "success", "{query}: {answer}");
         answer["data"]["result"].as_array().expect("a vector").clone()
