@@ -13,6 +13,7 @@ use evergate_proto::counters;
 use evergate_proto::effects::{Effector, carry_out};
 use evergate_proto::redis::outbox::{Outbox, Push, Ticket};
 use evergate_proto::redis::resp::Token;
+use evergate_proto::websocket::proxy_header::Opening;
 
 const HANDSHAKE: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -136,7 +137,7 @@ impl Core {
     /// Clients that have shaken hands.
     pub fn open(&mut self, count: usize) -> Vec<SlotIndex> {
         let open = |_| {
-            let slot = self.clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            let slot = self.clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST).into(), Opening::Request);
             self.say(slot, &mut HANDSHAKE.to_vec());
             slot
         };

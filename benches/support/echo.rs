@@ -102,7 +102,7 @@ pub fn shake_hands(buffer: &mut Vec<u8>) -> io::Result<Turn> {
         same_origin: false,
         trusted_proxies: vec![],
     };
-    match handshake::read(buffer, &policy, IpAddr::V4(Ipv4Addr::LOCALHOST)) {
+    match handshake::read(buffer, &policy, IpAddr::V4(Ipv4Addr::LOCALHOST).into()) {
         Progress::Incomplete => Ok(Turn::default()),
         // A client that sends frames before it has the answer is none of ours.
         Progress::Accepted(accepted) if accepted.consumed == buffer.len() => {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use evergate_proto::websocket::handshake::{Origins, Policy, Progress, read};
+use evergate_proto::websocket::handshake::{Address, Origins, Policy, Progress, read};
 use evergate_proto::websocket::header::{Header, begin};
 
 use crate::cuts;
@@ -23,7 +23,7 @@ fn policy(kind: u8) -> Policy {
 pub fn run(data: &[u8]) {
     let Some((&kind, rest)) = data.split_first() else { return };
     let Some((header, ends)) = cuts::of(rest) else { return };
-    let (policy, peer) = (policy(kind), IpAddr::from([127, 0, 0, 1]));
+    let (policy, peer) = (policy(kind), Address::Ip(IpAddr::from([127, 0, 0, 1])));
     let whole = read(header, &policy, peer);
     let mut cut = ends.iter().map(|&end| read(&header[..end], &policy, peer));
     let cut = cut.find(|answer| *answer != Progress::Incomplete).unwrap_or(Progress::Incomplete);
@@ -50,7 +50,7 @@ pub fn run(data: &[u8]) {
 }
 
 /// The answer when each line is judged once.
-fn in_pieces(pieces: &[&[u8]], policy: &Policy, peer: IpAddr) -> Progress {
+fn in_pieces(pieces: &[&[u8]], policy: &Policy, peer: Address) -> Progress {
     let Some((first, rest)) = pieces.split_first() else { return Progress::Incomplete };
     let (mut answer, mut begun) = (begin(first, policy, peer), Header::new(first));
     for piece in rest {

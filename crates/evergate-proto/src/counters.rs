@@ -74,6 +74,8 @@ counters! {
     accepted: count,
     /// Handshakes refused.
     handshakes_refused: count,
+    /// Connections closed for want of a PROXY header that could be believed, on listeners that demand one.
+    proxy_headers_refused: count,
     /// Messages received from clients.
     messages_in: count,
     /// Messages sent to clients.

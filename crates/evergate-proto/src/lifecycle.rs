@@ -44,8 +44,39 @@ pub struct Orders {
     pub drain_deadline_ms: u64,
     /// The WebSocket close code of a stop.
     pub stop_code: u16,
-    /// Others have the listening sockets, too, and go on with them: what is queued there is theirs.
-    pub leaves_port: bool,
+    /// Listeners that others have, too, and go on with: what is queued there is theirs.
+    pub left: Left,
+}
+
+/// Some of the process' listeners, by their numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left(u64);
+
+impl Left {
+    /// None of them.
+    pub const NONE: Self = Self(0);
+    /// All of them.
+    pub const ALL: Self = Self(u64::MAX);
+
+    /// Those of these numbers, which are below 64.
+    pub fn of(numbers: impl IntoIterator<Item = u8>) -> Self {
+        Self(numbers.into_iter().fold(0, |bits, number| bits | 1 << number))
+    }
+
+    /// A bit for each.
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// Those whose bits are set.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// Whether the listener of that number is one of them.
+    pub fn contains(self, number: u8) -> bool {
+        self.0 >> number & 1 > 0
+    }
 }
 
 impl Orders {
@@ -57,7 +88,7 @@ impl Orders {
         drain_start_ms: 0,
         drain_deadline_ms: 0,
         stop_code: 1001,
-        leaves_port: false,
+        left: Left::NONE,
     };
 
     /// The drain that is under way, by its number; 0 where there is none.

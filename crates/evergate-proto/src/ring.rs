@@ -8,11 +8,12 @@
 //! Names are those of `io_uring(7)` and `io_uring_enter(2)`.
 
 use std::fmt;
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 use std::ops::Range;
 use std::time::Duration;
 
 use crate::redis::dial::Place;
+use crate::websocket::net::Address;
 
 /// A descriptor of this core's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -299,7 +300,7 @@ pub trait Ring {
     fn open(&mut self, place: &Place, dead: Duration) -> Result<Socket, Errno>;
 
     /// Whom an accepted connection belongs to.
-    fn peer(&mut self, socket: Socket) -> Result<IpAddr, Errno>;
+    fn peer(&mut self, socket: Socket) -> Result<Address, Errno>;
 
     /// Bytes that the kernel has taken and the peer's TCP has not acknowledged, our FIN among them (`SIOCOUTQ`).
     fn unacknowledged(&mut self, socket: Socket) -> u64;

@@ -200,7 +200,7 @@ planted! {
     "rate-saves-up": "who has been silent for long may send all of it at once",
         "clients/rate.rs", "self.full_ns.max(now) + rate.token_ns" => "self.full_ns + rate.token_ns";
     "throttled-not-counted": "who is told 429 again is not counted for the log",
-        "clients/throttled.rs", "named.more += 1;" => "";
+        "clients/turned_away.rs", "named.more += 1;" => "";
     "disconnect-too-fast": "a DISCONNECT beyond the rate does not end its session",
         "clients/admission.rs", "if traces.is_empty() {\n            return false;" => "if traces.is_empty() {\n            return true;";
     "proxy-limited": "behind a proxy that names nobody all share one rate",
@@ -303,7 +303,13 @@ planted! {
     "cancel-keeps-drain": "clients are closed at their gaps though the drain was cancelled",
         "clients/context.rs", "    pub(super) fn cancel_drain(&mut self) {\n        self.drain = None;" => "    pub(super) fn cancel_drain(&mut self) {\n        let _ = &self.drain;";
     "left-is-emptied": "what is queued where a successor goes on is taken from it, and it listens no more",
-        "event_loop/accepting.rs", "if !orders.leaves_port {" => "if orders.drain < u32::MAX {";
+        "event_loop/accepting.rs", "if !orders.left.contains(listener.number) {" => "if orders.drain < u32::MAX {";
+    "one-left-all-left": "where a successor goes on with one listener, the others are closed with whoever is queued there",
+        "event_loop/accepting.rs", "if !orders.left.contains(listener.number) {" => "if orders.left.to_bits() == 0 {";
+    "proxy-untrusted": "what a PROXY header says is believed, whoever sends it",
+        "clients/client/entering.rs", "if !policy.trusts(self.address) {" => "if policy.trusted_proxies.is_empty() {";
+    "proxy-takes-request": "what comes behind a PROXY header, in one with it, is taken for more of it",
+        "clients/client/entering.rs", "len - before\n" => "bytes.len().max(len - before)\n";
     "accepts-on-first": "the end of an accept is taken for that of the first listener's",
         "event_loop/accepting.rs", "self.accepting.listeners.get_mut(completion.op.place as usize)" => "self.accepting.listeners.first_mut()";
     "drain-for-ever": "a drain waits for its clients beyond its deadline",
@@ -358,7 +364,7 @@ planted! {
     "closed-with-accept": "the share of the port is closed while an accept is under way",
         "event_loop/accepting.rs", "Stage::Closing if is_under_way =>" => "Stage::Closing if is_under_way && self.accepting.has_under_way(|accept| accept == Accept::Cancelled) =>";
     "queued-dropped": "who was accepted and waits when the share is closed is forgotten",
-        "event_loop/accepting.rs", "        for socket in std::mem::take(&mut self.accepting.queue) {\n            self.serve(socket, may_wait);" => "        for socket in std::mem::take(&mut self.accepting.queue) {\n            let _ = socket;";
+        "event_loop/accepting.rs", "        for (socket, opening) in std::mem::take(&mut self.accepting.queue) {\n            self.serve(socket, opening, may_wait);" => "        for (socket, opening) in std::mem::take(&mut self.accepting.queue) {\n            let _ = (socket, opening);";
     "accept-not-again": "without descriptors for a moment nobody is accepted any more",
         "event_loop/accepting.rs", "(self.until_ms, self.has_room) = (now_ms + PAUSE_MS, false);" => "(self.until_ms, self.has_room) = (now_ms + 1_000_000 * PAUSE_MS, false);";
     "batch-rest-lost": "what the kernel did not take of a batch for Redis is lost",

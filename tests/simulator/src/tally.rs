@@ -34,7 +34,7 @@ happenings! {
     receive_failed, quiet_send_whole, quiet_send_short, quiet_send_took_nothing, quiet_send_failed, send_completed, send_failed,
     end_watched, end_seen, cancelled, cancelled_with_bytes, cancel_crossed, cancel_found_nothing, open_failed,
     client_reset, client_timed_out, link_reset, link_ended, client_came_in_drain, frames_cut_off, pushed_to_redis, reply_seen,
-    client_stayed, told_1012, ended_late, ended_early, ended_by_stop, silenced, closed_at_forced_gap, restless_asked,
+    proxy_welcome, proxy_unwelcome, client_stayed, told_1012, ended_late, ended_early, ended_by_stop, silenced, closed_at_forced_gap, restless_asked,
     dismissed, closed_by_operator, dismissed_in_drain, dismissed_stale, listed,
 }
 

@@ -5,11 +5,10 @@
 //! `clients_max`, `bus_unanswered_max` and, for the rest, `addresses_max`. Each step is constant, amortised.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 
 use super::outstanding::Unanswered;
 use super::rate::{BURST_MS, Bucket, Rate};
-use crate::websocket::net::site;
+use crate::websocket::net::{Address, site};
 
 /// Where an address stands in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +22,7 @@ impl Place {
 /// What is known of an address.
 #[derive(Debug)]
 struct Entry {
-    site: IpAddr,
+    site: Address,
     /// It speaks for others, and no client is known by it: its buckets are not asked.
     is_proxy: bool,
     /// It is in the queue of those that may be forgotten.
@@ -51,7 +50,7 @@ impl Entry {
 pub struct Addresses {
     entries: Vec<Entry>,
     /// Where each stands. Its hash is keyed at random: who chooses the addresses must not choose where they lie.
-    places: HashMap<IpAddr, u32>,
+    places: HashMap<Address, u32>,
     /// Places that are not used.
     free: Vec<u32>,
     /// Those that had nothing but their buckets when they were queued, and when that was, ms.
@@ -70,7 +69,7 @@ impl Addresses {
     }
 
     /// A client of `address` has shaken hands: its place, or `None` where its address connects too fast.
-    pub fn enter(&mut self, address: IpAddr, is_proxy: bool, connects: Rate, now_ms: u64) -> Option<Place> {
+    pub fn enter(&mut self, address: Address, is_proxy: bool, connects: Rate, now_ms: u64) -> Option<Place> {
         let site = site(address);
         let at = match self.places.get(&site) {
             Some(at) => *at,
@@ -85,7 +84,7 @@ impl Addresses {
         Some(Place(at))
     }
 
-    fn insert(&mut self, site: IpAddr) -> u32 {
+    fn insert(&mut self, site: Address) -> u32 {
         let entry = Entry {
             site,
             is_proxy: false,

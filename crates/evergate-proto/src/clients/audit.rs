@@ -61,7 +61,7 @@ pub fn audit(clients: &Clients, slot: u32) -> Option<Audit> {
     let backlog_bytes = client.book.waiting().map(|w| w.text().len()).sum();
     Some(Audit {
         stage: match &client.stage {
-            Stage::Handshake(_) => 0,
+            Stage::ProxyHeader(_) | Stage::Handshake(_) => 0,
             Stage::Open => 1,
             Stage::Closing(_) => 2,
             Stage::Gone => 3,
@@ -72,7 +72,7 @@ pub fn audit(clients: &Clients, slot: u32) -> Option<Audit> {
         backlog,
         backlog_bytes,
         decoder_bytes: client.unfinished_bytes(),
-        header_bytes: if let Stage::Handshake(Some(header)) = &client.stage { header.len() } else { 0 },
+        header_bytes: client.header_bytes(),
         gathered: client.gathered(),
         unheard_bytes: client.unheard_bytes() as usize,
         pending,

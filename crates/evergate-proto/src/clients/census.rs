@@ -1,11 +1,9 @@
 //! Who is connected: the clients of a core, a bounded number of slots at a time, as `/connections` and `evergate clients` show them.
 
-use std::net::IpAddr;
-
 use super::client::{Class, Client, Stage};
 use super::output::SlotIndex;
 use super::table::Clients;
-use crate::websocket::net::Net;
+use crate::websocket::net::{Address, Net};
 
 /// Slots that are looked at in one go: a turn of the core is spent on no more.
 pub const SLOTS_MAX: u32 = if cfg!(feature = "simulator") { 4 } else { 256 };
@@ -118,7 +116,7 @@ impl Filter {
     pub const ALL: Self = Self { address: None, states: States::Any, age_ms_min: 0, in_flight_min: 0 };
 
     fn admits(&self, connection: &Connected) -> bool {
-        self.address.is_none_or(|net| net.contains(connection.address))
+        self.address.is_none_or(|net| matches!(connection.address, Address::Ip(address) if net.contains(address)))
             && self.states.hold(connection.state)
             && connection.age_ms >= self.age_ms_min
             && connection.in_flight >= self.in_flight_min
@@ -133,7 +131,7 @@ pub struct Connected {
     /// Which of those that have had the slot.
     pub generation: u32,
     /// Whence it comes, as far as is known.
-    pub address: IpAddr,
+    pub address: Address,
     /// Where it stands.
     pub state: State,
     /// Since it was accepted, ms.

@@ -8,8 +8,6 @@ mod gap;
 mod gauges;
 mod reading;
 
-use std::net::IpAddr;
-
 use super::addresses::Place;
 use super::book::Book;
 use super::closing::Closing;
@@ -28,6 +26,8 @@ use crate::opensrf::transport::ReplyTo;
 use crate::websocket::CloseCode;
 use crate::websocket::decoder::Decoder;
 use crate::websocket::header::Header;
+use crate::websocket::net::Address;
+use crate::websocket::proxy_header::Opening;
 
 /// A time as `Retry-After` has it: a whole number of seconds, and one at least.
 pub(super) fn in_seconds(ms: u64) -> u64 {
@@ -37,6 +37,9 @@ pub(super) fn in_seconds(ms: u64) -> u64 {
 /// Where a connection stands.
 #[derive(Debug)]
 pub(super) enum Stage {
+    /// The PROXY header is not all here; what has come of it. In a box, as below.
+    #[expect(clippy::box_collection, reason = "an open client should not pay for it")]
+    ProxyHeader(Option<Box<Vec<u8>>>),
     /// The HTTP request is not all here; what has come of it. In a box, as below.
     Handshake(Option<Box<Header>>),
     /// WebSocket messages flow.
@@ -83,8 +86,8 @@ pub struct Client {
     slot: SlotIndex,
     /// Which of the slot's clients it is.
     generation: u32,
-    /// Whence the connection came, then the address that a trusted proxy named.
-    address: IpAddr,
+    /// Whence the connection came, then the address that a trusted proxy named: in a PROXY header, then in those of the request.
+    address: Address,
     pub(super) stage: Stage,
     decoder: Decoder,
     /// Judges the long message that is coming in.
@@ -127,13 +130,16 @@ pub struct Client {
 }
 
 impl Client {
-    /// A connection that was just accepted from `peer`.
-    pub(super) fn new(slot: SlotIndex, generation: u32, peer: IpAddr, now_ms: u64) -> Self {
+    /// A connection that was just accepted from `peer`, and what it is to begin with.
+    pub(super) fn new(slot: SlotIndex, generation: u32, peer: Address, opening: Opening, now_ms: u64) -> Self {
         Self {
             slot,
             generation,
             address: peer,
-            stage: Stage::Handshake(None),
+            stage: match opening {
+                Opening::Request => Stage::Handshake(None),
+                Opening::ProxyHeader => Stage::ProxyHeader(None),
+            },
             decoder: Decoder::new(),
             judge: None,
             book: Book::default(),
@@ -186,7 +192,7 @@ impl Client {
     }
 
     /// Whence it comes, as far as is known.
-    pub(super) fn address(&self) -> IpAddr {
+    pub(super) fn address(&self) -> Address {
         self.address
     }
 
@@ -304,17 +310,14 @@ impl Client {
         self.times.received = Stamp::at(cx.now_ms);
         self.times.ping_since = Stamp::NONE;
         match &mut self.stage {
-            Stage::Handshake(header) => {
-                let header = header.take();
-                // A header is bounded; what a client sends behind an unfinished one is not kept.
-                let held = header.as_ref().map_or(0, |header| header.len());
-                let taken = bytes.len().min((cx.limits.policy.header_bytes_max + 1).saturating_sub(held));
-                let (taken, after) = bytes.split_at_mut(taken);
-                self.header(cx, header, taken);
-                if !after.is_empty() {
-                    self.frames(cx, after);
+            Stage::ProxyHeader(held) => {
+                let held = held.take();
+                let taken = self.proxy_header(cx, held, bytes);
+                if matches!(self.stage, Stage::Handshake(_)) && taken < bytes.len() {
+                    self.request(cx, &mut bytes[taken..]);
                 }
             }
+            Stage::Handshake(_) => self.request(cx, bytes),
             Stage::Open | Stage::Closing(_) => {
                 if self.reads_frames() {
                     self.frames(cx, bytes);
@@ -324,12 +327,21 @@ impl Client {
         }
     }
 
+    /// Bytes held of an unfinished header.
+    pub(super) fn header_bytes(&self) -> usize {
+        match &self.stage {
+            Stage::ProxyHeader(Some(held)) => held.len(),
+            Stage::Handshake(Some(header)) => header.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether what comes is read as frames; else it is discarded.
     pub(super) fn reads_frames(&self) -> bool {
         match &self.stage {
             Stage::Open => true,
             Stage::Closing(closing) => closing.awaits_close(),
-            Stage::Handshake(_) | Stage::Gone => false,
+            Stage::ProxyHeader(_) | Stage::Handshake(_) | Stage::Gone => false,
         }
     }
 
@@ -383,8 +395,7 @@ impl Client {
         if matches!(self.stage, Stage::Gone) {
             return 0;
         }
-        let header = if let Stage::Handshake(Some(header)) = &self.stage { header.len() } else { 0 };
-        let held = self.unfinished_bytes() + header + self.unheard_bytes as usize;
+        let held = self.unfinished_bytes() + self.header_bytes() + self.unheard_bytes as usize;
         self.outbound.bytes() + self.book.backlog_bytes() + held
     }
 

@@ -122,7 +122,7 @@ impl Client {
                 self.outbound.frame(&mut cx.reuse, 8, |out| frame::close_echo(out, code));
             }
             Stage::Closing(closing) => closing.owes_no_close(cx.now_ms),
-            Stage::Handshake(_) | Stage::Gone => {}
+            Stage::ProxyHeader(_) | Stage::Handshake(_) | Stage::Gone => {}
         }
     }
 
@@ -174,7 +174,7 @@ impl Client {
     /// sent: it may have ended no more than its own sending.
     pub(super) fn ended(&mut self, cx: &mut Context, reason: &str) {
         match &mut self.stage {
-            Stage::Handshake(_) => self.stage = Stage::Gone,
+            Stage::ProxyHeader(_) | Stage::Handshake(_) => self.stage = Stage::Gone,
             Stage::Open => {
                 cx.core().codes.left.count(CloseCode::NO_CLOSE);
                 self.begin_closing(cx, reason, false);

@@ -1,7 +1,6 @@
 //! What all clients of a core share: the limits, the names, the state of the bus, the output, the counters.
 
 use std::hash::BuildHasher as _;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use super::output::{BusNews, Output, Severity};
 use super::outstanding::Outstanding;
 use super::reuse::Reuse;
 use super::router_list::RouterList;
-use super::throttled::Throttled;
+use super::turned_away::{TurnedAway, Why};
 use crate::counters::{self, Counts, Limit};
 use crate::drain::{Drain, DrainOptions};
 use crate::json::judge::Judged;
@@ -21,6 +20,7 @@ use crate::opensrf::envelope::{self, Envelope, Refusal};
 use crate::opensrf::transport;
 use crate::redis::outbox::{Push, Ticket};
 use crate::services::{Place, Places};
+use crate::websocket::net::Address;
 
 /// Lent to every decision about a client.
 pub struct Context {
@@ -46,8 +46,8 @@ pub struct Context {
     pub(super) outstanding: Outstanding,
     /// What waits for the router.
     pub(super) router: RouterList,
-    /// Whose clients were told 429.
-    throttled: Throttled,
+    /// Whose clients were turned away.
+    turned_away: TurnedAway,
     /// Bytes held for all clients.
     core_bytes: u64,
     /// Who holds most of them.
@@ -78,7 +78,7 @@ impl Context {
             accepting: vec![true; names.domains.len()],
             outstanding: Outstanding::default(),
             router: RouterList::default(),
-            throttled: Throttled::default(),
+            turned_away: TurnedAway::default(),
             names,
             bus_ever_up: false,
             output: Output::default(),
@@ -224,15 +224,20 @@ impl Context {
     }
 
     /// Names the address of a client that was told 429 in the log; what is repeated is counted there.
-    pub(super) fn say_throttled(&mut self, address: IpAddr, limit: Limit) {
-        if let Some(line) = self.throttled.count(address, limit, self.now_ms) {
+    pub(super) fn say_throttled(&mut self, address: Address, limit: Limit) {
+        self.say_turned_away(address, Why::Limit(limit));
+    }
+
+    /// Names the address of a client that was turned away, likewise.
+    pub(super) fn say_turned_away(&mut self, address: Address, why: Why) {
+        if let Some(line) = self.turned_away.count(address, why, self.now_ms) {
             self.output.log(Severity::Warn, line);
         }
     }
 
     /// Says what was counted, if it is time for that, or at the `end`.
-    pub(super) fn say_throttled_more(&mut self, end: bool) {
-        for line in self.throttled.take(self.now_ms, end) {
+    pub(super) fn say_turned_away_more(&mut self, end: bool) {
+        for line in self.turned_away.take(self.now_ms, end) {
             self.output.log(Severity::Warn, line);
         }
     }

@@ -51,7 +51,7 @@ impl Client {
                 Dismissal::AtGap
             }
             // It has nothing to lose.
-            Stage::Handshake(_) => {
+            Stage::ProxyHeader(_) | Stage::Handshake(_) => {
                 self.refuse(cx, 503, &handshake::refuse(503, TOLD));
                 Dismissal::Closing
             }

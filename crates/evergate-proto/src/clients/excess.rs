@@ -23,13 +23,13 @@ impl Clients {
             self.context.hit(Limit::addresses_max);
         }
         self.context.publish_outstanding();
-        self.context.say_throttled_more(false);
+        self.context.say_turned_away_more(false);
         self.tell_room();
     }
 
     /// The core ends: says what it was still counting for the log.
     pub fn say_counted(&mut self) {
-        self.context.say_throttled_more(true);
+        self.context.say_turned_away_more(true);
     }
 
     /// Says in the log when what nobody answers begins to keep clients from being read, and when it no longer does.

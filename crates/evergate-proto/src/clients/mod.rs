@@ -19,7 +19,7 @@
 //! - [`outstanding`]: what the bus has and nobody has answered; `orphans`: that of it for which no client waits
 //! - [`router_list`]: how long calls wait for the router; [`turns`](table): who may send more when it has taken some
 //! - [`addresses`]: where clients come from; [`rate`]: token buckets
-//! - `throttled`: whose clients were told 429, for the log
+//! - `turned_away`: whose clients were told 429, or sent no good PROXY header, for the log
 //! - [`outbound`]: frames that the kernel has not taken
 //! - [`reuse`]: memory for the next request
 //! - `audit`: a recount, for the simulator
@@ -57,7 +57,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod threads;
-mod throttled;
 mod timers;
 mod times;
+mod turned_away;
 mod turns;

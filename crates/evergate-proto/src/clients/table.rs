@@ -1,7 +1,6 @@
 //! The clients of one core: the way in for bytes from either side, for time, and for what befalls the bus.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use evergate_prefetch::prefetch;
@@ -17,6 +16,8 @@ use crate::counters::{self, Limit, Oldest};
 use crate::drain::{Drain, DrainOptions};
 use crate::opensrf::reply::ReplyMessage;
 use crate::websocket::decoder::are_control;
+use crate::websocket::net::Address;
+use crate::websocket::proxy_header::Opening;
 
 /// A tick that is so late is a stall of ours: what clients owed meanwhile is not held against them.
 const STALL_MS: u64 = 1_000;
@@ -97,15 +98,15 @@ impl Clients {
         self.len() == 0
     }
 
-    /// A connection from `peer`; its slot.
-    pub fn accept(&mut self, peer: IpAddr) -> SlotIndex {
+    /// A connection from `peer`, and what it is to begin with; its slot.
+    pub fn accept(&mut self, peer: Address, opening: Opening) -> SlotIndex {
         let index = self.free.pop_front().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             self.due_ms.push(u64::MAX);
             (self.slots.len() - 1) as SlotIndex
         });
         let slot = &mut self.slots[index as usize];
-        slot.client = Some(Box::new(Client::new(index, slot.generation, peer, self.context.now_ms)));
+        slot.client = Some(Box::new(Client::new(index, slot.generation, peer, opening, self.context.now_ms)));
         counters::add(&self.context.counts().accepted, 1);
         self.count_connections();
         self.settle(index);

@@ -10,6 +10,7 @@ use super::times::Stamp;
 use crate::counters::{self, Limit};
 use crate::opensrf::envelope::Kind;
 use crate::opensrf::printable::Name;
+use crate::websocket::proxy_header::Wrong;
 use crate::websocket::{CloseCode, frame, handshake};
 
 /// How soon a client whose last reply may not have arrived is looked at, and again, ms: a busy one never is.
@@ -31,7 +32,7 @@ impl Client {
         let limits = &cx.limits;
         let times = &self.times;
         match &self.stage {
-            Stage::Handshake(_) => times.accepted.ms() + limits.handshake_timeout_ms,
+            Stage::ProxyHeader(_) | Stage::Handshake(_) => times.accepted.ms() + limits.handshake_timeout_ms,
             Stage::Closing(closing) => closing.due_ms(limits.close_timeout_ms, self.outbound.is_all_acknowledged()),
             Stage::Gone => u64::MAX,
             Stage::Open => {
@@ -98,7 +99,7 @@ impl Client {
         // What began after the stall, before this tick, has nothing to be forgiven: no time may lie ahead.
         let forgiven = |since_ms: u64| (since_ms + stalled_ms).min(now_ms);
         let times = &mut self.times;
-        if matches!(self.stage, Stage::Handshake(_)) {
+        if matches!(self.stage, Stage::ProxyHeader(_) | Stage::Handshake(_)) {
             times.accepted.change(forgiven);
         }
         if times.ping_since.is_some() {
@@ -119,7 +120,9 @@ impl Client {
         let now_ms = cx.now_ms;
         let is_due = match &self.stage {
             Stage::Gone => return,
-            Stage::Handshake(_) => now_ms >= self.times.accepted.ms() + cx.limits.handshake_timeout_ms,
+            Stage::ProxyHeader(_) | Stage::Handshake(_) => {
+                now_ms >= self.times.accepted.ms() + cx.limits.handshake_timeout_ms
+            }
             Stage::Closing(_) => now_ms >= self.due_ms(cx),
             Stage::Open => {
                 if now_ms >= self.times.requests_due.ms() {
@@ -217,7 +220,7 @@ impl Client {
         let (was_delivered, was_late) = (self.outbound.is_delivered(), self.outbound.is_late());
         let more = self.outbound.looked(match &self.stage {
             Stage::Closing(closing) => closing.without_fin(unacknowledged),
-            Stage::Handshake(_) | Stage::Open | Stage::Gone => unacknowledged,
+            _ => unacknowledged,
         });
         if more > 0 {
             self.acknowledged_more(more);
@@ -242,6 +245,12 @@ impl Client {
             drain.give_turn_back();
         }
         match &self.stage {
+            Stage::ProxyHeader(_) => {
+                if cx.now_ms >= self.times.accepted.ms() + cx.limits.handshake_timeout_ms {
+                    cx.hit(Limit::handshake_timeout_seconds);
+                    self.refuse_proxy(cx, Wrong::TooSlow);
+                }
+            }
             Stage::Handshake(_) => {
                 if cx.now_ms >= self.times.accepted.ms() + cx.limits.handshake_timeout_ms {
                     cx.hit(Limit::handshake_timeout_seconds);
@@ -319,7 +328,7 @@ impl Client {
             }
             Stage::Closing(_) if !self.outbound.is_delivered() => self.count_cut(cx, "at the deadline"),
             // Whoever shook hands from now on would be served, and cut in silence at the end.
-            Stage::Handshake(_) => self.refuse(cx, 503, &ending(cx, REFUSED_AT_DEADLINE)),
+            Stage::ProxyHeader(_) | Stage::Handshake(_) => self.refuse(cx, 503, &ending(cx, REFUSED_AT_DEADLINE)),
             Stage::Closing(_) | Stage::Gone => {}
         }
     }
@@ -334,7 +343,9 @@ impl Client {
                 let reason = if code == CloseCode::INTERNAL { "the gateway failed" } else { "the gateway is stopping" };
                 self.close(cx, code, reason);
             }
-            Stage::Handshake(_) => self.refuse(cx, 503, &ending(cx, "the gateway is stopping; reconnect")),
+            Stage::ProxyHeader(_) | Stage::Handshake(_) => {
+                self.refuse(cx, 503, &ending(cx, "the gateway is stopping; reconnect"));
+            }
             Stage::Closing(_) if draining && !self.outbound.is_delivered() => self.count_cut(cx, "by a stop"),
             Stage::Closing(_) | Stage::Gone => {}
         }

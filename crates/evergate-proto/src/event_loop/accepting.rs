@@ -1,18 +1,18 @@
-//! A core's share of the listening port: taking connections, and closing the share without losing one.
+//! A core's share of what the process listens on: taking connections, and closing the share without losing one.
 //!
 //! The order of a close matters: a listener that is closed with an accept in flight goes on listening, so that is cancelled first;
 //! what still completes is taken, and what the kernel has queued. Where another process has the same listeners and goes on with them,
 //! what is queued is left to it.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use super::{EventLoop, Host};
+use super::{EventLoop, Host, ListeningSocket};
 use crate::clients::output::Severity;
 use crate::counters::Limit;
 use crate::lifecycle::{Listener, Orders, Phase};
 use crate::ring::{Completion, Kind, Op, Ring, Socket};
+use crate::websocket::proxy_header::Opening;
 
 /// The pause after the process has run out of descriptors or places, unless a connection ends before, ms.
 const PAUSE_MS: u64 = 100;
@@ -41,11 +41,11 @@ enum Accept {
 /// A listening socket.
 #[derive(Debug)]
 struct Listening {
-    socket: Socket,
+    of: ListeningSocket,
     under_way: Accept,
 }
 
-/// The share: a socket, or several where there were more cores before.
+/// The share: a socket for each listener, or several where there were more cores before.
 #[derive(Debug)]
 pub(super) struct Accepting {
     listeners: Vec<Listening>,
@@ -59,7 +59,7 @@ pub(super) struct Accepting {
     /// It is closed, or crowded, and nobody has asked yet.
     has_news: bool,
     /// Connections that are accepted and wait for others to have shaken hands.
-    queue: VecDeque<Socket>,
+    queue: VecDeque<(Socket, Opening)>,
 }
 
 impl Accepting {
@@ -102,8 +102,8 @@ impl Accepting {
     }
 
     /// Connections are taken from `sockets`, too.
-    fn open(&mut self, sockets: Vec<Socket>) {
-        self.listeners.extend(sockets.into_iter().map(|socket| Listening { socket, under_way: Accept::None }));
+    fn open(&mut self, sockets: Vec<ListeningSocket>) {
+        self.listeners.extend(sockets.into_iter().map(|of| Listening { of, under_way: Accept::None }));
         (self.stage, self.is_due) = (Stage::Open, true);
     }
 
@@ -141,14 +141,15 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
 
     /// A connection has come, or an accept has ended.
     pub(super) fn accepted(&mut self, completion: &Completion) {
-        if !completion.more
-            && let Some(listening) = self.accepting.listeners.get_mut(completion.op.place as usize)
-        {
+        let listening = self.accepting.listeners.get_mut(completion.op.place as usize);
+        let listening = listening.expect("no listener is given up with an accept under way");
+        if !completion.more {
             listening.under_way = Accept::None;
         }
+        let opening = listening.of.opening;
         self.accepting.is_due = true;
         match completion.result {
-            Ok(descriptor) => self.accepting.queue.push_back(Socket(descriptor.cast_signed())),
+            Ok(descriptor) => self.accepting.queue.push_back((Socket(descriptor.cast_signed()), opening)),
             Err(errno) if errno.is_exhausted() => {
                 self.accepting.pause(self.now_ms());
                 self.host.exhausted(self.now_ms(), errno);
@@ -180,8 +181,8 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
 
     fn take_queued(&mut self, now_ms: u64) {
         while !self.accepting.queue.is_empty() && self.shakes_more_hands(now_ms) {
-            if let Some(socket) = self.accepting.queue.pop_front() {
-                self.serve(socket, false);
+            if let Some((socket, opening)) = self.accepting.queue.pop_front() {
+                self.serve(socket, opening, false);
             }
         }
     }
@@ -201,7 +202,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     /// Accepts, where there is room for another: one after the other where there is room for all that the kernel may have queued.
     fn accept_more(&mut self, now_ms: u64) {
         let room = self.room();
-        let is_multishot = room > self.options.backlog;
+        let is_multishot = room > self.options.backlog.saturating_mul(self.accepting.listeners.len() as u64);
         if !(is_multishot && self.accepting.queue.is_empty()) {
             self.cancel_accepts(|accept| accept == Accept::Multishot);
         }
@@ -225,7 +226,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         let idle = self.accepting.listeners.iter_mut().enumerate();
         for (at, listening) in idle.filter(|(_, listening)| listening.under_way == Accept::None).take(most) {
             listening.under_way = if is_multishot { Accept::Multishot } else { Accept::One };
-            self.ring.accept(accept_of(at), listening.socket, is_multishot);
+            self.ring.accept(accept_of(at), listening.of.socket, is_multishot);
         }
     }
 
@@ -247,12 +248,12 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         let may_wait = orders.phase == Phase::Draining;
         let again = self.accepting.stage == Stage::Crowded;
         // By a drain also in the room that is for refusals otherwise.
-        for socket in std::mem::take(&mut self.accepting.queue) {
-            self.serve(socket, may_wait);
+        for (socket, opening) in std::mem::take(&mut self.accepting.queue) {
+            self.serve(socket, opening, may_wait);
         }
         let listeners = std::mem::take(&mut self.accepting.listeners);
         self.accepting.listeners =
-            listeners.into_iter().filter(|listening| !self.empty_one(listening.socket, &orders, again)).collect();
+            listeners.into_iter().filter(|listening| !self.empty_one(listening.of, &orders, again)).collect();
         let is_over = self.accepting.listeners.is_empty();
         self.accepting.has_news |= is_over || !again;
         if is_over {
@@ -268,13 +269,13 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     }
 
     /// Takes all that are queued on a listener, as far as there is room, and closes it where that was all.
-    fn empty_one(&mut self, listener: Socket, orders: &Orders, again: bool) -> bool {
+    fn empty_one(&mut self, listener: ListeningSocket, orders: &Orders, again: bool) -> bool {
         let may_wait = orders.phase == Phase::Draining;
-        if !orders.leaves_port {
+        if !orders.left.contains(listener.number) {
             let most = if again && !may_wait { 0 } else { self.room() };
-            let emptied = self.ring.empty(listener, most, !may_wait);
+            let emptied = self.ring.empty(listener.socket, most, !may_wait);
             for socket in emptied.taken {
-                self.serve(socket, may_wait);
+                self.serve(socket, listener.opening, may_wait);
             }
             if let Some(errno) = emptied.error {
                 let text = format!("host: connections that were established may be lost: {}", errno.text());
@@ -284,7 +285,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
                 return false;
             }
         }
-        self.ring.close(listener);
+        self.ring.close(listener.socket);
         true
     }
 
@@ -292,7 +293,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     /// which makes the room.
     fn say_crowded(&mut self) {
         for listening in &self.accepting.listeners {
-            if let Err(errno) = self.ring.refuse_new(listening.socket) {
+            if let Err(errno) = self.ring.refuse_new(listening.of.socket) {
                 let text = format!(
                     "host: new connections come on until all that are established have been taken: {}",
                     errno.text()
@@ -323,18 +324,14 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     }
 
     /// Begins with a connection: refuses it where there is no place, unless it is to be served all the same.
-    fn serve(&mut self, socket: Socket, anyway: bool) {
-        let peer = match self.ring.peer(socket) {
-            Ok(IpAddr::V6(v6)) => v6.to_canonical(),
-            Ok(v4) => v4,
-            // It has gone.
-            Err(_) => return self.ring.close(socket),
-        };
+    fn serve(&mut self, socket: Socket, opening: Opening, anyway: bool) {
+        // Else it has gone.
+        let Ok(peer) = self.ring.peer(socket) else { return self.ring.close(socket) };
         let is_full = !anyway && self.connections_of_all() >= self.options.clients_max;
         if is_full {
             self.clients.context.hit(Limit::clients_max);
         }
-        let slot = self.clients.accept(peer);
+        let slot = self.clients.accept(peer.to_canonical(), opening);
         self.connections.open(slot, socket);
         if is_full {
             self.clients.no_place(slot);

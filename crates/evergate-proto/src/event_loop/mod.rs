@@ -46,6 +46,7 @@ use crate::redis::links::{LinkOptions, Links};
 use crate::redis::outbox::Push;
 use crate::ring::{Completion, Errno, Kind, Ring, Socket, Wait};
 use crate::websocket::handshake;
+use crate::websocket::proxy_header::Opening;
 use accepting::Accepting;
 use connections::Connections;
 use held::Held;
@@ -57,6 +58,17 @@ use tick::Ticks;
 use waits::Waits;
 use wires::Wires;
 
+/// A socket that a core takes connections from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListeningSocket {
+    /// Its descriptor, the core's own.
+    pub socket: Socket,
+    /// Which of the process' listeners it belongs to, below 64.
+    pub number: u8,
+    /// What its connections begin with.
+    pub opening: Opening,
+}
+
 /// What a core needs of the world besides its ring. Nothing here may wait.
 pub trait Host {
     /// The time since the process began: at least a millisecond, and monotonic.
@@ -64,7 +76,7 @@ pub trait Host {
     /// What the process wants of its cores.
     fn orders(&mut self) -> Orders;
     /// The listening sockets that this core is to take connections from and was not given before. They are its own.
-    fn listeners(&mut self) -> Vec<Socket>;
+    fn listeners(&mut self) -> Vec<ListeningSocket>;
     /// The limits, where they have changed.
     fn limits(&mut self) -> Option<Rc<Limits>>;
     /// What another thread asks of the core's clients, if any does. [`Self::answer`] follows before the next one.

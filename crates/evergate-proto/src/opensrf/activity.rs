@@ -13,6 +13,7 @@ use super::printable::{Name, escape, is_of_names, shows};
 use crate::clients::number::{ConnectionNumber, NUMBER_BYTES_MAX};
 use crate::json::scan::said;
 use crate::json::simd::shown_run;
+use crate::websocket::net::Address;
 
 /// Stands for the params of a method that `log_protect` names.
 const REDACTED: &str = "**PARAMS REDACTED**";
@@ -58,7 +59,7 @@ impl Format {
 #[derive(Clone, Copy, Debug)]
 pub struct Whose {
     /// The client.
-    pub address: IpAddr,
+    pub address: Address,
     /// Its connection.
     pub connection: ConnectionNumber,
 }
@@ -176,9 +177,9 @@ fn push_xid(out: &mut String, quoted: &[u8]) {
 }
 
 /// Appends an address. Nearly all are IPv4, whose `Display` costs more than the rest of the line.
-fn push_address(out: &mut String, address: IpAddr) {
+fn push_address(out: &mut String, address: Address) {
     match address {
-        IpAddr::V4(v4) => {
+        Address::Ip(IpAddr::V4(v4)) => {
             let mut digits = itoa::Buffer::new();
             for (at, octet) in v4.octets().into_iter().enumerate() {
                 if at > 0 {
@@ -188,7 +189,7 @@ fn push_address(out: &mut String, address: IpAddr) {
             }
         }
         // Writing to a String cannot fail.
-        IpAddr::V6(v6) => drop(write!(out, "{v6}")),
+        other => drop(write!(out, "{other}")),
     }
 }
 

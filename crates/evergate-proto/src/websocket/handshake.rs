@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -10,7 +9,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use httparse::{Header, Request, Status};
 use sha1::{Digest as _, Sha1};
 
-pub use super::net::Net;
+pub use super::net::{Address, Net};
 use super::net::{client_address, is_digits, is_trusted};
 use super::origin::{Authority, objection};
 pub use super::origin::{OriginEntry, Origins};
@@ -48,7 +47,7 @@ pub struct Policy {
 
 impl Policy {
     /// Whether `address` is that of a proxy: it is believed about others, and is no client's own.
-    pub fn trusts(&self, address: IpAddr) -> bool {
+    pub fn trusts(&self, address: Address) -> bool {
         is_trusted(&self.trusted_proxies, address)
     }
 }
@@ -76,7 +75,7 @@ pub struct Accepted {
     /// The 101 response, to be sent whole before any frame.
     pub response: Vec<u8>,
     /// The client's address, by the rules for `X-Forwarded-For` and `X-Real-IP`; an IPv4-mapped one is given as IPv4.
-    pub client: IpAddr,
+    pub client: Address,
 }
 
 /// A handshake that failed.
@@ -114,7 +113,7 @@ type Objection = (u16, &'static str);
 /// 404, HTTP/1.0 400, path 404, `Host` and `Connection` 400, version 426, key 400, origin 403.
 ///
 /// HTTP/1.0 is 400 with an `Upgrade`; without, it is a plain GET as RFC 9110 7.8 has it: some balancers probe that way.
-pub fn read(header: &[u8], policy: &Policy, peer: IpAddr) -> Progress {
+pub fn read(header: &[u8], policy: &Policy, peer: Address) -> Progress {
     let window = &header[..header.len().min(policy.header_bytes_max)];
     let mut lines = [const { MaybeUninit::uninit() }; HEADER_LINES_MAX];
     let mut request = Request::new(&mut []);
@@ -240,7 +239,7 @@ fn protocol(window: &[u8]) -> &[u8] {
 /// What is left of a request once it is found good.
 struct Verdict<'a> {
     key: &'a [u8],
-    client: IpAddr,
+    client: Address,
 }
 
 /// The header fields that count, each value without surrounding whitespace.
@@ -289,7 +288,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn judge<'a>(request: &Request<'_, 'a>, policy: &Policy, peer: IpAddr) -> Result<Verdict<'a>, Objection> {
+fn judge<'a>(request: &Request<'_, 'a>, policy: &Policy, peer: Address) -> Result<Verdict<'a>, Objection> {
     if request.method != Some("GET") {
         return Err((405, METHOD_REASON));
     }
@@ -347,7 +346,7 @@ fn values<'a>(headers: &[Header<'a>], name: &str) -> impl DoubleEndedIterator<It
 /// `X-Forwarded-Host` as a trusted peer gives it. Where proxies in a row have each appended their own, the first is
 /// what the browser asked for. A page cannot forge it: scripts cannot set headers of a WebSocket, and whoever can, can
 /// forge `Origin` too.
-fn forwarded_host<'a>(headers: &[Header<'a>], policy: &Policy, peer: IpAddr) -> Option<Authority<'a>> {
+fn forwarded_host<'a>(headers: &[Header<'a>], policy: &Policy, peer: Address) -> Option<Authority<'a>> {
     let value = values(headers, "X-Forwarded-Host").next()?;
     let first = value.split(|&byte| byte == b',').next()?.trim_ascii();
     Authority::parse(first).filter(|_| is_trusted(&policy.trusted_proxies, peer))

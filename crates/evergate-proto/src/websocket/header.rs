@@ -3,11 +3,9 @@
 //! It is looked at where a line ends, and then each line is judged once. Once it has ended, or something in it is wrong, or a
 //! limit is reached, [`handshake::read`](super::handshake::read) has the whole of it and says what the answer is.
 
-use std::net::IpAddr;
-
 use httparse::{EMPTY_HEADER, Request, Status, parse_headers};
 
-use super::handshake::{HEADER_LINES_MAX, Policy, Progress, read};
+use super::handshake::{Address, HEADER_LINES_MAX, Policy, Progress, read};
 
 /// What has come of a header that has not ended.
 #[derive(Debug)]
@@ -22,7 +20,7 @@ pub struct Header {
 }
 
 /// The first bytes of a connection; if they are not a whole header, keep them in a [`Header`].
-pub fn begin(bytes: &[u8], policy: &Policy, peer: IpAddr) -> Progress {
+pub fn begin(bytes: &[u8], policy: &Policy, peer: Address) -> Progress {
     if is_due(bytes, bytes, policy) { read(bytes, policy, peer) } else { Progress::Incomplete }
 }
 
@@ -55,7 +53,7 @@ impl Header {
     }
 
     /// Takes the bytes that came next. The answer is that of [`read`] to all that has come.
-    pub fn take(&mut self, came: &[u8], policy: &Policy, peer: IpAddr) -> Progress {
+    pub fn take(&mut self, came: &[u8], policy: &Policy, peer: Address) -> Progress {
         self.bytes.extend_from_slice(came);
         if !is_due(&self.bytes, came, policy) || self.len() < policy.header_bytes_max && self.judge() {
             return Progress::Incomplete;

@@ -5,10 +5,11 @@
 //! - [`handshake`]: the HTTP request that opens a connection, judged by a [`handshake::Policy`]. `origin` and `net`
 //!   hold two judgements of their own: who may connect, and who stands behind a proxy.
 //! - [`header`]: that request, while it comes in pieces.
+//! - [`proxy_header`]: what a proxy says before it, by the PROXY protocol.
 //! - [`decoder`]: from received bytes to messages and control frames.
 //! - [`frame`]: from payloads to frames.
 //!
-//! May use: the bytes it is given, `httparse`, `sha1`, `base64`, `simdutf8`, and of `fastwebsockets` the mask and the
+//! May use: the bytes it is given, `httparse`, `ppp`, `sha1`, `base64`, `simdutf8`, and of `fastwebsockets` the mask and the
 //! tables of opcodes and close codes. May never look into a message. Time-outs, ping intervals and the closing handshake's patience
 //! are in `clients`.
 //!
@@ -21,6 +22,7 @@ pub mod handshake;
 pub mod header;
 pub mod net;
 mod origin;
+pub mod proxy_header;
 
 #[cfg(test)]
 mod tests;

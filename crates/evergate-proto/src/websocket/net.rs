@@ -1,7 +1,43 @@
 //! Networks that are trusted to speak for a client, the client's address as they tell it, and whom an address stands for.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+
+/// Whom a connection belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An IP address; one that is mapped stands for the IPv4 address in it.
+    Ip(IpAddr),
+    /// A process of this host, at a Unix socket: that has no address. Shown as `unix:`, as nginx does.
+    Unix,
+}
+
+impl Address {
+    /// The same, an IPv4-mapped address as IPv4.
+    #[must_use]
+    pub fn to_canonical(self) -> Self {
+        match self {
+            Self::Ip(address) => Self::Ip(address.to_canonical()),
+            Self::Unix => Self::Unix,
+        }
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        Self::Ip(address)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix:"),
+        }
+    }
+}
 
 /// A network in CIDR notation, `127.0.0.0/8`, or a single address, `::1`. IPv4-mapped IPv6 (`::ffff:a.b.c.d`) counts as
 /// IPv4 on both sides: a dual-stack listener reports its IPv4 peers that way.
@@ -61,16 +97,20 @@ const NETWORK_BITS: u128 = !0 << 64;
 
 /// Whom an address stands for, where something is counted against it: an IPv4 address for itself, also one that is mapped,
 /// an IPv6 address for its /64.
-pub fn site(address: IpAddr) -> IpAddr {
+pub fn site(address: Address) -> Address {
     match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK_BITS).into(),
-        address @ IpAddr::V4(_) => address,
+        Address::Ip(IpAddr::V6(address)) => Address::Ip(Ipv6Addr::from_bits(address.to_bits() & NETWORK_BITS).into()),
+        address => address,
     }
 }
 
-/// Whether `address` lies in one of `nets`.
-pub(super) fn is_trusted(nets: &[Net], address: IpAddr) -> bool {
-    nets.iter().any(|net| net.contains(address))
+/// Whether `address` lies in one of `nets`, or is a process of this host: who may connect to a Unix socket is decided by the mode
+/// of its file.
+pub(super) fn is_trusted(nets: &[Net], address: Address) -> bool {
+    match address {
+        Address::Ip(address) => nets.iter().any(|net| net.contains(address)),
+        Address::Unix => true,
+    }
 }
 
 /// The client's address: `peer`, unless that is trusted to name another.
@@ -80,11 +120,11 @@ pub(super) fn is_trusted(nets: &[Net], address: IpAddr) -> bool {
 /// hide the address. `real_ip` (`X-Real-IP`) counts only where `X-Forwarded-For` is absent. Anything malformed, and a
 /// list of trusted addresses only: the peer.
 pub(super) fn client_address<'a>(
-    peer: IpAddr,
+    peer: Address,
     trusted: &[Net],
     forwarded_for: impl DoubleEndedIterator<Item = &'a [u8]>,
     mut real_ip: impl Iterator<Item = &'a [u8]>,
-) -> IpAddr {
+) -> Address {
     let peer = peer.to_canonical();
     if !is_trusted(trusted, peer) {
         return peer;
@@ -107,11 +147,11 @@ pub(super) fn client_address<'a>(
 }
 
 /// One address as proxies write it: bare, with brackets, or with a port (some balancers append the client's).
-fn address(entry: &[u8]) -> Option<IpAddr> {
+fn address(entry: &[u8]) -> Option<Address> {
     let text = std::str::from_utf8(entry.trim_ascii()).ok()?;
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
     let address = text.parse().ok().or_else(bracketed).or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()))?;
-    Some(address.to_canonical())
+    Some(Address::Ip(address.to_canonical()))
 }
 
 /// Whether `text` is a number and nothing else: Rust's own parsers also take a leading `+`.

@@ -4,6 +4,7 @@ mod cuts;
 mod decoder;
 mod handshake;
 mod header;
+mod proxy_header;
 mod splits;
 
 use super::decoder::{Decoder, Event, Violation};

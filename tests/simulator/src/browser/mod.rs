@@ -103,6 +103,11 @@ impl Browser {
         self.clean.push_back(self.encoded);
     }
 
+    /// What a proxy says before it.
+    pub fn say_first(&mut self, bytes: &[u8]) {
+        self.put(bytes);
+    }
+
     pub fn shake_hands(&mut self, random: &mut Random) {
         self.shaken = true;
         if random.percent(7) {

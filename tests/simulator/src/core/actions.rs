@@ -3,11 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::Ordering::SeqCst;
 
-use evergate_proto::lifecycle::{Orders, Phase};
+use evergate_proto::lifecycle::{Left, Orders, Phase};
 use evergate_proto::ring::Errno;
+use evergate_proto::websocket::proxy_header::Opening;
 
 use super::CoreWorld;
 use super::peer::Peer;
+use super::proxies::{self, Beginning};
 use crate::browser::{Browser, Kind};
 use crate::kernel::connection::{Connection, Far};
 use crate::kernel::{Door, tell};
@@ -239,19 +241,31 @@ impl CoreWorld {
         self.tally.add(What::client_came_in_drain, usize::from(self.orders.get().phase != Phase::Serving));
         let id = self.peers.len();
         let mut browser = Browser::new(id, &mut self.random);
-        if self.random.percent(95) {
-            browser.shake_hands(&mut self.random);
-        }
+        let is_hasty = self.random.percent(95);
         let address = match self.own_addresses {
             true => Ipv4Addr::from_bits(0x0a00_0000 | id as u32).into(),
             false => addresses()[self.random.below(4)],
         };
+        let listens = self.core.ring().listeners[listener].opening;
+        let mut beginning = None;
+        if listens == Opening::ProxyHeader {
+            let begins = Beginning::new(address, &mut self.of_proxies);
+            self.tally.one(if begins.is_unwelcome { What::proxy_unwelcome } else { What::proxy_welcome });
+            browser.say_first(&begins.header);
+            beginning = Some(begins);
+        }
+        if is_hasty {
+            browser.shake_hands(&mut self.random);
+        }
+        let (address, is_unwelcome) = beginning.map_or((address, false), |begins| (begins.peer, begins.is_unwelcome));
         let inbound_max = [40, 300, 2_000, 1 << 20, 1 << 20, 1 << 20][self.random.below(6)];
         let outbound_max = [60, 300, 1_500, 6_000, 1 << 20, 1 << 20][self.random.below(6)];
         let connection = Connection::new(Far::Client, address, inbound_max, outbound_max);
         let at = self.core.ring().connect_client(connection, listener);
         tell!(self.scene, "client {id} connects, connection {at}");
-        self.peers.push(Peer::new(browser, at));
+        let mut peer = Peer::new(browser, at);
+        peer.is_unwelcome = is_unwelcome;
+        self.peers.push(peer);
         self.alive.push(id);
     }
 
@@ -315,16 +329,27 @@ impl CoreWorld {
         let start = now_ms + grace;
         let deadline = start + self.drain_max_ms;
         self.drains += 1;
-        self.core.ring().is_left = self.random.percent(30);
-        let leaves_port = self.core.ring().is_left;
+        let left = self.leave_some();
         self.orders.set(Orders {
             phase: Phase::Draining,
             drain: self.drains,
             drain_start_ms: start,
             drain_deadline_ms: deadline,
-            leaves_port,
+            left,
             ..orders
         });
+    }
+
+    /// A successor goes on with all that the process listens on, with some of it, or with nothing.
+    fn leave_some(&mut self) -> Left {
+        let (leaves, leaves_all) = (self.random.percent(30), self.of_proxies.percent(60));
+        let Self { core, of_proxies, .. } = self;
+        let listeners = core.ring().listeners.iter_mut().enumerate();
+        let left = listeners.filter_map(|(number, listener)| {
+            listener.is_left = leaves && (leaves_all || of_proxies.percent(50));
+            listener.is_left.then_some(number as u8 % 64)
+        });
+        Left::of(left)
     }
 
     /// A drain is cancelled, unless it is too late: then the process listens again.
@@ -335,7 +360,7 @@ impl CoreWorld {
         tell!(self.scene, "SIGUSR2");
         self.tally.one(What::drain_cancelled);
         if opens_again {
-            let listener = self.core.ring().listen();
+            let listener = proxies::listen(self.core.ring(), &mut self.of_proxies);
             self.listeners.borrow_mut().push(listener);
         }
         self.drained_at_ms = None;
@@ -352,7 +377,7 @@ impl CoreWorld {
             return;
         }
         let kernel = self.core.ring();
-        if !kernel.is_left && kernel.listeners.iter().any(|listener| !listener.is_over) {
+        if kernel.listeners.iter().any(|listener| !listener.is_left && !listener.is_over) {
             violated!("the core counts as drained, and a listener of its listens");
         }
         let now_ms = self.now_ms();

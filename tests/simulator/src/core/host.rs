@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use evergate_proto::clients::limits::Limits;
 use evergate_proto::clients::output::{BusNews, Severity};
-use evergate_proto::event_loop::{Answer, Host, Inquiry};
+use evergate_proto::event_loop::{Answer, Host, Inquiry, ListeningSocket};
 use evergate_proto::lifecycle::Orders;
 use evergate_proto::redis::dial::{Cipher, Dial, Place};
-use evergate_proto::ring::{Errno, Socket};
+use evergate_proto::ring::Errno;
 
 use super::operator::Operator;
 use super::seal::Near;
@@ -23,7 +23,7 @@ pub struct SimulatedHost {
     pub scene: Rc<Scene>,
     pub orders: Rc<Cell<Orders>>,
     /// What the process listens on for the core, and the core has not asked for.
-    pub listeners: Rc<RefCell<Vec<Socket>>>,
+    pub listeners: Rc<RefCell<Vec<ListeningSocket>>>,
     /// What a look at the clock takes at most, ns: the core works meanwhile.
     pub work_ns: u64,
     pub random: RefCell<Random>,
@@ -45,7 +45,7 @@ impl Host for SimulatedHost {
         self.orders.get()
     }
 
-    fn listeners(&mut self) -> Vec<Socket> {
+    fn listeners(&mut self) -> Vec<ListeningSocket> {
         self.listeners.take()
     }
 

@@ -1,7 +1,7 @@
 //! A whole core: the gateway's own event loop on a kernel in miniature, with browsers before it and Redis, a router and workers
 //! behind it. What is seen is seen at the sockets.
 //!
-//! - `host`: what the core needs of the process
+//! - `host`: what the core needs of the process; `proxies`: who says first for whom it speaks
 //! - `peer`: a client, and the judgement of what it is sent; `bus`, `services`: what is behind the links
 //! - `actions`: what actors do at any time; `network`: what the network does
 //! - `operator`: who asks about clients, and ends some
@@ -15,6 +15,7 @@ mod host;
 mod network;
 mod operator;
 mod peer;
+mod proxies;
 pub mod seal;
 mod services;
 
@@ -25,9 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evergate_proto::counters::{self, Limit};
-use evergate_proto::event_loop::{EventLoop, Options};
+use evergate_proto::event_loop::{EventLoop, ListeningSocket, Options};
 use evergate_proto::lifecycle::{LifecycleOptions, Orders};
-use evergate_proto::ring::Socket;
 
 use crate::kernel::{Kernel, Scene};
 use crate::mixture::Mixture;
@@ -67,7 +67,9 @@ pub struct CoreWorld {
     options: Options,
     orders: Rc<Cell<Orders>>,
     /// What the process listens on for the core, and the core has not asked for.
-    listeners: Rc<RefCell<Vec<Socket>>>,
+    listeners: Rc<RefCell<Vec<ListeningSocket>>>,
+    /// What those do that connect to listeners for proxies.
+    of_proxies: Random,
     /// Drains that have begun.
     drains: u32,
     /// When the main thread finds that the core is drained, ms.
@@ -126,7 +128,9 @@ impl CoreWorld {
         let listeners = Rc::new(RefCell::new(Vec::new()));
         let cores: Arc<[counters::Core]> = vec![counters::Core::new(0)].into();
         let mut kernel = Kernel::new(Rc::clone(&scene), seed);
-        listeners.borrow_mut().extend((0..1 + r.below(5) / 3).map(|_| kernel.listen()));
+        let mut of_proxies = Random::new(seed ^ 0x7072_6f78_6965_73);
+        let count = 1 + r.below(5) / 3;
+        listeners.borrow_mut().extend((0..count).map(|_| proxies::listen(&mut kernel, &mut of_proxies)));
         let options = options(r, life, kernel.habits.pools[1].0.into());
         let operator = Rc::new(RefCell::new(Operator::new(seed)));
         let mut seals = Random::new(seed ^ 0x7365_616c);
@@ -155,6 +159,7 @@ impl CoreWorld {
             options,
             orders,
             listeners,
+            of_proxies,
             drains: 0,
             drained_at_ms: None,
             cores,

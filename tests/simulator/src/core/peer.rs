@@ -12,6 +12,8 @@ pub struct Peer {
     pub browser: Browser,
     /// Its connection in the kernel.
     pub at: usize,
+    /// It begins with no PROXY header where there must be one, or is no proxy that is trusted.
+    pub is_unwelcome: bool,
     /// It said what no client should.
     pub misbehaves: bool,
     /// It was told that something of its may be lost.
@@ -52,6 +54,7 @@ impl Peer {
         Self {
             browser,
             at,
+            is_unwelcome: false,
             misbehaves: false,
             is_excused: false,
             closes: false,
@@ -139,6 +142,9 @@ impl Peer {
     fn check_frame(&mut self, frame: &Frame) {
         let id = self.browser.id;
         match (frame, self.status) {
+            (Frame::Http(101), None) if self.is_unwelcome => {
+                violated!("client {id} is let in without a PROXY header of a proxy's")
+            }
             (Frame::Http(status), None) => self.status = Some(*status),
             (Frame::Nonsense(byte), _) => violated!("client {id} is sent a frame that no server sends: {byte:#x}"),
             (_, Some(101)) if self.close.is_none() => {}

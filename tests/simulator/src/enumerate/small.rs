@@ -11,6 +11,7 @@ use evergate_proto::counters;
 use evergate_proto::drain::DrainOptions;
 use evergate_proto::effects::{Effector, carry_out};
 use evergate_proto::redis::outbox::Push;
+use evergate_proto::websocket::proxy_header::Opening;
 
 use crate::browser::{Bounds, Browser, Kind, unframe_all};
 use crate::oracle::{Oracle, PROXY, Reply, ReplyMsg, Rules};
@@ -183,7 +184,7 @@ impl Small {
         small.oracle.ever_up = true;
         small.clients.context.at(small.now);
         small.oracle.now = small.now;
-        small.clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        small.clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST).into(), Opening::Request);
         small.oracle.accept(PROXY);
         small
     }

@@ -2,9 +2,14 @@
 
 use std::collections::VecDeque;
 
+use evergate_proto::websocket::proxy_header::Opening;
+
 /// Connections that are established and not accepted.
-#[derive(Default)]
 pub struct Listener {
+    /// What its connections begin with.
+    pub opening: Opening,
+    /// Another process has it, too, and goes on with it.
+    pub is_left: bool,
     /// The first is accepted first.
     pub queue: VecDeque<usize>,
     /// It does not listen any more.
@@ -22,6 +27,21 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// One at which nobody has come.
+    pub fn new(opening: Opening) -> Self {
+        Self {
+            opening,
+            is_left: false,
+            queue: VecDeque::new(),
+            is_over: false,
+            is_closed: false,
+            refuses_new: false,
+            reset: Vec::new(),
+            dropped: 0,
+            left: Vec::new(),
+        }
+    }
+
     /// Whether a client that connects is established.
     pub fn takes(&self) -> bool {
         !self.is_over && !self.refuses_new

@@ -21,7 +21,9 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use evergate_proto::event_loop::ListeningSocket;
 use evergate_proto::ring::{Completion, Pool, Socket};
+use evergate_proto::websocket::proxy_header::Opening;
 
 use crate::random::Random;
 use crate::tally::{Tally, What};
@@ -83,8 +85,6 @@ pub struct Kernel {
     descriptors: Vec<Option<Owner>>,
     pub connections: Vec<Connection>,
     pub listeners: Vec<Listener>,
-    /// Another process has the listening sockets, too, and goes on with them.
-    pub is_left: bool,
     pub doors: [Door; 2],
     /// Connections of links that were opened and that nobody behind them has seen yet.
     pub opened: Vec<usize>,
@@ -121,7 +121,6 @@ impl Kernel {
             descriptors: vec![None; 3],
             connections: Vec::new(),
             listeners: Vec::new(),
-            is_left: false,
             doors: [Door::Open; 2],
             opened: Vec::new(),
             flights: Vec::new(),
@@ -141,10 +140,12 @@ impl Kernel {
         }
     }
 
-    /// The process listens: one socket more.
-    pub fn listen(&mut self) -> Socket {
-        self.listeners.push(Listener::default());
-        self.lowest_for(Owner::Listener(self.listeners.len() - 1))
+    /// The process listens: one listener more.
+    pub fn listen(&mut self, opening: Opening) -> ListeningSocket {
+        let number = self.listeners.len();
+        self.listeners.push(Listener::new(opening));
+        let socket = self.lowest_for(Owner::Listener(number));
+        ListeningSocket { socket, number: number as u8 % 64, opening }
     }
 
     /// The listener of a descriptor, which must be open.

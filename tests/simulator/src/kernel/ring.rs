@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use evergate_proto::redis::dial::Place;
 use evergate_proto::ring::{Completion, Emptied, Errno, Kind, Lent, Op, Pool, Ring, Socket, Wait};
+use evergate_proto::websocket::net::Address;
 
 use super::connection::{Connection, Far};
 use super::flight::{Doing, Flight, Stage};
@@ -235,13 +236,13 @@ impl Ring for Kernel {
         Ok(self.descriptor_for(at))
     }
 
-    fn peer(&mut self, socket: Socket) -> Result<IpAddr, Errno> {
+    fn peer(&mut self, socket: Socket) -> Result<Address, Errno> {
         let at = self.connection_of(socket, "a question for its peer");
         if self.connections[at].is_broken && self.random.percent(50) {
             self.one(What::peer_gone);
             return Err(NOT_CONNECTED);
         }
-        Ok(self.connections[at].address)
+        Ok(self.connections[at].address.into())
     }
 
     fn unacknowledged(&mut self, socket: Socket) -> u64 {
@@ -258,7 +259,7 @@ impl Ring for Kernel {
 
     fn empty(&mut self, listener: Socket, most: u64, anyway: bool) -> Emptied {
         let at = self.listener_of(listener, "a question");
-        if self.listeners[at].is_over || self.is_left {
+        if self.listeners[at].is_over || self.listeners[at].is_left {
             violated!("a listener is emptied that does not listen, or that is another's");
         }
         if self.flights.iter().any(|flight| flight.socket == listener) {

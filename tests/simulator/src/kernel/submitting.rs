@@ -157,7 +157,7 @@ impl Kernel {
     pub(super) fn check_close(&self, socket: Socket) {
         if let Owner::Listener(at) = self.owner(socket, "a close")
             && !self.listeners[at].is_over
-            && !self.is_left
+            && !self.listeners[at].is_left
         {
             violated!("a listener is closed while it listens");
         }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use evergate_proto::lifecycle::{Listener, Orders, Phase};
+use evergate_proto::websocket::proxy_header::Opening;
 
 use super::conn::Conn;
 use super::link::{POP, PUSH};
@@ -249,7 +250,7 @@ impl World {
         }
         self.tally.add(What::accepted_in_drain, usize::from(self.orders.phase != Phase::Serving));
         let (peer, address) = peers()[self.next_client % 5];
-        let slot = self.call(|clients| clients.accept(peer));
+        let slot = self.call(|clients| clients.accept(peer.into(), Opening::Request));
         let expected = self.oracle.accept(address);
         if slot != expected {
             violated!("a client gets slot {slot}, must get {expected}: the one freed first");

@@ -23,7 +23,7 @@ use crate::workers::Workers;
 use conn::Conn;
 use evergate_proto::clients::table::Clients;
 use evergate_proto::counters::{self, Limit};
-use evergate_proto::lifecycle::{Lifecycle, LifecycleOptions, Listener, Orders, Phase};
+use evergate_proto::lifecycle::{Left, Lifecycle, LifecycleOptions, Listener, Orders, Phase};
 use evergate_proto::redis::links::{LinkId, Links};
 use evergate_proto::redis::outbox::Push;
 use link::{Expected, Line};
@@ -67,7 +67,7 @@ pub fn cancels(orders: &Orders, now_ms: u64, is_port_closed: bool) -> Option<boo
     let is_in_grace = now_ms + CANCEL_MARGIN_MS < orders.drain_start_ms;
     let has_time = now_ms + CANCEL_MARGIN_MS < orders.drain_deadline_ms;
     let is_cancelled =
-        orders.phase == Phase::Draining && !orders.leaves_port && (is_in_grace || is_port_closed && has_time);
+        orders.phase == Phase::Draining && orders.left == Left::NONE && (is_in_grace || is_port_closed && has_time);
     is_cancelled.then_some(!is_in_grace)
 }
 

@@ -1,14 +1,16 @@
-//! A client's way in: its handshake is answered, and it is open or refused.
+//! A client's way in: a proxy may say first for whom it speaks; then the handshake is answered, and it is open or refused.
 
 use super::super::closing::Closing;
 use super::super::context::Context;
 use super::super::output::Severity;
 use super::super::times::Stamp;
+use super::super::turned_away::Why;
 use super::{Client, Lot, Stage, in_seconds};
 use crate::counters::{self, Limit};
 use crate::opensrf::activity;
 use crate::websocket::handshake::{self, Progress};
 use crate::websocket::header::{self, Header};
+use crate::websocket::proxy_header::{self, Wrong};
 
 /// When a handshake that is too fast may be repeated, s: no rate is slower than one a second.
 const RATE_RETRY_SECONDS: u64 = 1;
@@ -20,8 +22,63 @@ const TOO_MANY_CONNECTS: &str =
     "This address opens more connections a second than it may (address_connects_per_second_max); try again shortly.";
 
 impl Client {
+    /// Bytes came of what must begin with a PROXY header, of which this much is held. Says how many of them were its.
+    pub(super) fn proxy_header(&mut self, cx: &mut Context, held: Option<Box<Vec<u8>>>, bytes: &[u8]) -> usize {
+        let policy = &cx.limits.policy;
+        // Before it is read: what it says is worth nothing.
+        if !policy.trusts(self.address) {
+            self.refuse_proxy(cx, Wrong::Untrusted);
+            return bytes.len();
+        }
+        let before = held.as_ref().map_or(0, |held| held.len());
+        let all = held.map(|mut held| {
+            held.extend_from_slice(bytes);
+            held
+        });
+        match proxy_header::read(all.as_ref().map_or(bytes, |all| all), policy.header_bytes_max) {
+            proxy_header::Progress::Incomplete => {
+                self.stage = Stage::ProxyHeader(Some(all.unwrap_or_else(|| Box::new(bytes.to_vec()))));
+                bytes.len()
+            }
+            proxy_header::Progress::Whole(len, source) => {
+                self.address = source.unwrap_or(self.address);
+                self.stage = Stage::Handshake(None);
+                // Its last byte is among those that came: before, it was not whole.
+                len - before
+            }
+            proxy_header::Progress::Refused(wrong) => {
+                if wrong == Wrong::TooLong {
+                    cx.hit(Limit::header_bytes_max);
+                }
+                self.refuse_proxy(cx, wrong);
+                bytes.len()
+            }
+        }
+    }
+
+    /// Ends a connection that does not begin as its listener demands. It gets no answer: whether it would understand one is not known.
+    pub(in crate::clients) fn refuse_proxy(&mut self, cx: &mut Context, wrong: Wrong) {
+        counters::add(&cx.counts().proxy_headers_refused, 1);
+        cx.say_turned_away(self.address, Why::ProxyHeader(wrong));
+        self.stage = Stage::Gone;
+    }
+
+    /// Bytes came of the request, or behind it.
+    pub(super) fn request(&mut self, cx: &mut Context, bytes: &mut [u8]) {
+        let Stage::Handshake(header) = &mut self.stage else { return };
+        let header = header.take();
+        // A header is bounded; what a client sends behind an unfinished one is not kept.
+        let held = header.as_ref().map_or(0, |header| header.len());
+        let taken = bytes.len().min((cx.limits.policy.header_bytes_max + 1).saturating_sub(held));
+        let (taken, after) = bytes.split_at_mut(taken);
+        self.header(cx, header, taken);
+        if !after.is_empty() {
+            self.frames(cx, after);
+        }
+    }
+
     /// More of the header came.
-    pub(super) fn header(&mut self, cx: &mut Context, header: Option<Box<Header>>, taken: &mut [u8]) {
+    fn header(&mut self, cx: &mut Context, header: Option<Box<Header>>, taken: &mut [u8]) {
         let policy = &cx.limits.policy;
         if let Some(mut header) = header {
             match header.take(taken, policy, self.address) {

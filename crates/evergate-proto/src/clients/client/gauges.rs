@@ -15,7 +15,7 @@ impl Client {
         let was = Holding { open: self.class.is_some(), bytes: self.counted_bytes };
         cx.holders.changed(self.slot, was, Holding { open: class.is_some(), bytes });
         self.counted_bytes = bytes;
-        let handshaking = matches!(self.stage, Stage::Handshake(_));
+        let handshaking = matches!(self.stage, Stage::ProxyHeader(_) | Stage::Handshake(_));
         let books = (self.book.pending() as u32, self.book.sessions() as u32);
         let counts = cx.counts();
         counters::set(&counts.core_bytes, cx.core_bytes());

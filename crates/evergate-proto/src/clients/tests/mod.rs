@@ -17,6 +17,7 @@ mod losses;
 mod messages;
 mod outstanding;
 mod pendings;
+mod proxies;
 mod random;
 mod rates;
 mod reuse;
@@ -43,6 +44,8 @@ use crate::counters::{self, Counts, Limit};
 use crate::effects::{Effector, carry_out};
 use crate::redis::outbox::{Push, Ticket};
 use crate::websocket::frame::{self, OpCode};
+use crate::websocket::net::Address;
+use crate::websocket::proxy_header::Opening;
 use messages::{complete, connect, disconnect, envelope, message, request, result, status, traces};
 
 const OUR_ADDRESS: &str = "opensrf:client:gateway:public.localhost:vm:7:00ff";
@@ -209,7 +212,12 @@ impl World {
 
     /// The same, from `peer`.
     fn connection_from(&mut self, peer: IpAddr) -> SlotIndex {
-        let slot = self.clients.accept(peer);
+        self.connection_of(Address::Ip(peer), Opening::Request)
+    }
+
+    /// The same, on a listener that expects something else first.
+    fn connection_of(&mut self, peer: Address, opening: Opening) -> SlotIndex {
+        let slot = self.clients.accept(peer, opening);
         self.received.remove(&slot);
         self.heard.remove(&slot);
         self.stalled.remove(&slot);

@@ -80,8 +80,8 @@ fn who_shakes_hands_while_the_list_is_long_is_no_contradiction() {
     let mut world = World::with(|limits| limits.router_queue_max = 1);
     let flood = world.client_from(ADDRESS);
     ask(&mut world, flood, 1);
-    let peer = ADDRESS.parse().expect("an address");
-    let slot = world.clients.accept(peer);
+    let peer = Address::Ip(ADDRESS.parse().expect("an address"));
+    let slot = world.clients.accept(peer, Opening::Request);
     let (first, rest) = super::HANDSHAKE.split_at(20);
     world.input(slot, first);
     world.clients.look_to_pause(slot);

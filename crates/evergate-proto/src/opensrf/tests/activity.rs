@@ -2,12 +2,16 @@ use super::super::activity::{
     Format, LINE_BYTES_MAX, Request, Style, TAIL_BYTES_MAX, Whose, connect, disconnect, request,
 };
 use crate::clients::number::ConnectionNumber;
+use crate::websocket::net::Address;
 
 /// What every line of these ends with.
 const TAIL: &str = " [#1.17.3 1764.5-x:7]";
 
 fn whose() -> Whose {
-    Whose { address: "10.0.0.1".parse().unwrap(), connection: ConnectionNumber { cpu: 1, slot: 17, generation: 3 } }
+    Whose {
+        address: Address::Ip("10.0.0.1".parse().unwrap()),
+        connection: ConnectionNumber { cpu: 1, slot: 17, generation: 3 },
+    }
 }
 
 fn written(of: &Request<'_>, protect: &[&str], bytes_max: usize, format: Format) -> String {

@@ -5,12 +5,15 @@ use super::super::transport::*;
 use super::*;
 use crate::clients::number::ConnectionNumber;
 use crate::opensrf::activity::{self, Format, Request, Style, Whose};
+use crate::websocket::net::Address;
 
 #[test]
 fn a_method_that_overruns_the_line_by_one_byte_is_marked_as_cut() {
     let logged = |method: &str, bytes_max: usize| {
-        let whose =
-            Whose { address: "::1".parse().unwrap(), connection: ConnectionNumber { cpu: 0, slot: 0, generation: 0 } };
+        let whose = Whose {
+            address: Address::Ip("::1".parse().unwrap()),
+            connection: ConnectionNumber { cpu: 0, slot: 0, generation: 0 },
+        };
         let request = Request { service: "s", method, params: None, xid: b"\"x\"" };
         let mut out = String::new();
         activity::request(&mut out, whose, &request, Style { format: Format::Text, protect: &[], bytes_max });

@@ -8,6 +8,7 @@ use super::super::transport::*;
 use super::*;
 use crate::clients::number::ConnectionNumber;
 use crate::json::tests::{any_json, jsonish};
+use crate::websocket::net::Address;
 
 fn any_params() -> impl Strategy<Value = String> {
     let list = prop::collection::vec(any_json(), 0..4).prop_map(|items| format!("[{}]", items.join(",")));
@@ -168,7 +169,7 @@ proptest! {
     #[test]
     fn an_activity_line_is_one_line_within_its_bound(method in "\\PC{0,9}", params in jsonish(), bytes_max in 0..200_usize) {
         let connection = ConnectionNumber { cpu: 0, slot: 0, generation: 0 };
-        let whose = Whose { address: "::1".parse().unwrap(), connection };
+        let whose = Whose { address: Address::Ip("::1".parse().unwrap()), connection };
         let request = Request { service: "s", method: &method, params: Some(&params), xid: b"\"x\"" };
         let style = Style { format: Format::Text, protect: &["x".to_owned()], bytes_max };
         let mut out = String::new();

@@ -3,14 +3,14 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::super::handshake::{Policy, Progress, read};
+use super::super::handshake::{Address, Policy, Progress, read};
 use super::super::header::{Header, begin};
 use super::handshake::{PEER, policy, request};
 
 /// The answer once `header` has come up to one of `ends` after the other, as many as it takes: when all of it is judged anew
 /// each time, which is never later than when each line is judged once, and says the same.
 fn answer(header: &[u8], policy: &Policy, ends: impl IntoIterator<Item = usize>) -> Progress {
-    let peer = PEER.parse().unwrap();
+    let peer = Address::Ip(PEER.parse().unwrap());
     let (mut begun, mut came): (Option<Header>, usize) = (None, 0);
     let (mut anew, mut answer) = (Progress::Incomplete, Progress::Incomplete);
     for end in ends {
@@ -37,7 +37,7 @@ fn answer(header: &[u8], policy: &Policy, ends: impl IntoIterator<Item = usize>)
 
 /// Cut anywhere once, byte by byte, and line by line: as when it comes whole.
 fn check_every_cut(header: &[u8], policy: &Policy) {
-    let whole = read(header, policy, PEER.parse().unwrap());
+    let whole = read(header, policy, Address::Ip(PEER.parse().unwrap()));
     let shown = String::from_utf8_lossy(header);
     for cut in 0..header.len() {
         assert_eq!(answer(header, policy, [cut, header.len()]), whole, "cut at {cut}: {shown:?}");

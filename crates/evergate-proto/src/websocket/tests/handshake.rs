@@ -1,10 +1,8 @@
 //! The rules of the opening handshake, one by one.
 
-use std::net::IpAddr;
-
 use proptest::prelude::*;
 
-use super::super::handshake::{Net, OriginEntry, Origins, Policy, Progress, read, refuse};
+use super::super::handshake::{Address, Net, OriginEntry, Origins, Policy, Progress, read, refuse};
 
 pub(super) const PEER: &str = "198.51.100.7";
 const PROXY: &str = "127.0.0.1";
@@ -41,7 +39,7 @@ pub(super) fn request(changes: &[&str]) -> String {
 }
 
 pub(super) fn progress(header: &str, policy: &Policy, peer: &str) -> Progress {
-    read(header.as_bytes(), policy, peer.parse().unwrap())
+    read(header.as_bytes(), policy, Address::Ip(peer.parse().unwrap()))
 }
 
 /// 101 or the status of the refusal, whose form is checked.
@@ -84,7 +82,7 @@ fn the_rfcs_own_example_is_accepted_and_frames_may_follow_at_once() {
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
     );
-    assert_eq!(accepted.client, PEER.parse::<IpAddr>().unwrap());
+    assert_eq!(accepted.client, Address::Ip(PEER.parse().unwrap()));
 }
 
 #[test]
@@ -483,7 +481,7 @@ proptest! {
             &format!("X-Forwarded-For: {forwarded}"),
         ]).replacen("/osrf-websocket-translator", &target, 1);
         progress(&header, &policy, PROXY);
-        read(&junk, &policy, PROXY.parse().unwrap());
+        read(&junk, &policy, Address::Ip(PROXY.parse().unwrap()));
         let _ = (host.parse::<OriginEntry>(), forwarded.parse::<Net>());
     }
 }
