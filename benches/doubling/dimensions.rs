@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use evergate_proto::clients::output::SlotIndex;
 use evergate_proto::drain::DrainOptions;
+use evergate_proto::websocket::proxy_header::Opening;
 
 use super::core::{Core, Kind, Pushed, envelope, frame};
 
@@ -285,7 +286,7 @@ fn bytes(n: usize) -> Run {
 
 fn header_lines(n: usize) -> Run {
     let mut core = Core::new(1, |_| ());
-    let slot = core.clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let slot = core.clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST).into(), Opening::Request);
     core.say(slot, &mut b"GET / HTTP/1.1\r\n".to_vec());
     let line = format!("X-Filler: {}\r\n", "x".repeat(100));
     Box::new(move || {

@@ -16,6 +16,7 @@ use evergate_proto::effects::{Effector, carry_out};
 use evergate_proto::redis::inbox::Inbox;
 use evergate_proto::redis::outbox::{Outbox, Push};
 use evergate_proto::redis::resp::{self, Token};
+use evergate_proto::websocket::proxy_header::Opening;
 use memchr::memmem;
 use smallvec::SmallVec;
 
@@ -79,7 +80,7 @@ impl PureCore {
             sent_bytes: 0,
         };
         for _ in 0..clients {
-            let slot = core.clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            let slot = core.clients.accept(IpAddr::V4(Ipv4Addr::LOCALHOST).into(), Opening::Request);
             core.clients.input(slot, &mut HANDSHAKE.to_vec());
             core.settle();
             core.slots.push(slot);

@@ -8,7 +8,9 @@ use evergate_proto::counters::{self, Core, Limit};
 use serde::Serialize;
 
 use evergate_proto::opensrf::printable::Shown;
+use evergate_proto::websocket::proxy_header::Opening;
 
+use crate::config::Listen;
 use crate::process::shared::Shared;
 
 /// The limit of the log, which no core hits.
@@ -29,10 +31,21 @@ pub(super) struct Status<'a> {
     pub uptime_seconds: f64,
     /// Always there; empty where nothing drains.
     pub drain: Drain,
+    /// What clients connect to, in the order of `listen`.
+    pub listeners: Vec<ListenerStatus>,
     /// One a core, in the order in which they were started.
     pub cores: Vec<CoreStatus<'a>>,
     /// Times that each limit was hit, over all cores.
     pub limits: BTreeMap<&'static str, u64>,
+}
+
+/// One listener.
+#[derive(Debug, Serialize)]
+pub(super) struct ListenerStatus {
+    /// Where: an address and a port, or `unix:` and a path.
+    pub address: String,
+    /// Whether a PROXY header is to come first.
+    pub proxy: bool,
 }
 
 /// How far the drain is.
@@ -119,6 +132,7 @@ impl<'a> Status<'a> {
             phase: shared.phase().name(),
             uptime_seconds: seconds(now_ms),
             drain: Drain { seconds_left: seconds_left(shared), oldest: oldest(shared) },
+            listeners: shared.listening().iter().map(ListenerStatus::of).collect(),
             cores: shared.cores.iter().map(|core| CoreStatus::of(core, domain)).collect(),
             limits: Limit::ALL
                 .iter()
@@ -133,6 +147,12 @@ impl<'a> Status<'a> {
 pub(super) fn json(source: Source, now_ms: u64) -> Result<String, serde_json::Error> {
     // What does not show stands within strings, where its escape means the same.
     serde_json::to_string(&Status::of(source, now_ms)).map(|text| Shown(&text).to_string())
+}
+
+impl ListenerStatus {
+    fn of(listen: &Listen) -> Self {
+        Self { address: listen.at.to_string(), proxy: listen.opening == Opening::ProxyHeader }
+    }
 }
 
 impl<'a> CoreStatus<'a> {

@@ -183,7 +183,7 @@ fn status_has_exactly_the_keys_of_the_contract() {
     let status: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(
         keys(&status),
-        ["commit", "cores", "drain", "limits", "phase", "pid", "uptime_seconds", "version"],
+        ["commit", "cores", "drain", "limits", "listeners", "phase", "pid", "uptime_seconds", "version"],
         "{body}"
     );
     assert_eq!(status["phase"], "serving");

@@ -3,15 +3,17 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use io_uring::IoUring;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
-use socket2::{Domain, Protocol, Socket, Type};
+use nix::unistd::{AccessFlags, access, getegid, geteuid};
 
 use super::{Finding, Outcome};
-use crate::config::{Config, Descriptors, Host};
+use crate::config::{Config, Descriptors, Host, Listen, ListenAt};
 use crate::process::control::client::Connection;
+use crate::process::listeners::{tcp, unix};
 
 /// `SINGLE_ISSUER` and `DEFER_TASKRUN` together: Linux 6.1.
 const KERNEL_MIN: (u32, u32) = (6, 1);
@@ -181,7 +183,14 @@ pub(super) fn ports(config: &Config) -> Vec<Finding> {
         }
         (finding, _) => finding,
     };
-    let mut findings = vec![port("listen", config.listen, config.share_port)];
+    let mut findings: Vec<Finding> = config
+        .listen
+        .iter()
+        .map(|listen| match &listen.at {
+            ListenAt::Tcp(address) => port("listen", *address, config.share_port),
+            ListenAt::Unix(path) => unix_socket(path, listen, runs),
+        })
+        .collect();
     findings.extend(config.admin.map(|address| port("admin", address, false)));
     findings
 }
@@ -206,8 +215,7 @@ fn listens(pid: u32, port: u16) -> bool {
 /// Binds without listening: enough to meet whoever listens there, and no client is ever given to this socket.
 fn port(option: &str, address: SocketAddr, share: bool) -> Finding {
     let bind = || -> io::Result<()> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
+        let socket = tcp::socket(address)?;
         if share {
             socket.set_reuse_port(true)?;
         }
@@ -221,7 +229,61 @@ fn port(option: &str, address: SocketAddr, share: bool) -> Finding {
     }
 }
 
+/// The file of a Unix socket: its directory, its group, and who listens there. Nothing is made or changed.
+fn unix_socket(path: &Path, listen: &Listen, runs: Option<u32>) -> Finding {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let may_write = || access(directory, AccessFlags::W_OK | AccessFlags::X_OK).map_err(io::Error::from);
+    let may_give = || listen.group.as_deref().map_or(Ok(()), may_give_to);
+    let judged = unix::judge(path).and_then(|_| may_write()).and_then(|()| may_give());
+    match (judged, runs) {
+        (Ok(()), _) => Finding::ok(format!("listen {listen} can be listened at")),
+        (Err(why), Some(pid)) if why.kind() == io::ErrorKind::AddrInUse => Finding::note(format!(
+            "listen {} is listened at, and evergate runs as process {pid}: if that is its own, `evergate serve --replace` takes over \
+             from it",
+            listen.at
+        )),
+        (Err(why), _) => Finding::fail(format!("listen {} cannot be used: {why}", listen.at), unix_remedy(path, &why)),
+    }
+}
+
+/// Whether this process may give a file to a group.
+fn may_give_to(name: &str) -> io::Result<()> {
+    let gid = unix::group(name)?.gid;
+    let groups = nix::unistd::getgroups()?;
+    if geteuid().is_root() || getegid() == gid || groups.contains(&gid) {
+        return Ok(());
+    }
+    let why = format!("this account is no member of its group {name}");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+}
+
 /// Why `serve` cannot listen there, and what to do.
+pub fn cannot_listen(at: &ListenAt, why: &io::Error) -> String {
+    match at {
+        ListenAt::Tcp(address) => cannot_bind("listen", *address, false, why),
+        ListenAt::Unix(path) => format!("listen {at} cannot be used: {why}; {}", unix_remedy(path, why)),
+    }
+}
+
+fn unix_remedy(path: &Path, why: &io::Error) -> String {
+    let path = path.display();
+    match why.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("stop whoever listens there (ss -lxp | grep {path}), or choose another path")
+        }
+        io::ErrorKind::AlreadyExists => "remove it if it is of no use, or choose another path".to_owned(),
+        io::ErrorKind::NotFound => "make its directory (RuntimeDirectory= in the unit), or correct the path".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "its directory must be writable for this account (RuntimeDirectory= in the unit)".to_owned()
+        }
+        io::ErrorKind::InvalidInput => {
+            "name a group of this host (getent group) of which this account is a member (SupplementaryGroups= in the unit)".to_owned()
+        }
+        _ => "choose another path".to_owned(),
+    }
+}
+
+/// The same for an address.
 pub fn cannot_bind(option: &str, address: SocketAddr, share: bool, why: &io::Error) -> String {
     format!("{option} {address} cannot be used: {why}; {}", remedy(option, address, share, why))
 }

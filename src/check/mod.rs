@@ -23,7 +23,7 @@ use evergate_proto::websocket::handshake::Origins;
 use crate::config::Config;
 use crate::stdio;
 
-pub use host::{cannot_bind, host_usable};
+pub use host::{cannot_bind, cannot_listen, host_usable};
 pub use reach::out_of_reach;
 
 /// What one look found.

@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::Finding;
-use crate::config::Config;
+use crate::config::{Config, Listen};
 
 /// What an idle client takes, bytes: half a kilobyte of the process', the rest of the kernel's (docs/performance.md, "Many idle
 /// clients").
@@ -57,11 +57,14 @@ fn within(config: &Config, room: Room) -> Vec<Finding> {
             ),
         ));
     }
-    // A proxy on this host; what another host has is not seen from here.
-    if let Some(ports) = room.ports.filter(|ports| config.listen.ip().is_loopback() && clients_max > *ports) {
+    // A proxy on this host; what another host has is not seen from here, and a Unix socket has no ports.
+    let is_local = |listen: &Listen| listen.at.tcp().is_some_and(|address| address.ip().is_loopback());
+    let all_local = config.listen.iter().all(is_local);
+    let ports = room.ports.filter(|_| all_local).map(|ports| ports * config.listen.len() as u64);
+    if let Some(ports) = ports.filter(|ports| clients_max > *ports) {
         findings.push(Finding::note(format!(
-            "clients_max {clients_max}: a proxy on this host has {ports} ports (net.ipv4.ip_local_port_range) for each of its addresses, and \
-             so no more clients; with more addresses it has more (proxy_bind in tuning/nginx-http.conf, source in tuning/haproxy.cfg)"
+            "clients_max {clients_max}: a proxy on this host has {ports} ports (net.ipv4.ip_local_port_range) from each of its addresses to ours, and \
+             so no more clients; with more addresses, here or there, or a Unix socket it has more (listen, proxy_bind in tuning/nginx-http.conf, source in tuning/haproxy.cfg)"
         )));
     }
     findings
@@ -75,7 +78,11 @@ mod tests {
 
     fn config(clients_max: usize, listen: &str) -> Config {
         let config = load(Inputs::none(Purpose::Demo)).expect("the defaults").config;
-        Config { clients_max, listen: listen.parse().expect("an address"), ..config }
+        Config {
+            clients_max,
+            listen: listen.split(' ').map(|one| one.parse().expect("a listener")).collect(),
+            ..config
+        }
     }
 
     #[test]
@@ -96,6 +103,9 @@ mod tests {
         assert!(findings.len() == 1 && findings[0].outcome == Outcome::Note, "{findings:?}");
         assert!(findings[0].text.contains("28232 ports") && findings[0].text.contains("proxy_bind"), "{findings:?}");
         assert_eq!(within(&config(28_233, "192.0.2.1:1"), room), [], "the proxy may be anywhere");
+        assert_eq!(within(&config(56_464, "127.0.0.1:1 127.0.0.2:1"), room), [], "each address has as many again");
+        assert_eq!(within(&config(56_465, "127.0.0.1:1 127.0.0.2:1"), room).len(), 1);
+        assert_eq!(within(&config(1_000_000, "127.0.0.1:1 unix:/run/ws.sock"), room), [], "a Unix socket has no ports");
     }
 
     #[test]

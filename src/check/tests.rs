@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::config::{Inputs, Purpose, Secret, load};
+use crate::config::{Inputs, Listen, Purpose, Secret, load};
 
 fn config(address: &str) -> Config {
     Config {
@@ -127,7 +127,8 @@ fn a_bus_that_never_answers_fails_in_time() {
 fn the_report_says_false_when_one_line_fails_and_every_failure_has_a_remedy() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
-    let config = Config { listen: address, domains: Vec::new(), admin: None, ..config("127.0.0.1:1") };
+    let config =
+        Config { listen: vec![Listen::plain(address)], domains: Vec::new(), admin: None, ..config("127.0.0.1:1") };
     let mut out = Vec::new();
     assert_eq!(run(&config, &["something is odd".to_owned()], &mut out), Ok(false));
     let report = String::from_utf8(out).expect("UTF-8");

@@ -39,6 +39,8 @@ const LOGS: u64 = 2;
 const ADDRESSES: u64 = 1;
 /// A core: its ring; what wakes it; its share of the port, and the process' copy of that; its two links to the first domain.
 const CORE: u64 = 6;
+/// Of a core, for each further listener: its share, and the process' copy of that.
+const SHARE: u64 = 2;
 /// Of a core, for each further domain in use: a link that pushes.
 const LINK: u64 = 1;
 /// The admin page, without its connections: the listener, a copy of it, and the three of its runtime.
@@ -58,6 +60,8 @@ const SPARE: u64 = 32;
 pub struct Descriptors {
     /// Cores.
     pub cores: usize,
+    /// What is listened on for clients.
+    pub listeners: usize,
     /// Domains of the bus that may be dialled.
     pub domains: usize,
     /// Whether there is an admin page.
@@ -71,26 +75,28 @@ pub struct Descriptors {
 impl Descriptors {
     /// Those that `evergate serve` needs with this configuration.
     pub fn of(config: &Config) -> Self {
-        let Config { cores, domains, admin, control, .. } = config;
+        let Config { cores, listen, domains, admin, control, .. } = config;
         let (admin, control) = (admin.is_some(), control.is_some());
-        Self { cores: cores.len(), domains: domains.len(), admin, control, demo: false }
+        let (cores, listeners, domains) = (cores.len(), listen.len(), domains.len());
+        Self { cores, listeners, domains, admin, control, demo: false }
     }
 
     /// Those that are open as long as the process serves, every domain being in use, and nobody asking the admin page.
     pub fn lasting(&self) -> u64 {
         let cores = self.cores as u64;
         let links = self.domains.saturating_sub(1) as u64 * LINK;
+        let shares = self.listeners.saturating_sub(1) as u64 * SHARE;
         let demo = if self.demo { DEMO + cores * DEMO_LINKS_PER_CORE } else { 0 };
         let admin = if self.admin { ADMIN } else { 0 };
         let control = if self.control { CONTROL } else { 0 };
-        STANDARD + SIGNALS + LOGS + ADDRESSES + cores * (CORE + links) + admin + control + demo
+        STANDARD + SIGNALS + LOGS + ADDRESSES + cores * (CORE + shares + links) + admin + control + demo
     }
 
     /// All that a process needs beside one for each client, where it may open `nofile`.
     pub fn besides_clients(&self, nofile: u64) -> u64 {
         let asking = if self.admin { admin_connections_max(nofile) as u64 } else { 0 };
         // A successor is given copies of the shares of the port.
-        let speaking = if self.control { CONTROL_CLIENTS_MAX as u64 + self.cores as u64 } else { 0 };
+        let speaking = if self.control { CONTROL_CLIENTS_MAX as u64 + (self.cores * self.listeners) as u64 } else { 0 };
         self.lasting() + asking + speaking + refusals_max(nofile) + SPARE
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::listen;
 use super::values::Value;
 
 /// Checks and normalises one piece of text; the error says what is accepted.
@@ -38,6 +39,8 @@ pub enum Kind {
     Text(Check),
     /// A list of which each element passes a check; in text, separated by commas.
     List(Check),
+    /// Listeners; in text, separated by commas.
+    Listeners,
     /// CPU numbers and ranges, or `all`.
     Cpus,
     /// `any`, `opensrf_core`, or a list of origins.
@@ -82,7 +85,7 @@ impl Kind {
                 }
                 Ok(Value::Map(map))
             }
-            Self::List(_) | Self::Cpus | Self::Origins => self.parse_list(trimmed.split(',')),
+            Self::List(_) | Self::Listeners | Self::Cpus | Self::Origins => self.parse_list(trimmed.split(',')),
         }
     }
 
@@ -91,6 +94,7 @@ impl Kind {
         let elements = elements.into_iter().map(str::trim).filter(|element| !element.is_empty());
         match self {
             Self::List(check) => Ok(Value::List(unique(elements.map(check))?)),
+            Self::Listeners => listen::parse_list(elements).map(Value::List),
             Self::Origins => Ok(Value::List(unique(elements.map(text::origin))?)),
             Self::Cpus => {
                 let mut cpus = Vec::new();
@@ -116,7 +120,7 @@ impl Kind {
 
     /// Whether a flag may be repeated, each occurrence adding to the list.
     pub fn repeats(self) -> bool {
-        matches!(self, Self::List(_) | Self::Map(..) | Self::Origins | Self::Cpus)
+        matches!(self, Self::List(_) | Self::Listeners | Self::Map(..) | Self::Origins | Self::Cpus)
     }
 
     /// The placeholder of the value in the help.
@@ -126,7 +130,7 @@ impl Kind {
             Self::Bytes { .. } => "SIZE",
             Self::Bool => "BOOL",
             Self::Text(_) | Self::Secret => "TEXT",
-            Self::List(_) => "LIST",
+            Self::List(_) | Self::Listeners => "LIST",
             Self::Cpus => "CPUS",
             Self::Origins => "ORIGINS",
             Self::Map(..) => "KEY=VALUE",
@@ -141,6 +145,7 @@ impl Kind {
             (_, Value::Integer(n)) => n.to_string(),
             (_, Value::Bool(set)) => set.to_string(),
             (_, Value::Text(text)) => quote(text),
+            (Self::Listeners, Value::List(list)) if list.len() == 1 => quote(&list[0]),
             (Self::Cpus, Value::List(list)) => format!("[{}]", list.join(", ")),
             (_, Value::List(list)) => {
                 format!("[{}]", list.iter().map(|text| quote(text)).collect::<Vec<_>>().join(", "))

@@ -13,6 +13,7 @@ use super::file;
 use super::host::{self, Descriptors, Host};
 use super::kind::{Kind, text};
 use super::layers;
+use super::listen::Listen;
 use super::opensrf_core::{self, OpensrfCore};
 use super::permissions;
 use super::table::Config;
@@ -242,7 +243,8 @@ fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, errors: &m
     let demo = inputs.purpose == Purpose::Demo;
     let cores = if let Value::List(cores) = &values.get("cores").value { cores.len() } else { 1 };
     let [admin, control] = ["admin", "control"].map(|option| values.text(option) != "off");
-    let besides = Descriptors { cores, domains, admin, control, demo }.besides_clients(host.nofile);
+    let listeners = if let Value::List(listen) = &values.get("listen").value { listen.len() } else { 1 };
+    let besides = Descriptors { cores, listeners, domains, admin, control, demo }.besides_clients(host.nofile);
     let left = host.nofile.saturating_sub(besides);
     match values.get("clients_max").value {
         Value::Integer(wanted) if wanted > left => {
@@ -363,7 +365,8 @@ fn check_addresses(values: &Values, config: &Config, errors: &mut Errors) {
                    --admin-allow-remote (admin_allow_remote = true)";
         errors.push(values.problem("admin", why));
     }
-    if config.admin == Some(config.listen) && config.listen.port() != 0 {
+    let is_admins = |listen: &Listen| listen.at.tcp().is_some_and(|at| at.port() > 0 && Some(at) == config.admin);
+    if config.listen.iter().any(is_admins) {
         errors.push(values.problem("admin", "it is the same address as listen; give it a port of its own"));
     }
 }

@@ -11,6 +11,7 @@ use evergate_proto::websocket::handshake::Origins;
 
 use super::error::{About, Error};
 use super::kind::{Kind, text};
+use super::listen::Listen;
 use super::redis_place::RedisPlace;
 use super::typed::{Facility, LogFormat, LogLevel, Logfile, Secret, Typed};
 use super::values::{Value, Values};
@@ -134,8 +135,11 @@ const COUNT: Kind = Kind::Integer { min: 1, max: 16_777_216 };
 
 options! {
     "Listening" {
-        /// Address and port that browsers, or the proxy before them, connect to.
-        listen: SocketAddr = Kind::Text(text::address), "127.0.0.1:7682", eg "EG_WEBSOCKETS_ADDRESS" "EG_WEBSOCKETS_PORT";
+        /// Where browsers, or the proxies before them, connect: one listener or a list of them. Each is an address and port (an IPv6
+        /// address is not for IPv4: name both) or `unix:` and a path, as `unix:/run/evergate/ws.sock;mode=0660;group=www-data`
+        /// with the mode (0660) and the group of the file. With `;proxy` at its end each connection must begin with a PROXY
+        /// header (version 1 or 2), sent by one of `trusted_proxies`. Who connects to a Unix socket is trusted as a proxy.
+        listen: Vec<Listen> = Kind::Listeners, "127.0.0.1:7682", eg "EG_WEBSOCKETS_ADDRESS" "EG_WEBSOCKETS_PORT";
         /// Address and port of the admin page (`/healthz`, `/readyz`, `/status`, `/metrics`), or `off`.
         admin: Option<SocketAddr> = Kind::Text(text::address_or_off), "off", demo "127.0.0.1:7683";
         /// Let the admin page listen on an address that is not loopback. It has no password.
@@ -176,7 +180,7 @@ options! {
         require_origin: bool = Kind::Bool, "false";
         /// Allow only the host that the page came from: `X-Forwarded-Host` from a trusted proxy, else `Host`.
         same_origin: bool = Kind::Bool, "false";
-        /// Peers whose `X-Forwarded-For`, `X-Real-IP` and `X-Forwarded-Host` are believed: addresses or networks.
+        /// Peers whose `X-Forwarded-For`, `X-Real-IP`, `X-Forwarded-Host` and PROXY headers are believed: addresses or networks.
         trusted_proxies: Vec<String> = Kind::List(text::network), "127.0.0.0/8, ::1";
         /// Relay envelopes whose service is `router`. They can register and deregister services.
         allow_router_calls: bool = Kind::Bool, "false";

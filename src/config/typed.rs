@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use evergate_proto::websocket::handshake::Origins;
 
+use super::listen::Listen;
 use super::values::Value;
 
 /// How much is logged; activity lines are, whatever the level. The number is that in `opensrf_core.xml`.
@@ -210,6 +211,12 @@ impl Typed for SocketAddr {
 impl Typed for Option<SocketAddr> {
     fn typed(value: &Value) -> Result<Self, String> {
         if text(value)? == "off" { Ok(None) } else { SocketAddr::typed(value).map(Some) }
+    }
+}
+
+impl Typed for Vec<Listen> {
+    fn typed(value: &Value) -> Result<Self, String> {
+        list(value)?.iter().map(|listener| listener.parse()).collect()
     }
 }
 

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use evergate_proto::clients::limits::Limits;
 use evergate_proto::clients::output::{BusNews, Severity};
-use evergate_proto::event_loop::{Answer, Host, Inquiry};
+use evergate_proto::event_loop::{Answer, Host, Inquiry, ListeningSocket};
 use evergate_proto::lifecycle::Orders;
 use evergate_proto::redis::dial::Dial;
 use evergate_proto::ring::{Errno, Socket};
 
 use crate::admin::health;
+use crate::process::listeners::Share;
 use crate::process::logs::ActivityLog;
 use crate::process::resolver::Resolver;
 use crate::process::settings::Settings;
@@ -60,9 +61,13 @@ impl Host for CoreHost {
         self.shared.orders()
     }
 
-    fn listeners(&mut self) -> Vec<Socket> {
-        // The loop closes them: when the port is given up, and not before.
-        self.shared.take_listeners(self.core).into_iter().map(|listener| Socket(listener.into_raw_fd())).collect()
+    fn listeners(&mut self) -> Vec<ListeningSocket> {
+        let own = |share: Share| {
+            let Share { socket, number, opening, is_shared } = share;
+            // The loop closes them: when what is listened on is given up, and not before.
+            ListeningSocket { socket: Socket(socket.into_raw_fd()), number, opening, is_shared }
+        };
+        self.shared.take_listeners(self.core).into_iter().map(own).collect()
     }
 
     fn limits(&mut self) -> Option<Rc<Limits>> {

@@ -121,7 +121,7 @@ mod tests {
         let row = Row {
             connection: "0.17.3".to_owned(),
             core: 0,
-            address: [192, 0, 2, 1].into(),
+            address: "192.0.2.1".to_owned(),
             state: "waiting_for_replies".to_owned(),
             age_ms: 61_500,
             requests: 12,

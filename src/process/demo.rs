@@ -1,7 +1,5 @@
 //! `demo`: the gateway with a bus, a router and services of its own, to which it connects as to any other.
 
-use std::net::SocketAddr;
-
 use evergate_demo::{Demo, ServiceOptions};
 
 use super::Exit;
@@ -12,7 +10,7 @@ use crate::bounded;
 use crate::check;
 use crate::config::calling::{CALL_URL, URL_PATH};
 use crate::config::cli::DemoServices;
-use crate::config::{Loaded, LogFormat, LogLevel, Secret};
+use crate::config::{Listen, ListenAt, Loaded, LogFormat, LogLevel, Secret};
 use crate::stdio;
 
 /// Serves until a signal ends it.
@@ -58,20 +56,26 @@ fn greet(greeting: String, stopper: Stopper) {
 /// A call as any WebSocket client can make it.
 const ENVELOPE: &str = r#"{"service":"opensrf.math","thread":"1","osrf_msg":[{"__c":"osrfMessage","__p":{"threadTrace":1,"type":"REQUEST","payload":{"__c":"osrfMethod","__p":{"method":"add","params":[1,2]}}}}]}"#;
 
-fn greeting(loaded: &Loaded, listen: SocketAddr) -> String {
-    let url = format!("ws://{listen}{URL_PATH}");
+fn greeting(loaded: &Loaded, listening: &[Listen]) -> String {
+    let places = listening.iter().map(|listen| match &listen.at {
+        ListenAt::Tcp(address) => format!("ws://{address}{URL_PATH}"),
+        ListenAt::Unix(_) => listen.at.to_string(),
+    });
+    let places: Vec<String> = places.collect();
+    let url = listening.iter().position(|listen| listen.at.tcp().is_some()).map_or(CALL_URL, |at| places[at].as_str());
     let admin = loaded.config.admin.map_or_else(String::new, |admin| format!("\nStatus: http://{admin}/"));
     // Whoever tries it has not installed it.
     let program = std::env::current_exe().map_or_else(|_| "evergate".to_owned(), |path| path.display().to_string());
     let at = if url == CALL_URL { String::new() } else { format!(" --url {url}") };
     format!(
         "evergate demo: a gateway with a bus and services of its own.\n\
-         WebSocket: {url}{admin}\n\
+         WebSocket: {}{admin}\n\
          Try\n  {program} call{at} opensrf.math add 1 2\n\
          or enter this in any WebSocket client\n  {ENVELOPE}\n\
          To see a drain wait for a reply, call this, which takes 4 s\n  \
          {program} call{at} opensrf.demo opensrf.demo.sleep 4\n\
          and drain it with: kill -USR1 {}\n",
+        places.join(", "),
         std::process::id()
     )
 }

@@ -5,7 +5,6 @@
 //! long as it lives, and pages follow the slots: so whoever stays is on exactly one page, however others come and go.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -133,7 +132,7 @@ pub struct Row {
     /// The CPU of its core.
     pub core: usize,
     /// Whence it comes.
-    pub address: IpAddr,
+    pub address: String,
     /// Where it stands.
     pub state: String,
     /// Since it was accepted, to the millisecond.
@@ -160,7 +159,7 @@ impl Row {
         Self {
             connection: number.to_string(),
             core: cpu,
-            address: found.address,
+            address: found.address.to_string(),
             state: found.state.name().to_owned(),
             age_ms: found.age_ms,
             requests: found.requests,
@@ -341,7 +340,7 @@ mod tests {
         Connected {
             slot,
             generation: 9,
-            address: [192, 0, 2, 1].into(),
+            address: std::net::IpAddr::from([192, 0, 2, 1]).into(),
             state: State::Idle,
             age_ms: 1,
             requests: 0,

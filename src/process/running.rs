@@ -1,8 +1,6 @@
 //! The main thread of a process whose cores have been started: it follows signals, the control socket and the cores until all have
 //! ended. It never waits for anybody.
 
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -13,7 +11,7 @@ use evergate_proto::websocket::CloseCode;
 
 use super::address_file::AddressFile;
 use super::control::{self, Claim, DrainBegun, Lent, Listening, Request, Succession, Successor};
-use super::listeners::Port;
+use super::listeners::{ListenError, Listeners};
 use super::reload::Reloader;
 use super::shared::Shared;
 use super::signals::Signals;
@@ -38,6 +36,10 @@ const CLAIM_EVERY: Duration = Duration::from_secs(2);
 /// Nearer than this to the closing of the port, or to its deadline, a drain is not cancelled: a core may be at it already.
 const CANCEL_MARGIN_MS: u64 = 1_000;
 
+fn cannot_listen(why: &ListenError) -> String {
+    check::cannot_listen(&why.listen.at, &why.error)
+}
+
 /// What the main thread has.
 #[derive(Debug)]
 pub struct Running {
@@ -46,7 +48,7 @@ pub struct Running {
     /// What all threads see.
     pub shared: Arc<Shared>,
     /// Where clients connect.
-    pub port: Port,
+    pub listeners: Listeners,
     /// The admin page.
     pub admin: Option<Admin>,
     /// The control socket.
@@ -68,12 +70,14 @@ pub struct Running {
 impl Running {
     /// Connections are taken from now on.
     fn serve(&mut self, signals: &Signals) {
-        if let Err(error) = self.port.listen() {
-            let why = check::cannot_bind("listen", self.port.address(), false, &error);
+        let listened = self.listeners.listen().map_err(|error| cannot_listen(&error));
+        // The cores have taken none of theirs: nobody has been served.
+        let dealt = listened.and_then(|is_new| if is_new { self.deal() } else { Ok(()) });
+        if let Err(why) = dealt {
             return self.fail(signals, &format!("host: {why}"), "it cannot listen");
         }
         let claim = if self.predecessor.take().is_some() { Claim::AsSuccessor } else { Claim::IfFree };
-        self.shared.leave_port(self.port.is_kept());
+        self.shared.leave(self.listeners.left(&[]));
         self.shared.enter(Phase::Serving);
         if let Some(admin) = &self.admin {
             admin.begin();
@@ -83,9 +87,9 @@ impl Running {
         }
         systemd::ready();
         tracing::info!(
-            "evergate {} serves ws://{} on {} cores, domain {}",
+            "evergate {} serves {} on {} cores, domain {}",
             config::cli::VERSION,
-            self.port.address(),
+            self.listeners,
             self.config.cores.len(),
             self.config.domain
         );
@@ -186,7 +190,7 @@ impl Running {
                 Request::Ready { successor, reply } => reply.answer(self.hand_over(&successor)),
                 Request::Gone { successor, why } => {
                     if self.succession.is_gone(&successor) {
-                        self.shared.leave_port(self.port.is_kept());
+                        self.shared.leave(self.listeners.left(&[]));
                         let phase = self.shared.phase().name();
                         tracing::warn!(
                             "hand-over: process {} comes to nothing: {why}; this one is {phase} as before",
@@ -198,9 +202,12 @@ impl Running {
         }
     }
 
-    /// Whether that successor goes on with the sockets of this process.
-    fn shares_port_with(&self, successor: &Successor) -> bool {
-        successor.listen == self.port.address()
+    /// What the cores are to take connections from.
+    fn deal(&self) -> Result<(), String> {
+        let shares =
+            self.listeners.shares().map_err(|error| format!("the listening sockets cannot be copied: {error}"))?;
+        self.shared.give_listeners(shares);
+        Ok(())
     }
 
     /// The listening sockets, for a successor. This process goes on with them until that is ready.
@@ -210,40 +217,47 @@ impl Running {
             self.succession.is_gone(successor);
             format!("the sockets cannot be copied: {error}")
         })?;
-        let what =
-            if self.shares_port_with(successor) { "takes over the port" } else { "takes over at another address" };
+        let all = self.listeners.are_all_in(&successor.listen);
+        let some = self.listeners.iter().any(|listen| successor.listen.contains(&listen.at));
+        let what = match (all, some) {
+            (true, _) => "takes over the port",
+            (false, true) => "takes over some of the addresses, and this process goes on at the others until it drains",
+            (false, false) => "takes over at another address",
+        };
         tracing::info!("hand-over: process {} (evergate {}) {what}", successor.pid, successor.version);
-        self.shared.leave_port(self.port.is_kept() || self.shares_port_with(successor));
-        Ok(Lent { sockets, is_kept: self.port.is_kept() })
+        self.shared.leave(self.listeners.left(&successor.listen));
+        Ok(Lent { sockets, is_kept: self.listeners.is_kept() })
     }
 
     fn copies(&self) -> std::io::Result<Vec<Listening>> {
-        let named = |listener: TcpListener| -> std::io::Result<(OwnedFd, SocketAddr)> {
+        let mut copies = self.listeners.copies()?;
+        if let Some(listener) = self.admin.as_ref().and_then(Admin::listener).transpose()? {
             let address = listener.local_addr()?;
-            Ok((listener.into(), address))
-        };
-        let copy = |listener: &TcpListener| listener.try_clone().and_then(named);
-        self.port
-            .sockets()
-            .iter()
-            .map(copy)
-            .chain(self.admin.as_ref().and_then(Admin::listener).map(|copy| copy.and_then(named)))
-            .collect()
+            copies.push((listener.into(), address.into()));
+        }
+        Ok(copies)
     }
 
-    /// The successor serves: this process drains. Who has its port needs no grace.
+    /// The successor serves: this process drains. Who has all that it listens on needs no grace.
     fn hand_over(&mut self, successor: &Successor) -> Result<(), String> {
         // Who stops leaves it the port.
         if self.shared.phase() == Phase::Stopping {
             return Ok(());
         }
         self.succession.is_ready(self.shared.phase(), successor)?;
-        let grace_seconds = if self.shares_port_with(successor) { 0 } else { self.config.drain_grace_seconds };
+        let has_all = self.listeners.are_all_in(&successor.listen);
+        let grace_seconds = if has_all { 0 } else { self.config.drain_grace_seconds };
         if let Some(admin) = &self.admin {
             admin.retire();
         }
         let why = format!("process {} serves in the place of this one", successor.pid);
         self.drain(&why, grace_seconds).map(drop)
+    }
+
+    /// Whether others go on with all that this process listens on.
+    fn are_all_left(&self) -> bool {
+        let left = self.shared.orders().left;
+        (0_u8..).zip(self.listeners.iter()).all(|(number, _)| left.contains(number))
     }
 
     /// Begins to drain, unless that is under way.
@@ -255,14 +269,14 @@ impl Running {
         }
         // Nobody serves these sockets if the successor that has them comes to nothing. If it does not, it has them listen again.
         if self.succession.at_work().is_some() && self.shared.phase() == Phase::Serving {
-            self.shared.leave_port(self.port.is_kept());
+            self.shared.leave(self.listeners.left(&[]));
         }
         let start_ms = self.shared.now_ms() + grace_seconds * 1_000;
         let begun = self.shared.drain(start_ms, start_ms + self.config.drain_max_seconds * 1_000);
         if begun {
             tracing::info!(
                 "drain: {why}; the port {} in {grace_seconds} s, everybody is gone in {} s at most",
-                if self.shared.orders().leaves_port { "is left to others" } else { "closes" },
+                if self.are_all_left() { "is left to others" } else { "closes" },
                 grace_seconds + self.config.drain_max_seconds
             );
         }
@@ -305,20 +319,14 @@ impl Running {
         }
         let successor =
             self.succession.served_by().map_or_else(String::new, |by| format!(" (process {} took it over)", by.pid));
-        if self.port.is_kept() && !successor.is_empty() {
+        if self.listeners.is_kept() && !successor.is_empty() {
             return Err(format!("another process serves{successor}"));
         }
-        let address = self.port.address();
-        let cannot = |error: &std::io::Error| {
-            format!(
-                "the port cannot be opened again{successor}: {}",
-                check::cannot_bind("listen", address, false, error)
-            )
-        };
-        let shares = self.port.listen_again().and_then(|()| self.port.shares()).map_err(|error| cannot(&error))?;
-        tracing::info!("listening at {address} again");
-        self.shared.leave_port(self.port.is_kept());
-        self.shared.give_listeners(shares);
+        let cannot = |why: String| format!("the port cannot be opened again{successor}: {why}");
+        self.listeners.listen_again().map_err(|error| cannot(cannot_listen(&error)))?;
+        self.deal().map_err(cannot)?;
+        tracing::info!("listening at {} again", self.listeners);
+        self.shared.leave(self.listeners.left(&[]));
         Ok(())
     }
 
@@ -342,7 +350,7 @@ impl Running {
             return;
         }
         if self.shared.has_closed_port() {
-            self.port.give_up();
+            self.listeners.give_up(self.shared.orders().left);
         }
         if self.shared.is_drained() && self.shared.enter(Phase::Stopping) {
             systemd::tell("STOPPING=1");
@@ -366,6 +374,7 @@ impl Running {
 
     fn end(mut self, signals: &Signals) -> Exit {
         let exit = self.judge(signals);
+        self.listeners.give_up(self.shared.orders().left);
         if let Some(control) = self.control.take() {
             control.end(exit as u8);
         }

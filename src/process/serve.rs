@@ -1,6 +1,6 @@
 //! `serve`: from the options to the exit code.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -22,12 +22,12 @@ use super::takeover::Sockets;
 use super::{Exit, addresses};
 use crate::admin::{self, Admin, AdminOptions};
 use crate::bus::tls::Tls;
-use crate::config::{self, Config, Loaded, Logfile};
+use crate::config::{self, Config, Listen, Loaded, Logfile};
 use crate::core::{self, CoreOptions};
 use crate::stdio;
 
-/// Serves until a signal ends it; tells `listening` the address once clients can connect.
-pub fn run(loaded: &Loaded, signals: &Signals, listening: impl FnOnce(SocketAddr)) -> Exit {
+/// Serves until a signal ends it; tells `listening` where, once clients can connect.
+pub fn run(loaded: &Loaded, signals: &Signals, listening: impl FnOnce(&[Listen])) -> Exit {
     let config = &loaded.config;
     let logs = match start_logs(config) {
         Ok(logs) => logs,
@@ -44,7 +44,7 @@ pub fn run(loaded: &Loaded, signals: &Signals, listening: impl FnOnce(SocketAddr
     }
     let exit = match start(loaded, &logs, signals) {
         Ok(running) => {
-            listening(running.port.address());
+            listening(running.shared.listening());
             running.watch(signals)
         }
         Err(error) => {
@@ -157,15 +157,16 @@ impl Cores<'_> {
 /// Starts everything. Nobody is taken yet.
 fn start(loaded: &Loaded, logs: &Logs, signals: &Signals) -> Result<Running, String> {
     let config = &loaded.config;
-    let Sockets { port, admin, predecessor } = Sockets::open(loaded)?;
-    let dealt = port.shares().map_err(|error| format!("host: the listening sockets cannot be copied: {error}"))?;
+    let Sockets { listeners, admin, predecessor } = Sockets::open(loaded)?;
+    let dealt = listeners.shares().map_err(|error| format!("host: the listening sockets cannot be copied: {error}"))?;
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut settings = Settings::new(config, started)?;
     settings.echo = loaded.echo;
     let settings = Arc::new(settings);
     let shared = Arc::new(Shared::new(&config.cores).waking(signals.waker()));
-    // A start that fails leaves the port to whom it has it from.
-    shared.leave_port(predecessor.is_some());
+    // A start that fails leaves to others what it has from them.
+    shared.leave(listeners.left_to_predecessor());
+    shared.listens_on(listeners.iter().cloned().collect());
     shared.give_listeners(dealt);
     let addresses = addresses::make(config, config.cores.len())?;
     let tls = Tls::of(config)?;
@@ -196,7 +197,7 @@ fn start(loaded: &Loaded, logs: &Logs, signals: &Signals) -> Result<Running, Str
         Ok(Running {
             config: config.clone(),
             shared,
-            port,
+            listeners,
             admin,
             control,
             succession: Succession::default(),

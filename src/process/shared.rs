@@ -3,20 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::TcpListener;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::inquiries::{Asked, Inquiries};
-use super::listeners::Shares;
+use super::listeners::{Share, Shares};
 use super::signals::Wake;
+use crate::config::Listen;
 use crate::core::ring::Waker;
 use evergate_proto::counters;
 use evergate_proto::event_loop::{Answer, Inquiry};
-use evergate_proto::lifecycle::{Orders, Phase};
+use evergate_proto::lifecycle::{Left, Orders, Phase};
 use nix::time::{ClockId, clock_gettime};
 
 /// Reasons that are said for one domain before one of its links has been opened.
@@ -49,12 +49,14 @@ pub struct Shared {
     drain_deadline_ms: AtomicU64,
     /// Clients that had been closed before it, by drains that were cancelled.
     closed_before: AtomicU64,
-    /// Others have the listening sockets, too, and go on with them.
-    leaves_port: AtomicBool,
+    /// Listeners that others have, too, and go on with: bits of [`Left`].
+    left: AtomicU64,
     /// What each core is to take connections from, and has not asked for yet.
-    listeners: Box<[Mutex<Vec<TcpListener>>]>,
+    listeners: Box<[Mutex<Vec<Share>>]>,
     /// What each core is asked, and has not answered yet.
     inquiries: Box<[Inquiries]>,
+    /// What the process listens on, as configured.
+    listening: OnceLock<Vec<Listen>>,
     /// The WebSocket close code of a stop: 1001, or 1011 when a core failed.
     pub stop_code: AtomicU64,
     /// When a core last said that the process is out of descriptors, ms; 0 = never.
@@ -87,9 +89,10 @@ impl Shared {
             drain_start_ms: AtomicU64::new(0),
             drain_deadline_ms: AtomicU64::new(0),
             closed_before: AtomicU64::new(0),
-            leaves_port: AtomicBool::new(false),
+            left: AtomicU64::new(0),
             listeners: cpus.iter().map(|_| Mutex::default()).collect(),
             inquiries: cpus.iter().map(|_| Inquiries::default()).collect(),
+            listening: OnceLock::new(),
             stop_code: AtomicU64::new(1001),
             exhausted_said_ms: AtomicU64::new(0),
             bus_said: Mutex::default(),
@@ -152,7 +155,7 @@ impl Shared {
             drain_start_ms: self.drain_start_ms.load(SeqCst),
             drain_deadline_ms: self.drain_deadline_ms.load(SeqCst),
             stop_code: self.stop_code.load(SeqCst) as u16,
-            leaves_port: self.leaves_port.load(SeqCst),
+            left: Left::from_bits(self.left.load(SeqCst)),
         }
     }
 
@@ -246,20 +249,31 @@ impl Shared {
         self.cores.iter().all(|core| core.listener_closed.load(SeqCst))
     }
 
-    /// From now on a share of the port that is closed is left to others who have it, too, or is not.
-    pub fn leave_port(&self, leaves: bool) {
-        self.leaves_port.store(leaves, SeqCst);
+    /// From now on these listeners, once closed, are left to others who have them, too.
+    pub fn leave(&self, left: Left) {
+        self.left.store(left.to_bits(), SeqCst);
     }
 
-    /// Each core is to take connections from its share, too, when it serves next.
+    /// The process listens on these from now on.
+    pub fn listens_on(&self, listening: Vec<Listen>) {
+        // That does not change in its life.
+        let _ = self.listening.set(listening);
+    }
+
+    /// What the process listens on; nothing before it has begun to.
+    pub fn listening(&self) -> &[Listen] {
+        self.listening.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Each core is to take connections from its share when it serves next, and from nothing that it was given and has not taken.
     pub fn give_listeners(&self, shares: Shares) {
         for (core, listeners) in self.listeners.iter().zip(shares) {
-            core.lock().unwrap_or_else(PoisonError::into_inner).extend(listeners);
+            *core.lock().unwrap_or_else(PoisonError::into_inner) = listeners;
         }
     }
 
     /// What a core was given, by its own thread. Whoever gives does so before the core is told that it serves.
-    pub fn take_listeners(&self, core: usize) -> Vec<TcpListener> {
+    pub fn take_listeners(&self, core: usize) -> Vec<Share> {
         std::mem::take(&mut *self.listeners[core].lock().unwrap_or_else(PoisonError::into_inner))
     }
 

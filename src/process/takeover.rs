@@ -9,12 +9,12 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::control::client::{self, AskError, Connection, Taken};
-use super::listeners::Port;
+use super::listeners::{Given, ListenError, Listeners, Sources, place_of};
 use super::shared::Shared;
 use crate::admin;
 use crate::bounded;
 use crate::check;
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, Listen, ListenAt, Loaded};
 
 /// How long a process that ends is waited for, and how often that is looked at.
 const ENDING_MAX: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ const ENDING_LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Sockets {
     /// For clients.
-    pub port: Port,
+    pub listeners: Listeners,
     /// For the admin page, if there is one.
     pub admin: Option<TcpListener>,
     /// Whom this process succeeds.
@@ -38,17 +38,18 @@ impl Sockets {
         check::host_usable().map_err(|error| format!("host: {error}"))?;
         let besides = config::Descriptors::of(config).besides_clients(config::Host::ask().nofile);
         config::widen_descriptors(config.clients_max as u64 + besides);
-        let passed = Port::of_service_manager(config.cores.len())
+        let kept = Listeners::of_service_manager()
             .map_err(|error| format!("host: the sockets of LISTEN_FDS cannot be used: {error}"))?;
-        if let Some(port) = &passed {
-            tracing::info!("listening at {}, which the service manager keeps", port.address());
+        let wanted = wanted(config, &kept);
+        if !kept.is_empty() {
+            let places = wanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            tracing::info!("listening at {places}, which the service manager keeps");
         }
-        let listen = passed.as_ref().map_or(config.listen, Port::address);
-        let taken = if loaded.replaces { ask(config, listen)? } else { None };
+        let taken = if loaded.replaces { ask(config, &wanted)? } else { None };
         match taken {
-            Some(taken) => Self::of_predecessor(config, taken, listen, passed),
+            Some(taken) => Self::of_predecessor(config, taken, &wanted, kept),
             None => Ok(Self {
-                port: passed.map_or_else(|| bind(config, config.share_port), Ok)?,
+                listeners: open(config, &wanted, Sources { kept, ..Sources::default() })?,
                 admin: config.admin.map(bind_admin).transpose()?,
                 predecessor: None,
             }),
@@ -56,20 +57,19 @@ impl Sockets {
     }
 
     /// Those of a process that serves, as far as the configuration names them; where the service manager has `passed` some, those.
-    fn of_predecessor(config: &Config, taken: Taken, listen: SocketAddr, passed: Option<Port>) -> Result<Self, String> {
+    fn of_predecessor(config: &Config, taken: Taken, wanted: &[Listen], mut kept: Given) -> Result<Self, String> {
         let Taken { sockets, is_kept, version, pid, connection } = taken;
         tracing::info!("taking over from process {pid} (evergate {version})");
-        let (mut ours, mut admin, mut others) = (Vec::new(), None, Vec::new());
+        let (mut ours, mut admin, mut others) = (Given::new(), None, Vec::new());
         for (socket, _) in sockets {
-            let socket = TcpListener::from(socket);
             // What it is, not what is said of it.
-            let Ok(address) = socket.local_addr() else { continue };
-            if address == listen {
-                ours.push(socket);
-            } else if Some(address) == config.admin {
-                admin = Some(socket);
+            let Ok(at) = place_of(&socket) else { continue };
+            if wanted.iter().any(|listen| listen.at == at) {
+                ours.push((socket, at));
+            } else if at.tcp().is_some_and(|address| Some(address) == config.admin) {
+                admin = Some(TcpListener::from(socket));
             } else {
-                others.push(address);
+                others.push(at);
             }
         }
         if !others.is_empty() {
@@ -79,39 +79,44 @@ impl Sockets {
                 "process {pid} listens at {others}, which this configuration does not name: it goes on there until it drains"
             );
         }
-        // What the old process has at another address of the same port would else be in the way.
-        let has_port = |address: &SocketAddr| address.port() == config.listen.port();
-        let is_beside = config.share_port || others.iter().any(has_port);
-        let port = match passed {
-            // Where that is not the same, who comes to the old one's socket is served as well.
-            Some(port) => port.beside(if is_kept { Vec::new() } else { ours }),
-            None if ours.is_empty() => bind(config, is_beside)?,
-            None => Port::of(ours, config.cores.len(), is_kept)
-                .map(|port| port.sharing(config.share_port))
-                .map_err(|error| format!("host: the sockets of process {pid} cannot be used: {error}"))?,
+        let sources = match (kept.is_empty(), is_kept) {
+            // The same sockets twice would be accepted from twice.
+            (false, true) => Sources { kept, ..Sources::default() },
+            // The old process has them from the service manager, which this one has not: they are the manager's all the same.
+            (true, true) => {
+                kept = ours;
+                Sources { kept, ..Sources::default() }
+            }
+            // What the old process has at another address of the same port would else be in the way.
+            (_, false) => {
+                let beside = others.iter().filter_map(ListenAt::tcp).map(|address| address.port()).collect();
+                Sources { kept, taken: ours, beside }
+            }
         };
+        let listeners = open(config, wanted, sources)?;
         let admin = match (admin, config.admin) {
             (None, Some(address)) => Some(bind_admin(address)?),
             (admin, _) => admin,
         };
         let within = Duration::from_secs(config.handover_max_seconds);
-        Ok(Self { port, admin, predecessor: Some(Predecessor::new(pid, connection, within)) })
+        Ok(Self { listeners, admin, predecessor: Some(Predecessor::new(pid, connection, within)) })
     }
 }
 
 /// Asks the process that serves, if one does, for its sockets.
-fn ask(config: &Config, listen: SocketAddr) -> Result<Option<Taken>, String> {
+fn ask(config: &Config, wanted: &[Listen]) -> Result<Option<Taken>, String> {
     let Some(control) = &config.control else {
         return Err("--replace needs the control socket by which the running process is asked: set control".to_owned());
     };
+    let places: Vec<ListenAt> = wanted.iter().map(|listen| listen.at.clone()).collect();
     let began = Instant::now();
-    let mut asked = client::replace(control, listen);
+    let mut asked = client::replace(control, &places);
     // One that ends is asked once more, until nobody is there.
     while asked.as_ref().is_err_and(|error| !matches!(error, AskError::Nobody) && error.is_end())
         && began.elapsed() < ENDING_MAX
     {
         std::thread::sleep(ENDING_LOOK);
-        asked = client::replace(control, listen);
+        asked = client::replace(control, &places);
     }
     match asked {
         Ok(taken) if taken.connection.is_of_own_account() => Ok(Some(taken)),
@@ -128,9 +133,24 @@ fn ask(config: &Config, listen: SocketAddr) -> Result<Option<Taken>, String> {
     }
 }
 
-fn bind(config: &Config, is_shared: bool) -> Result<Port, String> {
-    Port::bind(config.listen, config.cores.len(), is_shared).map_err(|error| {
-        format!("host: {}{}", check::cannot_bind("listen", config.listen, false, &error), found(config))
+/// What is to be listened on: what the service manager has passed, if anything, as the configuration wants it where that names it.
+fn wanted(config: &Config, kept: &Given) -> Vec<Listen> {
+    if kept.is_empty() {
+        return config.listen.clone();
+    }
+    let mut wanted: Vec<Listen> = Vec::new();
+    for (_, at) in kept {
+        if wanted.iter().all(|listen| listen.at != *at) {
+            let named = config.listen.iter().find(|listen| listen.at == *at);
+            wanted.push(named.cloned().unwrap_or_else(|| Listen::plain(at.clone())));
+        }
+    }
+    wanted
+}
+
+fn open(config: &Config, wanted: &[Listen], sources: Sources) -> Result<Listeners, String> {
+    Listeners::open(wanted, config.cores.len(), config.share_port, sources).map_err(|ListenError { listen, error }| {
+        format!("host: {}{}", check::cannot_listen(&listen.at, &error), found(config))
     })
 }
 

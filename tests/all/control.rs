@@ -83,7 +83,7 @@ fn successor(served: &Served, how: &str) -> Process {
 /// Copies of a listening socket.
 fn copies(listener: &TcpListener, count: usize) -> Lent {
     let address = listener.local_addr().expect("its address");
-    let sockets = (0..count).map(|_| (listener.try_clone().expect("a copy").into(), address)).collect();
+    let sockets = (0..count).map(|_| (listener.try_clone().expect("a copy").into(), address.into())).collect();
     Lent { sockets, is_kept: false }
 }
 
@@ -133,8 +133,8 @@ fn a_successor_that_dies_or_never_gets_ready_leaves_the_first_serving_and_anothe
         until("it has them", PATIENCE, || python.output().contains("taken 1"));
         // Meanwhile a second one hears who is the first.
         if how == "wait" {
-            let (path, listen) = (served.path(), listener.local_addr().expect("its address"));
-            let second = std::thread::spawn(move || client::replace(&path, listen));
+            let (path, places) = (served.path(), [listener.local_addr().expect("its address").into()]);
+            let second = std::thread::spawn(move || client::replace(&path, &places));
             match served.request() {
                 Request::Replace { successor, reply, .. } => {
                     reply.answer(succession.asks(served.shared.phase(), &successor).map(|()| Lent::default()));

@@ -57,7 +57,8 @@ fn descriptors(flags: &[&str]) -> u64 {
 
 #[test]
 fn the_descriptors_that_are_counted_with_are_those_that_a_process_has() {
-    let needs = |cores| Descriptors { cores, domains: 2, admin: true, control: true, demo: false }.lasting();
+    let needs =
+        |cores| Descriptors { cores, listeners: 1, domains: 2, admin: true, control: true, demo: false }.lasting();
     let one = descriptors(&["--cores", "0"]);
     // The log goes to stderr, so that its two are not there; what the test's own parent left open may be.
     assert!((needs(1) - 2..needs(1) + 6).contains(&one), "{one} are open, {} counted", needs(1));
@@ -78,7 +79,7 @@ fn the_demo_has_no_more_descriptors_than_are_counted_with() {
         client.until_status(205);
     }
     let open = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).expect("the process").count() as u64;
-    let counted = Descriptors { cores: 1, domains: 1, admin: true, control: false, demo: true }.lasting();
+    let counted = Descriptors { cores: 1, listeners: 1, domains: 1, admin: true, control: false, demo: true }.lasting();
     assert!(open - 20 <= counted, "{} are open, {counted} counted", open - 20);
 }
 

@@ -30,6 +30,7 @@ mod heavy;
 mod hosts;
 mod isolation;
 mod limits;
+mod listening;
 #[cfg(feature = "load")]
 mod load;
 #[cfg(feature = "load")]

@@ -406,7 +406,7 @@ fn sizes_take_bytes_and_binary_suffixes() {
 #[test]
 fn the_contracts_defaults_hold() {
     let c = loaded(&["config"], &[]).config;
-    assert_eq!(c.listen.to_string(), "127.0.0.1:7682");
+    assert_eq!(c.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:7682"]);
     assert_eq!(
         [c.handshake_timeout_seconds, c.message_timeout_seconds, c.ping_seconds, c.pong_timeout_seconds],
         [10, 30, 30, 20]

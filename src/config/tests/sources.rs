@@ -26,7 +26,7 @@ fn xml_yields_to_toml_to_environment_to_flags() {
 #[test]
 fn errors_name_the_place_the_problem_and_the_remedy() {
     let dir = Dir::new();
-    let cases: [(&str, &[&str]); 8] = [
+    let cases: [(&str, &[&str]); 9] = [
         ("# a\nport = 1\ndrain_quite_ms = 5\n", &[":3:", "drain_quite_ms", "did you mean drain_quiet_ms?"]),
         ("\nnosuch_option_at_all = 5\n", &[":2:", "nosuch_option_at_all", "--sample"]),
         ("port = 1\nlisten = \"x\"\n", &[":2:", "listen cannot be \"x\"", "127.0.0.1:7682"]),
@@ -34,7 +34,8 @@ fn errors_name_the_place_the_problem_and_the_remedy() {
         ("cores = []\n", &[":1:", "CPU numbers and ranges"]),
         ("port = 1\nport = 2\n", &[":2:", "TOML"]),
         ("port = \n", &[":1:", "TOML"]),
-        ("listen = [\"a\"]\n", &[":1:", "not a list"]),
+        ("admin = [\"a\"]\n", &[":1:", "not a list"]),
+        ("listen = [\"a\", \"127.0.0.1:1\", \"unix:b\"]\n", &[":1:", "\"a\" is neither", "\"b\" is no absolute"]),
     ];
     for (text, expected) in cases {
         let file = dir.file("e.toml", text);

@@ -2,12 +2,13 @@
 #![expect(unsafe_code, reason = "the loop knows its descriptors by number")]
 
 use std::io;
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, IntoRawFd as _};
 use std::time::Duration;
 
 use evergate_proto::redis::dial::Place;
 use evergate_proto::ring::{Emptied, Errno, Socket};
+use evergate_proto::websocket::net::Address;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::SockFlag;
 use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, TcpKeepalive, Type};
@@ -41,12 +42,16 @@ pub(super) fn address(place: &Place) -> io::Result<SockAddr> {
 }
 
 /// Whom a connection belongs to.
-pub(super) fn peer(socket: Socket) -> Result<IpAddr, Errno> {
+pub(super) fn peer(socket: Socket) -> Result<Address, Errno> {
     let peer = SockRef::from(&borrow(socket)).peer_addr().map_err(|why| errno(&why))?;
-    Ok(peer.as_socket().ok_or(Errno(libc::EAFNOSUPPORT))?.ip())
+    if peer.is_unix() {
+        return Ok(Address::Unix);
+    }
+    Ok(Address::Ip(peer.as_socket().ok_or(Errno(libc::EAFNOSUPPORT))?.ip()))
 }
 
-/// Bytes that the peer's TCP has not acknowledged; none where it is no connection.
+/// Bytes that the peer's TCP has not acknowledged; none where it is no connection. Of a Unix socket, memory that holds what its peer
+/// has not read: more than the bytes of that, and 0 when all is read.
 pub(super) fn unacknowledged(socket: Socket) -> u64 {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the call writes one int, here. `TIOCOUTQ` is what libc calls the number of `SIOCOUTQ`.
@@ -64,6 +69,9 @@ pub(super) fn unread(socket: Socket) -> u64 {
 
 /// Takes what is queued on a listener, not more than `most`; then, where that was all, or `anyway`, it listens no more.
 ///
+/// A Unix socket that is shut down refuses whoever comes and still gives up who is queued: so that is done first, and nobody is
+/// between the two. Other cores may have it, too, and find it shut down.
+///
 /// accept4(2), for no accept of a ring before Linux 6.10 can be told not to wait. A filter that drops every packet before the
 /// last accept would leave fewer resets still, but has a connect in that window wait a second for its refusal.
 pub(super) fn empty(listener: Socket, most: u64, anyway: bool) -> Emptied {
@@ -73,22 +81,31 @@ pub(super) fn empty(listener: Socket, most: u64, anyway: bool) -> Emptied {
     if let Err(why) = socket.set_nonblocking(true) {
         return Emptied { is_over: true, error: Some(errno(&why)), ..emptied };
     }
+    let is_unix = is_unix(&socket);
+    if is_unix {
+        emptied.error = socket.shutdown(Shutdown::Read).err().map(|why| errno(&why));
+    }
     emptied.is_over = loop {
         if emptied.taken.len() as u64 >= most {
             break anyway || !is_waited_for(listener);
         }
         match nix::sys::socket::accept4(listener.0, SockFlag::SOCK_CLOEXEC) {
             Ok(accepted) => emptied.taken.push(Socket(accepted)),
-            Err(nix::errno::Errno::EAGAIN) => break true,
+            // EINVAL: it does not listen any more.
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINVAL) => break true,
             Err(why) if Errno(why as i32).is_exhausted() => break anyway,
             // The peer was gone before it was accepted.
             Err(_) => {}
         }
     };
-    if emptied.is_over {
+    if emptied.is_over && !is_unix {
         emptied.error = socket.shutdown(Shutdown::Read).err().map(|why| errno(&why));
     }
     emptied
+}
+
+fn is_unix(socket: &SockRef<'_>) -> bool {
+    socket.domain().is_ok_and(|domain| domain == Domain::UNIX)
 }
 
 /// Whether somebody is queued.
@@ -111,9 +128,11 @@ const NO_NEW_HANDSHAKES: [SockFilter; 5] = {
     ]
 };
 
-/// Has a listener drop every new handshake.
+/// Has a listener drop every new handshake. One of a path has been shut down, and refuses whoever comes.
 pub(super) fn refuse_new(listener: Socket) -> Result<(), Errno> {
-    SockRef::from(&borrow(listener)).attach_filter(&NO_NEW_HANDSHAKES).map_err(|why| errno(&why))
+    let listener = borrow(listener);
+    let socket = SockRef::from(&listener);
+    if is_unix(&socket) { Ok(()) } else { socket.attach_filter(&NO_NEW_HANDSHAKES).map_err(|why| errno(&why)) }
 }
 
 /// Shuts one side of a connection, or both.

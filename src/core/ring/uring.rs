@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 use std::ops::Range;
 use std::ptr;
 use std::thread;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use evergate_proto::redis::dial::Place;
 use evergate_proto::ring::{Completion, Emptied, Errno, Kind, Lent, Op, Pool, Ring, Socket, Wait};
+use evergate_proto::websocket::net::Address;
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
@@ -471,7 +472,7 @@ impl Ring for Uring {
         sockets::open(place, dead)
     }
 
-    fn peer(&mut self, socket: Socket) -> Result<IpAddr, Errno> {
+    fn peer(&mut self, socket: Socket) -> Result<Address, Errno> {
         sockets::peer(socket)
     }
 

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::passing;
 use super::protocol::{ASK_BYTES_MAX, Answer, Ask, Command, Ended, Ready, WATCH_EVERY, line};
-use super::request::{Lent, Peer, Reply, Request, Successor};
+use super::request::{Lent, Listening, Peer, Reply, Request, Successor};
 use super::server::{Busy, ClientPlace, Inner};
 use super::wire::Wire;
+use crate::config::ListenAt;
 use crate::process::roster;
+use evergate_proto::opensrf::printable::Shown;
 
 /// How long a client may take to say what it wants, and between two questions.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
@@ -100,12 +102,14 @@ impl Attendant {
                     Err(error) => Answer::refused(error),
                 })
             }
-            Command::Replace { listen, pid } => {
+            Command::Replace { listen, places, pid } => {
                 let pid = if peer.pid > 0 { peer.pid } else { pid };
                 let connection = self.place.connection();
                 let version =
                     Some(ask.version).filter(|version| is_version(version)).unwrap_or_else(|| "unknown".to_owned());
-                self.replace(peer, &Successor { connection, pid, version, listen })
+                let takes_unix = !places.is_empty();
+                let listen = if takes_unix { places } else { vec![ListenAt::Tcp(listen)] };
+                self.replace(peer, &Successor { connection, pid, version, listen, takes_unix })
             }
         }
     }
@@ -124,7 +128,8 @@ impl Attendant {
     /// Hands the listening sockets over, if the main thread agrees, and waits until the successor serves or comes to nothing.
     fn replace(&mut self, peer: Peer, successor: &Successor) -> Over {
         let Successor { version, listen, .. } = successor;
-        tracing::info!("control: {peer}, evergate {version}, asks to take over, with {listen}");
+        let places = listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        tracing::info!("control: {peer}, evergate {version}, asks to take over, with {}", Shown(&places));
         let granted = self.ask_main(|reply| Request::Replace { peer, successor: successor.clone(), reply });
         // Of who was granted something the main thread hears again, whatever happens here.
         let mut going =
@@ -151,7 +156,8 @@ impl Attendant {
     fn hand_over(&mut self, lent: Lent, successor: &Successor, pending: &mut Option<&Successor>) -> String {
         let limit = self.place.inner().handover_max();
         let until = Instant::now() + limit;
-        let (descriptors, addresses): (Vec<_>, Vec<_>) = lent.sockets.into_iter().unzip();
+        let is_understood = |(_, at): &Listening| successor.takes_unix || at.tcp().is_some();
+        let (descriptors, addresses): (Vec<_>, Vec<_>) = lent.sockets.into_iter().filter(is_understood).unzip();
         let given =
             self.say(&Answer { sockets: Some(addresses), kept: Some(lent.is_kept), ..Answer::done() }).and_then(|()| {
                 self.wire.limit(WRITE_MAX)?;

@@ -12,6 +12,7 @@ use super::passing;
 use super::protocol::{ANSWER_BYTES_MAX, Answer, Ask, Command, Ready, VERSION, line};
 use super::request::Listening;
 use super::wire::Wire;
+use crate::config::ListenAt;
 
 /// How long a server may take to accept, to read and to answer: its main thread has 10 s.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
@@ -156,10 +157,14 @@ pub struct Taken {
     pub connection: Connection,
 }
 
-/// Takes the listening sockets of the process at `path`, for one that would listen at `listen`.
-pub fn replace(path: &Path, listen: SocketAddr) -> Result<Taken, AskError> {
+/// Takes the listening sockets of the process at `path`, for one that would listen at `places`.
+pub fn replace(path: &Path, places: &[ListenAt]) -> Result<Taken, AskError> {
     let mut connection = Connection::open(path)?;
-    let answer = connection.ask(Command::Replace { listen, pid: std::process::id() })?;
+    // One without an address has none that an older program could know.
+    let nowhere = || SocketAddr::from(([0, 0, 0, 0], 0));
+    let listen = places.iter().find_map(ListenAt::tcp).unwrap_or_else(nowhere);
+    let command = Command::Replace { listen, places: places.to_vec(), pid: std::process::id() };
+    let answer = connection.ask(command)?;
     let addresses = answer.sockets.unwrap_or_default();
     connection.0.limit(ANSWER_MAX)?;
     let descriptors = passing::receive(&connection.0, addresses.len())?;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::request::DrainBegun;
-use crate::config::cli;
+use crate::config::{ListenAt, cli};
 use crate::process::roster::{Closes, Page, Query};
 
 /// The version of the protocol.
@@ -72,8 +72,11 @@ pub enum Command {
     },
     /// That it hands over its listening sockets, and drains once the successor serves.
     Replace {
-        /// Where the successor would listen.
+        /// Where the successor would listen: the first address, which is all that a program before 0.2 looks at.
         listen: SocketAddr,
+        /// All places where it would; a program before 0.2 does not say them.
+        #[serde(default)]
+        places: Vec<ListenAt>,
         /// The successor.
         pid: u32,
     },
@@ -144,9 +147,9 @@ pub struct Answer {
     /// How the connection ends that was to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closes: Option<Closes>,
-    /// The addresses of the sockets that follow, in their order.
+    /// The places of the sockets that follow, in their order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sockets: Option<Vec<SocketAddr>>,
+    pub sockets: Option<Vec<ListenAt>>,
     /// The service manager listens there as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<bool>,

@@ -1,11 +1,12 @@
 //! What the main thread is asked, and how it answers.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use serde::{Deserialize, Serialize};
+
+use crate::config::ListenAt;
 
 /// Who is at the other end (`SO_PEERCRED`), as of when it connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +23,8 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A listening socket and the address that it is bound to.
-pub type Listening = (OwnedFd, SocketAddr);
+/// A listening socket and where it is.
+pub type Listening = (OwnedFd, ListenAt);
 
 /// What a successor is given.
 #[derive(Debug, Default)]
@@ -44,7 +45,9 @@ pub struct Successor {
     /// The version of its program.
     pub version: String,
     /// Where it would listen.
-    pub listen: SocketAddr,
+    pub listen: Vec<ListenAt>,
+    /// Its program knows of Unix sockets.
+    pub takes_unix: bool,
 }
 
 /// What a drain is about, once it was asked for.

@@ -84,8 +84,8 @@ mod tests {
     use super::*;
 
     fn successor(connection: u64, pid: u32) -> Successor {
-        let listen = "127.0.0.1:7682".parse().expect("an address");
-        Successor { connection, pid, version: "0.1.0".to_owned(), listen }
+        let listen = vec!["127.0.0.1:7682".parse().expect("an address")];
+        Successor { connection, pid, version: "0.1.0".to_owned(), listen, takes_unix: true }
     }
 
     #[test]

@@ -157,13 +157,13 @@ fn a_server_of_another_version_is_known_as_such_and_is_not_nobody() {
             "{\"ok\":false,\"evergate_control\":7,\"version\":\"7.0\",\"pid\":1,\"error\":\"mine is 7\",\"more\":[]}\n";
         stream.write_all(answer.as_bytes()).expect("it reads");
     });
-    let listen = "127.0.0.1:1".parse().expect("an address");
-    let refused = client::replace(&dir.control(), listen).expect_err("it was refused");
+    let places = ["127.0.0.1:1".parse().expect("an address")];
+    let refused = client::replace(&dir.control(), &places).expect_err("it was refused");
     assert!(matches!(&refused, AskError::OtherVersion(why) if why == "mine is 7"), "{refused:?}");
     old.join().expect("a thread");
     // Its listener is closed, and its file still there.
-    assert!(matches!(client::replace(&dir.control(), listen), Err(AskError::Nobody)));
-    assert!(matches!(client::replace(&dir.0.join("nothing"), listen), Err(AskError::Nobody)));
+    assert!(matches!(client::replace(&dir.control(), &places), Err(AskError::Nobody)));
+    assert!(matches!(client::replace(&dir.0.join("nothing"), &places), Err(AskError::Nobody)));
 }
 
 #[test]
@@ -289,13 +289,13 @@ fn who_waits_for_an_answer_when_the_process_ends_is_told_so() {
 fn sockets(count: usize) -> Vec<Listening> {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
-    (0..count).map(|_| (listener.try_clone().expect("a copy").into(), address)).collect()
+    (0..count).map(|_| (listener.try_clone().expect("a copy").into(), address.into())).collect()
 }
 
 /// A successor that was given `count` sockets, and who the server says it is.
 fn taken(server: &Server, path: &Path, count: usize) -> (client::Taken, Successor) {
     let path = path.to_owned();
-    let asks = thread::spawn(move || client::replace(&path, "127.0.0.1:7682".parse().expect("an address")));
+    let asks = thread::spawn(move || client::replace(&path, &["127.0.0.1:7682".parse().expect("an address")]));
     let successor = match next(server) {
         Request::Replace { successor, reply, .. } => {
             reply.answer(Ok(Lent { sockets: sockets(count), is_kept: false }));
@@ -318,7 +318,7 @@ fn a_successor_gets_every_socket_and_the_other_drains_when_it_is_ready() {
         let flags = fcntl(socket.as_fd(), FcntlArg::F_GETFD).expect("it is open");
         assert!(FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC));
         let listener = TcpListener::from(socket.try_clone().expect("a copy"));
-        assert_eq!(listener.local_addr().expect("a socket"), *address);
+        assert_eq!(Some(listener.local_addr().expect("a socket")), address.tcp());
     }
     let ready = thread::spawn(move || taken.connection.ready());
     match next(&server) {
@@ -360,7 +360,7 @@ fn a_successor_that_is_refused_hears_why_and_is_not_heard_of_again() {
     let dir = Dir::new();
     let (server, _) = serve(&dir.control(), LONG);
     let path = dir.control();
-    let asks = thread::spawn(move || client::replace(&path, "127.0.0.1:1".parse().expect("an address")));
+    let asks = thread::spawn(move || client::replace(&path, &["127.0.0.1:1".parse().expect("an address")]));
     match next(&server) {
         Request::Replace { reply, .. } => reply.answer(Err("process 7 is taking over already".to_owned())),
         other => panic!("{other:?}"),

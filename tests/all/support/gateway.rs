@@ -104,6 +104,14 @@ impl Setup {
         self
     }
 
+    /// Without the flags of that name and their values.
+    pub fn without_flags(mut self, name: &str) -> Self {
+        while let Some(at) = self.flags.iter().position(|flag| flag == name) {
+            self.flags.drain(at..at + 2);
+        }
+        self
+    }
+
     /// The Redis of another domain.
     pub fn domain(mut self, name: &str, redis: &str) -> Self {
         self.domains.push((name.into(), redis.into()));

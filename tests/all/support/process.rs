@@ -61,12 +61,21 @@ impl Process {
 
     /// The same, with a standard input.
     pub fn start_with(name: &str, command: &mut Command, folder: &Path, stdin: Stdio) -> Self {
+        Self::spawn(name, command.stdin(stdin), folder, None)
+    }
+
+    /// The same, with what is to be its standard input and output; what it prints is not seen.
+    pub fn start_with_both(name: &str, command: &mut Command, folder: &Path, [stdin, stdout]: [Stdio; 2]) -> Self {
+        Self::spawn(name, command.stdin(stdin), folder, Some(stdout))
+    }
+
+    fn spawn(name: &str, command: &mut Command, folder: &Path, given: Option<Stdio>) -> Self {
         let stdout = folder.join(format!("{name}.{}.out", super::unique()));
         let stderr = stdout.with_extension("err");
         let file = |path: &Path| std::fs::File::create(path).expect("a file for the child's output");
+        let own = file(&stdout);
         let child = command
-            .stdin(stdin)
-            .stdout(file(&stdout))
+            .stdout(given.unwrap_or(own.into()))
             .stderr(file(&stderr))
             .process_group(0)
             .spawn()

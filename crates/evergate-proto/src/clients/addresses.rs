@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::outstanding::Unanswered;
 use super::rate::{BURST_MS, Bucket, Rate};
-use crate::websocket::net::{Address, site};
+use crate::websocket::net::Address;
 
 /// Where an address stands in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Addresses {
 
     /// A client of `address` has shaken hands: its place, or `None` where its address connects too fast.
     pub fn enter(&mut self, address: Address, is_proxy: bool, connects: Rate, now_ms: u64) -> Option<Place> {
-        let site = site(address);
+        let site = address.site();
         let at = match self.places.get(&site) {
             Some(at) => *at,
             None => self.insert(site),

@@ -311,7 +311,7 @@ impl Client {
         self.times.ping_since = Stamp::NONE;
         match &mut self.stage {
             Stage::ProxyHeader(held) => {
-                let held = held.take();
+                let held = held.take().map_or_else(Vec::new, |held| *held);
                 let taken = self.proxy_header(cx, held, bytes);
                 if matches!(self.stage, Stage::Handshake(_)) && taken < bytes.len() {
                     self.request(cx, &mut bytes[taken..]);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::counters::Limit;
-use crate::websocket::net::{Address, site};
+use crate::websocket::net::Address;
 use crate::websocket::proxy_header::Wrong;
 
 /// How long an address is counted before it is said how often, ms.
@@ -52,7 +52,7 @@ struct Named {
 impl TurnedAway {
     /// A client of `address` was turned away: what is to be said about it now.
     pub(super) fn count(&mut self, address: Address, why: Why, now_ms: u64) -> Option<String> {
-        let site = site(address);
+        let site = address.site();
         if let Some(named) = self.named.iter_mut().find(|named| named.site == site && named.why == why) {
             named.more += 1;
             return None;

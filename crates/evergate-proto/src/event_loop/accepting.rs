@@ -225,8 +225,9 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         }
         let idle = self.accepting.listeners.iter_mut().enumerate();
         for (at, listening) in idle.filter(|(_, listening)| listening.under_way == Accept::None).take(most) {
-            listening.under_way = if is_multishot { Accept::Multishot } else { Accept::One };
-            self.ring.accept(accept_of(at), listening.of.socket, is_multishot);
+            let goes_on = is_multishot && !listening.of.is_shared;
+            listening.under_way = if goes_on { Accept::Multishot } else { Accept::One };
+            self.ring.accept(accept_of(at), listening.of.socket, goes_on);
         }
     }
 

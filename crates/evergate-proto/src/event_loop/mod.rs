@@ -67,6 +67,8 @@ pub struct ListeningSocket {
     pub number: u8,
     /// What its connections begin with.
     pub opening: Opening,
+    /// Other cores take from it, too. The kernel would give all to one of them, as long as that asks for one after the other.
+    pub is_shared: bool,
 }
 
 /// What a core needs of the world besides its ring. Nothing here may wait.

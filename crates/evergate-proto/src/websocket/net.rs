@@ -22,6 +22,15 @@ impl Address {
             Self::Unix => Self::Unix,
         }
     }
+
+    /// Whom it stands for: see [`site`].
+    #[must_use]
+    pub fn site(self) -> Self {
+        match self {
+            Self::Ip(address) => Self::Ip(site(address)),
+            Self::Unix => Self::Unix,
+        }
+    }
 }
 
 impl From<IpAddr> for Address {
@@ -97,10 +106,10 @@ const NETWORK_BITS: u128 = !0 << 64;
 
 /// Whom an address stands for, where something is counted against it: an IPv4 address for itself, also one that is mapped,
 /// an IPv6 address for its /64.
-pub fn site(address: Address) -> Address {
+pub fn site(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        Address::Ip(IpAddr::V6(address)) => Address::Ip(Ipv6Addr::from_bits(address.to_bits() & NETWORK_BITS).into()),
-        address => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK_BITS).into(),
+        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The PROXY protocol (HAProxy's proxy-protocol.txt, versions 1 and 2): a proxy that passes bytes on says first for whom.
+//! The PROXY protocol (`proxy-protocol.txt` of `HAProxy`, versions 1 and 2): a proxy that passes bytes on says first for whom.
 //!
 //! The crate `ppp` reads a header that is whole. Whether it is whole is found out here, since of a text that ends in the middle of
 //! a field the crate says that it is wrong; and how long it may be.

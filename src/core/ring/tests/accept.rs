@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
 
 use evergate_proto::ring::{Errno, Kind, Ring as _, Socket, Wait};
+use evergate_proto::websocket::net::Address;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{listener, next, op, small};
@@ -17,7 +18,7 @@ fn one_accept_takes_one_connection_after_the_other() {
         let completion = next(&mut ring);
         assert!(completion.op == accept && completion.more);
         let socket = Socket(completion.result.unwrap().cast_signed());
-        assert_eq!(ring.peer(socket), Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        assert_eq!(ring.peer(socket), Ok(Address::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST))));
         accepted.insert(socket);
         drop(client);
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use evergate_proto::redis::dial::Place;
 use evergate_proto::ring::{Errno, Kind, Ring as _, Wait};
+use evergate_proto::websocket::net::Address;
 use socket2::{Domain, SockRef, Type};
 
 use super::{listener, next, op, small};
@@ -34,7 +35,7 @@ fn a_link_connects_and_does_not_wait_for_more_to_send() {
     let completion = next(&mut ring);
     assert!(completion.op == op(Kind::LinkConnect, 1) && completion.result == Ok(0) && completion.buffer.is_none());
     let (_accepted, peer) = listener.accept().unwrap();
-    assert_eq!(peer.ip(), ring.peer(socket).unwrap());
+    assert_eq!(Address::Ip(peer.ip()), ring.peer(socket).unwrap());
     let opened = sockets::borrow(socket);
     let opened = SockRef::from(&opened);
     assert!(opened.tcp_nodelay().unwrap());
@@ -71,7 +72,7 @@ fn a_connect_over_ipv6_finds_its_address() {
     let socket = ring.open(&Place::Tcp(address), DEAD).unwrap();
     ring.connect(op(Kind::LinkConnect, 0), socket, &Place::Tcp(address));
     assert_eq!(next(&mut ring).result, Ok(0));
-    assert_eq!(ring.peer(socket), Ok(address.ip()));
+    assert_eq!(ring.peer(socket), Ok(Address::Ip(address.ip())));
     ring.close(socket);
 }
 

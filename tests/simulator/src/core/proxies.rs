@@ -14,7 +14,7 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// A listener of the process: in some runs one to which proxies connect.
 pub fn listen(kernel: &mut Kernel, random: &mut Random) -> ListeningSocket {
     let opening = if random.percent(25) { Opening::ProxyHeader } else { Opening::Request };
-    kernel.listen(opening)
+    kernel.listen(opening, random.percent(20))
 }
 
 /// How a connection to such a listener begins.

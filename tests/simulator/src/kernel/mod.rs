@@ -141,11 +141,11 @@ impl Kernel {
     }
 
     /// The process listens: one listener more.
-    pub fn listen(&mut self, opening: Opening) -> ListeningSocket {
+    pub fn listen(&mut self, opening: Opening, is_shared: bool) -> ListeningSocket {
         let number = self.listeners.len();
         self.listeners.push(Listener::new(opening));
         let socket = self.lowest_for(Owner::Listener(number));
-        ListeningSocket { socket, number: number as u8 % 64, opening }
+        ListeningSocket { socket, number: number as u8 % 64, opening, is_shared }
     }
 
     /// The listener of a descriptor, which must be open.

@@ -23,21 +23,26 @@ const TOO_MANY_CONNECTS: &str =
 
 impl Client {
     /// Bytes came of what must begin with a PROXY header, of which this much is held. Says how many of them were its.
-    pub(super) fn proxy_header(&mut self, cx: &mut Context, held: Option<Box<Vec<u8>>>, bytes: &[u8]) -> usize {
+    pub(super) fn proxy_header(&mut self, cx: &mut Context, mut held: Vec<u8>, bytes: &[u8]) -> usize {
         let policy = &cx.limits.policy;
         // Before it is read: what it says is worth nothing.
         if !policy.trusts(self.address) {
             self.refuse_proxy(cx, Wrong::Untrusted);
             return bytes.len();
         }
-        let before = held.as_ref().map_or(0, |held| held.len());
-        let all = held.map(|mut held| {
+        let before = held.len();
+        let read = if before == 0 {
+            proxy_header::read(bytes, policy.header_bytes_max)
+        } else {
             held.extend_from_slice(bytes);
-            held
-        });
-        match proxy_header::read(all.as_ref().map_or(bytes, |all| all), policy.header_bytes_max) {
+            proxy_header::read(&held, policy.header_bytes_max)
+        };
+        match read {
             proxy_header::Progress::Incomplete => {
-                self.stage = Stage::ProxyHeader(Some(all.unwrap_or_else(|| Box::new(bytes.to_vec()))));
+                if before == 0 {
+                    held.extend_from_slice(bytes);
+                }
+                self.stage = Stage::ProxyHeader(Some(Box::new(held)));
                 bytes.len()
             }
             proxy_header::Progress::Whole(len, source) => {

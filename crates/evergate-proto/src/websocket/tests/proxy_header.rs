@@ -16,8 +16,8 @@ fn binary(command: u8, family: u8, payload: &[u8]) -> Vec<u8> {
     header
 }
 
-fn address(text: &str) -> Option<Address> {
-    Some(Address::Ip(text.parse().expect("an address")))
+fn address(text: &str) -> Address {
+    Address::Ip(text.parse().expect("an address"))
 }
 
 /// Headers that are whole, and whom each names.
@@ -31,15 +31,15 @@ fn good() -> Vec<(Vec<u8>, Option<Address>)> {
         "PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n";
     assert_eq!(longest.len(), 107);
     vec![
-        (b"PROXY TCP4 198.51.100.1 192.0.2.1 40000 80\r\n".to_vec(), address("198.51.100.1")),
-        (b"PROXY TCP6 2001:db8::7 2001:db8::1 40000 80\r\n".to_vec(), address("2001:db8::7")),
-        (b"PROXY TCP6 ::ffff:192.0.2.9 2001:db8::1 40000 80\r\n".to_vec(), address("192.0.2.9")),
+        (b"PROXY TCP4 198.51.100.1 192.0.2.1 40000 80\r\n".to_vec(), Some(address("198.51.100.1"))),
+        (b"PROXY TCP6 2001:db8::7 2001:db8::1 40000 80\r\n".to_vec(), Some(address("2001:db8::7"))),
+        (b"PROXY TCP6 ::ffff:192.0.2.9 2001:db8::1 40000 80\r\n".to_vec(), Some(address("192.0.2.9"))),
         (b"PROXY UNKNOWN\r\n".to_vec(), None),
         (longest.as_bytes().to_vec(), None),
-        (binary(0x21, 0x11, &v4), address("198.51.100.1")),
-        (binary(0x21, 0x21, &v6), address("2001:db8::7")),
-        (binary(0x21, 0x21, &mapped), address("192.0.2.9")),
-        (binary(0x21, 0x11, &with_more), address("198.51.100.1")),
+        (binary(0x21, 0x11, &v4), Some(address("198.51.100.1"))),
+        (binary(0x21, 0x21, &v6), Some(address("2001:db8::7"))),
+        (binary(0x21, 0x21, &mapped), Some(address("192.0.2.9"))),
+        (binary(0x21, 0x11, &with_more), Some(address("198.51.100.1"))),
         // LOCAL: the proxy's own, whatever it says besides; of no known kind; of a Unix socket; of a datagram.
         (binary(0x20, 0x00, b""), None),
         (binary(0x20, 0x11, &v4), None),
