@@ -38,10 +38,13 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(Exit::Host, &error),
         },
-        (Action::Check(loaded), _) => match check::run(&loaded.config, &loaded.warnings, &mut std::io::stdout()) {
-            Ok(fine) => if fine { Exit::Done } else { Exit::Host }.into(),
-            Err(error) => fail(Exit::Host, &error),
-        },
+        (Action::Check(loaded), _) => {
+            let said = [config::by_cgroup(&loaded), loaded.warnings].concat();
+            match check::run(&loaded.config, &said, &mut std::io::stdout()) {
+                Ok(fine) => if fine { Exit::Done } else { Exit::Host }.into(),
+                Err(error) => fail(Exit::Host, &error),
+            }
+        }
         (Action::Drain { target, options }, _) => operator::drain(&target, options),
         (Action::Status { target, json }, _) => operator::status(&target, json),
         (Action::Clients { target, options }, _) => operator::clients(&target, &options),

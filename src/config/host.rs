@@ -1,10 +1,13 @@
-//! What the host allows this process: CPUs and descriptors.
+//! What the host allows this process: CPUs, descriptors and memory.
+
+use std::path::Path;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::unistd::{Pid, close};
+use nix::unistd::{Pid, close, gethostname};
 
+use super::cgroup;
 use super::table::{CLIENTS_MAX_LIMIT, Config};
 
 /// What the host allows this process; a parameter, so that tests need no particular host.
@@ -14,6 +17,10 @@ pub struct Host {
     pub cpus: Vec<usize>,
     /// The soft limit of open descriptors (`RLIMIT_NOFILE`).
     pub nofile: u64,
+    /// Those of `cpus` to run on where its cgroup has CPU time for fewer.
+    pub quota: Option<Vec<usize>>,
+    /// The bytes of memory that its cgroup allows it, if it limits them.
+    pub memory_bytes_max: Option<u64>,
 }
 
 impl Host {
@@ -25,7 +32,15 @@ impl Host {
             cpus.push(0);
         }
         let nofile = getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(soft, _)| soft);
-        Self { cpus, nofile }
+        // A container's name is its own.
+        let name = gethostname().unwrap_or_default();
+        let quota = cgroup::quota(cpus.len()).map(|quota| cgroup::within(&cpus, quota, &name.to_string_lossy()));
+        Self { cpus, nofile, quota, memory_bytes_max: cgroup::memory_max(Path::new("/proc/self")) }
+    }
+
+    /// A host of so many CPUs and descriptors that limits nothing else.
+    pub fn of(cpus: impl IntoIterator<Item = usize>, nofile: u64) -> Self {
+        Self { cpus: cpus.into_iter().collect(), nofile, quota: None, memory_bytes_max: None }
     }
 }
 
@@ -120,6 +135,17 @@ pub fn refusals_max(nofile: u64) -> u64 {
 pub(super) fn clients_max(nofile: u64, left: u64) -> u64 {
     let nine_tenths = nofile / 10 * 9 + nofile % 10 * 9 / 10;
     nine_tenths.min(left).clamp(1, CLIENTS_MAX_LIMIT)
+}
+
+/// `core_bytes_max` where no memory limit asks for less.
+const CORE_BYTES_MAX: u64 = 1 << 30;
+
+/// `core_bytes_max` where it is `auto`: all cores together take half of what the cgroup allows. The other half is for
+/// the rest of the process, what the kernel keeps for its sockets, and whoever else is in there.
+pub(super) fn core_bytes_max(memory_bytes_max: Option<u64>, cores: usize) -> u64 {
+    let share = memory_bytes_max.map_or(u64::MAX, |bytes| bytes / 2 / cores.max(1) as u64);
+    // In whole KiB, and no less than the option takes.
+    share.min(CORE_BYTES_MAX).max(1 << 10) & !0x3ff
 }
 
 /// Has the kernel make the process' table of descriptors large enough for `most` at once. It doubles the table as it

@@ -33,6 +33,13 @@ pub enum Kind {
         /// Most bytes.
         max: u64,
     },
+    /// A size, or `auto`, which depends on the host.
+    BytesOrAuto {
+        /// Fewest bytes.
+        min: u64,
+        /// Most bytes.
+        max: u64,
+    },
     /// `true` or `false`.
     Bool,
     /// Text that passes a check.
@@ -68,6 +75,10 @@ impl Kind {
                 .filter(|n| (min..=max).contains(n))
                 .map(Value::Integer)
                 .ok_or_else(|| format!("a size from {} to {}, such as 1536, 64 KiB or 10 MiB", size(min), size(max))),
+            Self::BytesOrAuto { .. } if trimmed == "auto" => Ok(Value::Text("auto".to_owned())),
+            Self::BytesOrAuto { min, max } => {
+                Self::Bytes { min, max }.parse(text).map_err(|expected| format!("auto or {expected}"))
+            }
             Self::Bool => match trimmed {
                 "true" | "yes" | "on" | "1" => Ok(Value::Bool(true)),
                 "false" | "no" | "off" | "0" => Ok(Value::Bool(false)),
@@ -127,7 +138,7 @@ impl Kind {
     pub fn placeholder(self) -> &'static str {
         match self {
             Self::Integer { .. } | Self::IntegerOrAuto { .. } => "N",
-            Self::Bytes { .. } => "SIZE",
+            Self::Bytes { .. } | Self::BytesOrAuto { .. } => "SIZE",
             Self::Bool => "BOOL",
             Self::Text(_) | Self::Secret => "TEXT",
             Self::List(_) | Self::Listeners => "LIST",
@@ -141,7 +152,7 @@ impl Kind {
     pub fn show(self, value: &Value) -> String {
         match (self, value) {
             (Self::Secret, Value::Text(text)) if !text.is_empty() => "\"********\"".to_owned(),
-            (Self::Bytes { .. }, Value::Integer(n)) if n % 1_024 == 0 => quote(&size(*n)),
+            (Self::Bytes { .. } | Self::BytesOrAuto { .. }, Value::Integer(n)) if n % 1_024 == 0 => quote(&size(*n)),
             (_, Value::Integer(n)) => n.to_string(),
             (_, Value::Bool(set)) => set.to_string(),
             (_, Value::Text(text)) => quote(text),

@@ -70,7 +70,7 @@ impl fmt::Debug for Inputs {
 impl Inputs {
     /// Nothing given: the defaults, on a host of one CPU and 1,024 descriptors.
     pub fn none(purpose: Purpose) -> Self {
-        let host = Host { cpus: vec![0], nofile: 1_024 };
+        let host = Host::of([0], 1_024);
         Self { purpose, toml: None, flags: Vec::new(), env: BTreeMap::new(), host }
     }
 }
@@ -155,6 +155,7 @@ pub fn load(inputs: Inputs) -> Result<Loaded, Errors> {
         return Err(errors);
     }
     warn(&config, &mut warnings);
+    warn_of_cgroup(&values, &config, &inputs.host, &mut warnings);
     Ok(Loaded { config, values, warnings, inputs, echo: false, replaces: false })
 }
 
@@ -216,7 +217,7 @@ fn read(path: &Path, named_by: &str) -> Result<String, Error> {
     })
 }
 
-/// What depends on the host: `cores`, `clients_max`, `state_dir`, `control`.
+/// What depends on the host: `cores`, `core_bytes_max`, `clients_max`, `state_dir`, `control`.
 fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, errors: &mut Errors, warnings: &mut Vec<String>) {
     let host = &inputs.host;
     let mut refuse = |values: &Values, name, why: String| match inputs.purpose {
@@ -238,10 +239,25 @@ fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, errors: &m
                 refuse(values, "cores", why);
             }
         }
-        _ => values.get_mut("cores").value = Value::List(allowed),
+        _ => match &host.quota {
+            Some(quota) => {
+                let quota = quota.iter().map(usize::to_string).collect();
+                values.default_of_cgroup("cores", Value::List(quota), "CPU quota");
+            }
+            None => values.get_mut("cores").value = Value::List(allowed),
+        },
     }
     let demo = inputs.purpose == Purpose::Demo;
     let cores = if let Value::List(cores) = &values.get("cores").value { cores.len() } else { 1 };
+    if values.text("core_bytes_max") == "auto" {
+        let bytes = |memory| Value::Integer(host::core_bytes_max(memory, cores));
+        let (bytes, unlimited) = (bytes(host.memory_bytes_max), bytes(None));
+        if bytes == unlimited {
+            values.get_mut("core_bytes_max").value = bytes;
+        } else {
+            values.default_of_cgroup("core_bytes_max", bytes, "memory limit");
+        }
+    }
     let [admin, control] = ["admin", "control"].map(|option| values.text(option) != "off");
     let listeners = if let Value::List(listen) = &values.get("listen").value { listen.len() } else { 1 };
     let besides = Descriptors { cores, listeners, domains, admin, control, demo }.besides_clients(host.nofile);
@@ -414,6 +430,26 @@ fn warn(config: &Config, warnings: &mut Vec<String>) {
         warnings.push(format!(
             "ingress: Evergreen's seed data does not know {:?}, so logins go unrecorded",
             config.ingress
+        ));
+    }
+}
+
+/// What was written is kept, though the cgroup allows less.
+fn warn_of_cgroup(values: &Values, config: &Config, host: &Host, warnings: &mut Vec<String>) {
+    let cores = config.cores.len();
+    if let Some(quota) = host.quota.as_ref().map(Vec::len).filter(|quota| *quota < cores) {
+        warnings.push(format!(
+            "cores: {cores} of them share the time of {quota} CPUs, which is all that the cgroup's CPU quota allows: the kernel stops \
+             all of them for a while whenever it is used up; write fewer, or leave it at all"
+        ));
+    }
+    let together = (config.core_bytes_max as u64).saturating_mul(cores as u64);
+    if let Some(memory) = host.memory_bytes_max.filter(|memory| together > *memory)
+        && !matches!(values.get("core_bytes_max").source, Source::Cgroup(_))
+    {
+        warnings.push(format!(
+            "core_bytes_max: {cores} cores may take {together} bytes for clients, and the cgroup's memory limit is {memory}: the kernel \
+             ends the process before its own limit helps; write less, or auto"
         ));
     }
 }

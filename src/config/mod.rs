@@ -8,6 +8,7 @@
 
 pub mod asking;
 pub mod calling;
+mod cgroup;
 pub mod cli;
 mod eg_websockets;
 mod error;
@@ -35,7 +36,7 @@ pub use host::{CONTROL_CLIENTS_MAX, Descriptors, Host, admin_connections_max, re
 pub use kind::Kind;
 pub use listen::{LISTENERS_MAX, Listen, ListenAt};
 pub use load::{Inputs, Loaded, Purpose, Reloaded, load, reload};
-pub use print::{effective, markdown, sample};
+pub use print::{by_cgroup, effective, markdown, sample};
 pub use redis_place::RedisPlace;
 pub use table::{Config, Opt, TABLE, find};
 pub use typed::{Facility, LogFormat, LogLevel, Logfile, Secret};

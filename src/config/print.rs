@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::kind::Kind;
 use super::load::{Loaded, RELOADED};
 use super::table::{Opt, TABLE, find};
+use super::values::Source;
 
 /// Every effective value with its source, as TOML. Passwords are masked.
 pub fn effective(loaded: &Loaded) -> String {
@@ -27,6 +28,16 @@ pub fn effective(loaded: &Loaded) -> String {
         let _ = writeln!(text, "# warning: {warning}");
     }
     text
+}
+
+/// A line for each default that a limit of the cgroup makes less: who has never heard of it looks for the reason.
+pub fn by_cgroup(loaded: &Loaded) -> Vec<String> {
+    let less = loaded.values.iter().filter(|setting| matches!(setting.source, Source::Cgroup(_)));
+    let line = |setting: &super::Setting| {
+        let shown = find(setting.name)?.kind.show(&setting.value);
+        Some(format!("{} = {shown} ({})", setting.name, setting.source))
+    };
+    less.filter_map(line).collect()
 }
 
 /// A commented TOML file in which every option stands with its default.

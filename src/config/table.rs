@@ -152,7 +152,8 @@ options! {
         share_port: bool = Kind::Bool, "false";
         /// The only path that is served (others get 404), such as `/osrf-websocket-translator`. Empty: any path.
         path: Option<String> = Kind::Text(text::path), "";
-        /// The CPUs to run on, a pinned thread for each: `0`, `0-3`, `0,2,4-5`, or `all` that the process may use.
+        /// The CPUs to run on, a pinned thread for each: `0`, `0-3`, `0,2,4-5`, or `all` that the process may use: no more than its
+        /// cgroup has CPU time for (`cpu.max`), rounded down.
         cores: Vec<usize> = Kind::Cpus, "all";
         /// The longest time for which a core looks for the next message before it sleeps, while few requests are in flight. How long it
         /// does is learned from the waits that it sees, and counted (`evergate_looked_seconds`): a client that asks again as soon as it has its answer
@@ -208,8 +209,9 @@ options! {
         /// Bytes that wait to be sent to one client; more: Close 1008, a slow consumer.
         outbound_bytes_max: usize = CLIENT_BYTES, "16 MiB", unit "bytes per client";
         /// Bytes in all clients' buffers of one core; above it new messages are not read and the largest holders get
-        /// Close 1008. The process holds this for each core.
-        core_bytes_max: usize = BYTES, "1 GiB", unit "bytes per core";
+        /// Close 1008. The process holds this for each core. `auto`: 1 GiB, less where all cores together would take more than half
+        /// of the cgroup's memory limit (`memory.max`).
+        core_bytes_max: usize = Kind::BytesOrAuto { min: 1_024, max: 1 << 40 }, "auto", unit "bytes per core";
         /// Messages answered with 400 or 413 in a row before Close 1008.
         garbage_max: usize = Kind::Integer { min: 1, max: 65_535 }, "10", unit "messages in a row";
         /// WebSocket messages (envelopes) of one client, over time; it may send two seconds' worth at once. Beyond it: 429. 0: no

@@ -40,6 +40,8 @@ impl fmt::Debug for Value {
 pub enum Source {
     /// The table's default.
     Default,
+    /// The table's default, less by a limit of the cgroup: its name.
+    Cgroup(&'static str),
     /// `opensrf_core.xml`.
     OpensrfCore {
         /// The file.
@@ -64,6 +66,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Cgroup(limit) => write!(f, "default, less by the cgroup's {limit}"),
             Self::OpensrfCore { path, line } | Self::Toml { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Env(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag --{name}"),
@@ -115,6 +118,16 @@ impl Values {
 
     pub(super) fn get_mut(&mut self, name: &str) -> &mut Setting {
         self.0.iter_mut().find(|setting| setting.name == name).expect("the name of an option of the table")
+    }
+
+    /// Gives an option what is left of its default by that limit of the cgroup. What somebody wrote as `all` or `auto`
+    /// keeps its source.
+    pub(super) fn default_of_cgroup(&mut self, name: &str, value: Value, limit: &'static str) {
+        let setting = self.get_mut(name);
+        setting.value = value;
+        if setting.source == Source::Default {
+            setting.source = Source::Cgroup(limit);
+        }
     }
 
     /// The text of an option of a textual kind; empty for any other.

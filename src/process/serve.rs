@@ -42,6 +42,9 @@ pub fn run(loaded: &Loaded, signals: &Signals, listening: impl FnOnce(&[Listen])
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    for less in config::by_cgroup(loaded) {
+        tracing::info!("host: {less}");
+    }
     let exit = match start(loaded, &logs, signals) {
         Ok(running) => {
             listening(running.shared.listening());

@@ -14,6 +14,7 @@ mod bus_places;
 mod bytes;
 mod call;
 mod cancelling;
+mod cgroups;
 mod cli;
 mod closing;
 mod conformance;

@@ -1,7 +1,8 @@
 //! The table's faces agree, and what each option resolves to. `sources`: what files, variables and flags may say; `mistakes`: all of
-//! them at once; `asking`: who speaks to a running process; `readme`: the documents say the same.
+//! them at once; `asking`: who speaks to a running process; `cgroup`: a container's limits; `readme`: the documents say the same.
 
 mod asking;
+mod cgroup;
 mod mistakes;
 mod readme;
 mod sources;
@@ -46,7 +47,7 @@ impl Drop for Dir {
 }
 
 fn host() -> Host {
-    Host { cpus: vec![0, 1, 2, 3], nofile: 20_000 }
+    Host::of(0..4, 20_000)
 }
 
 fn run_with(arguments: &[&str], env: &[(&str, &str)]) -> Result<Action, Failure> {
@@ -104,7 +105,7 @@ fn other_value(option: &Opt) -> (&'static str, &'static str) {
         "log_protect" => ("open-ils.auth,x.y", "[\"open-ils.auth\", \"x.y\"]"),
         _ => match option.kind {
             Kind::Integer { .. } | Kind::IntegerOrAuto { .. } => ("57", "57"),
-            Kind::Bytes { .. } => ("64 KiB", "65536"),
+            Kind::Bytes { .. } | Kind::BytesOrAuto { .. } => ("64 KiB", "65536"),
             Kind::Bool => ("true", "true"),
             _ => ("word", "\"word\""),
         },
@@ -267,7 +268,7 @@ fn cores_and_clients_max_are_resolved_against_the_host() {
     assert_eq!(loaded(&["demo", "--cores", "3,1-2,1"], &[]).config.cores, [1, 2, 3]);
     assert!(error(&["demo", "--cores", "0,7"], &[]).contains("may not run on CPU 7"));
     assert_eq!(loaded(&["config", "--cores", "0,7"], &[]).config.cores, [0, 7], "left for `check` to report");
-    let on = |nofile| Inputs { host: Host { cpus: vec![0, 1], nofile }, ..Inputs::none(Purpose::Config) };
+    let on = |nofile| Inputs { host: Host::of([0, 1], nofile), ..Inputs::none(Purpose::Config) };
     let few = load(on(256)).expect("a low limit").config;
     let besides = Descriptors::of(&few).besides_clients(256);
     assert_eq!((few.clients_max as u64, few.admin), (256 - besides, None), "what `check` asks for is kept free");
@@ -289,7 +290,7 @@ fn more_clients_than_descriptors_are_no_start_but_left_for_check_and_config_to_s
         assert_eq!(loaded.config.clients_max, 10_000_000);
         assert_eq!(loaded.warnings.iter().any(|line| line.contains("clients_max")), warns, "{:?}", loaded.warnings);
     }
-    let host = Host { cpus: vec![0], nofile: 40 };
+    let host = Host::of([0], 40);
     let none_left = load(Inputs { host, ..Inputs::none(Purpose::Demo) }).expect_err("no client has a place");
     assert!(none_left.to_string().contains("LimitNOFILE"), "{none_left}");
 }
