@@ -55,7 +55,7 @@ fn main() -> ExitCode {
                 fail(Exit::Host, &format!("{}: the man pages cannot be written: {error}", directory.display()))
             }
         },
-        (Action::Completions(shell), _) => print(&manual::completion(shell)),
+        (Action::Completions(shell, program), _) => print(&manual::completion(shell, &program)),
         (Action::Config(show, loaded), _) => print(&match (show, loaded) {
             (Show::Sample, _) | (Show::Effective, None) => config::sample(),
             (Show::Markdown, _) => config::markdown(),

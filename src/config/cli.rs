@@ -88,8 +88,8 @@ pub enum Action {
     Call(Call),
     /// Write the man pages into this directory.
     Man(PathBuf),
-    /// Print the completions of a shell.
-    Completions(clap_complete::Shell),
+    /// Print the completions of a shell, for the program of that name.
+    Completions(clap_complete::Shell, String),
     /// Print the configuration. `None` where the sample or the table is asked for, which read nothing.
     Config(Show, Option<Box<Loaded>>),
 }
@@ -171,7 +171,7 @@ pub fn command() -> Command {
             .arg(switch("sample", "Print a commented file with every default instead"))
             .arg(switch("markdown", "Print docs/options.md's table instead").hide(true).conflicts_with("sample"))
             .arg(switch("metrics", "Print the table of docs/metrics.md instead").hide(true).conflicts_with("sample"))
-            .after_help("Example:\n  evergate config --sample > /etc/evergate.toml"),
+            .after_help("Example:\n  evergate config --sample > /etc/evergate/evergate.toml"),
     );
     Command::new("evergate")
         .about("WebSocket gateway for Evergreen ILS: between browsers and the OpenSRF bus")
@@ -363,7 +363,10 @@ pub fn action(
         return Ok(match (name, call) {
             (_, Some(call)) => Action::Call(call),
             ("man", None) => Action::Man(manual::directory(given)),
-            _ => Action::Completions(manual::shell(given)),
+            _ => {
+                let (shell, program) = manual::completed(given);
+                Action::Completions(shell, program)
+            }
         });
     }
     let loaded = |purpose| load(inputs(purpose, given, env, host)).map(Box::new);

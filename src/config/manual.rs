@@ -6,6 +6,7 @@ use std::iter;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -31,6 +32,13 @@ pub(super) fn completions() -> Command {
     Command::new("completions")
         .about("Print what completes evergate's words in a shell")
         .arg(Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell)).help("The shell"))
+        .arg(
+            Arg::new("program")
+                .value_name("PROGRAM")
+                .value_parser(PossibleValuesParser::new(PROGRAMS))
+                .default_value("evergate")
+                .help("Whose words"),
+        )
         .after_help(
             "Examples:\n  evergate completions bash > /usr/share/bash-completion/completions/evergate\n  \
              evergate completions zsh > /usr/local/share/zsh/site-functions/_evergate\n  \
@@ -43,22 +51,38 @@ pub(super) fn directory(given: &ArgMatches) -> PathBuf {
     given.get_one("directory").cloned().unwrap_or_default()
 }
 
-/// Whose completions are asked for.
-pub(super) fn shell(given: &ArgMatches) -> Shell {
-    given.get_one("shell").copied().unwrap_or(Shell::Bash)
+/// What is completed: a shell, and a program.
+pub(super) fn completed(given: &ArgMatches) -> (Shell, String) {
+    let program = given.get_one("program").cloned().unwrap_or_else(|| "evergate".to_owned());
+    (given.get_one("shell").copied().unwrap_or(Shell::Bash), program)
+}
+
+/// The programs of this build.
+const PROGRAMS: &[&str] = if cfg!(feature = "load") { &["evergate", "evergate-load"] } else { &["evergate"] };
+
+/// One of them.
+fn program(name: &str) -> Command {
+    #[cfg(feature = "load")]
+    if name == "evergate-load" {
+        return evergate_load::command();
+    }
+    debug_assert_eq!(name, "evergate");
+    command()
 }
 
 /// Options of which a synopsis shows no more than that there are some.
 const MANY_OPTIONS: usize = 12;
 
-/// Writes a page for the command and one for each of its subcommands.
+/// Writes a page for each program and one for each of its subcommands.
 pub fn write_man_pages(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
-    let mut command = command().disable_help_subcommand(true);
-    command.build();
-    for command in iter::once(&command).chain(command.get_subcommands()) {
-        let name = command.get_display_name().unwrap_or_else(|| command.get_name());
-        fs::write(directory.join(format!("{name}.1")), page(command)?)?;
+    for program in PROGRAMS.iter().map(|name| program(name)) {
+        let mut program = program.disable_help_subcommand(true);
+        program.build();
+        for command in iter::once(&program).chain(program.get_subcommands()) {
+            let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+            fs::write(directory.join(format!("{name}.1")), page(command)?)?;
+        }
     }
     Ok(())
 }
@@ -75,9 +99,9 @@ fn page(command: &Command) -> io::Result<String> {
     Ok(format!("{}\\fB{name}\\fR [\\fIOPTIONS\\fR]\n{}", &page[..start], &page[end..]))
 }
 
-/// What a shell reads to complete the command's words.
-pub fn completion(shell: Shell) -> String {
+/// What a shell reads to complete a program's words.
+pub fn completion(shell: Shell, name: &str) -> String {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut command(), "evergate", &mut text);
+    clap_complete::generate(shell, &mut program(name), name, &mut text);
     String::from_utf8_lossy(&text).into_owned()
 }

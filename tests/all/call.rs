@@ -158,6 +158,9 @@ fn every_subcommand_has_a_man_page_and_serve_s_has_every_option() {
         let Some(flag) = option.flag() else { continue };
         assert!(serve.contains(&format!("\\-\\-{}", flag.replace('-', "\\-"))), "{flag}");
     }
+    if cfg!(feature = "load") {
+        assert!(read("evergate-load.1").contains("\\-\\-clients"));
+    }
     let taken = folder.write("file", "");
     let ended = evergate(&["man", &taken.display().to_string()], &[]);
     assert!(ended.code == 1 && ended.stderr.contains("cannot be written"), "{}", ended.text());
@@ -182,5 +185,9 @@ fn bash_reads_its_completions_and_the_other_shells_have_some() {
     for shell in ["zsh", "fish"] {
         let ended = evergate(&["completions", shell], &[]);
         assert!(ended.code == 0 && ended.stdout.contains("drain-max-seconds"), "{shell}: {}", ended.text());
+    }
+    if cfg!(feature = "load") {
+        let ended = evergate(&["completions", "fish", "evergate-load"], &[]);
+        assert!(ended.code == 0 && ended.stdout.contains("-c evergate-load -l clients"), "{}", ended.text());
     }
 }

@@ -102,6 +102,8 @@ struct Report<'a> {
     seed: u64,
 }
 
+pub use options::command;
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     let matches = match options::command().try_get_matches() {
