@@ -40,8 +40,12 @@ impl Redis {
             "port {port}\nbind 127.0.0.1\nsave \"\"\n\
              user gateway on >gateway-test -@all {gateway_commands} ~opensrf:router:* ~opensrf:client:*\n"
         );
-        let mut child =
-            Command::new("redis-server").arg("-").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().ok()?;
+        let mut child = Command::new(std::env::var_os("BUS_SERVER").unwrap_or_else(|| "redis-server".into()))
+            .arg("-")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .ok()?;
         child.stdin.take()?.write_all(settings.as_bytes()).ok()?;
         let redis = Self(child, format!("127.0.0.1:{port}"));
         let end = Instant::now() + Duration::from_secs(5);

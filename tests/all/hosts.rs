@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::client::{Client, connect, envelope, request};
 use crate::support::gateway::{Gateway, OTHER_DOMAIN, Setup};
+use crate::support::manager::{heard, until_heard};
 use crate::support::process::evergate;
 use crate::support::raw::Raw;
 use crate::support::redis::Redis;
@@ -110,23 +111,6 @@ fn a_rush_of_clients_without_a_place_is_refused_and_takes_no_descriptor_that_is_
         most = open().max(most);
     }
     assert!(most <= before + 32 + 2, "{before}, then {most}");
-}
-
-/// The next datagram.
-fn heard(manager: &UnixDatagram) -> String {
-    let mut buffer = [0; 4_096];
-    let length = manager.recv(&mut buffer).expect("the service manager hears something");
-    String::from_utf8_lossy(&buffer[..length]).into_owned()
-}
-
-/// The next datagram that begins so.
-fn until_heard(manager: &UnixDatagram, begins: &str) -> String {
-    loop {
-        let datagram = heard(manager);
-        if datagram.starts_with(begins) {
-            return datagram;
-        }
-    }
 }
 
 #[test]

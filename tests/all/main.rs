@@ -54,4 +54,5 @@ mod slow_readers;
 mod streams;
 mod support;
 mod tuning;
+mod units;
 mod websocket;

@@ -211,7 +211,7 @@ impl Redis {
     fn start(dir: &Dir) -> Option<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let port_text = port.to_string();
-        let child = Command::new("redis-server")
+        let child = Command::new(std::env::var_os("BUS_SERVER").unwrap_or_else(|| "redis-server".into()))
             .args(["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
             .arg(&dir.0)
             .stdout(Stdio::null())

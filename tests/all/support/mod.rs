@@ -11,6 +11,7 @@ pub mod fifo;
 pub mod gateway;
 #[cfg(feature = "load")]
 pub mod load;
+pub mod manager;
 pub mod other_bus;
 pub mod other_gateway;
 pub mod process;

@@ -13,7 +13,7 @@ use super::{Folder, eventually, free_port};
 /// `OpenSRF`'s accounts and passwords, applied through the default account as `OpenSRF`'s own installation does.
 const ACL: &str = include_str!("../../redis-acl.txt");
 
-/// One server on a port of its own, empty at every start.
+/// One server, that of `BUS_SERVER` where it is set, on a port of its own, empty at every start.
 pub struct Redis {
     port: u16,
     process: Process,
@@ -121,7 +121,7 @@ impl Drop for Redis {
 }
 
 fn spawn(port: u16, options: &[String], folder: &Path) -> Process {
-    let mut command = Command::new("redis-server");
+    let mut command = Command::new(std::env::var_os("BUS_SERVER").unwrap_or_else(|| "redis-server".into()));
     command.args([
         "--port",
         &port.to_string(),
