@@ -43,7 +43,10 @@ fn kernel(release: &str) -> Finding {
         Some(found) if found >= KERNEL_MIN => Finding::ok(format!("kernel {release}, {major}.{minor} is needed")),
         _ => Finding::fail(
             format!("kernel {release:?} is older than {major}.{minor}"),
-            format!("install a kernel of {major}.{minor} or later; io_uring's DEFER_TASKRUN is not in older ones"),
+            format!(
+                "install a kernel of {major}.{minor} or later (Ubuntu 22.04: linux-generic-hwe-22.04; Debian: 12 or later): io_uring's \
+                 DEFER_TASKRUN is not in older ones; docs/hosts.md has the systems"
+            ),
         ),
     }
 }

@@ -19,6 +19,7 @@ mod cli;
 mod closing;
 mod conformance;
 mod connections;
+mod container;
 mod control;
 mod cores;
 mod deadline;
