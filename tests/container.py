@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 
+import yaml
+
 PLACE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tuning", "container")
 ACTIONS = {"SCMP_ACT_ALLOW": 0x7FFF0000, "SCMP_ACT_ERRNO": 0x00050000}
 MASKED_EQ = 7
@@ -66,21 +68,75 @@ def serves(evergate, profile):
     port = free_port()
     demo = under(profile, [evergate, "demo", "--listen", f"127.0.0.1:{port}", "--admin", "off", "--cores", "0"])
     try:
-        end = time.monotonic() + 30
-        while True:
-            call = [evergate, "call", "--url", f"ws://127.0.0.1:{port}/", "opensrf.math", "add", "20", "22"]
-            ended = subprocess.run(call, capture_output=True, text=True)
-            if ended.returncode == 0:
-                break
-            assert demo.poll() is None, demo.stdout.read()
-            assert time.monotonic() < end, ended.stderr
-            time.sleep(0.05)
-        assert ended.stdout.strip() == "42", ended.stdout
+        calls(f"ws://127.0.0.1:{port}/", evergate, [demo])
         demo.send_signal(signal.SIGUSR1)
         said = demo.communicate(timeout=30)[0]
         assert demo.returncode == 0, said
     finally:
         demo.kill()
+
+
+def calls(url, evergate, others):
+    """Calls until somebody answers; `others` are the processes that must live meanwhile."""
+    end = time.monotonic() + 60
+    while True:
+        ended = subprocess.run([evergate, "call", "--url", url, "opensrf.math", "add", "20", "22"], capture_output=True, text=True)
+        if ended.returncode == 0:
+            assert ended.stdout.strip() == "42", ended.stdout
+            return
+        for process in others:
+            assert process.poll() is None, f"{process.args} ended: {process.stdout.read()}"
+        assert time.monotonic() < end, ended.stderr
+        time.sleep(0.05)
+
+
+def serves_composed(evergate, profile, compose):
+    """What the compose file starts, as processes: its commands, accounts and variables, each service's name being this host."""
+    redis, port = free_port(), free_port()
+    names = {"redis:6379": f"127.0.0.1:{redis}", "/etc/redis/users.acl": os.path.join(PLACE, "users.acl")}
+    for name, secret in compose["secrets"].items():
+        names[f"/run/secrets/{name}"] = os.path.join(PLACE, secret["file"])
+
+    def here(text):
+        for name, place in names.items():
+            text = text.replace(name, place)
+        return text
+
+    services = compose["services"]
+    server, *options = map(here, services["redis"]["command"])
+    server = os.environ.get("BUS_SERVER", server)
+    environment = {name: here(value) for name, value in services["gateway"]["environment"].items()}
+    environment |= {"EVERGATE_LISTEN": f"127.0.0.1:{port}", "EVERGATE_CORES": "0", "EVERGATE_CONTROL": "off", "EVERGATE_STATE_DIR": "off"}
+    processes = []
+    try:
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        processes.append(subprocess.Popen([server, *options, "--port", str(redis), "--bind", "127.0.0.1"], cwd="/", **pipes))
+        until_listening(redis, processes[0])
+        processes.append(under(profile, [evergate, *map(here, services["services"]["command"])]))
+        os.environ.update(environment)
+        processes.append(under(profile, [evergate, "serve"]))
+        for name in environment:
+            del os.environ[name]
+        calls(f"ws://127.0.0.1:{port}/", evergate, processes)
+        # The signal of STOPSIGNAL.
+        processes[-1].send_signal(signal.SIGUSR1)
+        said = processes[-1].communicate(timeout=30)[0]
+        assert processes[-1].returncode == 0, said
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def until_listening(port, process):
+    end = time.monotonic() + 30
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < end, f"nobody listens at {port}"
+            time.sleep(0.05)
 
 
 def is_refused(evergate, profile):
@@ -91,11 +147,7 @@ def is_refused(evergate, profile):
     assert demo.returncode == 1 and "seccomp" in said, said
 
 
-def files_are_there():
-    import yaml
-
-    with open(os.path.join(PLACE, "compose.yaml")) as file:
-        compose = yaml.safe_load(file)
+def files_are_there(compose):
     services = compose["services"]
     assert set(services) == {"redis", "services", "gateway"}, services.keys()
     for service in services.values():
@@ -108,11 +160,10 @@ def files_are_there():
             assert os.path.exists(os.path.join(PLACE, volume.split(":")[0])), volume
         for name in service.get("secrets", []):
             assert os.path.exists(os.path.join(PLACE, compose["secrets"][name]["file"])), name
-        if "build" in service:
-            build = service["build"]
-            assert os.path.exists(os.path.join(PLACE, build["context"], build["dockerfile"])) or os.path.exists(
-                os.path.join(PLACE, os.path.basename(build["dockerfile"]))
-            ), build
+        build = service.get("build", {})
+        if "dockerfile" in build:
+            # By its path from the context, which tuning/build-deb makes.
+            assert os.path.exists(os.path.normpath(os.path.join(PLACE, build["context"], build["dockerfile"]))), build
     # Every variable of the recipe and of the compose file is an option.
     known = subprocess.run([sys.argv[1], "config"], capture_output=True, text=True).stdout
     with open(os.path.join(PLACE, "Containerfile")) as file:
@@ -129,7 +180,10 @@ if __name__ == "__main__":
         del os.environ[name]
     with open(os.path.join(PLACE, "seccomp.json")) as file:
         profile = json.load(file)
-    files_are_there()
+    with open(os.path.join(PLACE, "compose.yaml")) as file:
+        compose = yaml.safe_load(file)
+    files_are_there(compose)
     serves(evergate, profile)
+    serves_composed(evergate, profile, compose)
     is_refused(evergate, profile)
     print("tuning/container: passed")
