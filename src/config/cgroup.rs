@@ -44,7 +44,7 @@ pub(super) fn memory_max(process: &Path) -> Option<u64> {
     limits.min()
 }
 
-/// Where a line of mountinfo (proc_pid_mountinfo(5)) shows the group of that path: the mount point, and the group's
+/// Where a line of mountinfo (`proc_pid_mountinfo(5)`) shows the group of that path: the mount point, and the group's
 /// directory below it.
 fn place(mount: &str, kind: &str, path: &str) -> Option<(PathBuf, PathBuf)> {
     let (before, after) = mount.split_once(" - ")?;

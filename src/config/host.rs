@@ -145,7 +145,7 @@ const CORE_BYTES_MAX: u64 = 1 << 30;
 pub(super) fn core_bytes_max(memory_bytes_max: Option<u64>, cores: usize) -> u64 {
     let share = memory_bytes_max.map_or(u64::MAX, |bytes| bytes / 2 / cores.max(1) as u64);
     // In whole KiB, and no less than the option takes.
-    share.min(CORE_BYTES_MAX).max(1 << 10) & !0x3ff
+    share.clamp(1 << 10, CORE_BYTES_MAX) & !0x3ff
 }
 
 /// Has the kernel make the process' table of descriptors large enough for `most` at once. It doubles the table as it

@@ -67,7 +67,9 @@ impl Kind {
         let trimmed = text.trim();
         match self {
             Self::Integer { min, max } => number(trimmed, min, max).map(Value::Integer),
-            Self::IntegerOrAuto { .. } if trimmed == "auto" => Ok(Value::Text("auto".to_owned())),
+            Self::IntegerOrAuto { .. } | Self::BytesOrAuto { .. } if trimmed == "auto" => {
+                Ok(Value::Text("auto".to_owned()))
+            }
             Self::IntegerOrAuto { min, max } => {
                 number(trimmed, min, max).map(Value::Integer).map_err(|expected| format!("auto or {expected}"))
             }
@@ -75,7 +77,6 @@ impl Kind {
                 .filter(|n| (min..=max).contains(n))
                 .map(Value::Integer)
                 .ok_or_else(|| format!("a size from {} to {}, such as 1536, 64 KiB or 10 MiB", size(min), size(max))),
-            Self::BytesOrAuto { .. } if trimmed == "auto" => Ok(Value::Text("auto".to_owned())),
             Self::BytesOrAuto { min, max } => {
                 Self::Bytes { min, max }.parse(text).map_err(|expected| format!("auto or {expected}"))
             }
