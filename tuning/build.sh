@@ -41,10 +41,7 @@ build_pages() {
         "$evergate" completions zsh "$program" >"$made/completions/_$program"
         "$evergate" completions fish "$program" >"$made/completions/$program.fish"
     done
-    {
-        cat tuning/debian/evergate.toml
-        "$evergate" config --sample
-    } >"$made/evergate.toml"
+    "$evergate" config --sample >"$made/evergate.toml.sample"
     gzip -9 -n <CHANGELOG.md >"$made/changelog.gz"
     build_sbom
 }
