@@ -24,8 +24,8 @@ const SOCKET: &str = include_str!("../../tuning/evergate.socket");
 
 /// What stands behind `KEY=` in a unit, the last time.
 fn value<'a>(unit: &'a str, key: &str) -> &'a str {
-    let values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    values.last().unwrap_or_else(|| panic!("no {key} in {unit}"))
+    let mut values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    values.next_back().unwrap_or_else(|| panic!("no {key} in {unit}"))
 }
 
 /// A host on which the package is installed, as far as the units know one.
@@ -182,12 +182,12 @@ fn systemd_has_nothing_against_the_units() {
             let output = Command::new("systemd-analyze").args(arguments).arg(&file).output().expect("systemd-analyze");
             (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
         };
-        let (fine, said) = analyze(&["verify"]);
-        assert!(fine && said.is_empty(), "{name}: {said}");
+        let (passes, said) = analyze(&["verify"]);
+        assert!(passes && said.is_empty(), "{name}: {said}");
         if let Some(exposure_max) = exposure_max {
             let threshold = format!("--threshold={exposure_max}");
-            let (fine, said) = analyze(&["security", "--offline=true", "--no-pager", &threshold]);
-            assert!(fine, "{name}: {said}");
+            let (passes, said) = analyze(&["security", "--offline=true", "--no-pager", &threshold]);
+            assert!(passes, "{name}: {said}");
         }
     }
 }
