@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::Finding;
-use crate::config::{Config, Listen};
+use crate::config::{Config, Host, Listen};
 
 /// What an idle client takes, bytes: half a kilobyte of the process', the rest of the kernel's (docs/performance.md, "Many idle
 /// clients").
@@ -13,7 +13,7 @@ const CLIENT_BYTES: u64 = 4_900;
 /// What the host has that clients need.
 #[derive(Debug, Clone, Copy)]
 struct Room {
-    /// All of its memory, bytes.
+    /// The memory of the host, or what the cgroup of this process allows of it, bytes.
     memory_bytes: Option<u64>,
     /// How many ports a process has to connect from.
     ports: Option<u64>,
@@ -26,7 +26,8 @@ impl Room {
         let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
         let range: Vec<u64> = range.split_ascii_whitespace().filter_map(|port| port.parse().ok()).collect();
         let ports = if let [from, to] = range[..] { Some((to + 1).saturating_sub(from)) } else { None };
-        Self { memory_bytes: total.and_then(|kilobytes| kilobytes.parse::<u64>().ok()).map(|kb| kb * 1_024), ports }
+        let total = total.and_then(|kilobytes| kilobytes.parse::<u64>().ok()).map(|kb| kb * 1_024);
+        Self { memory_bytes: total.into_iter().chain(Host::ask().memory_bytes_max).min(), ports }
     }
 }
 
@@ -47,7 +48,7 @@ fn within(config: &Config, room: Room) -> Vec<Finding> {
     if let Some(memory) = room.memory_bytes.filter(|memory| bytes > *memory) {
         findings.push(Finding::warn(
             format!(
-                "clients_max {clients_max} cannot be reached: idle, they take {} MB, and this host has {} MB",
+                "clients_max {clients_max} cannot be reached: idle, they take {} MB, and there are {} MB (the host's, or this process' cgroup's)",
                 bytes / 1_000_000,
                 memory / 1_000_000
             ),
@@ -91,7 +92,11 @@ mod tests {
         assert_eq!(within(&config(800_000, "127.0.0.1:1"), room), []);
         let findings = within(&config(943_718, "127.0.0.1:1"), room);
         let [Finding { outcome: Outcome::Warn { remedy }, text }] = &findings[..] else { panic!("{findings:?}") };
-        assert_eq!(text, "clients_max 943718 cannot be reached: idle, they take 4624 MB, and this host has 4000 MB");
+        assert_eq!(
+            text,
+            "clients_max 943718 cannot be reached: idle, they take 4624 MB, and there are 4000 MB (the host's, or \
+                          this process' cgroup's)"
+        );
         assert!(remedy.starts_with("clients_max = 408163 or less"), "{remedy}");
     }
 

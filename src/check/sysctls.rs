@@ -136,11 +136,13 @@ mod tests {
     #[test]
     fn what_will_not_do_is_a_warning_with_the_command_that_sets_it_and_the_rest_is_one_line() {
         let backlog = Setting { why: "Who waits", ..setting("net.core.somaxconn", "4096") };
-        let findings = judge([(backlog, "128".to_owned()), (setting("fs.nr_open", "1"), "2".to_owned())].into_iter());
+        let findings = judge(
+            [(backlog, "128".to_owned()), (setting("net.ipv4.tcp_max_syn_backlog", "1"), "2".to_owned())].into_iter(),
+        );
         let Outcome::Warn { remedy } = &findings[0].outcome else { panic!("{findings:?}") };
         assert_eq!(findings[0].text, "net.core.somaxconn is 128, 4096 is advised: Who waits");
         assert!(remedy.starts_with("sysctl -w net.core.somaxconn=\"4096\", and "), "{remedy}");
-        assert_eq!(findings[1..], [Finding::ok("sysctls as advised: fs.nr_open")]);
+        assert_eq!(findings[1..], [Finding::ok("sysctls as advised: net.ipv4.tcp_max_syn_backlog")]);
         assert_eq!(judge(std::iter::empty()), [], "a kernel that shows nothing");
     }
 

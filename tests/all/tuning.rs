@@ -31,7 +31,7 @@ fn a_dry_run_of_apply_says_what_it_would_change_and_changes_nothing() {
     let text = with_ports("40000 41999", &format!("{APPLY} --dry-run && {after}"));
     assert!(text.contains("would set net.ipv4.ip_local_port_range = 16384 65535 (now 40000 41999)\n"), "{text}");
     assert!(text.contains("; nothing was changed.\n") && text.ends_with("\n40000\t41999\n"), "{text}");
-    for name in ["net.core.somaxconn", "fs.nr_open", "fs.file-max"] {
+    for name in ["net.core.somaxconn", "net.ipv4.tcp_max_syn_backlog"] {
         assert!(text.contains(name), "{name}: {text}");
     }
 }
