@@ -88,7 +88,7 @@ fn line(row: &Row) -> String {
     let leaves = if row.closing_at_gap { "  closed at its gap" } else { "" };
     format!(
         "{connection:<15} {:<16} {state:<20} {:>7}  {requests:>8}  {in_flight:>9}  {sessions:>8}  {waiting:>7}{leaves}",
-        address.to_string(),
+        address.clone(),
         age(age_ms / 1_000),
     )
 }
