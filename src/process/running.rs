@@ -180,10 +180,10 @@ impl Running {
     fn answer(&mut self) {
         for request in self.control.as_ref().map(control::Server::take_requests).unwrap_or_default() {
             match request {
-                Request::Drain { peer, reply } => {
-                    reply.answer(self.drain(&peer.to_string(), self.config.drain_grace_seconds));
+                Request::Drain { by, reply } => {
+                    reply.answer(self.drain(&by.to_string(), self.config.drain_grace_seconds));
                 }
-                Request::Cancel { peer, reply } => reply.answer(self.cancel(&peer.to_string())),
+                Request::Cancel { by, reply } => reply.answer(self.cancel(&by.to_string())),
                 // Dropped, the reply says that this process ends.
                 Request::Replace { reply, .. } if self.shared.phase() == Phase::Stopping => drop(reply),
                 Request::Replace { successor, reply, .. } => reply.answer(self.lend_sockets(&successor)),

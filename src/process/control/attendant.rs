@@ -67,7 +67,7 @@ impl Attendant {
             Command::Watch => self.watch(),
             Command::Drain { watch } => {
                 tracing::info!("control: {peer} asks for a drain");
-                match self.ask_main(|reply| Request::Drain { peer, reply }) {
+                match self.ask_main(|reply| Request::Drain { by: peer.into(), reply }) {
                     Ok(drain) => {
                         self.say(&Answer { drain: Some(drain), ..Answer::done() })?;
                         if watch { self.watch() } else { Ok(()) }
@@ -77,7 +77,7 @@ impl Attendant {
             }
             Command::Cancel => {
                 tracing::info!("control: {peer} asks to cancel the drain");
-                self.say(&match self.ask_main(|reply| Request::Cancel { peer, reply }) {
+                self.say(&match self.ask_main(|reply| Request::Cancel { by: peer.into(), reply }) {
                     Ok(()) => Answer::done(),
                     Err(error) => Answer::refused(error),
                 })

@@ -32,7 +32,7 @@ mod tests;
 mod wire;
 
 pub use place::{Claim, Named, lock_of, socket_of};
-pub use request::{DrainBegun, Lent, Listening, Peer, Reply, Request, Successor};
+pub use request::{Asker, DrainBegun, Lent, Listening, Peer, Reply, Request, Successor};
 pub use server::{Server, ServerOptions, start};
 pub use succession::Succession;
 

@@ -1,10 +1,12 @@
 //! What the main thread is asked, and how it answers.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::config::ListenAt;
 
@@ -20,6 +22,30 @@ pub struct Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} of user {}", self.pid, self.uid)
+    }
+}
+
+/// Who asks for something that may be asked for in several ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A process of this host, by the control socket.
+    Process(Peer),
+    /// A browser, by the admin page.
+    Page(IpAddr),
+}
+
+impl From<Peer> for Asker {
+    fn from(peer: Peer) -> Self {
+        Self::Process(peer)
+    }
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(peer) => peer.fmt(f),
+            Self::Page(address) => write!(f, "{address} by the admin page"),
+        }
     }
 }
 
@@ -70,14 +96,14 @@ pub enum Request {
     /// To drain.
     Drain {
         /// Who asks.
-        peer: Peer,
+        by: Asker,
         /// How far it is.
         reply: Reply<DrainBegun>,
     },
     /// To take a drain back.
     Cancel {
         /// Who asks.
-        peer: Peer,
+        by: Asker,
         /// Done, or why not.
         reply: Reply<()>,
     },
@@ -108,18 +134,36 @@ pub enum Request {
 
 /// The way back to whoever asked. Dropped, it says that the process ends.
 #[derive(Debug)]
-pub struct Reply<T>(SyncSender<Result<T, String>>);
+pub struct Reply<T>(Way<T>);
+
+/// Whom it leads to.
+#[derive(Debug)]
+enum Way<T> {
+    /// A thread, which waits.
+    Thread(SyncSender<Result<T, String>>),
+    /// A task of the admin page.
+    Task(oneshot::Sender<Result<T, String>>),
+}
 
 impl<T> Reply<T> {
     /// A reply, and where it is waited for.
     pub(super) fn channel() -> (Self, Receiver<Result<T, String>>) {
         let (sender, receiver) = sync_channel(1);
-        (Self(sender), receiver)
+        (Self(Way::Thread(sender)), receiver)
+    }
+
+    /// The same for a task.
+    pub fn to_task() -> (Self, oneshot::Receiver<Result<T, String>>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Way::Task(sender)), receiver)
     }
 
     /// Answers, without waiting; an error says what is wrong and what to do. Whoever has gone meanwhile does not hear it.
     pub fn answer(self, answer: Result<T, String>) {
         // There is room for the only one.
-        let _ = self.0.try_send(answer);
+        match self.0 {
+            Way::Thread(sender) => drop(sender.try_send(answer)),
+            Way::Task(sender) => drop(sender.send(answer)),
+        }
     }
 }

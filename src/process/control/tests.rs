@@ -99,8 +99,9 @@ fn the_status_is_answered_by_the_server_and_a_drain_by_the_main_thread() {
     let asks = thread::spawn(move || Connection::open(&path)?.ask(Command::Drain { watch: false }));
     let begun = DrainBegun { already: false, port_closes_in_seconds: 0.0, seconds_left: 120.0, closed_before: 0 };
     match next(&server) {
-        Request::Drain { peer, reply } => {
-            assert_eq!((peer.pid, peer.uid), (std::process::id(), nix::unistd::getuid().as_raw()));
+        Request::Drain { by, reply } => {
+            let me = Peer { pid: std::process::id(), uid: nix::unistd::getuid().as_raw() };
+            assert_eq!(by, Asker::Process(me));
             assert_eq!(woken.load(SeqCst), 1);
             reply.answer(Ok(begun));
         }
