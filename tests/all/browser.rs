@@ -3,8 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,27 +10,15 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::activity::relayed_adds;
+use crate::support::chromium::{Chromium, program};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::other_gateway::{closing_with, url};
-use crate::support::process::Process;
 use crate::support::redis::Redis;
 use crate::support::services::Services;
-use crate::support::{Folder, PATIENCE, eventually, serve, until};
+use crate::support::{PATIENCE, eventually, serve, until};
 
 const SCRIPT: &str = include_str!("../../tuning/browser/evergate-websocket.js");
 const DRIVER: &str = include_str!("../browser/driver.js");
-
-/// A Chromium that is installed; none where `tests/run` found that none can be. Who runs the tests otherwise, and has none, is told.
-fn program() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let names = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];
-    let found =
-        names.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file()));
-    let may_be_without = std::env::var_os("EVERGATE_TESTS_WITHOUT_CHROMIUM").is_some();
-    assert!(found.is_some() || may_be_without, "no Chromium: apt install chromium-headless-shell");
-    found
-}
 
 /// What the pages report, by name, and whether they are to stop.
 #[derive(Default)]
@@ -43,8 +29,7 @@ struct Site {
 
 /// A browser with a page, and the server of that page.
 struct Browser {
-    process: Process,
-    _folder: Folder,
+    _chromium: Chromium,
     site: Arc<Mutex<Site>>,
 }
 
@@ -59,19 +44,7 @@ impl Browser {
         let site = Arc::new(Mutex::new(Site::default()));
         let shared = Arc::clone(&site);
         let address = serve(move |stream| answer(&stream, &shared, &page, &worker));
-        let folder = Folder::new();
-        let mut command = Command::new(program().expect("a Chromium"));
-        command.args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--remote-debugging-port=0",
-        ]);
-        command.arg(format!("--user-data-dir={}", folder.path().join("profile").display()));
-        command.arg(format!("http://{address}/")).env("HOME", folder.path());
-        let process = Process::start("chromium-headless-shell", &mut command, folder.path());
-        Self { process, _folder: folder, site }
+        Self { _chromium: Chromium::open(&format!("http://{address}/")), site }
     }
 
     /// What `name` has reported last.
@@ -87,15 +60,6 @@ impl Browser {
 
     fn stop(&self) {
         self.site.lock().expect("nobody panicked").stops = true;
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // Its renderers, which may be busy, live on without it.
-        if self.process.exited().is_none() {
-            self.process.signal_group(Signal::SIGKILL);
-        }
     }
 }
 

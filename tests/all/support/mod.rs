@@ -6,6 +6,7 @@ pub mod activity;
 pub mod authority;
 pub mod balancer;
 pub mod bus;
+pub mod chromium;
 pub mod client;
 pub mod fifo;
 pub mod gateway;
