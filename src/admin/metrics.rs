@@ -19,6 +19,7 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::View;
+use super::actions::Actions;
 use super::status::seconds;
 use crate::process::logs::Figures;
 use crate::process::shared::Shared;
@@ -69,7 +70,7 @@ pub(super) fn render(view: &View, now_ms: u64, format: Format) -> Result<String,
 
 /// All that is the gateway's own.
 fn own(view: &View, now_ms: u64) -> Vec<Family> {
-    let View { shared, options, places, hosts, .. } = view;
+    let View { shared, options, places, hosts, actions, .. } = view;
     let build = [options.version.clone(), options.commit.clone()];
     let mut families = vec![
         Family::info("build", "What this program is.", &["version", "commit"]).with(build, 1),
@@ -87,6 +88,11 @@ fn own(view: &View, now_ms: u64) -> Vec<Family> {
             .value(places.dropped()),
         Family::counter("admin_hosts_refused", "Requests to the admin page for a host that is none of its own.")
             .value(hosts.refused()),
+        Family::counter(
+            "admin_actions_refused",
+            "Requests to act that came without the token, or from a page of somebody else's.",
+        )
+        .value(actions.as_ref().map_or(0, Actions::refused)),
     ]);
     if let Some(log) = &options.log {
         families.extend(log_figures(log()));

@@ -80,21 +80,29 @@ impl Places {
     /// Gives a place to the task that `start` starts with it, for a connection from `peer`.
     pub(super) fn give(self: &Arc<Self>, peer: IpAddr, start: impl FnOnce(Place) -> AbortHandle) {
         let from = site(peer);
-        let key = {
-            let mut taken = held(&self.taken);
-            while let Some(key) = self.must_go(&taken, from) {
-                // Its socket is closed when the task is dropped, which is before the next is accepted.
-                if let Some(holder) = taken.by.remove(&key) {
-                    holder.task.abort();
-                }
-                self.dropped.fetch_add(1, Relaxed);
-            }
-            taken.next += 1;
-            taken.next
-        };
+        let key = self.make_room(from);
         let task = start(Place { key, places: Arc::clone(self) });
         // On the one thread of the page the task has not run yet.
         held(&self.taken).by.insert(key, Holder { stage: Stage::Silent, from, task });
+    }
+
+    /// Whoever must goes, so that there is a place for one from `from`: its key.
+    fn make_room(&self, from: IpAddr) -> u64 {
+        let mut taken = held(&self.taken);
+        while let Some(key) = self.must_go(&taken, from) {
+            // Its socket is closed when the task is dropped, which is before the next is accepted.
+            if let Some(holder) = taken.by.remove(&key) {
+                holder.task.abort();
+            }
+            self.dropped.fetch_add(1, Relaxed);
+        }
+        taken.next += 1;
+        taken.next
+    }
+
+    /// Whether nobody holds one.
+    pub(super) fn is_empty(&self) -> bool {
+        held(&self.taken).by.is_empty()
     }
 
     /// Who must go before one more from `from` can come.
@@ -133,6 +141,17 @@ impl Place {
         if let Some(holder) = held(&self.places.taken).by.get_mut(&self.key) {
             holder.stage = stage;
         }
+    }
+
+    /// Its connection holds one of `others` instead, which are for those that last. The task of the connection, or none where it has lost
+    /// its place already.
+    pub(super) fn change_to(&mut self, others: &Arc<Places>) -> Option<AbortHandle> {
+        let holder = held(&self.places.taken).by.remove(&self.key)?;
+        let task = holder.task.clone();
+        self.key = others.make_room(holder.from);
+        held(&others.taken).by.insert(self.key, holder);
+        self.places = Arc::clone(others);
+        Some(task)
     }
 }
 

@@ -17,7 +17,8 @@ use super::listen::Listen;
 use super::opensrf_core::{self, OpensrfCore};
 use super::permissions;
 use super::table::Config;
-use super::typed::{LogLevel, Typed};
+use super::token;
+use super::typed::{LogLevel, Secret, Typed};
 use super::values::{Layer, Source, Value, Values};
 
 /// Bytes of a configuration file; the stock `opensrf_core.xml` has 7,000. A larger one is something else.
@@ -90,6 +91,8 @@ pub struct Loaded {
     pub echo: bool,
     /// Takes over from the process that serves: `serve --replace`, which no file can set.
     pub replaces: bool,
+    /// What the admin page's actions ask for; none where they are off.
+    pub admin_token: Option<Secret>,
 }
 
 /// What SIGHUP changes in a running process.
@@ -151,12 +154,13 @@ pub fn load(inputs: Inputs) -> Result<Loaded, Errors> {
     check_addresses(&values, &config, &mut errors);
     check_paths(&values, &config, &mut errors);
     check_tls(&values, &config, &mut errors, &mut warnings);
+    let admin_token = token::of(&values, &config, inputs.purpose, &mut errors, &mut warnings);
     if !errors.is_empty() {
         return Err(errors);
     }
     warn(&config, &mut warnings);
     warn_of_cgroup(&values, &config, &inputs.host, &mut warnings);
-    Ok(Loaded { config, values, warnings, inputs, echo: false, replaces: false })
+    Ok(Loaded { config, values, warnings, inputs, echo: false, replaces: false, admin_token })
 }
 
 /// Where the control socket is, by the same sources: all that those need who speak to a running process. The mistakes of other

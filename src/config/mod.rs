@@ -25,6 +25,7 @@ mod print;
 mod redis_place;
 mod table;
 mod tls_files;
+mod token;
 mod typed;
 mod values;
 

@@ -148,6 +148,12 @@ options! {
         /// listens on: a name of somebody else's that resolves here (DNS rebinding) gets 421. A Prometheus that asks by the host's
         /// name needs that name here, without port.
         admin_hosts: Vec<String> = Kind::List(text::host), "";
+        /// Let the admin page do what an operator may: begin a drain, cancel it, close a client. It asks for the token of
+        /// `admin_token_file`.
+        admin_actions: bool = Kind::Bool, "false", demo "true";
+        /// File that holds the token for `admin_actions`: 16 to 256 printable ASCII characters, as of `openssl rand -hex 32`. The
+        /// demo makes one of its own and prints it.
+        admin_token_file: Option<PathBuf> = Kind::Text(text::any), "";
         /// Share the port with other processes that do the same (`SO_REUSEPORT`): several gateways side by side.
         share_port: bool = Kind::Bool, "false";
         /// The only path that is served (others get 404), such as `/osrf-websocket-translator`. Empty: any path.

@@ -34,9 +34,25 @@ pub fn run(mut loaded: Loaded, keepalive_seconds: u64, signals: &Signals) -> Exi
     config.bus_domain_address.insert(config.domain.clone(), demo.address().to_string());
     // Its bus ends with the process, and the lists with it.
     config.state_dir = None;
+    if config.admin.is_some() && config.admin_actions && loaded.admin_token.is_none() {
+        loaded.admin_token = match token() {
+            Ok(token) => Some(token),
+            Err(error) => {
+                stdio::say(&error);
+                return Exit::Host;
+            }
+        };
+    }
     let exit = serve::run(&loaded, signals, |listen| greet(greeting(&loaded, listen), signals.stopper()));
     drop(demo);
     exit
+}
+
+/// A token for the admin page's actions: whoever started the demo reads it.
+fn token() -> Result<Secret, String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| format!("host: the host gives no random numbers: {error}"))?;
+    Ok(Secret::new(format!("{:032x}", u128::from_ne_bytes(random))))
 }
 
 /// Prints the greeting, on a thread of its own since stdout may be a pipe that nobody reads. A demo that cannot tell where it
@@ -63,7 +79,10 @@ fn greeting(loaded: &Loaded, listening: &[Listen]) -> String {
     });
     let places: Vec<String> = places.collect();
     let url = listening.iter().position(|listen| listen.at.tcp().is_some()).map_or(CALL_URL, |at| places[at].as_str());
-    let admin = loaded.config.admin.map_or_else(String::new, |admin| format!("\nStatus: http://{admin}/"));
+    // What stands behind the # stays in the browser.
+    let token = loaded.admin_token.as_ref().filter(|_| loaded.config.admin_token_file.is_none());
+    let token = token.map_or_else(String::new, |token| format!("#token={}", token.expose()));
+    let admin = loaded.config.admin.map_or_else(String::new, |admin| format!("\nStatus: http://{admin}/{token}"));
     // Whoever tries it has not installed it.
     let program = std::env::current_exe().map_or_else(|_| "evergate".to_owned(), |path| path.display().to_string());
     let at = if url == CALL_URL { String::new() } else { format!(" --url {url}") };

@@ -176,9 +176,11 @@ impl Running {
         }
     }
 
-    /// Answers what the control socket brought.
+    /// Answers what the control socket and the admin page brought.
     fn answer(&mut self) {
-        for request in self.control.as_ref().map(control::Server::take_requests).unwrap_or_default() {
+        let mut requests = self.control.as_ref().map(control::Server::take_requests).unwrap_or_default();
+        requests.extend(self.admin.as_ref().map(Admin::take_requests).unwrap_or_default());
+        for request in requests {
             match request {
                 Request::Drain { by, reply } => {
                     reply.answer(self.drain(&by.to_string(), self.config.drain_grace_seconds));
@@ -375,6 +377,9 @@ impl Running {
     fn end(mut self, signals: &Signals) -> Exit {
         let exit = self.judge(signals);
         self.listeners.give_up(self.shared.orders().left);
+        if let Some(admin) = self.admin.take() {
+            admin.end(exit as u8);
+        }
         if let Some(control) = self.control.take() {
             control.end(exit as u8);
         }

@@ -1,16 +1,18 @@
 //! `serve`: from the options to the exit code.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use evergate_proto::websocket::proxy_header::Opening;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
 use super::control::{self, ServerOptions, Succession};
+use super::listeners::Listeners;
 use super::logs::{self, Activity, Destination, LogOptions, Logs, StartError};
 use super::reload::Reloader;
 use super::resolver::Resolver;
@@ -22,7 +24,7 @@ use super::takeover::Sockets;
 use super::{Exit, addresses};
 use crate::admin::{self, Admin, AdminOptions};
 use crate::bus::tls::Tls;
-use crate::config::{self, Config, Listen, Loaded, Logfile};
+use crate::config::{self, Config, Listen, Loaded, Logfile, Purpose};
 use crate::core::{self, CoreOptions};
 use crate::stdio;
 
@@ -90,7 +92,14 @@ fn start_logs(config: &Config) -> Result<Logs, StartError> {
     })
 }
 
-fn start_admin(config: &Config, listener: TcpListener, shared: &Arc<Shared>, logs: &Logs) -> Result<Admin, String> {
+fn start_admin(
+    loaded: &Loaded,
+    listeners: &Listeners,
+    listener: TcpListener,
+    shared: &Arc<Shared>,
+    logs: &Logs,
+) -> Result<Admin, String> {
+    let config = &loaded.config;
     let options = AdminOptions {
         domain: config.domain.clone(),
         ready_bus_grace_seconds: config.ready_bus_grace_seconds,
@@ -100,11 +109,19 @@ fn start_admin(config: &Config, listener: TcpListener, shared: &Arc<Shared>, log
         version: config::cli::VERSION.to_owned(),
         commit: config::cli::COMMIT.to_owned(),
         log: Some(Box::new(logs.figures())),
+        listen: listeners.iter().map(|listen| listen.at.to_string()).collect::<Vec<_>>().join(", "),
+        token: loaded.admin_token.clone(),
+        console: (loaded.inputs.purpose == Purpose::Demo).then(|| for_browsers(listeners)).flatten(),
     };
     let admin = admin::start(listener, Arc::clone(shared), options)
         .map_err(|error| format!("host: the admin page cannot be served: {error}"))?;
     tracing::info!("admin on http://{}/", admin.addr());
     Ok(admin)
+}
+
+/// Where a browser can connect.
+fn for_browsers(listeners: &Listeners) -> Option<SocketAddr> {
+    listeners.iter().filter(|listen| listen.opening == Opening::Request).find_map(|listen| listen.at.tcp())
 }
 
 fn start_control(config: &Config, shared: &Arc<Shared>, logs: &Logs, signals: &Signals) -> Option<control::Server> {
@@ -178,7 +195,7 @@ fn start(loaded: &Loaded, logs: &Logs, signals: &Signals) -> Result<Running, Str
         Reloader::start(loaded.clone(), logs.control(), Arc::clone(&settings)).map_err(|error| no_thread(&error))?;
     signals::blocked(|| {
         let resolver = Resolver::start(config, tls.clone()).map_err(|error| no_thread(&error))?;
-        let admin = admin.map(|listener| start_admin(config, listener, &shared, logs)).transpose()?;
+        let admin = admin.map(|listener| start_admin(loaded, &listeners, listener, &shared, logs)).transpose()?;
         // That of another process answers until this one takes its place.
         if predecessor.is_none() {
             admin.iter().for_each(Admin::begin);

@@ -43,6 +43,7 @@ mod logs;
 mod metrics;
 mod operator;
 mod other_domains;
+mod page;
 mod purity;
 mod rates;
 mod reading;

@@ -314,6 +314,39 @@ fn a_remote_admin_page_must_be_allowed() {
     loaded(&["config", "--admin", "[::1]:7683"], &[]);
 }
 
+/// The same, with a file for the token.
+fn with<'a>(arguments: &[&'a str], token: &'a str) -> Vec<&'a str> {
+    [arguments, &["--admin-token-file", token]].concat()
+}
+
+#[test]
+fn actions_of_the_admin_page_need_a_token_that_can_be_read_and_cannot_be_guessed() {
+    let dir = Dir::new();
+    let serve =
+        ["serve", "--domain", "a.localhost", "--username", "gateway", "--admin", "127.0.0.1:7683", "--admin-actions"];
+    let env = [("EVERGATE_PASSWD", "secret")];
+    let found = error(&serve, &env);
+    assert!(found.contains("admin_token_file") && found.contains("openssl rand"), "{found}");
+    let missing = dir.0.join("nothing").display().to_string();
+    assert!(
+        error(&with(&serve, &missing), &env).contains("admin_token_file"),
+        "{}",
+        error(&with(&serve, &missing), &env)
+    );
+    let short = dir.file("short", "secret\n");
+    let found = error(&with(&serve, &short), &env);
+    assert!(found.contains("16 to 256") && !found.contains("secret"), "{found}");
+    let good = dir.file("token", "0123456789abcdef\n");
+    let given = loaded(&with(&serve, &good), &env);
+    assert_eq!(given.admin_token.as_ref().map(Secret::expose), Some("0123456789abcdef"));
+    assert!(!format!("{given:?}").contains("0123456789abcdef") && given.warnings.is_empty(), "{:?}", given.warnings);
+    fs::set_permissions(&good, fs::Permissions::from_mode(0o644)).expect("its mode");
+    let warned = loaded(&with(&serve, &good), &env).warnings;
+    assert!(warned.iter().any(|warning| warning.contains("chmod o-r") && warning.contains("a token")), "{warned:?}");
+    assert_eq!(loaded(&serve[..serve.len() - 1], &env).admin_token, None, "off, it needs none");
+    assert_eq!(loaded(&["demo"], &[]).admin_token, None, "the demo makes one");
+}
+
 #[test]
 fn switches_stand_alone_or_with_a_value() {
     assert!(loaded(&["config", "--same-origin"], &[]).config.same_origin);

@@ -23,7 +23,7 @@ pub fn program() -> Option<PathBuf> {
 /// One that runs.
 pub struct Chromium {
     process: Process,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Chromium {
@@ -41,7 +41,14 @@ impl Chromium {
         command.arg(format!("--user-data-dir={}", folder.path().join("profile").display()));
         command.arg(url).env("HOME", folder.path());
         let process = Process::start("chromium-headless-shell", &mut command, folder.path());
-        Self { process, _folder: folder }
+        Self { process, folder }
+    }
+
+    /// Where its debugger listens, once it does: a port, and the path of the WebSocket.
+    pub fn debugger(&self) -> Option<(u16, String)> {
+        let text = std::fs::read_to_string(self.folder.path().join("profile/DevToolsActivePort")).ok()?;
+        let (port, path) = text.split_once('\n')?;
+        Some((port.parse().ok()?, path.trim().to_owned()))
     }
 }
 

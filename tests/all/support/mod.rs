@@ -8,6 +8,7 @@ pub mod balancer;
 pub mod bus;
 pub mod chromium;
 pub mod client;
+pub mod devtools;
 pub mod fifo;
 pub mod gateway;
 #[cfg(feature = "load")]
