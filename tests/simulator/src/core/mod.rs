@@ -128,7 +128,7 @@ impl CoreWorld {
         let listeners = Rc::new(RefCell::new(Vec::new()));
         let cores: Arc<[counters::Core]> = vec![counters::Core::new(0)].into();
         let mut kernel = Kernel::new(Rc::clone(&scene), seed);
-        let mut of_proxies = Random::new(seed ^ 0x7072_6f78_6965_73);
+        let mut of_proxies = Random::new(seed ^ 0x0070_726f_7869_6573);
         let count = 1 + r.below(5) / 3;
         listeners.borrow_mut().extend((0..count).map(|_| proxies::listen(&mut kernel, &mut of_proxies)));
         let options = options(r, life, kernel.habits.pools[1].0.into());
