@@ -141,16 +141,19 @@ impl CoreWorld {
             let at = self.peers[id].at;
             let connection = &self.core.ring().connections[at];
             let slot = connection.slot.filter(|_| connection.socket.is_some() && connection.outbound.is_empty());
-            let is_free = slot.and_then(|slot| audit(self.core.clients(), slot)).is_some_and(|audit| {
+            let free = slot.and_then(|slot| audit(self.core.clients(), slot)).filter(|audit| {
                 let under_way = audit.pending + audit.sessions + audit.backlog + audit.gathered + audit.outbound_bytes;
                 audit.stage == 1 && under_way == 0
             });
-            if !is_free {
+            let Some(free) = free else {
                 self.free_ms.remove(&id);
                 continue;
-            }
+            };
             let free_ms = self.free_ms.entry(id).or_default();
-            *free_ms += passed_ms;
+            // Who is amid a message has time for that of its own.
+            if free.decoder_bytes == 0 {
+                *free_ms += passed_ms;
+            }
             if *free_ms > CLOSED_WITHIN_MS + turn_ms as u64 {
                 violated!(
                     "client {id} has had nothing under way for {free_ms} ms behind half of the drain, and is open"
