@@ -215,7 +215,7 @@ impl Effector for Core {
     }
 
     fn send(&mut self, slot: SlotIndex) {
-        while let Some(chunk) = self.clients.take_outbound(slot) {
+        while let Some((chunk, _)) = self.clients.take_outbound(slot) {
             self.clients.recycle(chunk);
             self.clients.sent(slot);
         }

@@ -182,8 +182,8 @@ impl Effector for Hands<'_> {
     }
 
     fn send(&mut self, slot: SlotIndex) {
-        while let Some(chunk) = self.clients.take_outbound(slot) {
-            *self.sent_bytes += chunk.len();
+        while let Some((chunk, from)) = self.clients.take_outbound(slot) {
+            *self.sent_bytes += chunk.len() - from as usize;
             self.clients.recycle(chunk);
             self.clients.sent(slot);
         }

@@ -327,7 +327,7 @@ planted! {
     "utf8-at-the-end": "issue 12: text is judged once its message is whole, not in the frame that breaks it",
         "websocket/decoder.rs", "if self.is_text {\n            self.judge(is_whole && fin)?;" => "if self.is_text && is_whole && fin {\n            self.judge(true)?;";
     "answer-dropped": "found by this simulator: a slow consumer's Close takes the place of the answer to its handshake",
-        "clients/outbound.rs", "self.answer_bytes = response.len() as u32;" => "";
+        "clients/outbound.rs", "self.answer_bytes = response.len().min(usize::from(u16::MAX)) as u16;" => "";
     "handshake-kept": "found by this simulator: who shakes hands while the router's list is long ends the process",
         "clients/table.rs", "matches!(client.stage, Stage::Open) && client.kept_by(&self.context) == Some" => "client.kept_by(&self.context) == Some";
     "unheard-in-shell": "found by this simulator: what waits for paused clients fills the core, and nobody is cut for it",
@@ -381,6 +381,12 @@ planted! {
         "event_loop/wires/sealed.rs", "Ok(0) => Err(Trouble::Closed)," => "Ok(0) => Ok(()),";
     "sealed-own-counts": "what a cipher sends for itself counts as the link's batch",
         "event_loop/wires/sealed.rs", "                sealed.sends_its_own = true;\n" => "";
+    "around-from-start": "a reply that is sent from the buffer in which it came is sent with what the bus had before it",
+        "clients/outbound.rs", "            (self.next, self.next_from) = (buffer, from as u32);" => "            (self.next, self.next_from) = (buffer, 0);";
+    "around-behind-lost": "what has come behind a large reply goes away with its buffer",
+        "redis/input.rs", "        (std::mem::replace(&mut self.buffer, rest), end - bytes..end)" => "        drop(rest);\n        (std::mem::take(&mut self.buffer), end - bytes..end)";
+    "around-no-room": "a wrapper is written where there is no room for it",
+        "clients/outbound.rs", "self.body.start >= frame::HEADER_BYTES_MAX + self.head.len()" => "true";
     "resume-forgotten": "who may be read from again is not",
         "event_loop/receiving.rs", "        if !connection.is_held {\n            self.held.listen(slot);" => "        if !connection.is_held {\n            let _ = slot;";
     "held-resume-forgotten": "what waited of a client that may be read from again is not heard",

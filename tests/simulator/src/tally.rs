@@ -18,7 +18,7 @@ happenings! {
     refused_400, refused_403, refused_413, refused_429, refused_503_away, router_404, session_made, session_refused_foreign,
     session_ended_by_408, session_redirected_307, session_broken_417, method_error, unwanted_200_disconnected,
     disconnect_for_client_gone, reply_streamed, reply_delivered, reply_late, reply_duplicate, reply_undeliverable,
-    reply_stale_generation, reply_not_utf8, reply_bus_garbage, reply_bare_body, reply_lost_between_pop_and_read,
+    reply_stale_generation, reply_in_place, reply_not_utf8, reply_bus_garbage, reply_bare_body, reply_lost_between_pop_and_read,
     push_unconfirmed, push_unsent, push_refused, resp_cut, batch_of_several, push_link_lost, pop_link_lost,
     redis_restarted_empty, bus_away, connect_refused, connect_hangs, connect_timed_out, link_told_late, maybe_lost_503, given_up_504, emptied_503, ping_sent, pong_timeout,
     message_timeout, handshake_timeout, idle_closed, close_timeout, core_bytes_hit, tick_late, drain, drain_with_requests,

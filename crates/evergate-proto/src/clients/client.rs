@@ -370,7 +370,7 @@ impl Client {
     }
 
     /// Closes the client with 1008 if more is unsent than may be. What is queued now may always be as large as it is.
-    fn check_slow(&mut self, cx: &mut Context) -> bool {
+    pub(super) fn check_slow(&mut self, cx: &mut Context) -> bool {
         let slow = self.outbound.bytes() > cx.limits.outbound_bytes_max;
         if slow {
             cx.hit(Limit::outbound_bytes_max);

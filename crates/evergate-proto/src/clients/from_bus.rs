@@ -1,5 +1,7 @@
 //! What comes from the bus, and what befalls it: the way in for replies, and for the links' troubles.
 
+use std::ops::Range;
+
 use memchr::memmem;
 use smallvec::SmallVec;
 
@@ -9,7 +11,7 @@ use super::router_list::RouterNews;
 use super::table::Clients;
 use crate::counters;
 use crate::opensrf::address::{self, BusThread};
-use crate::opensrf::reply::{ReplyKind, parse_reply};
+use crate::opensrf::reply::{Reply, ReplyKind, ReplyText, parse_reply};
 use crate::redis::outbox::Ticket;
 
 /// Popped messages that are best handed on together: their memory is fetched side by side, and their replies are sent
@@ -35,7 +37,7 @@ impl Clients {
             }
         }
         for (at, text) in texts.iter().enumerate() {
-            self.deliver(text);
+            self.deliver(&mut ReplyText::Lent(text));
             if self.context.is_core_full() {
                 return at + 1;
             }
@@ -43,9 +45,19 @@ impl Clients {
         texts.len()
     }
 
-    fn deliver(&mut self, text: &[u8]) {
+    /// A large message was popped, in a buffer that nobody needs any more.
+    pub fn large_from_bus(&mut self, buffer: Vec<u8>, at: Range<usize>) {
+        self.deliver(&mut ReplyText::Given { buffer, at });
+    }
+
+    fn deliver(&mut self, text: &mut ReplyText<'_>) {
         counters::add(&self.context.counts().bus_pops, 1);
-        let reply = match parse_reply(text, std::mem::take(&mut self.reply_messages)) {
+        let messages = std::mem::take(&mut self.reply_messages);
+        let read = match &*text {
+            ReplyText::Lent(text) => parse_reply(text, messages),
+            ReplyText::Given { .. } => parse_reply(text.bytes(), messages).map(Reply::detached),
+        };
+        let reply = match read {
             Ok(reply) => reply,
             Err(bad) => {
                 counters::add(&self.context.counts().bus_garbage, 1);

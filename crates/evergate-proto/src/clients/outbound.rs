@@ -4,12 +4,47 @@
 //! acknowledges them in order; how far, the shell asks the kernel when that matters (SIOCOUTQ).
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::reuse::Reuse;
 use crate::websocket::frame;
 
 /// Small frames are put together up to this size, so that a burst costs one send.
 const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Bytes to be sent: the vector, from there on.
+pub type Chunk = (Vec<u8>, u32);
+
+/// A reply that is sent from the buffer in which it came.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// What was received.
+    pub buffer: Vec<u8>,
+    /// Where in it the body stands.
+    pub body: Range<usize>,
+    /// What is to stand before it: over what the bus had there.
+    pub head: &'a [u8],
+    /// What is to stand behind it.
+    pub tail: &'a [u8],
+}
+
+impl Around<'_> {
+    /// The body's bytes.
+    pub fn body(&self) -> &[u8] {
+        &self.buffer[self.body.clone()]
+    }
+
+    /// Bytes of the message.
+    pub fn bytes(&self) -> usize {
+        self.head.len() + self.body.len() + self.tail.len()
+    }
+
+    /// Whether there is room before and behind the body.
+    pub fn fits(&self) -> bool {
+        self.body.start >= frame::HEADER_BYTES_MAX + self.head.len()
+            && self.buffer.capacity() - self.body.end >= self.tail.len()
+    }
+}
 
 /// Unsent bytes, in chunks of whole frames, and what is known of those sent. Owns no memory when nothing is unsent. What is unsent
 /// is less than 4 GiB: `outbound_bytes_max`, 1 GiB at most, and one message beyond it.
@@ -19,7 +54,7 @@ pub struct Outbound {
     next: Vec<u8>,
     /// Chunks behind it, oldest first.
     #[expect(clippy::box_collection, reason = "an idle client has none, and should not pay for one")]
-    more: Option<Box<VecDeque<Vec<u8>>>>,
+    more: Option<Box<VecDeque<Chunk>>>,
     /// Bytes in both.
     queued_bytes: u32,
     /// Bytes of the chunk that the shell is sending; 0 = none.
@@ -36,8 +71,10 @@ pub struct Outbound {
     reply_end: u64,
     /// The last look found a reply that the kernel had taken and the peer had not acknowledged.
     late: bool,
+    /// Where the bytes that are to be sent begin in `next`.
+    next_from: u32,
     /// Bytes at the front of the queue that are no frame but the answer to the handshake: they are never dropped.
-    answer_bytes: u32,
+    answer_bytes: u16,
     /// The bytes of each frame ever queued: the simulator's oracle cannot know how long our own texts are.
     #[cfg(feature = "simulator")]
     frames_queued: Vec<usize>,
@@ -77,22 +114,45 @@ impl Outbound {
         payload
     }
 
+    /// Appends a text frame, a reply, in a chunk of its own. It must [fit](Around::fits).
+    pub fn around(&mut self, around: Around<'_>) {
+        debug_assert!(around.fits());
+        let (header, used) = frame::header(frame::OpCode::Text, around.bytes());
+        let Around { mut buffer, body, head, tail } = around;
+        let opening = body.start - head.len();
+        let from = opening - used;
+        buffer[from..opening].copy_from_slice(&header[..used]);
+        buffer[opening..body.start].copy_from_slice(head);
+        buffer.truncate(body.end);
+        buffer.extend_from_slice(tail);
+        let bytes = buffer.len() - from;
+        if self.next.is_empty() {
+            (self.next, self.next_from) = (buffer, from as u32);
+        } else {
+            self.more.get_or_insert_default().push_back((buffer, from as u32));
+        }
+        self.queued_bytes += bytes as u32;
+        #[cfg(feature = "simulator")]
+        self.frames_queued.push(bytes);
+        self.reply_end = self.end();
+    }
+
     /// Puts the answer to the handshake first.
     pub fn answer(&mut self, reuse: &mut Reuse, response: &[u8]) {
         debug_assert!(self.is_empty(), "nothing is sent before it");
         self.frame(reuse, response.len(), |out| out.extend_from_slice(response));
-        self.answer_bytes = response.len() as u32;
+        self.answer_bytes = response.len().min(usize::from(u16::MAX)) as u16;
     }
 
     /// Appends bytes that `write` appends, as one unit that is never split by [`Self::drop_queued`].
     pub fn frame(&mut self, reuse: &mut Reuse, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        let last = self.more.as_ref().and_then(|more| more.back()).unwrap_or(&self.next);
+        let last = self.more.as_ref().and_then(|more| more.back()).map_or(&self.next, |(last, _)| last);
         if self.next.is_empty() {
             self.next = reuse.buffer(bytes_hint);
         } else if last.len() + bytes_hint > CHUNK_BYTES {
-            self.more.get_or_insert_default().push_back(reuse.buffer(bytes_hint));
+            self.more.get_or_insert_default().push_back((reuse.buffer(bytes_hint), 0));
         }
-        let tail = self.more.as_mut().and_then(|more| more.back_mut()).unwrap_or(&mut self.next);
+        let tail = self.more.as_mut().and_then(|more| more.back_mut()).map_or(&mut self.next, |(last, _)| last);
         let before = tail.len();
         write(tail);
         self.queued_bytes += (tail.len() - before) as u32;
@@ -171,18 +231,19 @@ impl Outbound {
     }
 
     /// Hands the oldest chunk to the shell, which must report [`Self::sent`] before it asks again.
-    pub fn take(&mut self) -> Option<Vec<u8>> {
+    pub fn take(&mut self) -> Option<Chunk> {
         debug_assert_eq!(self.in_flight, 0, "one send at a time");
         if self.next.is_empty() {
             return None;
         }
-        let behind = self.more.as_mut().and_then(|more| more.pop_front()).unwrap_or_default();
+        let (behind, behind_from) = self.more.as_mut().and_then(|more| more.pop_front()).unwrap_or_default();
         let chunk = std::mem::replace(&mut self.next, behind);
-        self.in_flight = chunk.len() as u32;
+        let from = std::mem::replace(&mut self.next_from, behind_from);
+        self.in_flight = chunk.len() as u32 - from;
         self.queued_bytes -= self.in_flight;
         self.answer_bytes = 0;
         self.more.take_if(|more| more.is_empty());
-        Some(chunk)
+        Some((chunk, from))
     }
 
     /// The kernel has taken `bytes` of the chunk, and not the last.
@@ -216,11 +277,11 @@ impl Outbound {
     pub fn drop_queued(&mut self) {
         self.more = None;
         // Behind the answer to the handshake, if that still waits: without it the Close would be taken for one.
-        self.next.truncate(self.answer_bytes as usize);
+        self.next.truncate(self.answer_bytes.into());
         if self.next.is_empty() {
-            self.next = Vec::new();
+            (self.next, self.next_from) = (Vec::new(), 0);
         }
-        self.queued_bytes = self.answer_bytes;
+        self.queued_bytes = self.answer_bytes.into();
         self.reply_end = self.reply_end.min(self.end());
         self.late &= !self.is_delivered();
     }

@@ -1,10 +1,12 @@
 //! From a bus message to the client: what it means for the books, and what the client is sent.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use super::client::Client;
+use super::client::{Client, Stage};
 use super::context::Context;
 use super::conversation::Conversation;
+use super::outbound::Around;
 use super::output::Severity;
 use super::pendings::Pending;
 use crate::counters;
@@ -12,7 +14,7 @@ use crate::opensrf::address;
 use crate::opensrf::envelope::{Kind, Trace};
 use crate::opensrf::error::Exception;
 use crate::opensrf::printable::Name;
-use crate::opensrf::reply::{Reply, ReplyKind, ReplyMessage};
+use crate::opensrf::reply::{Reply, ReplyKind, ReplyMessage, ReplyText};
 use crate::opensrf::transport::{self, ReplyTo};
 use crate::services::Outcome;
 
@@ -33,7 +35,7 @@ struct Consequences {
 
 impl Client {
     /// A bus message for conversation `n`; says false when that conversation is forgotten.
-    pub(super) fn reply(&mut self, cx: &mut Context, n: u64, text: &[u8], reply: &Reply<'_>) -> bool {
+    pub(super) fn reply(&mut self, cx: &mut Context, n: u64, text: &mut ReplyText<'_>, reply: &Reply<'_>) -> bool {
         let is_first = self.answered(cx, n);
         let Some(conversation) = self.book.get_mut(n) else { return false };
         conversation.heard(cx.now_ms);
@@ -80,7 +82,7 @@ impl Client {
         &mut self,
         cx: &mut Context,
         to: ReplyTo<'_>,
-        text: &[u8],
+        text: &mut ReplyText<'_>,
         reply: &Reply<'_>,
         named: &[Trace],
         done: &Consequences,
@@ -93,14 +95,35 @@ impl Client {
             // An envelope for each, since the browser client reads only the first message of one.
             for pending in ended {
                 self.send_text(cx, 512, |out| {
-                    transport::write_router_404(out, to, text, &reply.messages[*at], &pending.trace);
+                    transport::write_router_404(out, to, text.bytes(), &reply.messages[*at], &pending.trace);
                 });
             }
         } else if done.foreign.is_empty() || reply.messages.len() > 1 {
+            if let ReplyText::Given { buffer, at } = text {
+                let body = at.start + reply.body_at.start..at.start + reply.body_at.end;
+                return self.send_around(cx, to, std::mem::take(buffer), body, reply.body_is_array);
+            }
             self.send_text(cx, reply.body.len() + to.thread.len() + to.xid.len() + 64, |out| {
                 transport::write_envelope(out, to, reply);
             });
         }
+    }
+
+    /// Sends a reply whose `body` stands in `buffer`: that is sent as it is, with the wrapper written around the body.
+    fn send_around(&mut self, cx: &mut Context, to: ReplyTo<'_>, buffer: Vec<u8>, body: Range<usize>, is_array: bool) {
+        let (mut head, (before, tail)) = (cx.reuse.buffer(256), transport::brackets(is_array));
+        transport::write_opening(&mut head, to);
+        head.extend_from_slice(before);
+        let placed = Around { buffer, body, head: &head, tail };
+        if !placed.fits() {
+            let (body, hint) = (placed.body(), placed.bytes());
+            self.send_text(cx, hint, |out| transport::write_envelope_around(out, to, body, is_array));
+        } else if matches!(self.stage, Stage::Open) && !self.check_slow(cx) {
+            counters::add(&cx.counts().messages_out, 1);
+            cx.core().histograms.message_out.count(placed.bytes() as u64);
+            self.outbound.around(placed);
+        }
+        cx.reuse.give_buffer(head);
     }
 
     /// Tells the client, the worker and the log what a reply has led to.

@@ -9,6 +9,7 @@ use memchr::memmem;
 use super::client::{Client, Stage};
 use super::context::Context;
 use super::limits::Limits;
+use super::outbound::Chunk;
 use super::output::{Output, SlotIndex};
 use super::outstanding::Room;
 use super::turns::Turns;
@@ -150,7 +151,7 @@ impl Clients {
     }
 
     /// The chunk to send next; [`Self::sent`] must follow before the next call.
-    pub fn take_outbound(&mut self, slot: SlotIndex) -> Option<Vec<u8>> {
+    pub fn take_outbound(&mut self, slot: SlotIndex) -> Option<Chunk> {
         self.slots[slot as usize].client.as_mut().filter(|client| client.outbound.is_ready())?.outbound.take()
     }
 

@@ -60,20 +60,26 @@ pub fn escaped_len(message: &[u8]) -> usize {
 /// Appends the client's message for a reply: the wrapper is ours, the body's bytes are the service's. `thread` comes
 /// first: a deployed client finds it with a regular expression (docs/wire.md, "What a client gets").
 pub fn write_envelope(out: &mut Vec<u8>, to: ReplyTo<'_>, reply: &Reply<'_>) {
-    out.reserve(64 + to.thread.len() + to.xid.len() + reply.body.len());
+    write_envelope_around(out, to, reply.body, reply.body_is_array);
+}
+
+/// The same of a body that stands elsewhere.
+pub fn write_envelope_around(out: &mut Vec<u8>, to: ReplyTo<'_>, body: &[u8], is_array: bool) {
+    out.reserve(64 + to.thread.len() + to.xid.len() + body.len());
     write_opening(out, to);
-    if reply.body_is_array {
-        out.extend_from_slice(reply.body);
-    } else {
-        out.push(b'[');
-        out.extend_from_slice(reply.body);
-        out.push(b']');
-    }
-    out.push(b'}');
+    let (before, behind) = brackets(is_array);
+    out.extend_from_slice(before);
+    out.extend_from_slice(body);
+    out.extend_from_slice(behind);
+}
+
+/// What stands around the body of a reply, its opening apart.
+pub(crate) fn brackets(is_array: bool) -> (&'static [u8], &'static [u8]) {
+    if is_array { (b"", b"}") } else { (b"[", b"]}") }
 }
 
 /// `{"thread":T,"log_xid":X,"osrf_msg":`
-pub(super) fn write_opening(out: &mut Vec<u8>, to: ReplyTo<'_>) {
+pub(crate) fn write_opening(out: &mut Vec<u8>, to: ReplyTo<'_>) {
     out.extend_from_slice(b"{\"thread\":");
     out.extend_from_slice(to.thread);
     out.extend_from_slice(b",\"log_xid\":");

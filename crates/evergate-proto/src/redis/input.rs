@@ -1,5 +1,7 @@
 //! What a link has received, and how far it has been read.
 
+use std::ops::Range;
+
 use super::resp::{self, Malformed, Token};
 
 /// Received bytes. The buffer is lent to whoever receives into it ([`Self::take_room`]) and comes back with more behind what it had.
@@ -75,6 +77,15 @@ impl Input {
             return Ok(None);
         }
         resp::next(&self.buffer, &mut self.at)
+    }
+
+    /// Gives away the string of so many bytes that was just read: the buffer, and where it stands in it. What has come behind it
+    /// stays.
+    pub fn take_last(&mut self, bytes: usize) -> (Vec<u8>, Range<usize>) {
+        let end = self.at - b"\r\n".len();
+        let rest = self.buffer.split_off(self.at);
+        self.at = 0;
+        (std::mem::replace(&mut self.buffer, rest), end - bytes..end)
     }
 
     /// Shows `take` token after token until it says that it has enough, which is what is returned; false where the next token is not

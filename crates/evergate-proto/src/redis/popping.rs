@@ -13,27 +13,62 @@ use crate::counters::{self, LinkState};
 
 /// How long a link whose pops were refused before must go without another refusal to count as up, ms.
 const REFUSAL_WAIT_MS: u64 = 500;
+/// A reply of so many bytes is not copied: it is larger by far than what else may stand in the buffer that received it.
+const LARGE_BYTES: usize = if cfg!(feature = "simulator") { 100 } else { 128 * 1024 };
+
+/// What was handed on.
+enum Delivered {
+    /// One message, alone; there may be more behind it.
+    Large,
+    /// So many; fewer than are handled together are all that were there.
+    These(usize),
+}
 
 impl Links {
-    /// Hands on replies that are whole, not more than are handled well together: how many. With none left it is 0.
+    /// Hands on replies that are whole, about as many as are handled well together: how many. With none left it is 0.
     pub fn deliver(&mut self, clients: &mut impl Served) -> usize {
-        let Domain { pop: Some(pop), inbox, pops_refused_ms, .. } = &mut self.domains[0] else { return 0 };
+        let mut delivered = 0;
+        loop {
+            match self.deliver_together(clients) {
+                Delivered::Large => delivered += 1,
+                Delivered::These(count) => return delivered + count,
+            }
+        }
+    }
+
+    fn deliver_together(&mut self, clients: &mut impl Served) -> Delivered {
+        let Domain { pop: Some(pop), inbox, pops_refused_ms, .. } = &mut self.domains[0] else {
+            return Delivered::These(0);
+        };
         if !pop.is_up() {
-            return 0;
+            return Delivered::These(0);
         }
         let generation = pop.generation;
         let mut messages = SmallVec::<[&[u8]; TOGETHER]>::new();
+        let mut large = None;
         let read = pop.input.each(|token| {
-            messages.extend(inbox.token(token)?);
+            let message = inbox.token(token)?;
+            large = message.map(<[u8]>::len).filter(|bytes| messages.is_empty() && *bytes >= LARGE_BYTES);
+            messages.extend(message);
             if let Some(popped) = inbox.ended() {
                 clients.context().core().histograms.bus_pop.count(popped as u64);
             }
-            Ok::<_, Trouble>(messages.len() == TOGETHER)
+            Ok::<_, Trouble>(large.is_some() || messages.len() == TOGETHER)
         });
         let delivered = messages.len();
         if let (Some(since_ms), 1..) = (pops_refused_ms, delivered) {
             // Nothing is refused any more, as the next tick says.
             *since_ms = 0;
+        }
+        if let Some(bytes) = large {
+            drop(messages);
+            // The buffer that received it goes on to the client.
+            let (buffer, at) = pop.input.take_last(bytes);
+            clients.take_large_reply(buffer, at);
+            if clients.context().is_core_full() {
+                clients.cut_holders();
+            }
+            return Delivered::Large;
         }
         let mut rest = &messages[..];
         while !rest.is_empty() {
@@ -47,7 +82,7 @@ impl Links {
         if let Err(trouble) = read {
             self.broke(clients, LinkId { domain: 0, half: Half::Pop }, generation, &trouble);
         }
-        delivered
+        Delivered::These(delivered)
     }
 
     /// The link that pops has ended, with whatever Redis had popped for it.

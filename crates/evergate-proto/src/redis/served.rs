@@ -1,5 +1,7 @@
 //! Whom the links serve.
 
+use std::ops::Range;
+
 use super::outbox::Ticket;
 use crate::clients::context::Context;
 use crate::clients::router_list::RouterNews;
@@ -21,6 +23,8 @@ pub trait Served {
     fn heard_of_router(&mut self, news: &[RouterNews]);
     /// Messages from the bus; how many were taken, at least one: the core is full behind the last.
     fn take_replies(&mut self, texts: &[&[u8]]) -> usize;
+    /// A large message from the bus, at a place in the buffer that received it.
+    fn take_large_reply(&mut self, buffer: Vec<u8>, at: Range<usize>);
     /// The core holds too much.
     fn cut_holders(&mut self);
     /// A buffer that is used no more.
@@ -54,6 +58,10 @@ impl Served for Clients {
 
     fn take_replies(&mut self, texts: &[&[u8]]) -> usize {
         self.from_bus(texts)
+    }
+
+    fn take_large_reply(&mut self, buffer: Vec<u8>, at: Range<usize>) {
+        self.large_from_bus(buffer, at);
     }
 
     fn cut_holders(&mut self) {

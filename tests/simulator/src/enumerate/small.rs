@@ -134,13 +134,14 @@ impl Effector for Small {
     }
 
     fn send(&mut self, _: u32) {
-        while let Some(chunk) = if self.here { self.clients.take_outbound(0) } else { None } {
-            let (frames, _) = unframe_all(&chunk);
+        while let Some((whole, from)) = if self.here { self.clients.take_outbound(0) } else { None } {
+            let chunk = &whole[from as usize..];
+            let (frames, _) = unframe_all(chunk);
             if let Err(wrong) = self.oracle.taken(0, chunk.len(), &frames) {
                 violated!("{wrong}");
             }
-            self.transcript[1].extend_from_slice(&chunk);
-            self.clients.recycle(chunk);
+            self.transcript[1].extend_from_slice(chunk);
+            self.clients.recycle(whole);
             self.call(|clients| clients.sent(0));
             self.oracle.sent(0);
         }

@@ -246,14 +246,15 @@ impl World {
             return;
         }
         if conn.chunk.is_none() {
-            let Some(chunk) = self.call(|clients| clients.take_outbound(slot)) else {
+            let Some((whole, from)) = self.call(|clients| clients.take_outbound(slot)) else {
                 if let Some(conn) = self.conn(slot) {
                     conn.sending = false;
                 }
                 return;
             };
-            let (frames, at) = unframe_all(&chunk);
-            note!(self, "slot {slot}: a chunk of {} bytes: {}", chunk.len(), String::from_utf8_lossy(&chunk));
+            let chunk = &whole[from as usize..];
+            let (frames, at) = unframe_all(chunk);
+            note!(self, "slot {slot}: a chunk of {} bytes: {}", chunk.len(), String::from_utf8_lossy(chunk));
             if at != chunk.len() {
                 violated!("slot {slot}: a chunk that ends within a frame");
             }
@@ -267,7 +268,7 @@ impl World {
                 violated!("slot {slot}: {wrong}");
             }
             if let Some(conn) = self.conn(slot) {
-                conn.chunk = Some((chunk, 0));
+                conn.chunk = Some((whole, from as usize));
             }
         }
         let n = self.some_bytes(|world| {

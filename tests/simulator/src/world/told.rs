@@ -1,5 +1,7 @@
 //! What the links tell the clients: the oracle decides for itself, and holds it against what must be told.
 
+use std::ops::Range;
+
 use evergate_proto::clients::context::Context;
 use evergate_proto::clients::router_list::RouterNews;
 use evergate_proto::clients::table::Clients;
@@ -83,6 +85,10 @@ impl Served for Told<'_> {
         self.world().take_replies(texts)
     }
 
+    fn take_large_reply(&mut self, buffer: Vec<u8>, at: Range<usize>) {
+        self.world().take_large_reply(buffer, at);
+    }
+
     fn cut_holders(&mut self) {
         let world = self.world();
         world.call(Clients::cut_holders);
@@ -101,11 +107,7 @@ impl World {
         checks::tell_halves(&mut self.oracle, &self.clients);
         let taken = self.call(|clients| clients.from_bus(texts));
         for (at, message) in texts[..taken].iter().enumerate() {
-            let Some(reply) = self.workers.sent(message) else {
-                violated!("popped is what nobody sent: {}", String::from_utf8_lossy(message));
-            };
-            note!(self, "popped {}", String::from_utf8_lossy(message));
-            self.oracle.reply(&reply);
+            self.popped(message);
             // More is taken until the core is full, and none beyond.
             let full = self.oracle.is_core_full(self.clients.context.loop_bytes());
             if at + 1 < texts.len() && full == (at + 1 < taken) {
@@ -115,5 +117,25 @@ impl World {
         self.settle();
         checks::tell_halves(&mut self.oracle, &self.clients);
         taken
+    }
+
+    /// A large one does, in the buffer in which it came.
+    fn take_large_reply(&mut self, buffer: Vec<u8>, at: Range<usize>) {
+        let message = buffer[at.clone()].to_vec();
+        self.tally.one(What::reply_in_place);
+        checks::tell_halves(&mut self.oracle, &self.clients);
+        self.call(|clients| clients.large_from_bus(buffer, at));
+        self.popped(&message);
+        self.settle();
+        checks::tell_halves(&mut self.oracle, &self.clients);
+    }
+
+    /// The oracle hears of a message that was popped.
+    fn popped(&mut self, message: &[u8]) {
+        let Some(reply) = self.workers.sent(message) else {
+            violated!("popped is what nobody sent: {}", String::from_utf8_lossy(message));
+        };
+        note!(self, "popped {}", String::from_utf8_lossy(message));
+        self.oracle.reply(&reply);
     }
 }

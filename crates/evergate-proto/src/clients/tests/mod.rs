@@ -12,6 +12,7 @@ mod draining;
 mod edges;
 mod figures;
 mod handshakes;
+mod in_place;
 mod limits;
 mod losses;
 mod messages;
@@ -387,9 +388,10 @@ impl World {
 
     /// A send begins; what of it arrives is read at once.
     fn take_chunk(&mut self, slot: SlotIndex) -> bool {
-        let Some(chunk) = self.clients.take_outbound(slot) else { return false };
+        let Some((chunk, from)) = self.clients.take_outbound(slot) else { return false };
+        let chunk = &chunk[from as usize..];
         let received = self.received.entry(slot).or_default();
-        received.extend_from_slice(&chunk);
+        received.extend_from_slice(chunk);
         if received.starts_with(b"HTTP/") {
             return true;
         }
