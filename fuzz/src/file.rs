@@ -34,7 +34,7 @@ pub fn toml(text: &[u8]) -> Result<Loaded, Errors> {
     let path = write("toml", text);
     let mut inputs = Inputs::none(Purpose::Config);
     // A file may name as many cores as it likes.
-    inputs.host = Host { cpus: (0..64).collect(), nofile: 1 << 20 };
+    inputs.host = Host::of(0..64, 1 << 20);
     inputs.toml = Some((path.clone(), "flag --config".to_owned()));
     let loaded = load(inputs);
     let _ = std::fs::remove_file(path);

@@ -34,8 +34,8 @@ pub fn run(data: &[u8]) {
     header.extend_from_slice(b"\r\n");
     let trusted_proxies = TRUSTED.iter().map(|net| net.parse().expect("a network")).collect();
     let policy = Policy { trusted_proxies, header_bytes_max: usize::MAX, ..Policy::default() };
-    let Progress::Accepted(accepted) = read(&header, &policy, peer) else { panic!("it is a good handshake") };
-    assert_eq!(accepted.client, model(peer, &forwarded, &real), "{:?}", String::from_utf8_lossy(&header));
+    let Progress::Accepted(accepted) = read(&header, &policy, peer.into()) else { panic!("it is a good handshake") };
+    assert_eq!(accepted.client, model(peer, &forwarded, &real).into(), "{:?}", String::from_utf8_lossy(&header));
 }
 
 fn model(peer: IpAddr, forwarded: &[Vec<u8>], real: &[Vec<u8>]) -> IpAddr {

@@ -97,19 +97,23 @@ impl Cipher for Client {
         self.take_sealed(out)
     }
 
-    fn open(&mut self, mut sealed: &[u8], plain: &mut Vec<u8>) -> Result<(), String> {
+    fn open(&mut self, mut sealed: &[u8], plain: &mut Vec<u8>) -> Result<bool, String> {
         while !sealed.is_empty() {
-            self.0.read_tls(&mut sealed).map_err(|why| why.to_string())?;
-            let processed = self.0.process_new_packets().map(|state| state.plaintext_bytes_to_read());
+            // Nothing is taken any more behind the other side's close_notify: TCP may go on, this connection does not.
+            let taken = self.0.read_tls(&mut sealed).map_err(|why| why.to_string())?;
+            let processed = self.0.process_new_packets();
             // What came before what is wrong was good.
             match self.0.reader().read_to_end(plain) {
                 Ok(_) => {}
                 Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
                 Err(why) => return Err(why.to_string()),
             }
-            processed.map_err(|why| explain(&why))?;
+            let state = processed.map_err(|why| explain(&why))?;
+            if taken == 0 || state.peer_has_closed() {
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -136,4 +140,96 @@ pub(super) fn explain(why: &rustls::Error) -> String {
         _ => return why.to_string(),
     };
     format!("{why}; {remedy}")
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::ServerConnection;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    use super::*;
+
+    /// A client and a server that have agreed.
+    fn agreed() -> (Client, ServerConnection) {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = CertificateParams::new(["localhost".to_owned()]).expect("a name").self_signed(&key).expect("signed");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(certificate.der().to_vec())).expect("a root");
+        let of_client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        let of_server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![CertificateDer::from(certificate.der().to_vec())], key)
+            .expect("a certificate and its key");
+        let mut client = Client(Tls(Arc::new(of_client)).connection("localhost").expect("a connection"));
+        let mut server = ServerConnection::new(Arc::new(of_server)).expect("a connection");
+        let mut plain = Vec::new();
+        while !client.is_ready() || server.is_handshaking() {
+            let mut out = Vec::new();
+            client.greet(&mut out);
+            server.read_tls(&mut &out[..]).expect("read");
+            server.process_new_packets().expect("good");
+            client.open(&said(&mut server), &mut plain).expect("good");
+        }
+        client.open(&said(&mut server), &mut plain).expect("tickets");
+        assert_eq!(plain, b"");
+        (client, server)
+    }
+
+    fn said(server: &mut ServerConnection) -> Vec<u8> {
+        let mut out = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut out).expect("a vector takes all");
+        }
+        out
+    }
+
+    #[test]
+    fn what_comes_in_pieces_is_opened_and_what_is_sealed_arrives() {
+        let (mut client, mut server) = agreed();
+        let (mut out, mut plain) = (Vec::new(), Vec::new());
+        client.seal(&[7; 100_000], &mut out).expect("sealed");
+        let mut out = &out[..];
+        let mut heard = Vec::new();
+        while !out.is_empty() {
+            server.read_tls(&mut out).expect("read");
+            server.process_new_packets().expect("good");
+            let _ = server.reader().read_to_end(&mut heard);
+        }
+        assert!(heard == [7; 100_000]);
+        server.writer().write_all(&[8; 50_000]).expect("buffered");
+        for piece in said(&mut server).chunks(997) {
+            client.open(piece, &mut plain).expect("good");
+        }
+        assert!(plain == [8; 50_000]);
+    }
+
+    #[test]
+    fn behind_a_close_notify_the_connection_is_over_whatever_follows() {
+        for behind in [&b""[..], b"X", &[0; 10_000]] {
+            let (mut client, mut server) = agreed();
+            server.writer().write_all(b"last words").expect("buffered");
+            server.send_close_notify();
+            let mut plain = Vec::new();
+            let mut said = said(&mut server);
+            said.extend_from_slice(behind);
+            assert_eq!(client.open(&said, &mut plain), Ok(true));
+            assert_eq!(plain, b"last words");
+            assert_eq!(client.open(b"X", &mut plain), Ok(true), "nor does it come back");
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_is_an_error() {
+        let (mut client, _) = agreed();
+        assert!(client.open(b"HTTP/1.1 400 Bad Request\r\n\r\n", &mut Vec::new()).is_err());
+    }
 }

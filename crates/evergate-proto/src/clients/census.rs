@@ -54,7 +54,7 @@ impl State {
 
     fn of(client: &Client) -> Self {
         match (&client.stage, client.class()) {
-            (Stage::Handshake(_), _) => Self::Handshaking,
+            (Stage::ProxyHeader(_) | Stage::Handshake(_), _) => Self::Handshaking,
             (_, Some(Class::Sending)) => Self::Sending,
             (_, Some(Class::Waiting)) => Self::WaitingForReplies,
             (_, Some(Class::WaitingForRoom)) => Self::WaitingForRoom,

@@ -58,7 +58,8 @@ pub trait Cipher: fmt::Debug {
     fn is_ready(&self) -> bool;
     /// Appends `plain`, sealed, behind what it has to send for itself; `Err`: why it cannot be.
     fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), String>;
-    /// Takes what has come, of which a part may wait for more, and appends what can be opened. `Err`: what is wrong with it, or with
-    /// the other side; what was opened before is good.
-    fn open(&mut self, sealed: &[u8], plain: &mut Vec<u8>) -> Result<(), String>;
+    /// Takes what has come, of which a part may wait for more, and appends what can be opened; says whether the other side has ended
+    /// the connection with that, whatever TCP does. `Err`: what is wrong with it, or with the other side. What was opened before is
+    /// good.
+    fn open(&mut self, sealed: &[u8], plain: &mut Vec<u8>) -> Result<bool, String>;
 }

@@ -101,7 +101,11 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         let mut plain = std::mem::take(&mut self.wires.opened);
         let outcome = match result {
             Ok(0) => Err(Trouble::Closed),
-            Ok(_) => sealed.cipher.open(&received, &mut plain).map_err(Trouble::Tls),
+            Ok(_) => match sealed.cipher.open(&received, &mut plain) {
+                Ok(false) => Ok(()),
+                Ok(true) => Err(Trouble::Closed),
+                Err(why) => Err(Trouble::Tls(why)),
+            },
             Err(errno) => Err(host_trouble(errno)),
         };
         received.clear();
