@@ -140,9 +140,15 @@ impl Actions {
     /// Whether a request comes from the page itself, and from somebody who has the token.
     fn judge(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let forbidden = |why: &str| Err((StatusCode::FORBIDDEN, why.to_owned()));
-        let [origin, host, site, token] = [ORIGIN, HOST, FETCH_SITE, TOKEN_HEADER]
-            .map(|name| headers.get(name).and_then(|value| value.to_str().ok()));
-        if site.is_some_and(|site| site != "same-origin") || !is_same_origin(origin, host) {
+        // What stands twice may be read in two ways, here and in a proxy.
+        let names = [ORIGIN, HOST, FETCH_SITE, TOKEN_HEADER, CONTENT_TYPE];
+        if let Some(name) = names.iter().find(|name| headers.get_all(*name).iter().nth(1).is_some()) {
+            return Err((StatusCode::BAD_REQUEST, format!("{name} stands there more than once")));
+        }
+        let [origin, host, token] =
+            [ORIGIN, HOST, TOKEN_HEADER].map(|name| headers.get(name).and_then(|value| value.to_str().ok()));
+        let is_elsewhere = headers.get(FETCH_SITE).is_some_and(|site| site != "same-origin");
+        if is_elsewhere || !is_same_origin(origin, host) {
             return forbidden(
                 "the request does not come from this page: its Origin must be the host that it is sent to",
             );
@@ -203,6 +209,10 @@ async fn close(Closing { connection, now }: Closing, peer: IpAddr, shared: Arc<S
 fn is_same_origin(origin: Option<&str>, host: Option<&str>) -> bool {
     let (Some(origin), Some(host)) = (origin.and_then(|origin| origin.parse::<Uri>().ok()), host) else { return false };
     let (Some(of_page), Ok(asked)) = (origin.authority(), host.parse::<Authority>()) else { return false };
+    // A browser's has neither.
+    if of_page.as_str().contains('@') || !matches!(origin.path(), "" | "/") {
+        return false;
+    }
     // A proxy may speak https to the browser and http to us: `Host` is what the browser asked for.
     let default_port = match origin.scheme_str() {
         Some("http") => 80,
@@ -221,6 +231,10 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    // serde takes an array for a structure, too.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err((StatusCode::BAD_REQUEST, "the body is not what this action takes: a JSON object".to_owned()));
+    }
     serde_json::from_slice(body)
         .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is not what this action takes: {error}")))
 }
@@ -228,6 +242,34 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_twice_or_is_no_browsers_origin_is_refused() {
+        let (requests, _) = std::sync::mpsc::channel();
+        let actions = Actions { token: Secret::new("t".repeat(20)), requests, refused: AtomicU64::new(0) };
+        let good = [
+            ("origin", "http://localhost:7683"),
+            ("host", "localhost:7683"),
+            ("sec-fetch-site", "same-origin"),
+            ("content-type", "application/json"),
+            ("x-evergate-token", "tttttttttttttttttttt"),
+        ];
+        let judged = |more: &[(&'static str, &str)], without: &str| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in good.iter().filter(|(name, _)| *name != without).chain(more) {
+                headers.append(*name, value.parse().expect("a value"));
+            }
+            actions.judge(&headers).map_err(|(code, _)| code.as_u16())
+        };
+        assert_eq!(judged(&[], ""), Ok(()));
+        for (name, value) in good {
+            assert_eq!(judged(&[(name, value)], ""), Err(400), "{name} twice");
+        }
+        assert_eq!(judged(&[("origin", "http://x@localhost:7683")], "origin"), Err(403));
+        assert_eq!(judged(&[("origin", "http://localhost:7683/path")], "origin"), Err(403));
+        assert_eq!(judged(&[("sec-fetch-site", "cross-site")], "sec-fetch-site"), Err(403));
+        assert!(parse::<Nothing>(b"[]").is_err() && parse::<Nothing>(b" {}").is_ok());
+    }
 
     #[test]
     fn a_page_of_another_host_port_or_scheme_is_another() {

@@ -136,7 +136,15 @@ impl Visit {
     /// Who is connected, as far as `query` asks for it. The cores are asked, so that it comes from a thread that may wait.
     async fn connections(&self, query: String) -> Response<Content> {
         let view = Arc::clone(&self.view);
-        let asked = move || roster::Query::parse(&query).and_then(|query| roster::page(&view.shared, &query));
+        let Ok(place) = Arc::clone(&view.questions).try_acquire_owned() else {
+            let why = "the cores are being asked by too many at once, or do not answer: ask again";
+            return respond(StatusCode::SERVICE_UNAVAILABLE, Document::line(why));
+        };
+        let asked = move || {
+            let page = roster::Query::parse(&query).and_then(|query| roster::page(&view.shared, &query));
+            drop(place);
+            page
+        };
         let (code, document) = match tokio::task::spawn_blocking(asked).await {
             Ok(Ok(page)) => match serde_json::to_string(&page) {
                 Ok(text) => (StatusCode::OK, Document { kind: "application/json", text }),

@@ -41,7 +41,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Secret, cli};
@@ -72,6 +72,9 @@ const ASKING_MAX: usize = 2;
 
 /// How long accepting pauses when the host has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Questions to the cores that wait for an answer at a time; two of them are asked at once.
+const QUESTIONS_MAX: usize = 16;
 
 /// Pages that are open at a time, each with a connection of its own for `/events`; of the connections these are so many.
 const STREAMS_MAX: usize = 16;
@@ -248,6 +251,8 @@ struct View {
     streams: Arc<Places>,
     viewers: Viewers,
     recorder: Mutex<Recorder>,
+    /// Places for questions that the cores are asked; a question keeps its own until it is answered, whoever still wants to know.
+    questions: Arc<Semaphore>,
     /// None where no request may act.
     actions: Option<Actions>,
 }
@@ -259,6 +264,7 @@ impl View {
         Self {
             places: Arc::new(Places::new(options.connections_max - streams)),
             streams: Arc::new(Places::new(streams)),
+            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             viewers: Viewers::default(),
             recorder: Mutex::default(),
             began: SystemTime::now() - shared.now(),

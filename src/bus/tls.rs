@@ -153,7 +153,8 @@ mod tests {
     /// A client and a server that have agreed.
     fn agreed() -> (Client, ServerConnection) {
         let key = KeyPair::generate().expect("a key");
-        let certificate = CertificateParams::new(["localhost".to_owned()]).expect("a name").self_signed(&key).expect("signed");
+        let certificate =
+            CertificateParams::new(["localhost".to_owned()]).expect("a name").self_signed(&key).expect("signed");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(certificate.der().to_vec())).expect("a root");

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use evergate_proto::opensrf::printable::Shown;
+
 use super::kind::Kind;
 use super::load::{Loaded, RELOADED};
 use super::table::{Opt, TABLE, find};
@@ -25,7 +27,7 @@ pub fn effective(loaded: &Loaded) -> String {
     }
     let _ = writeln!(text, "# bus domains that may be dialled: {}", loaded.config.domains.join(", "));
     for warning in &loaded.warnings {
-        let _ = writeln!(text, "# warning: {warning}");
+        let _ = writeln!(text, "# warning: {}", Shown(warning));
     }
     text
 }

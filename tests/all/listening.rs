@@ -287,6 +287,17 @@ fn a_path_that_is_taken_or_is_no_socket_ends_serve_with_1_and_is_left_as_it_is()
         assert_eq!(std::fs::symlink_metadata(&path).expect("it is there still").ino(), before.ino());
         std::fs::remove_file(&path).expect("it is there");
     }
+    // Where everybody may put another file in its place, its mode and group could become another's.
+    let everybodys = folder.path().join("everybodys");
+    std::fs::create_dir(&everybodys).expect("a folder");
+    let mode = |mode| std::fs::set_permissions(&everybodys, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+    mode(0o777);
+    let there = format!("unix:{}", everybodys.join("ws.sock").display());
+    let mut gateway = Setup::serve(&redis).flags(&["--listen", &there]).start_unready();
+    assert_eq!(gateway.wait_exit(PATIENCE), 1);
+    assert!(gateway.log().contains("every user may put another file"), "{}", gateway.log());
+    mode(0o1777);
+    drop(Setup::serve(&redis).flags(&["--listen", &there]).start());
     for (listen, why) in [
         ("unix:/nonexistent/ws.sock".to_owned(), "make its directory (RuntimeDirectory= in the unit)"),
         (format!("{listen};group=no-such-group"), "this host has no group no-such-group"),

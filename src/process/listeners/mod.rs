@@ -346,7 +346,9 @@ impl Listener {
     }
 
     fn listen(&self) -> io::Result<()> {
-        self.sockets.iter().try_for_each(|socket| tcp::listen(socket.as_fd()))
+        self.sockets.iter().try_for_each(|socket| tcp::listen(socket.as_fd()))?;
+        // Two that start at once may both have found nobody there.
+        self.file.as_ref().map_or(Ok(()), SocketFile::must_be_in_place)
     }
 }
 

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{Group, chown};
+use nix::unistd::{Group, chown, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::bounded::{self, FILE_MAX};
@@ -20,6 +20,10 @@ use crate::config::Listen;
 
 /// How often a path that is taken is looked at. Who listens there sees a connection that says nothing.
 const LINGER_LOOK: Duration = Duration::from_millis(100);
+
+/// Who else may write to a directory; and that they may not touch what is not theirs.
+const OTHERS_WRITE: u32 = 0o002;
+const STICKY: u32 = 0o1000;
 
 /// The file of a socket that this process listens at.
 #[derive(Debug)]
@@ -32,6 +36,15 @@ pub struct SocketFile {
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), identity: identity(&fs::symlink_metadata(path)?) })
+    }
+
+    /// Fails where another process has put its own socket there since: clients would go to that, and this one would be deaf.
+    pub(super) fn must_be_in_place(&self) -> io::Result<()> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if identity(&found) == self.identity => Ok(()),
+            Ok(_) => Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes it, if it is still that.
@@ -49,10 +62,34 @@ fn identity(found: &fs::Metadata) -> (u64, u64) {
     (found.dev(), found.ino())
 }
 
+/// Whether nobody but this user and root can take a file of the directory away and put a link in its place, whose target would get the
+/// mode and the group that are meant for the socket.
+fn judge_directory(path: &Path) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let found = fs::metadata(directory)?;
+    let (owner, own, mode) = (found.uid(), geteuid().as_raw(), found.mode() & 0o7777);
+    let place = directory.display();
+    let refused =
+        |why: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{place} is not used: {why}")));
+    if owner != own && owner != 0 {
+        return refused(format!(
+            "it belongs to user {owner}, who could put another file in the socket's place, and this process runs as user {own}: \
+             chown it, or name a directory of this user's own"
+        ));
+    }
+    if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
+        return refused(format!(
+            "every user may put another file in the socket's place (mode {mode:04o}): chmod o-w {place}"
+        ));
+    }
+    Ok(())
+}
+
 /// A socket that has the path and does not listen yet. Returns within seconds, whatever the file system does.
 pub(super) fn bind(path: &Path, listen: &Listen) -> io::Result<(OwnedFd, SocketFile)> {
     let (path, listen) = (path.to_owned(), listen.clone());
     let made = bounded::within(FILE_MAX, move || {
+        judge_directory(&path)?;
         if judge(&path)? {
             fs::remove_file(&path)?;
         }
@@ -77,6 +114,7 @@ pub(super) fn adopt(path: &Path, listen: &Listen) -> io::Result<Option<SocketFil
         if !is_socket {
             return Ok(None);
         }
+        judge_directory(&path)?;
         give_access(&path, &listen)?;
         SocketFile::of(&path).map(Some)
     });

@@ -50,8 +50,12 @@ impl Client {
                 self.set_dismissed();
                 Dismissal::AtGap
             }
-            // It has nothing to lose.
-            Stage::ProxyHeader(_) | Stage::Handshake(_) => {
+            // These have nothing to lose. The first speaks no HTTP yet.
+            Stage::ProxyHeader(_) => {
+                self.stage = Stage::Gone;
+                Dismissal::Closing
+            }
+            Stage::Handshake(_) => {
                 self.refuse(cx, 503, &handshake::refuse(503, TOLD));
                 Dismissal::Closing
             }
