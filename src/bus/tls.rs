@@ -197,7 +197,7 @@ mod tests {
     fn what_comes_in_pieces_is_opened_and_what_is_sealed_arrives() {
         let (mut client, mut server) = agreed();
         let (mut out, mut plain) = (Vec::new(), Vec::new());
-        client.seal(&[7; 100_000], &mut out).expect("sealed");
+        client.seal(&vec![7; 100_000], &mut out).expect("sealed");
         let mut out = &out[..];
         let mut heard = Vec::new();
         while !out.is_empty() {
@@ -205,12 +205,12 @@ mod tests {
             server.process_new_packets().expect("good");
             let _ = server.reader().read_to_end(&mut heard);
         }
-        assert!(heard == [7; 100_000]);
-        server.writer().write_all(&[8; 50_000]).expect("buffered");
+        assert!(heard == vec![7; 100_000]);
+        server.writer().write_all(&vec![8; 50_000]).expect("buffered");
         for piece in said(&mut server).chunks(997) {
             client.open(piece, &mut plain).expect("good");
         }
-        assert!(plain == [8; 50_000]);
+        assert!(plain == vec![8; 50_000]);
     }
 
     #[test]
