@@ -33,8 +33,8 @@ impl Config {
             (None, None) => None,
             (Some(certificate), Some(key)) => {
                 let chain = certificates("bus_tls_certificate_file", certificate)?;
-                let key = PrivateKeyDer::from_pem_file(key)
-                    .map_err(|why| ("bus_tls_key_file", explain(&why, "private key (PKCS #8, PKCS #1 or SEC 1)")))?;
+                let explain = |why| explain(key, &why, "private key (PKCS #8, PKCS #1 or SEC 1)");
+                let key = PrivateKeyDer::from_pem_file(key).map_err(|why| ("bus_tls_key_file", explain(why)))?;
                 Some((chain, key))
             }
             (Some(_), None) => return Err(alone("bus_tls_certificate_file", "bus_tls_key_file")),
@@ -45,7 +45,7 @@ impl Config {
 }
 
 fn alone(given: &'static str, missing: &str) -> Mistake {
-    (given, format!("it is of no use alone: set {missing}, too"))
+    (given, format!("it is of no use alone; set {missing}, too"))
 }
 
 fn certificates(option: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Mistake> {
@@ -53,13 +53,16 @@ fn certificates(option: &'static str, path: &Path) -> Result<Vec<CertificateDer<
         let found = CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>()?;
         if found.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(found) }
     };
-    read().map_err(|why| (option, explain(&why, "certificate")))
+    read().map_err(|why| (option, explain(path, &why, "certificate")))
 }
 
-fn explain(why: &pem::Error, wanted: &str) -> String {
+fn explain(path: &Path, why: &pem::Error, wanted: &str) -> String {
+    let path = path.display();
     match why {
-        pem::Error::Io(why) => format!("the file cannot be read: {why}"),
-        pem::Error::NoItemsFound => format!("the file holds no {wanted} in PEM"),
-        why => format!("the file is no good PEM: {why:?}"),
+        pem::Error::Io(why) => {
+            format!("{path} cannot be read: {why}; correct the path, or let this account read the file")
+        }
+        pem::Error::NoItemsFound => format!("{path} holds no {wanted} in PEM"),
+        why => format!("{path} is no good PEM: {why:?}"),
     }
 }

@@ -140,9 +140,11 @@ impl Values {
         self.0.iter()
     }
 
-    /// An error at the place where the option was set.
+    /// An error at the place where the option was set. What stands behind the first semicolon of `why` is its remedy.
     pub(super) fn problem(&self, name: &'static str, why: impl fmt::Display) -> Error {
-        Error::new(&self.get(name).source, format!("{name}: {why}"), "correct it; `evergate config --sample` shows how")
-            .about(About::Option(name))
+        let why = why.to_string();
+        let (problem, remedy) =
+            why.split_once("; ").unwrap_or((&why, "correct it; `evergate config --sample` shows how"));
+        Error::new(&self.get(name).source, format!("{name}: {problem}"), remedy).about(About::Option(name))
     }
 }

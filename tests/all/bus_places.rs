@@ -151,7 +151,7 @@ fn what_the_files_of_tls_lack_is_told_before_anything_is_opened() {
     let (certificate, key) = (file("own.pem", &signed.certificate), file("own.key", &signed.key));
     let (line, place) = (|option: &str, path: &str| format!("{option} = \"{path}\""), "rediss://127.0.0.1:1");
     let cases = [
-        (vec![line("bus_tls_ca_file", "/nowhere.pem")], "cannot be read"),
+        (vec![line("bus_tls_ca_file", "/nowhere.pem")], "/nowhere.pem cannot be read"),
         (vec![line("bus_tls_ca_file", &key)], "no certificate"),
         (vec![line("bus_tls_certificate_file", &certificate)], "bus_tls_key_file"),
         (
