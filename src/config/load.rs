@@ -269,7 +269,7 @@ fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, errors: &m
     match values.get("clients_max").value {
         Value::Integer(wanted) if wanted > left => {
             let why = format!(
-                "{wanted} clients need {} descriptors with the {besides} for all else, and this process may open {}: \
+                "{wanted} clients need {} descriptors with the {besides} for all else, and this process may open {}; \
                  raise RLIMIT_NOFILE (LimitNOFILE= in the unit, --ulimit nofile= of the container), or write a lower \
                  number, or auto, which is {} here",
                 wanted.saturating_add(besides),
@@ -281,7 +281,7 @@ fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, errors: &m
         Value::Integer(_) => {}
         _ if left == 0 => {
             let why = format!(
-                "{besides} descriptors are needed besides the clients', and this process may open {}: raise \
+                "{besides} descriptors are needed besides the clients', and this process may open {}; raise \
                  RLIMIT_NOFILE (LimitNOFILE= in the unit, --ulimit nofile= of the container)",
                 host.nofile
             );
@@ -408,6 +408,14 @@ fn check_tls(values: &Values, config: &Config, errors: &mut Errors, warnings: &m
         && let Err((option, why)) = config.tls_files()
     {
         errors.push(values.problem(option, why));
+    }
+    let is_sealed = |place: &String| place.starts_with("rediss://");
+    if !errors.hide("bus_domain_address") && !config.bus_domain_address.values().any(is_sealed) {
+        let unused = ["bus_tls_ca_file", "bus_tls_certificate_file", "bus_tls_key_file"]
+            .into_iter()
+            .filter(|option| !values.text(option).is_empty());
+        warnings
+            .extend(unused.map(|option| format!("{option} is not used: no bus_domain_address begins with rediss://")));
     }
     let key = config.bus_tls_key_file.as_deref();
     warnings.extend(key.and_then(|key| permissions::warning(key, Some("a private key"))));

@@ -6,7 +6,7 @@ use super::load::Purpose;
 use super::permissions;
 use super::table::Config;
 use super::typed::Secret;
-use super::values::Values;
+use super::values::{Source, Values};
 
 /// Characters that it has: fewer can be guessed, more are a file of something else.
 const CHARS_MIN: usize = 16;
@@ -20,18 +20,33 @@ pub(super) fn of(
     errors: &mut Errors,
     warnings: &mut Vec<String>,
 ) -> Option<Secret> {
-    if !config.admin_actions || config.admin.is_none() || purpose == Purpose::Config {
+    if !config.admin_actions {
+        if config.admin_token_file.is_some() && !errors.hide("admin_actions") {
+            warnings.push("admin_token_file is not used: admin_actions is off".to_owned());
+        }
+        return None;
+    }
+    if purpose == Purpose::Config {
+        return None;
+    }
+    if config.admin.is_none() {
+        // The demo's default allows actions on a page that may be switched off.
+        if values.get("admin_actions").source != Source::Default && !errors.hide("admin") {
+            errors.push(values.problem("admin_actions", "there is no admin page; set admin = \"127.0.0.1:7683\""));
+        }
         return None;
     }
     let Some(path) = &config.admin_token_file else {
         if purpose != Purpose::Demo {
-            let why = "it needs a token: write one to a file that only this account may read (`openssl rand -hex 32`), and set \
+            let why = "it needs a token; write one to a file that only this account may read (`openssl rand -hex 32`), and set \
                        admin_token_file to its path";
             errors.push(values.problem("admin_actions", why));
         }
         return None;
     };
-    let read = file::read(path, CHARS_MAX as u64 + 2).map_err(|why| why.to_string());
+    let read = file::read(path, CHARS_MAX as u64 + 2).map_err(|why| {
+        format!("{} cannot be read: {why}; correct the path, or let this account read the file", path.display())
+    });
     let token = read.and_then(|bytes| {
         parse(&bytes).ok_or_else(|| {
             format!(

@@ -327,12 +327,10 @@ fn actions_of_the_admin_page_need_a_token_that_can_be_read_and_cannot_be_guessed
     let env = [("EVERGATE_PASSWD", "secret")];
     let found = error(&serve, &env);
     assert!(found.contains("admin_token_file") && found.contains("openssl rand"), "{found}");
+    assert!(!found.contains("correct it"), "it holds its remedy: {found}");
     let missing = dir.0.join("nothing").display().to_string();
-    assert!(
-        error(&with(&serve, &missing), &env).contains("admin_token_file"),
-        "{}",
-        error(&with(&serve, &missing), &env)
-    );
+    let found = error(&with(&serve, &missing), &env);
+    assert!(found.contains(&format!("admin_token_file: {missing} cannot be read: No such file")), "{found}");
     let short = dir.file("short", "secret\n");
     let found = error(&with(&serve, &short), &env);
     assert!(found.contains("16 to 256") && !found.contains("secret"), "{found}");
@@ -343,8 +341,32 @@ fn actions_of_the_admin_page_need_a_token_that_can_be_read_and_cannot_be_guessed
     fs::set_permissions(&good, fs::Permissions::from_mode(0o644)).expect("its mode");
     let warned = loaded(&with(&serve, &good), &env).warnings;
     assert!(warned.iter().any(|warning| warning.contains("chmod o-r") && warning.contains("a token")), "{warned:?}");
-    assert_eq!(loaded(&serve[..serve.len() - 1], &env).admin_token, None, "off, it needs none");
+    let off = &serve[..serve.len() - 1];
+    assert_eq!(loaded(off, &env).admin_token, None, "off, it needs none");
+    assert_eq!(loaded(&with(off, &good), &env).warnings[..1], ["admin_token_file is not used: admin_actions is off"]);
     assert_eq!(loaded(&["demo"], &[]).admin_token, None, "the demo makes one");
+}
+
+#[test]
+fn actions_without_an_admin_page_are_a_mistake_unless_they_are_the_demos_own() {
+    let serve = ["serve", "--domain", "a.localhost", "--username", "gateway", "--admin-actions"];
+    let found = error(&serve, &[("EVERGATE_PASSWD", "secret")]);
+    assert_eq!(found, "flag --admin-actions: admin_actions: there is no admin page; set admin = \"127.0.0.1:7683\"");
+    assert_eq!(loaded(&["demo", "--admin", "off"], &[]).admin_token, None);
+}
+
+#[test]
+fn files_for_tls_that_no_redis_needs_are_warned_of() {
+    let given = ["config", "--bus-tls-ca-file", "/ca.pem", "--bus-tls-key-file", "/own.key"];
+    let says = |option: &str| format!("{option} is not used: no bus_domain_address begins with rediss://");
+    let warned = |place: &str| loaded(&[&given[..], &["--bus-domain-address", place]].concat(), &[]).warnings;
+    let plain = warned("a.localhost=127.0.0.1:1");
+    for option in ["bus_tls_ca_file", "bus_tls_key_file"] {
+        assert!(plain.contains(&says(option)), "{plain:?}");
+    }
+    assert!(!plain.contains(&says("bus_tls_certificate_file")), "{plain:?}");
+    let sealed = warned("a.localhost=rediss://127.0.0.1:1");
+    assert!(!sealed.iter().any(|line| line.contains("is not used")), "{sealed:?}");
 }
 
 #[test]
