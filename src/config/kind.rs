@@ -92,7 +92,7 @@ impl Kind {
             Self::Map(key_check, value_check) => {
                 let mut map = BTreeMap::new();
                 for pair in trimmed.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
-                    let (key, value) = pair.split_once('=').ok_or("key=value, separated by commas")?;
+                    let (key, value) = pair.split_once('=').ok_or(PAIRS)?;
                     map.insert(key_check(key.trim())?, value_check(value.trim())?);
                 }
                 Ok(Value::Map(map))
@@ -170,6 +170,10 @@ impl Kind {
         }
     }
 }
+
+/// What the one option that is a map accepts.
+const PAIRS: &str =
+    "DOMAIN=PLACE, separated by commas; in a TOML file a table: { \"private.localhost\" = \"127.0.0.2:6380\" }";
 
 const CPUS: &str = "all, or CPU numbers and ranges such as 0, 0-3 or 0,2,4-5";
 

@@ -4,12 +4,14 @@
 //! a Unix socket) and `proxy` (a PROXY header comes first).
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use evergate_proto::websocket::proxy_header::Opening;
 use serde::{Deserialize, Serialize};
+
+use super::kind::text;
 
 /// The most listeners: a core knows each by a bit.
 pub const LISTENERS_MAX: usize = 64;
@@ -88,9 +90,10 @@ impl FromStr for ListenAt {
     fn from_str(text: &str) -> Result<Self, String> {
         let Some(path) = text.strip_prefix("unix:") else {
             let address: Result<SocketAddr, _> = text.parse();
-            return address
-                .map(Self::Tcp)
-                .map_err(|_| format!("{text:?} is neither an IP address with a port nor unix:/path"));
+            return address.map(Self::Tcp).map_err(|_| {
+                let hint = meant(text).map(|meant| format!(": {meant}")).unwrap_or_default();
+                format!("{text:?} is neither an IP address with a port nor unix:/path{hint}")
+            });
         };
         if !path.starts_with('/') || path.ends_with('/') {
             return Err(format!("{path:?} is no absolute path of a file"));
@@ -105,6 +108,22 @@ impl FromStr for ListenAt {
         }
         Ok(Self::Unix(PathBuf::from(path)))
     }
+}
+
+/// What to write in place of what is no listener, where it can be told.
+fn meant(text: &str) -> Option<String> {
+    if text.starts_with('/') {
+        return Some(format!("write unix:{text}"));
+    }
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let port: u16 = port.parse().ok()?;
+    if matches!(host, "" | "*") {
+        return Some(format!("for all addresses write [\"0.0.0.0:{port}\", \"[::]:{port}\"]"));
+    }
+    if host.parse::<Ipv6Addr>().is_ok() {
+        return Some(format!("write [{host}]:{port}"));
+    }
+    text::host(host).is_ok().then(|| format!("write an address in place of the name, such as 127.0.0.1:{port}"))
 }
 
 /// One listener.
@@ -151,8 +170,13 @@ impl FromStr for Listen {
         let mut parts = text.split(';').map(str::trim);
         let mut listen = Self::plain(parts.next().unwrap_or_default().parse::<ListenAt>()?);
         let is_unix = listen.at.path().is_some();
+        let mut said = Vec::new();
         for part in parts {
             let (name, value) = part.split_once('=').map_or((part, None), |(name, value)| (name, Some(value)));
+            if said.contains(&name) {
+                return Err(format!("{text:?} says {name} twice"));
+            }
+            said.push(name);
             match (name, value) {
                 ("proxy", None) => listen.opening = Opening::ProxyHeader,
                 ("mode" | "group", _) if !is_unix => {
@@ -182,7 +206,7 @@ fn is_group(text: &str) -> bool {
         && text.chars().all(|c| !c.is_control() && !c.is_whitespace() && !matches!(c, ':' | ','))
 }
 
-/// Reads a list, each element as it shows itself. The error names all that is wrong.
+/// Reads a list, each element as it shows itself. The error names all that is wrong, and not what is accepted: [`FORM`].
 pub(super) fn parse_list<'a>(elements: impl Iterator<Item = &'a str>) -> Result<Vec<String>, String> {
     let (mut list, mut wrong) = (Vec::<Listen>::new(), Vec::new());
     for element in elements {
@@ -204,11 +228,7 @@ pub(super) fn parse_list<'a>(elements: impl Iterator<Item = &'a str>) -> Result<
     if list.is_empty() && wrong.is_empty() {
         wrong.push("there is none".to_owned());
     }
-    if wrong.is_empty() {
-        Ok(list.iter().map(Listen::to_string).collect())
-    } else {
-        Err(format!("{FORM}: {}", wrong.join("; ")))
-    }
+    if wrong.is_empty() { Ok(list.iter().map(Listen::to_string).collect()) } else { Err(wrong.join("; ")) }
 }
 
 #[cfg(test)]
@@ -251,6 +271,14 @@ mod tests {
             ("unix:/c;group=", "names no group"),
             ("unix:/d;proxies", "neither mode="),
             ("unix:/e;proxy=v2", "neither mode="),
+            ("[::1]:5;proxy;proxy", "says proxy twice"),
+            ("unix:/f;mode=0600;mode=0660", "says mode twice"),
+            ("7700", "for all addresses write [\"0.0.0.0:7700\", \"[::]:7700\"]"),
+            (":7701", "for all addresses write [\"0.0.0.0:7701\", \"[::]:7701\"]"),
+            ("*:7702", "for all addresses write [\"0.0.0.0:7702\", \"[::]:7702\"]"),
+            ("localhost:7703", "write an address in place of the name, such as 127.0.0.1:7703"),
+            ("/run/ws.sock", "write unix:/run/ws.sock"),
+            ("::1:7704", "write [::1]:7704"),
         ];
         let error = read(&wrong.map(|(text, _)| text).join(",")).expect_err("nothing of it is right");
         for (text, why) in wrong {

@@ -11,7 +11,7 @@ use evergate_proto::websocket::handshake::Origins;
 
 use super::error::{About, Error};
 use super::kind::{Kind, text};
-use super::listen::Listen;
+use super::listen::{self, Listen};
 use super::redis_place::RedisPlace;
 use super::typed::{Facility, LogFormat, LogLevel, Logfile, Secret, Typed};
 use super::values::{Value, Values};
@@ -66,7 +66,12 @@ impl Opt {
             _ if given.chars().count() > 80 => format!("{name} cannot be used"),
             _ => format!("{name} cannot be {given:?}"),
         };
-        Error::new(place, problem, format!("write {expected}")).about(About::Option(name))
+        let (problem, accepted) = match self.kind {
+            // What is accepted is long, and would bury the reason.
+            Kind::Listeners => (format!("{problem}: {expected}"), listen::FORM),
+            _ => (problem, expected),
+        };
+        Error::new(place, problem, format!("write {accepted}")).about(About::Option(name))
     }
 }
 
@@ -140,7 +145,8 @@ options! {
         /// with the mode (0660) and the group of the file. With `;proxy` at its end each connection must begin with a PROXY
         /// header (version 1 or 2), sent by one of `trusted_proxies`. Who connects to a Unix socket is trusted as a proxy.
         listen: Vec<Listen> = Kind::Listeners, "127.0.0.1:7682", eg "EG_WEBSOCKETS_ADDRESS" "EG_WEBSOCKETS_PORT";
-        /// Address and port of the admin page (`/healthz`, `/readyz`, `/status`, `/metrics`), or `off`.
+        /// Address and port of the admin page (`/`, a page to look at, and `/healthz`, `/readyz`, `/status`, `/connections`,
+        /// `/metrics`), or `off`.
         admin: Option<SocketAddr> = Kind::Text(text::address_or_off), "off", demo "127.0.0.1:7683";
         /// Let the admin page listen on an address that is not loopback. It has no password.
         admin_allow_remote: bool = Kind::Bool, "false";
@@ -159,10 +165,11 @@ options! {
         /// The only path that is served (others get 404), such as `/osrf-websocket-translator`. Empty: any path.
         path: Option<String> = Kind::Text(text::path), "";
         /// The CPUs to run on, a pinned thread for each: `0`, `0-3`, `0,2,4-5`, or `all` that the process may use: no more than its
-        /// cgroup has CPU time for (`cpu.max`), rounded down.
+        /// cgroup has CPU time for (`cpu.max`), rounded down. Numbers name CPUs, not how many: `4` is the one CPU 4, and `0-3` are
+        /// the first four.
         cores: Vec<usize> = Kind::Cpus, "all";
         /// The longest time for which a core looks for the next message before it sleeps, while few requests are in flight. How long it
-        /// does is learned from the waits that it sees, and counted (`evergate_looked_seconds`): a client that asks again as soon as it has its answer
+        /// does is learned from the waits that it sees, and counted (`evergate_looked_seconds_total`): a client that asks again as soon as it has its answer
         /// is served in half the time, for CPU time that was idle; where waits are of any length, it sleeps. 0: never.
         busy_poll_us: u64 = Kind::Integer { min: 0, max: 1_000 }, "400", unit "microseconds";
         /// Clients of the whole process, those that are being closed among them; more are refused with 503. `auto`: 90 %
@@ -293,8 +300,8 @@ options! {
         /// Domains that may be dialled besides the primary and those that `opensrf_core.xml` names (routers,
         /// `trusted_domains`).
         bus_domains: Vec<String> = Kind::List(text::domain), "";
-        /// Where the Redis of a domain really is, in place of its name and `port`: domain to `host:port`, to `rediss://host:port` (TLS),
-        /// or to `unix:/path` (a socket on this host).
+        /// Where the Redis of a domain really is, in place of its name and `port`: domain to `host:port` (`redis://host:port` is the same), to
+        /// `rediss://host:port` (TLS), or to `unix:/path` (a socket on this host).
         bus_domain_address: BTreeMap<String, String> = Kind::Map(text::domain, text::redis_place), "";
         /// Certificates, as PEM, of those who may vouch for a Redis that is reached by TLS. Empty: whom this host trusts.
         bus_tls_ca_file: Option<PathBuf> = Kind::Text(text::any), "";

@@ -170,6 +170,7 @@ fn who_is_no_proxy_is_not_believed_and_the_log_names_him_and_the_remedy() {
     let flags = ["--trusted-proxies", "192.0.2.0/24", "--listen", &listen];
     // Each core counts for itself.
     let mut gateway = Setup::serve(&redis).environment("EVERGATE_CORES", "0").flags(&flags).start();
+    gateway.until_logged(&format!("ws://127.0.0.1:{port} (PROXY)"));
     for _ in 0..3 {
         let mut stream = loopback(port).connect().expect("it listens");
         stream.write_all(&version_2([198, 51, 100, 1])).expect("the first bytes are taken");

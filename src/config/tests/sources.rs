@@ -26,7 +26,7 @@ fn xml_yields_to_toml_to_environment_to_flags() {
 #[test]
 fn errors_name_the_place_the_problem_and_the_remedy() {
     let dir = Dir::new();
-    let cases: [(&str, &[&str]); 9] = [
+    let cases: [(&str, &[&str]); 11] = [
         ("# a\nport = 1\ndrain_quite_ms = 5\n", &[":3:", "drain_quite_ms", "did you mean drain_quiet_ms?"]),
         ("\nnosuch_option_at_all = 5\n", &[":2:", "nosuch_option_at_all", "--sample"]),
         ("port = 1\nlisten = \"x\"\n", &[":2:", "listen cannot be \"x\"", "127.0.0.1:7682"]),
@@ -36,6 +36,8 @@ fn errors_name_the_place_the_problem_and_the_remedy() {
         ("port = \n", &[":1:", "TOML"]),
         ("admin = [\"a\"]\n", &[":1:", "not a list"]),
         ("listen = [\"a\", \"127.0.0.1:1\", \"unix:b\"]\n", &[":1:", "\"a\" is neither", "\"b\" is no absolute"]),
+        ("listen = 7700\n", &[":1: listen cannot be \"7700\": \"7700\" is neither", "; write addresses such as"]),
+        ("bus_domain_address = \"127.0.0.2:6380\"\n", &["{ \"private.localhost\" = \"127.0.0.2:6380\" }"]),
     ];
     for (text, expected) in cases {
         let file = dir.file("e.toml", text);

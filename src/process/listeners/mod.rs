@@ -278,6 +278,9 @@ impl fmt::Display for Listeners {
                 ListenAt::Tcp(address) => write!(f, "{comma}ws://{address}")?,
                 ListenAt::Unix(_) => write!(f, "{comma}{}", listen.at)?,
             }
+            if listen.opening == Opening::ProxyHeader {
+                f.write_str(" (PROXY)")?;
+            }
         }
         Ok(())
     }
