@@ -172,7 +172,7 @@ fn cores_allowed(config: &Config, allowed: &[usize]) -> Finding {
     }
     Finding::fail(
         format!("cores: this process may not run on CPU {refused:?}, only on {allowed:?}"),
-        "correct `cores`, or the affinity (CPUAffinity= in the unit, taskset, cpuset of the container)",
+        "correct `cores`, which names CPUs and not how many, or the affinity (CPUAffinity= in the unit, taskset, cpuset of the container)",
     )
 }
 

@@ -240,7 +240,7 @@ fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, errors: &m
                     refused.join(", "),
                     Kind::Cpus.show(&Value::List(allowed))
                 );
-                refuse(values, "cores", why);
+                refuse(values, "cores", why + &many_cpus(wanted, &host.cpus));
             }
         }
         _ => match &host.quota {
@@ -295,6 +295,18 @@ fn resolve_host(values: &mut Values, inputs: &Inputs, domains: usize, errors: &m
         values.get_mut("state_dir").value = Value::Text(path);
     }
     resolve_control(values, &inputs.env);
+}
+
+/// What to write where a single number is meant as how many CPUs.
+fn many_cpus(wanted: &[String], allowed: &[usize]) -> String {
+    let [number] = wanted else { return String::new() };
+    let meant = match number.parse().ok().and_then(|count: usize| allowed.get(..count)) {
+        Some(cpus @ [first, .., last]) if last - first + 1 == cpus.len() => {
+            format!("the first {number} are {first}-{last}")
+        }
+        _ => "`all` are those that it may have".to_owned(),
+    };
+    format!("; `cores` names CPUs, not how many: {meant}")
 }
 
 /// The same for `control`, which is all that those need who speak to a running process.

@@ -266,7 +266,12 @@ fn cores_and_clients_max_are_resolved_against_the_host() {
     let config = loaded(&["config"], &[]).config;
     assert_eq!((config.cores, config.clients_max), (vec![0, 1, 2, 3], 18_000));
     assert_eq!(loaded(&["demo", "--cores", "3,1-2,1"], &[]).config.cores, [1, 2, 3]);
-    assert!(error(&["demo", "--cores", "0,7"], &[]).contains("may not run on CPU 7"));
+    let several = error(&["demo", "--cores", "0,7"], &[]);
+    assert!(several.contains("may not run on CPU 7") && !several.contains("not how many"), "{several}");
+    for (number, meant) in [("4", "the first 4 are 0-3"), ("8", "`all` are those that it may have")] {
+        let single = error(&["demo", "--cores", number], &[]);
+        assert!(single.contains(&format!("; `cores` names CPUs, not how many: {meant}")), "{single}");
+    }
     assert_eq!(loaded(&["config", "--cores", "0,7"], &[]).config.cores, [0, 7], "left for `check` to report");
     let on = |nofile| Inputs { host: Host::of([0, 1], nofile), ..Inputs::none(Purpose::Config) };
     let few = load(on(256)).expect("a low limit").config;
