@@ -72,12 +72,13 @@ impl Finding {
 }
 
 /// Looks at everything and writes a line for each, also for each of the `warnings` that the configuration came with; true if
-/// nothing failed. A reader that has seen enough changes nothing about the answer; a report that cannot be written is an error.
+/// nothing failed. The last line counts. A reader that has seen enough changes nothing about the answer; a report that cannot be written is an error.
 pub fn run(config: &Config, warnings: &[String], out: &mut impl Write) -> Result<bool, String> {
-    let (mut good, mut written) = (true, Ok(()));
+    let (mut warned, mut failed, mut written) = (0, 0, Ok(()));
     let mut report = |findings: Vec<Finding>| {
         for finding in findings {
-            good &= !matches!(finding.outcome, Outcome::Fail { .. });
+            warned += u32::from(matches!(finding.outcome, Outcome::Warn { .. }));
+            failed += u32::from(matches!(finding.outcome, Outcome::Fail { .. }));
             let outcome = stdio::judge(write_finding(out, &finding).and_then(|()| out.flush()));
             written = written.clone().and(outcome);
         }
@@ -94,7 +95,19 @@ pub fn run(config: &Config, warnings: &[String], out: &mut impl Write) -> Result
         report(bus::domain(config, domain));
     }
     report(vec![proxy(config)]);
-    written.map(|()| good)
+    written.and(stdio::judge(writeln!(out, "{}", total(warned, failed))))?;
+    Ok(failed == 0)
+}
+
+/// The last line: how much there is to look at above.
+fn total(warned: u32, failed: u32) -> String {
+    let warnings = match warned {
+        0 => "no warnings".to_owned(),
+        1 => "1 warning".to_owned(),
+        _ => format!("{warned} warnings"),
+    };
+    let failed = if failed == 0 { "nothing".to_owned() } else { failed.to_string() };
+    format!("{warnings}, {failed} failed")
 }
 
 fn write_finding(out: &mut impl Write, finding: &Finding) -> std::io::Result<()> {

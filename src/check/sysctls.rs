@@ -9,30 +9,27 @@ use super::Finding;
 const ADVISED: &str = include_str!("../../tuning/sysctl.d/60-evergate.conf");
 
 /// One line of that file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Setting<'a> {
     /// As sysctl(8) spells it.
     name: &'a str,
     /// A number is the least that will do, 0 is 0, two numbers are a range at least so wide.
     wanted: &'a str,
     /// The first sentence of the comment above it.
-    why: &'a str,
+    why: String,
 }
 
 /// The settings of a file, in order. Lines that are no comment and no setting are passed over: a test says that there are none.
 fn settings(text: &str) -> impl Iterator<Item = Setting<'_>> {
-    let mut comment = None;
+    let mut comment = Vec::new();
     text.lines().filter_map(move |line| {
         if let Some(words) = line.strip_prefix("# ") {
-            comment = comment.or(Some(words));
+            comment.push(words);
             return None;
         }
-        let Some((name, wanted)) = line.split_once('=') else {
-            comment = None;
-            return None;
-        };
-        let why = comment.unwrap_or_default();
-        let why = why.split_once(". ").map_or(why, |(first, _)| first).trim_end_matches('.');
+        let comment = std::mem::take(&mut comment).join(" ");
+        let (name, wanted) = line.split_once('=')?;
+        let why = comment.split_once(". ").map_or(&*comment, |(first, _)| first).trim_end_matches('.').to_owned();
         Some(Setting { name: name.trim().trim_start_matches('-'), wanted: wanted.trim(), why })
     })
 }
@@ -69,11 +66,11 @@ fn judge<'a>(found: impl Iterator<Item = (Setting<'a>, String)>) -> Vec<Finding>
     let mut well = Vec::new();
     let mut findings: Vec<Finding> = found
         .filter_map(|(setting, found)| {
-            let Setting { name, wanted, why } = setting;
             if setting.suffices(&found) {
-                well.push(name);
+                well.push(setting.name);
                 return None;
             }
+            let Setting { name, wanted, why } = setting;
             Some(Finding::warn(
                 format!("{name} is {found}, {wanted} is advised: {why}"),
                 format!(
@@ -94,7 +91,7 @@ mod tests {
     use super::*;
 
     fn setting<'a>(name: &'a str, wanted: &'a str) -> Setting<'a> {
-        Setting { name, wanted, why: "" }
+        Setting { name, wanted, why: String::new() }
     }
 
     #[test]
@@ -135,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_will_not_do_is_a_warning_with_the_command_that_sets_it_and_the_rest_is_one_line() {
-        let backlog = Setting { why: "Who waits", ..setting("net.core.somaxconn", "4096") };
+        let backlog = Setting { why: "Who waits".to_owned(), ..setting("net.core.somaxconn", "4096") };
         let findings = judge(
             [(backlog, "128".to_owned()), (setting("net.ipv4.tcp_max_syn_backlog", "1"), "2".to_owned())].into_iter(),
         );
@@ -144,6 +141,14 @@ mod tests {
         assert!(remedy.starts_with("sysctl -w net.core.somaxconn=\"4096\", and "), "{remedy}");
         assert_eq!(findings[1..], [Finding::ok("sysctls as advised: net.ipv4.tcp_max_syn_backlog")]);
         assert_eq!(judge(std::iter::empty()), [], "a kernel that shows nothing");
+    }
+
+    #[test]
+    fn a_reason_is_the_first_sentence_of_the_comment_whole() {
+        let text =
+            "# Of another.\n\n# It begins here,\n# and ends here. More is\n# said.\na.b = 1\n\n# One line\nc.d = 2\n";
+        let reasons: Vec<String> = settings(text).map(|setting| setting.why).collect();
+        assert_eq!(reasons, ["It begins here, and ends here", "One line"]);
     }
 
     #[test]

@@ -128,6 +128,15 @@ fn a_bus_that_never_answers_fails_in_time() {
 }
 
 #[test]
+fn the_last_line_counts_warnings_and_failures() {
+    for (warned, failed, said) in
+        [(0, 0, "no warnings, nothing failed"), (1, 0, "1 warning, nothing failed"), (4, 2, "4 warnings, 2 failed")]
+    {
+        assert_eq!(total(warned, failed), said);
+    }
+}
+
+#[test]
 fn the_report_says_false_when_one_line_fails_and_every_failure_has_a_remedy() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
@@ -139,5 +148,7 @@ fn the_report_says_false_when_one_line_fails_and_every_failure_has_a_remedy() {
     let lines: Vec<&str> = report.lines().collect();
     let failed = lines.iter().position(|line| line.starts_with("FAIL  listen")).expect("the port is taken");
     assert!(lines[failed + 1].starts_with("      "), "{report}");
+    let count = |word: &str| lines.iter().filter(|line| line.starts_with(word)).count() as u32;
+    assert_eq!(lines.last(), Some(&&*total(count("warn  "), count("FAIL  "))), "{report}");
     assert!(report.contains("note  behind a proxy") && report.contains("note  configuration: something is odd\n"));
 }
