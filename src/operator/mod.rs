@@ -78,7 +78,12 @@ fn open(target: &Target) -> Result<(Connection, PathBuf), String> {
         return Err(why.to_owned());
     };
     let path = target.pid.map_or_else(|| control.clone(), |pid| socket_of(control, pid));
-    let connection = Connection::open(&path).map_err(|error| explain(&error, &path))?;
+    let connection = Connection::open(&path).map_err(|error| match (&error, target.pid) {
+        (AskError::Nobody, Some(pid)) => {
+            format!("{}: no evergate with the number {pid} has a control socket there", control.display())
+        }
+        _ => explain(&error, &path),
+    })?;
     Ok((connection, path))
 }
 
@@ -88,7 +93,7 @@ fn explain(error: &AskError, path: &std::path::Path) -> String {
     match error {
         AskError::Nobody => format!(
             "{path}: nobody listens there: is evergate running, and with this path? --control names another, and \
-             --config the file that it was started with"
+             --config the file that it was started with (`evergate demo` has none unless `--control` names one)"
         ),
         AskError::Failed(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             format!("{path}: {error}: run this as the user of evergate, as a member of that user's group, or as root")
@@ -229,10 +234,17 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_no_evergate_has_is_named() {
+        let target = Target { control: Some("/nowhere/evergate/control".into()), pid: Some(1) };
+        let said = open(&target).map(drop).expect_err("nobody is there");
+        assert_eq!(said, "/nowhere/evergate/control: no evergate with the number 1 has a control socket there");
+    }
+
+    #[test]
     fn errors_name_the_path_and_the_remedy() {
         let path = std::path::Path::new("/run/evergate/control");
         for (error, parts) in [
-            (AskError::Nobody, ["nobody listens", "--control"]),
+            (AskError::Nobody, ["nobody listens", "`evergate demo` has none unless `--control` names one"]),
             (AskError::from(io::Error::from(io::ErrorKind::PermissionDenied)), ["group", "root"]),
             (AskError::Refused("nothing drains".to_owned()), ["refused", "nothing drains"]),
         ] {

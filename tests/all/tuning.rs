@@ -37,6 +37,13 @@ fn a_dry_run_of_apply_says_what_it_would_change_and_changes_nothing() {
 }
 
 #[test]
+fn an_unknown_option_of_apply_is_named() {
+    let ended = Command::new(APPLY).arg("--bogus").output().expect("it runs");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(2) && said.ends_with(": no option is named --bogus\n"), "{said}");
+}
+
+#[test]
 fn what_a_host_has_more_of_is_left_to_it() {
     let text = with_ports("1024 65535", &format!("{APPLY} --dry-run"));
     assert!(text.contains("fine      net.ipv4.ip_local_port_range = 1024 65535\n"), "{text}");
