@@ -87,11 +87,12 @@ impl Running {
         }
         systemd::ready();
         tracing::info!(
-            "evergate {} serves {} on {} cores, domain {}",
+            "evergate {} serves {} on {} cores, domain {}{}",
             config::cli::VERSION,
             self.listeners,
             self.config.cores.len(),
-            self.config.domain
+            self.config.domain,
+            if self.shared.has_links() { "" } else { ", not ready: no bus yet" }
         );
     }
 

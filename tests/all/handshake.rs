@@ -34,7 +34,8 @@ fn health_path_answers_as_readyz_does_whatever_state_the_process_is_in() {
     let redis = Redis::start();
     let flags = ["--health-path", "/health", "--loglevel", "debug", "--drain-grace-seconds", "60", "--cores", "0"];
     let away = Setup::serve_at(&format!("127.0.0.1:{}", free_port())).flags(&flags).start_unready();
-    away.until_logged("serves ws://");
+    let start = away.until_logged("serves ws://");
+    assert!(start.ends_with(", not ready: no bus yet"), "{start}");
     away.until_logged("cannot be reached");
     assert_eq!(away.http("GET", "/readyz").status, 503);
     // Why the bus cannot be reached is for the operator, not for anybody.
