@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tungstenite::client::{IntoClientRequest as _, client};
+use tungstenite::error::ProtocolError;
 use tungstenite::http::Uri;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -32,6 +33,15 @@ const COME_AGAIN: Duration = Duration::from_millis(100);
 
 /// Pieces of a chunked reply, bytes together.
 const CHUNKED_BYTES_MAX: usize = 1 << 30;
+
+/// Characters of a refusal that are shown.
+const REASON_CHARS_MAX: usize = 200;
+
+/// What a URL must be.
+const URL_FORM: &str = "it must be ws://HOST:PORT/PATH";
+
+/// What a server means that says nothing.
+const UNANSWERED: &str = "it closed the connection without an answer: no gateway, or a listener with ;proxy";
 
 /// Why there is no result, or no more.
 enum Failed {
@@ -156,7 +166,7 @@ struct Gateway {
 impl Gateway {
     fn connect(call: &Call, end: Instant) -> Result<Self, Failed> {
         let unsent = |why: String| Failed::Unsent(format!("{}: {why}", call.url));
-        let request = call.url.as_str().into_client_request().map_err(|error| unsent(error.to_string()))?;
+        let request = call.url.as_str().into_client_request().map_err(|_| unsent(URL_FORM.to_owned()))?;
         let address = address(request.uri()).map_err(unsent)?;
         let addresses = address.to_socket_addrs().map_err(|error| unsent(format!("{address}: {error}")))?;
         let mut refused = format!("{address} has no address");
@@ -170,9 +180,14 @@ impl Gateway {
                 Ok(stream) => {
                     let (socket, _) = client(request, stream).map_err(|error| match error {
                         HandshakeError::Failure(Error::Http(answer)) => {
-                            let why =
-                                String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
-                            unsent(format!("it refuses the handshake: {} {}", answer.status(), Shown(why.trim())))
+                            let body = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default());
+                            unsent(format!("it refuses the handshake: {} {}", answer.status(), reason(&body)))
+                        }
+                        HandshakeError::Failure(
+                            Error::Protocol(ProtocolError::HandshakeIncomplete) | Error::ConnectionClosed,
+                        ) => unsent(UNANSWERED.to_owned()),
+                        HandshakeError::Failure(Error::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                            unsent(UNANSWERED.to_owned())
                         }
                         HandshakeError::Failure(error) => unsent(format!("the handshake fails: {error}")),
                         HandshakeError::Interrupted(_) => unsent("the handshake takes too long".to_owned()),
@@ -276,8 +291,16 @@ fn address(uri: &Uri) -> Result<String, String> {
     match (uri.scheme_str(), uri.host()) {
         (Some("ws"), Some(host)) => Ok(format!("{host}:{}", uri.port_u16().unwrap_or(80))),
         (Some("wss"), _) => Err("TLS is the proxy's work: call the gateway behind it, by ws://".to_owned()),
-        _ => Err("it must be ws://HOST:PORT/PATH".to_owned()),
+        _ => Err(URL_FORM.to_owned()),
     }
+}
+
+/// What a refusal says, as far as it is for the eye: the first line, and of a page that no more.
+fn reason(body: &str) -> String {
+    let body = body.trim();
+    let line: String = body.lines().next().unwrap_or_default().chars().take(REASON_CHARS_MAX).collect();
+    let is_other = body.starts_with('<') || body.contains("/healthz");
+    format!("{}{}", Shown(&line), if is_other { " (is that the admin port?)" } else { "" })
 }
 
 /// The time that is left.

@@ -60,10 +60,27 @@ fn what_fails_is_said_on_stderr_with_its_code() {
         ("ws://127.0.0.1:1/", "does a gateway listen there?"),
         ("wss://127.0.0.1/", "TLS is the proxy's work"),
         ("http://127.0.0.1/", "it must be ws://"),
+        ("unix:/run/evergate/ws.sock", "it must be ws://HOST:PORT/PATH"),
     ] {
         let ended = call(url, &["s", "m"]);
         assert!(ended.code == 1 && ended.stderr.contains(said), "{}", ended.text());
     }
+}
+
+#[test]
+fn what_is_no_gateway_is_told_in_a_line() {
+    let gateway = Gateway::demo(&[]);
+    for path in ["/", "/osrf-websocket-translator"] {
+        let ended = call(&format!("ws://{}{path}", gateway.admin()), &["s", "m"]);
+        assert!(ended.code == 1 && ended.stderr.contains("is that the admin port?"), "{path}: {}", ended.text());
+        assert!(ended.stderr.lines().count() == 1 && ended.stderr.len() < 400, "{path}: {}", ended.text());
+    }
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("its address");
+    let closes = thread::spawn(move || drop(silent.accept().expect("a client").0));
+    let ended = call(&url(address), &["s", "m"]);
+    assert!(ended.code == 1 && ended.stderr.contains("a listener with ;proxy"), "{}", ended.text());
+    closes.join().expect("it was called");
 }
 
 #[test]
