@@ -90,13 +90,36 @@ pub fn write_man_pages(directory: &Path) -> io::Result<()> {
 fn page(command: &Command) -> io::Result<String> {
     let mut page = Vec::new();
     Man::new(command.clone()).render(&mut page)?;
-    let page = String::from_utf8_lossy(&page).into_owned();
+    let page = with_headings(&String::from_utf8_lossy(&page));
     let heading = ".SH SYNOPSIS\n";
     let synopsis = page.find(heading).map(|at| at + heading.len());
     let (Some(start), true) = (synopsis, command.get_opts().count() > MANY_OPTIONS) else { return Ok(page) };
     let end = page[start..].find(".SH ").map_or(page.len(), |length| start + length);
     let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
     Ok(format!("{}\\fB{name}\\fR [\\fIOPTIONS\\fR]\n{}", &page[..start], &page[end..]))
+}
+
+/// The same page: what stands behind the options has the headings by which it is looked for, in place of `EXTRA`.
+fn with_headings(page: &str) -> String {
+    let Some((before, extra)) = page.split_once(".SH EXTRA\n") else { return page.to_owned() };
+    let (extra, behind) = extra.find("\n.SH ").map_or((extra, ""), |end| extra.split_at(end));
+    let (mut status, mut notes, mut examples) = (Vec::new(), Vec::new(), Vec::new());
+    for paragraph in extra.trim_end().split("\n\n") {
+        if let Some(text) = paragraph.strip_prefix("Exit codes:") {
+            status.push(text.strip_prefix(['\n', ' ']).unwrap_or(text));
+        } else if let Some((_, text)) = paragraph.split_once(":\n").filter(|(word, _)| word.starts_with("Example")) {
+            examples.push(text);
+        } else {
+            notes.push(paragraph);
+        }
+    }
+    let mut written = before.to_owned();
+    for (heading, paragraphs) in [("\"EXIT STATUS\"", status), ("NOTES", notes), ("EXAMPLES", examples)] {
+        if !paragraphs.is_empty() {
+            written.extend([".SH ", heading, "\n", &paragraphs.join("\n.PP\n"), "\n"]);
+        }
+    }
+    written + behind.trim_start()
 }
 
 /// What a shell reads to complete a program's words.

@@ -171,6 +171,14 @@ fn every_subcommand_has_a_man_page_and_serve_s_has_every_option() {
     }
     let serve = read("evergate-serve.1");
     assert!(serve.contains(".SH SYNOPSIS\n\\fBevergate serve\\fR [\\fIOPTIONS\\fR]\n.SH DESCRIPTION"), "{serve}");
+    let headings = |page: &str| -> Vec<String> {
+        page.lines().filter_map(|line| Some(line.strip_prefix(".SH ")?.trim_matches('"').to_owned())).collect()
+    };
+    let ends = ["EXIT STATUS", "NOTES", "EXAMPLES"];
+    for name in ["drain", "serve"] {
+        let found = headings(&read(&format!("evergate-{name}.1")));
+        assert!(found.windows(ends.len()).any(|found| found == ends), "{name}: {found:?}");
+    }
     for option in TABLE {
         let Some(flag) = option.flag() else { continue };
         assert!(serve.contains(&format!("\\-\\-{}", flag.replace('-', "\\-"))), "{flag}");
