@@ -36,7 +36,7 @@ pub struct CoreHost {
     resolver: Arc<Resolver>,
     activity: ActivityLog,
     /// Whoever asked what the core answers next.
-    asks: Option<SyncSender<Answer>>,
+    asker: Option<SyncSender<Answer>>,
 }
 
 impl CoreHost {
@@ -48,7 +48,7 @@ impl CoreHost {
         resolver: Arc<Resolver>,
         activity: ActivityLog,
     ) -> Self {
-        Self { settings_seen: settings.version(), shared, core, settings, resolver, activity, asks: None }
+        Self { settings_seen: settings.version(), shared, core, settings, resolver, activity, asker: None }
     }
 }
 
@@ -76,15 +76,15 @@ impl Host for CoreHost {
     }
 
     fn inquiry(&mut self) -> Option<Inquiry> {
-        let (inquiry, asks) = self.shared.take_inquiry(self.core)?;
-        self.asks = Some(asks);
+        let (inquiry, asker) = self.shared.take_inquiry(self.core)?;
+        self.asker = Some(asker);
         Some(inquiry)
     }
 
     fn answer(&mut self, answer: Answer) {
-        if let Some(asks) = self.asks.take() {
+        if let Some(asker) = self.asker.take() {
             // There is room for the only one. Who has given up waiting does not hear it.
-            let _ = asks.try_send(answer);
+            let _ = asker.try_send(answer);
         }
     }
 

@@ -8,7 +8,7 @@
 //! - `uring`: operations in, completions out
 //! - `quiet`: sends that end no wait
 //! - `in_flight`: buffers and addresses that the kernel has until a completion
-//! - `pool`: buffers that the kernel picks from when bytes come
+//! - `pool`: buffers that the kernel picks from when bytes come; `pools`: the two of a ring
 //! - `descriptor`: the way into the kernel, and the only wait
 //! - `sockets`: what is asked of a socket without the ring
 //! - `waker`: how another thread ends a wait
@@ -17,6 +17,7 @@
 mod descriptor;
 mod in_flight;
 mod pool;
+mod pools;
 mod probe;
 mod quiet;
 mod sockets;

@@ -17,7 +17,8 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::descriptor::{Descriptor, Until};
 use super::in_flight::InFlight;
-use super::pool::{BufferPool, PoolSize};
+use super::pool::PoolSize;
+use super::pools::Pools;
 use super::probe::{Features, Refused};
 use super::quiet::{self, Quiet};
 use super::sockets;
@@ -67,8 +68,7 @@ pub struct Uring {
     ring: IoUring,
     descriptor: Descriptor,
     pub(super) features: Features,
-    light: BufferPool,
-    heavy: BufferPool,
+    pools: Pools,
     in_flight: InFlight,
     /// Entries that found the submission queue full and the kernel unwilling.
     backlog: VecDeque<squeue::Entry>,
@@ -103,16 +103,13 @@ impl Uring {
         let ring = builder.build(size.submissions).map_err(Refused::at("io_uring_setup"))?;
         let features = Features::of(ring.params());
         let descriptor = Descriptor::new(&ring, features.no_iowait);
-        let pool = |group, first, size| {
-            BufferPool::new(&ring.submitter(), group, first, size).map_err(Refused::at("io_uring_register, buffers"))
-        };
-        let (light, heavy) = (pool(0, 0, size.light)?, pool(1, size.light.buffers, size.heavy)?);
+        let pools = Pools::new(&ring.submitter(), size.light, size.heavy);
+        let pools = pools.map_err(Refused::at("io_uring_register, buffers"))?;
         let mut uring = Self {
             ring,
             descriptor,
             features,
-            light,
-            heavy,
+            pools,
             in_flight: InFlight::default(),
             backlog: VecDeque::new(),
             completed: Vec::new(),
@@ -190,8 +187,7 @@ impl Uring {
     /// Enters the kernel once: submits, waits, reaps.
     fn turn(&mut self, until: Until) -> Result<(), Errno> {
         // Linux 6.18 makes no more completions of what is ready than it is asked for, or 20.
-        self.light.provide(until.completions);
-        self.heavy.provide(until.completions);
+        self.pools.provide(until.completions);
         let queued = self.ring.submission().len() as u32;
         // SAFETY: as in `queue`.
         let entered = unsafe { self.descriptor.enter(queued, until) };
@@ -250,29 +246,13 @@ impl Uring {
         }
     }
 
-    fn pool(&mut self, pool: Pool) -> &mut BufferPool {
-        match pool {
-            Pool::Light => &mut self.light,
-            Pool::Heavy => &mut self.heavy,
-        }
-    }
-
-    /// The buffer that a completion brought.
-    fn lent(&mut self, name: u16, len: u32) -> Lent {
-        let found = self.light.buffer(name).map(|id| (Pool::Light, id));
-        let found = found.or_else(|| self.heavy.buffer(name).map(|id| (Pool::Heavy, id)));
-        let (pool, id) = found.unwrap_or_else(|| panic!("no buffer is called {name}"));
-        self.pool(pool).take(id);
-        Lent { pool, id, len }
-    }
-
     /// What the loop is told of `entry`, which is of `op`.
     fn complete(&mut self, op: Op, entry: &cqueue::Entry) -> Completion {
         let (flags, result) = (entry.flags(), entry.result());
         let more = cqueue::more(flags);
         let result = u32::try_from(result).map_err(|_| Errno(-result));
         let len = result.unwrap_or(0);
-        let lent = cqueue::buffer_select(flags).map(|name| self.lent(name, len));
+        let lent = cqueue::buffer_select(flags).map(|name| self.pools.lend(name, len));
         let mut completion = Completion { op, result, more, lent, buffer: None };
         if !more {
             self.under_way -= 1;
@@ -346,12 +326,8 @@ impl Drop for Uring {
             return;
         }
         if self.quiesce() {
-            let submitter = self.ring.submitter();
-            for pool in [&mut self.light, &mut self.heavy] {
-                // SAFETY: nothing is under way, and nothing can be started any more. What cannot be unregistered is
-                // leaked.
-                let _ = unsafe { pool.free(&submitter) };
-            }
+            // SAFETY: nothing is under way, and nothing can be started any more.
+            unsafe { self.pools.free(&self.ring.submitter()) };
         }
         self.descriptor.unregister();
     }
@@ -371,7 +347,7 @@ impl Ring for Uring {
 
     fn receive(&mut self, op: Op, socket: Socket, pool: Pool, multishot: bool) {
         self.in_flight.nothing(op);
-        let (socket, group) = (Fd(socket.0), self.pool(pool).group());
+        let (socket, group) = (Fd(socket.0), self.pools.group(pool));
         let entry = if multishot {
             opcode::RecvMulti::new(socket, group).build()
         } else {
@@ -461,11 +437,11 @@ impl Ring for Uring {
     }
 
     fn bytes(&mut self, lent: &Lent) -> &mut [u8] {
-        self.pool(lent.pool).bytes(lent.id, lent.len)
+        self.pools.bytes(lent)
     }
 
     fn give_back(&mut self, lent: Lent) {
-        self.pool(lent.pool).give_back(lent.id);
+        self.pools.give_back(&lent);
     }
 
     fn open(&mut self, place: &Place, dead: Duration) -> Result<Socket, Errno> {
