@@ -9,7 +9,8 @@
 //! - [`bus`]: Redis for whoever may wait, and TLS to it
 //! - [`admin`]: health, readiness, metrics, status
 //! - [`operator`]: what operators ask a running process; [`call`]: a call through a gateway, by hand
-//! - [`bounded`]: calls that may hang; [`stdio`]: what commands print
+//! - [`bounded`]: calls that may hang; [`unix_socket`]: sockets with a path; [`random`]: numbers that nobody can guess;
+//!   [`stdio`]: what commands print
 //!
 //! ARCHITECTURE.md has the map, the invariants and the decisions; docs/walk.md follows a message through the files.
 
@@ -22,7 +23,9 @@ pub mod config;
 pub mod core;
 pub mod operator;
 pub mod process;
+pub mod random;
 pub mod stdio;
+pub mod unix_socket;
 
 const _: () = assert!(
     !evergate_proto::SIMULATED,

@@ -7,6 +7,7 @@ use evergate_proto::opensrf::printable::{escape, shows};
 
 use super::View;
 use super::health;
+use crate::random;
 
 /// The document, with a place for each of what follows.
 const DOCUMENT: &str = include_str!("page/page.html");
@@ -40,7 +41,8 @@ impl Page {
         let phase = view.shared.phase();
         // "serving" alone would contradict what stands beside it.
         let but = if phase == Phase::Serving && !ready.good { ", not ready" } else { "" };
-        let nonce = nonce()?;
+        // What marks the page's own style and script, which nobody can know before.
+        let nonce = random::hex()?;
         let said = |verdict: &health::Verdict| Escaped(&verdict.told(&view.shared)).to_string();
         let text = fill(&[
             ("nonce", &nonce),
@@ -73,13 +75,6 @@ fn fill(values: &[(&str, &str)]) -> String {
         out.push_str(rest);
     }
     out
-}
-
-/// What marks the page's own style and script, which nobody can know before.
-fn nonce() -> Result<String, String> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| format!("the host gives no random numbers: {error}"))?;
-    Ok(format!("{:032x}", u128::from_ne_bytes(random)))
 }
 
 /// Text for HTML, between tags or inside a quoted attribute.

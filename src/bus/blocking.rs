@@ -14,6 +14,7 @@ use rustls::{ClientConnection, StreamOwned};
 
 use super::tls::{self, Tls};
 use crate::config::RedisPlace;
+use crate::unix_socket;
 
 /// Bytes of an answer by which one knows what answers.
 const FIRST_BYTES: usize = 256;
@@ -127,7 +128,7 @@ impl Link {
         for place in places {
             let opened = match place {
                 Place::Tcp(address) => tcp(*address, connect_max, answer_max).map(Stream::Tcp),
-                Place::Unix(path) => UnixStream::connect(path).and_then(|stream| {
+                Place::Unix(path) => unix_socket::connect(path, connect_max).and_then(|stream| {
                     stream.set_read_timeout(Some(answer_max))?;
                     stream.set_write_timeout(Some(answer_max))?;
                     Ok(Stream::Unix(stream))

@@ -9,6 +9,7 @@ use crate::bounded::{self, FILE_MAX};
 use crate::bus::tls::Tls;
 use crate::config::Config;
 use crate::process::address_file::{self, AddressFile, Orphan};
+use crate::random;
 
 /// Makes the bus address of each of `cores`: 128 random bits, since a reply must never reach another process.
 pub fn make(config: &Config, cores: usize) -> Result<Vec<String>, String> {
@@ -16,9 +17,8 @@ pub fn make(config: &Config, cores: usize) -> Result<Vec<String>, String> {
     let host = host.as_deref().unwrap_or("localhost");
     (0..cores)
         .map(|_| {
-            let mut random = [0; 16];
-            getrandom::fill(&mut random).map_err(|error| format!("the host gives no random numbers: {error}"))?;
-            Ok(address::client_address(&config.username, &config.domain, host, std::process::id(), random))
+            let bits = random::bits()?;
+            Ok(address::client_address(&config.username, &config.domain, host, std::process::id(), bits))
         })
         .collect()
 }

@@ -11,6 +11,7 @@ use crate::check;
 use crate::config::calling::{CALL_URL, URL_PATH};
 use crate::config::cli::DemoServices;
 use crate::config::{Listen, ListenAt, Loaded, LogFormat, LogLevel, Secret};
+use crate::random;
 use crate::stdio;
 
 /// Serves until a signal ends it.
@@ -35,10 +36,11 @@ pub fn run(mut loaded: Loaded, keepalive_seconds: u64, signals: &Signals) -> Exi
     // Its bus ends with the process, and the lists with it.
     config.state_dir = None;
     if config.admin.is_some() && config.admin_actions && loaded.admin_token.is_none() {
-        loaded.admin_token = match token() {
-            Ok(token) => Some(token),
+        // Whoever started the demo reads it.
+        loaded.admin_token = match random::hex() {
+            Ok(token) => Some(Secret::new(token)),
             Err(error) => {
-                stdio::say(&error);
+                stdio::say(&format!("host: {error}"));
                 return Exit::Host;
             }
         };
@@ -46,13 +48,6 @@ pub fn run(mut loaded: Loaded, keepalive_seconds: u64, signals: &Signals) -> Exi
     let exit = serve::run(&loaded, signals, |listen| greet(greeting(&loaded, listen), signals.stopper()));
     drop(demo);
     exit
-}
-
-/// A token for the admin page's actions: whoever started the demo reads it.
-fn token() -> Result<Secret, String> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| format!("host: the host gives no random numbers: {error}"))?;
-    Ok(Secret::new(format!("{:032x}", u128::from_ne_bytes(random))))
 }
 
 /// Prints the greeting, on a thread of its own since stdout may be a pipe that nobody reads. A demo that cannot tell where it

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::wire::Wire;
 use crate::process::ownership::{judge, refused};
+use crate::unix_socket::SocketFile;
 
 /// Connections that wait to be accepted: twice as many as have a place.
 const BACKLOG: i32 = 32;
@@ -53,9 +54,7 @@ pub(super) struct Place {
     /// The file name of the socket, which the link holds.
     socket_name: OsString,
     /// The socket.
-    socket: PathBuf,
-    /// Device and inode of the socket.
-    identity: (u64, u64),
+    socket: SocketFile,
 }
 
 impl Place {
@@ -78,13 +77,11 @@ impl Place {
         // Before it listens: until then nobody can connect, whatever the umask.
         fs::set_permissions(&socket, Permissions::from_mode(0o660))?;
         listener.listen(BACKLOG)?;
-        let found = fs::symlink_metadata(&socket)?;
         let place = Self {
             lock: lock.try_clone()?,
             name: name.to_owned(),
             socket_name: socket.file_name().map(OsString::from).unwrap_or_default(),
-            socket,
-            identity: (found.dev(), found.ino()),
+            socket: SocketFile::of(&socket)?,
         };
         Ok((place, UnixListener::from(OwnedFd::from(listener))))
     }
@@ -108,7 +105,7 @@ impl Place {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let new = with_suffix(&self.socket, ".new");
+        let new = with_suffix(self.socket(), ".new");
         remove_if_there(&new)?;
         std::os::unix::fs::symlink(&self.socket_name, &new)?;
         fs::rename(&new, &self.name)?;
@@ -122,16 +119,14 @@ impl Place {
 
     /// Where this process listens.
     pub(super) fn socket(&self) -> &Path {
-        &self.socket
+        self.socket.path()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let Ok(_locked) = Lock::take(&self.lock) else { return };
-        if fs::symlink_metadata(&self.socket).is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
-            let _ = fs::remove_file(&self.socket);
-        }
+        let _ = self.socket.remove();
         if fs::read_link(&self.name).is_ok_and(|target| target == Path::new(&self.socket_name)) {
             let _ = fs::remove_file(&self.name);
         }

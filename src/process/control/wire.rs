@@ -1,23 +1,19 @@
 //! A connection: lines in both directions, each within its time and its length.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, getsockopt, recv, sockopt};
-use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::request::Peer;
+use crate::unix_socket;
 
 /// Bytes that are looked at together.
 const CHUNK_BYTES: usize = 4_096;
-
-/// Between two attempts to connect to a server that has not accepted those before.
-const CONNECT_AGAIN: Duration = Duration::from_millis(20);
 
 /// One end of a connection.
 #[derive(Debug)]
@@ -32,25 +28,9 @@ impl Wire {
         Self { stream, begun: Vec::new() }
     }
 
-    /// Connects to the socket at `path`, and waits no longer than that for a server that does not accept: connect(2) has no time limit
-    /// of its own there.
+    /// Connects to the socket at `path`, within `limit`.
     pub(super) fn connect(path: &Path, limit: Duration) -> io::Result<Self> {
-        let until = Instant::now() + limit;
-        let address = SockAddr::unix(path)?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        while let Err(error) = socket.connect(&address) {
-            if error.kind() != io::ErrorKind::WouldBlock {
-                return Err(error);
-            }
-            if Instant::now() >= until {
-                let why = format!("it has not accepted a connection for {} s", limit.as_secs());
-                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
-            }
-            thread::sleep(CONNECT_AGAIN);
-        }
-        socket.set_nonblocking(false)?;
-        Ok(Self::new(UnixStream::from(OwnedFd::from(socket))))
+        unix_socket::connect(path, limit).map(Self::new)
     }
 
     /// Who is at the other end: for a server who connected, for a client who listens.

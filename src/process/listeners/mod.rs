@@ -14,7 +14,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use evergate_proto::lifecycle::Left;
 use evergate_proto::websocket::proxy_header::Opening;
@@ -23,7 +24,7 @@ use socket2::SockRef;
 
 use crate::bounded;
 use crate::config::{LISTENERS_MAX, Listen, ListenAt};
-use unix::SocketFile;
+use crate::unix_socket::SocketFile;
 
 /// Connections that the kernel keeps until they are accepted; `net.core.somaxconn` cuts it.
 pub const BACKLOG: i32 = 4096;
@@ -107,19 +108,21 @@ impl Listeners {
             let listen = listen.clone();
             move |error| ListenError { listen, error }
         };
-        let is_bound = |listen: &Listen| ![&sources.kept, &sources.taken].iter().any(|given| has(given, &listen.at));
-        let shares = |listen: &Listen| {
-            is_shared || listen.at.tcp().is_some_and(|address| sources.beside.contains(&address.port()))
+        // Nobody else may have it meanwhile: neither whoever made it, nor a process beside which it is bound.
+        let is_alone = |listen: &Listen| {
+            let is_made = has(&sources.kept, &listen.at) || has(&sources.taken, &listen.at);
+            let is_beside = listen.at.tcp().is_some_and(|address| sources.beside.contains(&address.port()));
+            !(is_made || is_shared || is_beside)
         };
+        let alone: Vec<usize> = (0..wanted.len()).filter(|at| is_alone(&wanted[*at])).collect();
         // Before any is bound: ours would be in the way of one another.
-        for listen in wanted.iter().filter(|listen| is_bound(listen) && !shares(listen)) {
+        for listen in alone.iter().map(|at| &wanted[*at]) {
             let is_free = match &listen.at {
                 ListenAt::Tcp(address) => tcp::wait_for(*address, LINGER_MAX),
                 ListenAt::Unix(path) => unix::wait_for(path, LINGER_MAX),
             };
             is_free.map_err(failed(listen))?;
         }
-        let at_once: Vec<bool> = wanted.iter().map(|listen| is_bound(listen) && !shares(listen)).collect();
         let mut all = Self { cores, is_shared, all: Vec::new() };
         for listen in wanted {
             let kept = take(&mut sources.kept, &listen.at);
@@ -128,7 +131,7 @@ impl Listeners {
         }
         // All of them, or none: whoever came to the first would be lost with the second. Where a predecessor serves meanwhile, nobody is
         // to wait at what it has not.
-        for at in (0..wanted.len()).filter(|at| at_once[*at]) {
+        for at in alone {
             all.all[at].listen().map_err(failed(&wanted[at]))?;
         }
         Ok(all)
@@ -357,6 +360,18 @@ impl Listener {
 
 fn has(given: &Given, at: &ListenAt) -> bool {
     given.iter().any(|(_, other)| other == at)
+}
+
+/// Tries again after `every` as long as somebody else listens there, but not for longer than `longest`.
+fn retry_in_use(longest: Duration, every: Duration, mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    let began = Instant::now();
+    while let Err(error) = attempt() {
+        if error.kind() != io::ErrorKind::AddrInUse || began.elapsed() >= longest {
+            return Err(error);
+        }
+        thread::sleep(every);
+    }
+    Ok(())
 }
 
 /// Those of one place.

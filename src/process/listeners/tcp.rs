@@ -3,12 +3,11 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::BACKLOG;
+use super::{BACKLOG, retry_in_use};
 
 /// How often a port that is taken is looked at.
 const LINGER_LOOK: Duration = Duration::from_millis(20);
@@ -21,14 +20,7 @@ pub(super) fn wait_for(address: SocketAddr, longest: Duration) -> io::Result<()>
     if address.port() == 0 {
         return Ok(());
     }
-    let began = Instant::now();
-    while let Err(error) = socket(address)?.bind(&address.into()) {
-        if error.kind() != io::ErrorKind::AddrInUse || began.elapsed() >= longest {
-            return Err(error);
-        }
-        thread::sleep(LINGER_LOOK);
-    }
-    Ok(())
+    retry_in_use(longest, LINGER_LOOK, || socket(address)?.bind(&address.into()))
 }
 
 /// So many sockets on one address, which do not listen yet; with the port that port 0 became.

@@ -6,90 +6,28 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{Group, chown, geteuid};
+use nix::unistd::{Group, chown};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::retry_in_use;
 use crate::bounded::{self, FILE_MAX};
 use crate::config::Listen;
+use crate::process::ownership::judge_directory_of;
+use crate::unix_socket::SocketFile;
 
 /// How often a path that is taken is looked at. Who listens there sees a connection that says nothing.
 const LINGER_LOOK: Duration = Duration::from_millis(100);
-
-/// Who else may write to a directory; and that they may not touch what is not theirs.
-const OTHERS_WRITE: u32 = 0o002;
-const STICKY: u32 = 0o1000;
-
-/// The file of a socket that this process listens at.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    /// Device and inode: another process may have put its own there since.
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), identity: identity(&fs::symlink_metadata(path)?) })
-    }
-
-    /// Fails where another process has put its own socket there since: clients would go to that, and this one would be deaf.
-    pub(super) fn must_be_in_place(&self) -> io::Result<()> {
-        match fs::symlink_metadata(&self.path) {
-            Ok(found) if identity(&found) == self.identity => Ok(()),
-            Ok(_) => Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Removes it, if it is still that.
-    pub fn remove(&self) -> io::Result<()> {
-        match fs::symlink_metadata(&self.path) {
-            Ok(found) if identity(&found) == self.identity => fs::remove_file(&self.path),
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn identity(found: &fs::Metadata) -> (u64, u64) {
-    (found.dev(), found.ino())
-}
-
-/// Whether nobody but this user and root can take a file of the directory away and put a link in its place, whose target would get the
-/// mode and the group that are meant for the socket.
-fn judge_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let found = fs::metadata(directory)?;
-    let (owner, own, mode) = (found.uid(), geteuid().as_raw(), found.mode() & 0o7777);
-    let place = directory.display();
-    let refused =
-        |why: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{place} is not used: {why}")));
-    if owner != own && owner != 0 {
-        return refused(format!(
-            "it belongs to user {owner}, who could put another file in the socket's place, and this process runs as user {own}: \
-             chown it, or name a directory of this user's own"
-        ));
-    }
-    if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
-        return refused(format!(
-            "every user may put another file in the socket's place (mode {mode:04o}): chmod o-w {place}"
-        ));
-    }
-    Ok(())
-}
 
 /// A socket that has the path and does not listen yet. Returns within seconds, whatever the file system does.
 pub(super) fn bind(path: &Path, listen: &Listen) -> io::Result<(OwnedFd, SocketFile)> {
     let (path, listen) = (path.to_owned(), listen.clone());
     let made = bounded::within(FILE_MAX, move || {
-        judge_directory(&path)?;
+        judge_directory_of(&path)?;
         if judge(&path)? {
             fs::remove_file(&path)?;
         }
@@ -114,7 +52,7 @@ pub(super) fn adopt(path: &Path, listen: &Listen) -> io::Result<Option<SocketFil
         if !is_socket {
             return Ok(None);
         }
-        judge_directory(&path)?;
+        judge_directory_of(&path)?;
         give_access(&path, &listen)?;
         SocketFile::of(&path).map(Some)
     });
@@ -123,14 +61,7 @@ pub(super) fn adopt(path: &Path, listen: &Listen) -> io::Result<Option<SocketFil
 
 /// Waits until nobody listens at a path, as with a port: the rings of a killed process go some time after it.
 pub(super) fn wait_for(path: &Path, longest: Duration) -> io::Result<()> {
-    let began = Instant::now();
-    while let Err(error) = judge(path) {
-        if error.kind() != io::ErrorKind::AddrInUse || began.elapsed() >= longest {
-            return Err(error);
-        }
-        thread::sleep(LINGER_LOOK);
-    }
-    Ok(())
+    retry_in_use(longest, LINGER_LOOK, || judge(path).map(drop))
 }
 
 /// What is at a path: false for nothing, true for a socket that nobody listens at. Anything else is an error.
