@@ -1,4 +1,4 @@
-//! The host: kernel, ring, descriptors, CPUs, ports, backlog.
+//! The host: kernel, ring, descriptors, locked memory, CPUs, ports.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 
-use super::{Finding, Outcome};
+use super::{Finding, Outcome, sysctls};
 use crate::config::{Config, Descriptors, Host, Listen, ListenAt};
 use crate::process::control::client::Connection;
 use crate::process::listeners::{tcp, unix};
@@ -77,15 +77,19 @@ struct Clues {
 
 impl Clues {
     fn read(release: &str) -> Self {
-        let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let seccomp = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
         Self {
             release: release.to_owned(),
-            disabled: disabled.ok().and_then(|text| text.trim().parse().ok()),
-            seccomp: seccomp.is_some_and(|mode| mode.trim() != "0"),
+            disabled: sysctls::read("kernel.io_uring_disabled").and_then(|text| text.parse().ok()),
+            seccomp: own_status("Seccomp").is_some_and(|mode| mode != "0"),
         }
     }
+}
+
+/// A field of `/proc/self/status`.
+fn own_status(field: &str) -> Option<String> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(value.trim().to_owned())
 }
 
 fn ring(built: Result<(), Errno>, clues: &Clues) -> Finding {
@@ -313,9 +317,7 @@ fn remedy(option: &str, address: SocketAddr, share: bool, why: &io::Error) -> St
 
 /// Whether the cores' rings may be locked in memory, and those of a successor beside them: the kernel counts by account.
 pub(super) fn locked_memory(config: &Config) -> Finding {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let capabilities = capabilities.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let capabilities = own_status("CapEff").and_then(|mask| u64::from_str_radix(&mask, 16).ok()).unwrap_or(0);
     let limit = match getrlimit(Resource::RLIMIT_MEMLOCK) {
         Ok((soft, _)) if capabilities & CAP_IPC_LOCK == 0 => soft,
         _ => u64::MAX,

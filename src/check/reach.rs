@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use super::Finding;
+use super::{Finding, sysctls};
 use crate::config::{Config, Host, Listen};
 
 /// What an idle client takes, bytes: half a kilobyte of the process', the rest of the kernel's (docs/performance.md, "Many idle
@@ -23,9 +23,8 @@ impl Room {
     fn ask() -> Self {
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
-        let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-        let range: Vec<u64> = range.split_ascii_whitespace().filter_map(|port| port.parse().ok()).collect();
-        let ports = if let [from, to] = range[..] { Some((to + 1).saturating_sub(from)) } else { None };
+        let range = sysctls::read("net.ipv4.ip_local_port_range").and_then(|range| sysctls::numbers(&range));
+        let ports = if let Some([from, to]) = range.as_deref() { Some((to + 1).saturating_sub(*from)) } else { None };
         let total = total.and_then(|kilobytes| kilobytes.parse::<u64>().ok()).map(|kb| kb * 1_024);
         Self { memory_bytes: total.into_iter().chain(Host::ask().memory_bytes_max).min(), ports }
     }

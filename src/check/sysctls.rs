@@ -34,21 +34,24 @@ fn settings(text: &str) -> impl Iterator<Item = Setting<'_>> {
     })
 }
 
-impl Setting<'_> {
-    /// What the kernel has; none where it has no such setting, or shows it to nobody.
-    fn found(&self) -> Option<String> {
-        let path = format!("/proc/sys/{}", self.name.replace('.', "/"));
-        let text = fs::read_to_string(path).ok()?;
-        Some(text.split_ascii_whitespace().collect::<Vec<_>>().join(" "))
-    }
+/// What the kernel has, with one space between several; none where it has no such setting, or shows it to nobody.
+pub(super) fn read(name: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
+    Some(text.split_ascii_whitespace().collect::<Vec<_>>().join(" "))
+}
 
+/// The numbers of a setting; none where it holds anything else.
+pub(super) fn numbers(setting: &str) -> Option<Vec<u64>> {
+    setting.split(' ').map(|number| number.parse().ok()).collect()
+}
+
+impl Setting<'_> {
     /// Whether that will do.
     fn suffices(&self, found: &str) -> bool {
-        let numbers = |text: &str| text.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>();
         match (numbers(self.wanted).as_deref(), numbers(found).as_deref()) {
-            (Ok([0]), Ok([found])) => *found == 0,
-            (Ok([wanted]), Ok([found])) => found >= wanted,
-            (Ok([from, to]), Ok([found_from, found_to])) => {
+            (Some([0]), Some([found])) => *found == 0,
+            (Some([wanted]), Some([found])) => found >= wanted,
+            (Some([from, to]), Some([found_from, found_to])) => {
                 found_to.saturating_sub(*found_from) >= to.saturating_sub(*from)
             }
             _ => false,
@@ -59,7 +62,7 @@ impl Setting<'_> {
 /// A line for each setting that will not do, or one for all. What only processes that share a port need is asked for only there.
 pub(super) fn advised(share_port: bool) -> Vec<Finding> {
     let asked = settings(ADVISED).filter(|setting| share_port || setting.name != "net.ipv4.tcp_migrate_req");
-    judge(asked.filter_map(|setting| setting.found().map(|found| (setting, found))))
+    judge(asked.filter_map(|setting| read(setting.name).map(|found| (setting, found))))
 }
 
 fn judge<'a>(found: impl Iterator<Item = (Setting<'a>, String)>) -> Vec<Finding> {

@@ -17,6 +17,11 @@ pub(super) fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     bounded::within(FILE_MAX, read).unwrap_or_else(|failed| Err(failed.into()))
 }
 
+/// Why it cannot be read, and what to do.
+pub(super) fn unreadable(path: &Path, why: &io::Error) -> String {
+    format!("{} cannot be read: {why}; correct the path, or let this account read the file", path.display())
+}
+
 /// Its kind, owner and mode.
 pub(super) fn metadata(path: &Path) -> io::Result<Metadata> {
     let path = path.to_owned();

@@ -236,6 +236,7 @@ pub(super) fn quote(text: &str) -> String {
 /// The checks of textual options. Each returns the normalised text, or says what is accepted.
 pub mod text {
     use std::net::{IpAddr, SocketAddr};
+    use std::path::PathBuf;
 
     use evergate_proto::websocket::handshake::OriginEntry;
 
@@ -269,8 +270,27 @@ pub mod text {
         address(text).map_err(|_| "off, or an IP address and a port, such as 127.0.0.1:7683")
     }
 
-    /// Bytes of a socket's path: `sun_path` has 108, and each process adds `.PID` and a zero.
-    const SOCKET_BYTES_MAX: usize = 108 - ".4194304\0".len();
+    /// Bytes of a Unix socket's path: `sun_path` has 108, and ends with a zero.
+    const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+    /// The same of one to which each process adds `.PID`.
+    const SOCKET_BYTES_MAX: usize = SOCKET_PATH_BYTES_MAX - ".4194304".len();
+
+    /// The path of a Unix socket, as it stands behind `unix:`. The error says what is wrong with it.
+    pub(crate) fn socket_path(text: &str) -> Result<PathBuf, String> {
+        if !text.starts_with('/') || text.ends_with('/') {
+            return Err(format!("{text:?} is no absolute path of a file"));
+        }
+        if text.len() > SOCKET_PATH_BYTES_MAX {
+            return Err(format!(
+                "{text:?} is longer than {SOCKET_PATH_BYTES_MAX} bytes, which is all that a socket's path may have"
+            ));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(format!("{text:?} has a control character in it"));
+        }
+        Ok(PathBuf::from(text))
+    }
 
     /// `auto`, `off` (or nothing), or the path of a Unix socket.
     pub fn socket(text: &str) -> Checked {

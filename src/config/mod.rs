@@ -35,7 +35,7 @@ mod tests;
 pub use error::{Error, Errors};
 pub use host::{CONTROL_CLIENTS_MAX, Descriptors, Host, admin_connections_max, refusals_max, widen_descriptors};
 pub use kind::Kind;
-pub use listen::{LISTENERS_MAX, Listen, ListenAt};
+pub use listen::{LISTENERS_MAX, Listen, ListenAt, in_a_line};
 pub use load::{Inputs, Loaded, Purpose, Reloaded, load, reload};
 pub use print::{by_cgroup, effective, markdown, sample};
 pub use redis_place::RedisPlace;

@@ -3,10 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::kind::text::{is_host, split_port};
-
-/// Bytes of a socket's path: `sun_path` has 108, with a zero.
-const PATH_BYTES_MAX: usize = 107;
+use super::kind::text::{is_host, socket_path, split_port};
 
 /// Where a Redis is, and how its bytes go there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +30,7 @@ impl RedisPlace {
     /// What `text` names, if it names one.
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(path) = text.strip_prefix("unix:") {
-            let good = path.starts_with('/') && path.len() <= PATH_BYTES_MAX && !path.chars().any(char::is_control);
-            return good.then(|| Self::Unix(PathBuf::from(path)));
+            return socket_path(path).ok().map(Self::Unix);
         }
         let (is_sealed, rest) = match text.strip_prefix("rediss://") {
             Some(rest) => (true, rest),

@@ -5,8 +5,12 @@ use std::path::Path;
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::file;
 use super::redis_place::RedisPlace;
 use super::table::Config;
+
+/// Bytes of a file; the certificates that a host trusts have 220,000. A larger one is something else.
+const PEM_BYTES_MAX: u64 = 4 << 20;
 
 /// What `bus_tls_ca_file`, `bus_tls_certificate_file` and `bus_tls_key_file` hold.
 #[derive(Debug)]
@@ -33,8 +37,9 @@ impl Config {
             (None, None) => None,
             (Some(certificate), Some(key)) => {
                 let chain = certificates("bus_tls_certificate_file", certificate)?;
+                let text = read("bus_tls_key_file", key)?;
                 let explain = |why| explain(key, &why, "private key (PKCS #8, PKCS #1 or SEC 1)");
-                let key = PrivateKeyDer::from_pem_file(key).map_err(|why| ("bus_tls_key_file", explain(why)))?;
+                let key = PrivateKeyDer::from_pem_slice(&text).map_err(|why| ("bus_tls_key_file", explain(why)))?;
                 Some((chain, key))
             }
             (Some(_), None) => return Err(alone("bus_tls_certificate_file", "bus_tls_key_file")),
@@ -49,20 +54,36 @@ fn alone(given: &'static str, missing: &str) -> Mistake {
 }
 
 fn certificates(option: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Mistake> {
-    let read = || -> Result<Vec<_>, pem::Error> {
-        let found = CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>()?;
-        if found.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(found) }
-    };
-    read().map_err(|why| (option, explain(path, &why, "certificate")))
+    let text = read(option, path)?;
+    let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let found = found.and_then(|found| if found.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(found) });
+    found.map_err(|why| (option, explain(path, &why, "certificate")))
+}
+
+fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, Mistake> {
+    let bytes = file::read(path, PEM_BYTES_MAX + 1).map_err(|why| (option, file::unreadable(path, &why)))?;
+    if bytes.len() as u64 > PEM_BYTES_MAX {
+        return Err((option, format!("{} is larger than {PEM_BYTES_MAX} bytes; correct the path", path.display())));
+    }
+    Ok(bytes)
 }
 
 fn explain(path: &Path, why: &pem::Error, wanted: &str) -> String {
     let path = path.display();
     match why {
-        pem::Error::Io(why) => {
-            format!("{path} cannot be read: {why}; correct the path, or let this account read the file")
-        }
         pem::Error::NoItemsFound => format!("{path} holds no {wanted} in PEM"),
         why => format!("{path} is no good PEM: {why:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_an_end_is_no_certificate() {
+        let (option, why) = certificates("bus_tls_ca_file", Path::new("/dev/zero")).expect_err("it has no end");
+        assert_eq!(option, "bus_tls_ca_file");
+        assert!(why.starts_with("/dev/zero is larger than"), "{why}");
     }
 }

@@ -44,9 +44,7 @@ pub(super) fn of(
         }
         return None;
     };
-    let read = file::read(path, CHARS_MAX as u64 + 2).map_err(|why| {
-        format!("{} cannot be read: {why}; correct the path, or let this account read the file", path.display())
-    });
+    let read = file::read(path, CHARS_MAX as u64 + 2).map_err(|why| file::unreadable(path, &why));
     let token = read.and_then(|bytes| {
         parse(&bytes).ok_or_else(|| {
             format!(
