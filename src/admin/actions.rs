@@ -21,6 +21,8 @@ use serde::Deserialize;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::oneshot;
 
+use super::View;
+use super::questions::Unanswered;
 use crate::config::Secret;
 use crate::process::control::protocol::Answer;
 use crate::process::control::{Asker, Reply, Request};
@@ -113,7 +115,7 @@ impl Actions {
         headers: &HeaderMap,
         body: Incoming,
         peer: IpAddr,
-        shared: &Arc<Shared>,
+        view: &View,
     ) -> (StatusCode, Answer) {
         let verb = action.verb();
         if let Err((code, why)) = self.judge(headers) {
@@ -124,7 +126,7 @@ impl Actions {
         let done = match read(body).await {
             Ok(bytes) => {
                 tracing::info!("page: {peer} asks to {verb}");
-                self.ask(action, &bytes, peer, shared).await
+                self.ask(action, &bytes, peer, view).await
             }
             Err(refusal) => Err(refusal),
         };
@@ -167,20 +169,20 @@ impl Actions {
         Ok(())
     }
 
-    async fn ask(&self, action: Action, body: &[u8], peer: IpAddr, shared: &Arc<Shared>) -> Result<Answer, Refusal> {
+    async fn ask(&self, action: Action, body: &[u8], peer: IpAddr, view: &View) -> Result<Answer, Refusal> {
         let by = Asker::Page(peer);
         match action {
             Action::Drain => {
                 parse::<Nothing>(body)?;
-                let drain = self.ask_main(|reply| Request::Drain { by, reply }, shared).await?;
+                let drain = self.ask_main(|reply| Request::Drain { by, reply }, &view.shared).await?;
                 Ok(Answer { drain: Some(drain), ..Answer::done() })
             }
             Action::Cancel => {
                 parse::<Nothing>(body)?;
-                self.ask_main(|reply| Request::Cancel { by, reply }, shared).await?;
+                self.ask_main(|reply| Request::Cancel { by, reply }, &view.shared).await?;
                 Ok(Answer::done())
             }
-            Action::Close => close(parse(body)?, peer, Arc::clone(shared)).await,
+            Action::Close => close(parse(body)?, peer, view).await,
         }
     }
 
@@ -194,15 +196,14 @@ impl Actions {
     }
 }
 
-/// Has the core close a connection. It is waited for, and so on a thread that may wait.
-async fn close(Closing { connection, now }: Closing, peer: IpAddr, shared: Arc<Shared>) -> Result<Answer, Refusal> {
+/// Has the core close a connection.
+async fn close(Closing { connection, now }: Closing, peer: IpAddr, view: &View) -> Result<Answer, Refusal> {
     let number: ConnectionNumber = connection.parse().map_err(|why| (StatusCode::BAD_REQUEST, why))?;
     tracing::info!("page: {peer} closes connection {number} {}", if now { "at once" } else { "at its gap" });
-    let closes = tokio::task::spawn_blocking(move || roster::close(&shared, number, now)).await;
-    match closes.unwrap_or_else(|error| Err(error.to_string())) {
-        Ok(closes) => Ok(Answer { closes: Some(closes), ..Answer::done() }),
-        Err(why) => Err((StatusCode::CONFLICT, why)),
-    }
+    let shared = Arc::clone(&view.shared);
+    let closes = view.questions.ask(move || roster::close(&shared, number, now)).await.map_err(Unanswered::told)?;
+    let closes = closes.map_err(|why| (StatusCode::CONFLICT, why))?;
+    Ok(Answer { closes: Some(closes), ..Answer::done() })
 }
 
 /// Whether a page of the host that a request is for made it. Without `Origin` it is no browser's: those say it with every POST.

@@ -31,15 +31,6 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 /// Says to nginx that it must pass each event on as it comes.
 const PROXY_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// What was asked for, as far as it decides how long it may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// An answer.
-    Once,
-    /// `/events`, which has no end.
-    Events,
-}
-
 /// The body of an answer.
 #[derive(Debug)]
 pub(super) enum Content {
@@ -91,23 +82,23 @@ impl Document {
 /// One connection, and its one request.
 pub(super) struct Visit {
     view: Arc<View>,
-    place: Mutex<(Place, Asked)>,
+    place: Mutex<Place>,
     peer: IpAddr,
 }
 
 impl Visit {
     pub(super) fn new(view: Arc<View>, place: Place, peer: IpAddr) -> Self {
-        Self { view, place: Mutex::new((place, Asked::Once)), peer }
+        Self { view, place: Mutex::new(place), peer }
     }
 
-    /// What was asked for.
-    pub(super) fn asked(&self) -> Asked {
-        held(&self.place).1
+    /// Whether it is for `/events`, which has no end.
+    pub(super) fn is_stream(&self) -> bool {
+        held(&self.place).is_of(&self.view.streams)
     }
 
     /// The answer to a request that came to `local`, the address of our side of its connection.
     pub(super) async fn answer(&self, request: Request<Incoming>, local: Option<IpAddr>) -> Response<Content> {
-        held(&self.place).0.reached(Stage::Answering);
+        held(&self.place).reached(Stage::Answering);
         let view = &*self.view;
         let (parts, body) = request.into_parts();
         if let Err((code, why)) = view.hosts.judge(parts.version, &parts.uri, &parts.headers, local) {
@@ -118,7 +109,7 @@ impl Visit {
             if parts.method != Method::POST {
                 return not_allowed("POST", "this is what the page's buttons post to");
             }
-            let (code, answer) = actions.act(action, &parts.headers, body, self.peer, &view.shared).await;
+            let (code, answer) = actions.act(action, &parts.headers, body, self.peer, view).await;
             let text = serde_json::to_string(&answer).unwrap_or_default();
             return respond(code, Document { kind: "application/json", text });
         }
@@ -133,25 +124,20 @@ impl Visit {
         }
     }
 
-    /// Who is connected, as far as `query` asks for it. The cores are asked, so that it comes from a thread that may wait.
+    /// Who is connected, as far as `query` asks for it.
     async fn connections(&self, query: String) -> Response<Content> {
-        let view = Arc::clone(&self.view);
-        let Ok(place) = Arc::clone(&view.questions).try_acquire_owned() else {
-            let why = "the cores are being asked by too many at once, or do not answer: ask again";
-            return respond(StatusCode::SERVICE_UNAVAILABLE, Document::line(why));
-        };
-        let asked = move || {
-            let page = roster::Query::parse(&query).and_then(|query| roster::page(&view.shared, &query));
-            drop(place);
-            page
-        };
-        let (code, document) = match tokio::task::spawn_blocking(asked).await {
+        let shared = Arc::clone(&self.view.shared);
+        let ask = move || roster::Query::parse(&query).and_then(|query| roster::page(&shared, &query));
+        let (code, document) = match self.view.questions.ask(ask).await {
             Ok(Ok(page)) => match serde_json::to_string(&page) {
                 Ok(text) => (StatusCode::OK, Document { kind: "application/json", text }),
                 Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Document::line(error.to_string())),
             },
             Ok(Err(why)) => (StatusCode::BAD_REQUEST, Document::line(Shown(&why).to_string())),
-            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, Document::line(error.to_string())),
+            Err(unanswered) => {
+                let (code, why) = unanswered.told();
+                (code, Document::line(why))
+            }
         };
         respond(code, document)
     }
@@ -163,11 +149,7 @@ impl Visit {
             return respond(StatusCode::FORBIDDEN, Document::line("these events are for the page of this address"));
         }
         let view = &*self.view;
-        let Some(task) = ({
-            let mut place = held(&self.place);
-            place.1 = Asked::Events;
-            place.0.change_to(&view.streams)
-        }) else {
+        let Some(task) = held(&self.place).change_to(&view.streams) else {
             return respond(StatusCode::SERVICE_UNAVAILABLE, Document::line("its place was needed"));
         };
         let first = held(&view.recorder).hello(view, console(view, headers));

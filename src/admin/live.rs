@@ -12,8 +12,9 @@ use super::health::{Verdict, health, readiness};
 use super::history::{Columns, Sample};
 use super::latency::ServiceNow;
 use super::meter::Pace;
-use super::status::{CoreStatus, LOG_QUEUE, Status, held, seconds};
+use super::status::{CoreStatus, LOG_QUEUE, LongestWait, Status, seconds};
 use super::{AdminOptions, View};
+use crate::config::in_a_line;
 use crate::process::shared::Shared;
 
 /// Waits that are named, the longest first.
@@ -27,7 +28,7 @@ pub(super) struct Hello<'a> {
     pid: u32,
     domain: &'a str,
     /// Where clients connect.
-    listen: &'a str,
+    listen: String,
     /// Whether the page has buttons that act.
     actions: bool,
     /// Where the page's console connects; null where it has none.
@@ -98,14 +99,12 @@ struct Drain {
     waits: Vec<Wait>,
 }
 
-/// [`evergate_proto::counters::Oldest`], and its core.
+/// What has been waited for longest on one core.
 #[derive(Debug, Serialize)]
 struct Wait {
     core: usize,
-    service: String,
-    method: String,
-    age_ms: u64,
-    client: String,
+    #[serde(flatten)]
+    longest: LongestWait,
 }
 
 /// One core: as in `/status`, and what it does in a second.
@@ -146,7 +145,7 @@ impl<'a> Hello<'a> {
             commit: &options.commit,
             pid: std::process::id(),
             domain: &options.domain,
-            listen: &options.listen,
+            listen: in_a_line(view.shared.listening().iter().map(|listen| &listen.at)),
             actions: view.actions.is_some(),
             console,
             drain_max_seconds: options.number("drain_max_seconds"),
@@ -195,13 +194,9 @@ impl Drain {
         let sum = |of: fn(&Core) -> u64| shared.cores.iter().map(of).sum::<u64>();
         let at_gap = sum(|core| core.counts.closed_at_gap.load(Relaxed));
         let at_deadline = sum(|core| core.counts.closed_at_deadline.load(Relaxed));
-        let oldest = |core: &Core| {
-            let oldest = held(&core.oldest).clone()?;
-            let (service, method, client) = (oldest.service, oldest.method, oldest.client);
-            Some(Wait { core: core.cpu, service, method, age_ms: oldest.age_ms, client })
-        };
-        let mut waits: Vec<Wait> = shared.cores.iter().filter_map(oldest).collect();
-        waits.sort_by_key(|wait| std::cmp::Reverse(wait.age_ms));
+        let of = |core: &Core| LongestWait::of(core).map(|longest| Wait { core: core.cpu, longest });
+        let mut waits: Vec<Wait> = shared.cores.iter().filter_map(of).collect();
+        waits.sort_by_key(|wait| std::cmp::Reverse(wait.longest.age_ms));
         waits.truncate(WAITS_MAX);
         Self {
             // Once the process stops, nobody comes any more.

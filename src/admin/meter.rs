@@ -1,6 +1,5 @@
 //! From what the cores have counted to what they do in a second: the difference of two readings by the time between them.
 
-use std::fs;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use serde::Serialize;
 use super::history::{Sample, short};
 use super::latency::{Latencies, ServiceNow, Times};
 use crate::process::shared::Shared;
+use crate::process::watchdog::scheduled;
 
 /// What one core has counted since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -98,10 +98,9 @@ impl Totals {
     }
 }
 
-/// Time for which a thread of this process has run, where the kernel counts it (`CONFIG_SCHED_INFO`).
+/// Time for which a thread of this process has run, where the kernel counts it.
 fn ran(thread: i32) -> Option<Duration> {
-    let text = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
-    text.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+    scheduled(thread).map(|(ran, _)| ran)
 }
 
 /// Remembers the last reading.

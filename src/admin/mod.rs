@@ -7,7 +7,7 @@
 //!
 //! - `answer`: one request in, one answer out
 //! - `page`, and the folder of that name: the document; `live`: what it is told once a second; `history`, `meter`, `latency`: what it draws
-//! - `actions`: its buttons
+//! - `actions`: its buttons; `questions`: how the cores are asked
 //! - `health`, `status`, `metrics`: the same for programs
 
 #![forbid(unsafe_code)]
@@ -23,6 +23,7 @@ mod meter;
 pub mod metrics;
 mod page;
 mod places;
+mod questions;
 mod recorder;
 mod status;
 #[cfg(test)]
@@ -41,7 +42,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Secret, cli};
@@ -51,9 +52,10 @@ use crate::process::logs::Figures;
 use crate::process::shared::Shared;
 use crate::process::signals;
 use actions::Actions;
-use answer::{Asked, Visit};
+use answer::Visit;
 use hosts::Hosts;
 use places::{Place, Places, Stage};
+use questions::Questions;
 use recorder::Recorder;
 use status::held;
 use viewers::Viewers;
@@ -67,14 +69,8 @@ const REQUEST_MAX: Duration = Duration::from_secs(5);
 /// The largest request header, bytes: hyper's own minimum.
 const HEADER_BYTES_MAX: usize = 8 * 1024;
 
-/// Threads that ask the cores who is connected: whoever asks besides waits for one of them.
-const ASKING_MAX: usize = 2;
-
 /// How long accepting pauses when the host has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Questions to the cores that wait for an answer at a time; two of them are asked at once.
-const QUESTIONS_MAX: usize = 16;
 
 /// Pages that are open at a time, each with a connection of its own for `/events`; of the connections these are so many.
 const STREAMS_MAX: usize = 16;
@@ -110,8 +106,6 @@ pub struct AdminOptions {
     pub commit: String,
     /// Of the log, for `/metrics` and `/status`; none where there is no log.
     pub log: Option<LogFigures>,
-    /// Where clients connect, for the page.
-    pub listen: String,
     /// What a request that acts must hold; none where no request may.
     pub token: Option<Secret>,
     /// Where the page's console connects, in the demo; none elsewhere.
@@ -209,7 +203,7 @@ pub fn start(listener: TcpListener, shared: Arc<Shared>, mut options: AdminOptio
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(ASKING_MAX)
+        .max_blocking_threads(questions::THREADS_MAX)
         .build()?;
     let (sender, requests) = channel();
     let actions = options.token.take().map(|token| Actions::new(token, sender));
@@ -251,8 +245,7 @@ struct View {
     streams: Arc<Places>,
     viewers: Viewers,
     recorder: Mutex<Recorder>,
-    /// Places for questions that the cores are asked; a question keeps its own until it is answered, whoever still wants to know.
-    questions: Arc<Semaphore>,
+    questions: Questions,
     /// None where no request may act.
     actions: Option<Actions>,
 }
@@ -264,7 +257,7 @@ impl View {
         Self {
             places: Arc::new(Places::new(options.connections_max - streams)),
             streams: Arc::new(Places::new(streams)),
-            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            questions: Questions::default(),
             viewers: Viewers::default(),
             recorder: Mutex::default(),
             began: SystemTime::now() - shared.now(),
@@ -348,7 +341,7 @@ async fn attend(stream: TcpStream, view: Arc<View>, place: Place) {
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // A page that is open is cut off when it is not read (`viewers`).
-    if timeout(REQUEST_MAX, connection.as_mut()).await.is_err() && visit.asked() == Asked::Events {
+    if timeout(REQUEST_MAX, connection.as_mut()).await.is_err() && visit.is_stream() {
         let _ = connection.await;
     }
 }

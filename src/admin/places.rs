@@ -143,6 +143,11 @@ impl Place {
         }
     }
 
+    /// Whether it is one of these.
+    pub(super) fn is_of(&self, places: &Arc<Places>) -> bool {
+        Arc::ptr_eq(&self.places, places)
+    }
+
     /// Its connection holds one of `others` instead, which are for those that last. The task of the connection, or none where it has lost
     /// its place already.
     pub(super) fn change_to(&mut self, others: &Arc<Places>) -> Option<AbortHandle> {

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use evergate_proto::counters::Limit;
-
 use super::View;
 use super::history::History;
 use super::live::{Ended, Hello, Hit, Now, event};
 use super::meter::{Meter, Pace};
-use super::status::LOG_QUEUE;
+use super::status::limit_hits;
 
 /// Records a sample a second.
 #[derive(Debug, Default)]
@@ -29,10 +27,8 @@ impl Recorder {
             self.history.push(sample);
             self.paces = paces;
         }
-        let of = |limit| shared.cores.iter().map(|core| core.limit_hits(limit)).sum::<u64>();
-        let of_cores = Limit::ALL.iter().map(|&(limit, name)| (name, of(limit)));
-        let of_log = options.log.as_ref().map(|log| (LOG_QUEUE, log().full));
-        for (name, times) in of_cores.chain(of_log).filter(|&(_, times)| times > 0) {
+        let log_full = options.log.as_ref().map(|log| log().full);
+        for (name, times) in limit_hits(shared, log_full).filter(|&(_, times)| times > 0) {
             if self.hits.get(name).is_none_or(|hit| hit.times != times) {
                 self.hits.insert(name, Hit { times, last_at_ms: shared.now_ms() });
             }

@@ -134,13 +134,15 @@ impl<'a> Status<'a> {
             drain: Drain { seconds_left: seconds_left(shared), oldest: oldest(shared) },
             listeners: shared.listening().iter().map(ListenerStatus::of).collect(),
             cores: shared.cores.iter().map(|core| CoreStatus::of(core, domain)).collect(),
-            limits: Limit::ALL
-                .iter()
-                .map(|&(limit, name)| (name, shared.cores.iter().map(|core| core.limit_hits(limit)).sum()))
-                .chain(log_full.map(|full| (LOG_QUEUE, full)))
-                .collect(),
+            limits: limit_hits(shared, log_full).collect(),
         }
     }
+}
+
+/// Times that each limit was hit, over all cores; `log_full`: how often the log's queue was, which is no core's.
+pub(super) fn limit_hits(shared: &Shared, log_full: Option<u64>) -> impl Iterator<Item = (&'static str, u64)> {
+    let of = |limit| shared.cores.iter().map(|core| core.limit_hits(limit)).sum::<u64>();
+    Limit::ALL.iter().map(move |&(limit, name)| (name, of(limit))).chain(log_full.map(|full| (LOG_QUEUE, full)))
 }
 
 /// The document as of now, as one line of JSON.
@@ -194,10 +196,15 @@ fn seconds_left(shared: &Shared) -> Option<f64> {
 
 /// What has been waited for longest, over all cores.
 fn oldest(shared: &Shared) -> Option<LongestWait> {
-    let oldest =
-        shared.cores.iter().filter_map(|core| held(&core.oldest).clone()).max_by_key(|oldest| oldest.age_ms)?;
-    let counters::Oldest { service, method, age_ms, client } = oldest;
-    Some(LongestWait { service, method, age_ms, client })
+    shared.cores.iter().filter_map(LongestWait::of).max_by_key(|wait| wait.age_ms)
+}
+
+impl LongestWait {
+    /// On one core.
+    pub(super) fn of(core: &Core) -> Option<Self> {
+        let counters::Oldest { service, method, age_ms, client } = held(&core.oldest).clone()?;
+        Some(Self { service, method, age_ms, client })
+    }
 }
 
 /// Seconds, to the millisecond.

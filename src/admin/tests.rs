@@ -26,7 +26,6 @@ fn options() -> AdminOptions {
         version: "1.2.3".into(),
         commit: "abc<def>".into(),
         log: Some(Box::new(|| Figures { queued_bytes: 3, full: 2, lines_lost: 7, bytes_lost: 700 })),
-        listen: "127.0.0.1:7682".into(),
         token: None,
         console: None,
     }

@@ -8,11 +8,8 @@ use crate::config::asking::{ClientsOptions, Target};
 use crate::process::Exit;
 use crate::process::control::client::Connection;
 use crate::process::control::protocol::Command;
-use crate::process::roster::{Closes, Page, Query, Row};
+use crate::process::roster::{Closes, PAGE_MAX, Page, Query, Row};
 use crate::stdio;
-
-/// Connections that are asked for at a time: they are printed before more are.
-const PAGE: usize = 1_000;
 
 /// The headings of the table. An IPv6 address is longer than its column, and pushes what follows it to the right.
 const HEADING: &str =
@@ -38,7 +35,8 @@ fn list(connection: &mut Connection, path: &Path, options: &ClientsOptions) -> R
             state: options.state.clone(),
             age_seconds: options.older_than_seconds,
             in_flight: options.in_flight,
-            limit: Some(PAGE),
+            // They are printed before more are asked for.
+            limit: Some(PAGE_MAX),
             cursor,
         };
         let answer = connection.ask(Command::Connections { query }).map_err(|error| explain(&error, path))?;
@@ -87,8 +85,7 @@ fn line(row: &Row) -> String {
     let Row { connection, address, state, age_ms, requests, in_flight, sessions, waiting, .. } = row;
     let leaves = if row.closing_at_gap { "  closed at its gap" } else { "" };
     format!(
-        "{connection:<15} {:<16} {state:<20} {:>7}  {requests:>8}  {in_flight:>9}  {sessions:>8}  {waiting:>7}{leaves}",
-        address.clone(),
+        "{connection:<15} {address:<16} {state:<20} {:>7}  {requests:>8}  {in_flight:>9}  {sessions:>8}  {waiting:>7}{leaves}",
         age(age_ms / 1_000),
     )
 }

@@ -10,7 +10,7 @@
 //! - [`settings`]: the options as the cores need them; what SIGHUP changes
 //! - [`reload`]: the thread that SIGHUP asks
 //! - [`resolver`]: the names of the bus domains
-//! - [`listeners`]: the shares of the port
+//! - [`listeners`]: what is listened on, with a share for each core
 //! - [`addresses`]: the bus addresses of this process, and of those that left theirs behind
 //! - [`control`]: what operators and a successor may ask over a Unix socket
 //! - [`roster`]: who is connected, and the end of one connection; [`inquiries`]: how the cores are asked

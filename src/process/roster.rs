@@ -19,9 +19,11 @@ use serde::{Deserialize, Serialize};
 
 use super::shared::Shared;
 
-/// Connections of a page, where nothing else is asked for; and at most.
+/// Connections of a page, where nothing else is asked for.
 const PAGE: usize = 100;
-const PAGE_MAX: usize = 1_000;
+
+/// Connections of a page at most.
+pub const PAGE_MAX: usize = 1_000;
 
 /// How long a core may take to answer: its longest turns take milliseconds.
 const ANSWER_MAX: Duration = Duration::from_secs(1);

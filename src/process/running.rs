@@ -40,6 +40,13 @@ fn cannot_listen(why: &ListenError) -> String {
     check::cannot_listen(&why.listen.at, &why.error)
 }
 
+/// Says what the cores are to take connections from.
+pub fn deal(listeners: &Listeners, shared: &Shared) -> Result<(), String> {
+    let dealt = listeners.shares().map_err(|error| format!("the listening sockets cannot be copied: {error}"))?;
+    shared.give_listeners(dealt);
+    Ok(())
+}
+
 /// What the main thread has.
 #[derive(Debug)]
 pub struct Running {
@@ -72,7 +79,7 @@ impl Running {
     fn serve(&mut self, signals: &Signals) {
         let listened = self.listeners.listen().map_err(|error| cannot_listen(&error));
         // The cores have taken none of theirs: nobody has been served.
-        let dealt = listened.and_then(|is_new| if is_new { self.deal() } else { Ok(()) });
+        let dealt = listened.and_then(|is_new| if is_new { deal(&self.listeners, &self.shared) } else { Ok(()) });
         if let Err(why) = dealt {
             return self.fail(signals, &format!("host: {why}"), "it cannot listen");
         }
@@ -205,14 +212,6 @@ impl Running {
         }
     }
 
-    /// What the cores are to take connections from.
-    fn deal(&self) -> Result<(), String> {
-        let shares =
-            self.listeners.shares().map_err(|error| format!("the listening sockets cannot be copied: {error}"))?;
-        self.shared.give_listeners(shares);
-        Ok(())
-    }
-
     /// The listening sockets, for a successor. This process goes on with them until that is ready.
     fn lend_sockets(&mut self, successor: &Successor) -> Result<Lent, String> {
         self.succession.asks(self.shared.phase(), successor)?;
@@ -327,7 +326,7 @@ impl Running {
         }
         let cannot = |why: String| format!("the port cannot be opened again{successor}: {why}");
         self.listeners.listen_again().map_err(|error| cannot(cannot_listen(&error)))?;
-        self.deal().map_err(cannot)?;
+        deal(&self.listeners, &self.shared).map_err(cannot)?;
         tracing::info!("listening at {} again", self.listeners);
         self.shared.leave(self.listeners.left(&[]));
         Ok(())

@@ -16,7 +16,7 @@ use super::listeners::Listeners;
 use super::logs::{self, Activity, Destination, LogOptions, Logs, StartError};
 use super::reload::Reloader;
 use super::resolver::Resolver;
-use super::running::Running;
+use super::running::{Running, deal};
 use super::settings::Settings;
 use super::shared::Shared;
 use super::signals::{self, Signals};
@@ -109,7 +109,6 @@ fn start_admin(
         version: config::cli::VERSION.to_owned(),
         commit: config::cli::COMMIT.to_owned(),
         log: Some(Box::new(logs.figures())),
-        listen: listeners.iter().map(|listen| listen.at.to_string()).collect::<Vec<_>>().join(", "),
         token: loaded.admin_token.clone(),
         console: (loaded.inputs.purpose == Purpose::Demo).then(|| for_browsers(listeners)).flatten(),
     };
@@ -178,7 +177,6 @@ impl Cores<'_> {
 fn start(loaded: &Loaded, logs: &Logs, signals: &Signals) -> Result<Running, String> {
     let config = &loaded.config;
     let Sockets { listeners, admin, predecessor } = Sockets::open(loaded)?;
-    let dealt = listeners.shares().map_err(|error| format!("host: the listening sockets cannot be copied: {error}"))?;
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut settings = Settings::new(config, started)?;
     settings.echo = loaded.echo;
@@ -187,7 +185,7 @@ fn start(loaded: &Loaded, logs: &Logs, signals: &Signals) -> Result<Running, Str
     // A start that fails leaves to others what it has from them.
     shared.leave(listeners.left_to_predecessor());
     shared.listens_on(listeners.iter().cloned().collect());
-    shared.give_listeners(dealt);
+    deal(&listeners, &shared).map_err(|why| format!("host: {why}"))?;
     let addresses = addresses::make(config, config.cores.len())?;
     let tls = Tls::of(config)?;
     let failed = Arc::new(AtomicBool::new(false));

@@ -42,8 +42,7 @@ impl Sockets {
             .map_err(|error| format!("host: the sockets of LISTEN_FDS cannot be used: {error}"))?;
         let wanted = wanted(config, &kept);
         if !kept.is_empty() {
-            let places = wanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            tracing::info!("listening at {places}, which the service manager keeps");
+            tracing::info!("listening at {}, which the service manager keeps", config::in_a_line(&wanted));
         }
         let taken = if loaded.replaces { ask(config, &wanted)? } else { None };
         match taken {
@@ -56,7 +55,7 @@ impl Sockets {
         }
     }
 
-    /// Those of a process that serves, as far as the configuration names them; where the service manager has `passed` some, those.
+    /// Those of a process that serves, as far as the configuration names them; where the service manager has passed some (`kept`), those.
     fn of_predecessor(config: &Config, taken: Taken, wanted: &[Listen], mut kept: Given) -> Result<Self, String> {
         let Taken { sockets, is_kept, version, pid, connection } = taken;
         tracing::info!("taking over from process {pid} (evergate {version})");
@@ -74,7 +73,7 @@ impl Sockets {
         }
         if !others.is_empty() {
             others.dedup();
-            let others = others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let others = config::in_a_line(&others);
             tracing::warn!(
                 "process {pid} listens at {others}, which this configuration does not name: it goes on there until it drains"
             );

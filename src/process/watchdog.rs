@@ -131,14 +131,22 @@ struct Thread {
 impl Thread {
     /// Looks at the thread of that number; for its state, which costs more, only if `closely`.
     fn look(thread: i32, closely: bool) -> Self {
-        let read = |name: &str| fs::read_to_string(format!("/proc/self/task/{thread}/{name}")).ok();
-        let schedstat = read("schedstat").and_then(|text| schedstat(&text));
+        let scheduled = scheduled(thread);
         // A kernel without CONFIG_SCHED_INFO tells at least, to 10 ms, how long a thread ran; the state tells the rest.
-        let stat = if closely || schedstat.is_none() { read("stat") } else { None };
+        let stat = if closely || scheduled.is_none() { read(thread, "stat") } else { None };
         let (state, ran) = stat.as_deref().and_then(stat_of).unzip();
-        let (ran, queued) = schedstat.unwrap_or((ran.unwrap_or_default(), Duration::ZERO));
+        let (ran, queued) = scheduled.unwrap_or((ran.unwrap_or_default(), Duration::ZERO));
         Self { ran, queued, state: state.flatten().filter(|_| closely) }
     }
+}
+
+/// For how long a thread of this process has run, and has waited in a run queue, where the kernel counts it (`CONFIG_SCHED_INFO`).
+pub fn scheduled(thread: i32) -> Option<(Duration, Duration)> {
+    schedstat(&read(thread, "schedstat")?)
+}
+
+fn read(thread: i32, name: &str) -> Option<String> {
+    fs::read_to_string(format!("/proc/self/task/{thread}/{name}")).ok()
 }
 
 /// Of `/proc/PID/task/TID/schedstat`: the time on a CPU, the time in a run queue.

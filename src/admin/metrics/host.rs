@@ -3,18 +3,17 @@
 use std::fs;
 use std::time::SystemTime;
 
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::unistd::{SysconfVar, sysconf};
 use prometheus_client::registry::Unit;
-use rlimit::Resource;
 
 use super::family::{Family, Value};
 
 /// `began`: when the process began. What this host does not tell has no sample.
 pub(super) fn families(began: SystemTime) -> Vec<Family> {
     let (virtual_bytes, resident_bytes) = memory_bytes().unzip();
-    let max = Resource::NOFILE.get_soft().ok();
+    let max = getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft);
     vec![
         sample(
             Family::counter("cpu", "Time of all CPUs that the process has used.").unit(Unit::Seconds),

@@ -12,7 +12,7 @@ use super::protocol::{ASK_BYTES_MAX, Answer, Ask, Command, Ended, Ready, WATCH_E
 use super::request::{Lent, Listening, Peer, Reply, Request, Successor};
 use super::server::{Busy, ClientPlace, Inner};
 use super::wire::Wire;
-use crate::config::ListenAt;
+use crate::config::{ListenAt, in_a_line};
 use crate::process::roster;
 use evergate_proto::opensrf::printable::Shown;
 
@@ -128,7 +128,7 @@ impl Attendant {
     /// Hands the listening sockets over, if the main thread agrees, and waits until the successor serves or comes to nothing.
     fn replace(&mut self, peer: Peer, successor: &Successor) -> Over {
         let Successor { version, listen, .. } = successor;
-        let places = listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let places = in_a_line(listen);
         tracing::info!("control: {peer}, evergate {version}, asks to take over, with {}", Shown(&places));
         let granted = self.ask_main(|reply| Request::Replace { peer, successor: successor.clone(), reply });
         // Of who was granted something the main thread hears again, whatever happens here.

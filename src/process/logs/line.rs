@@ -22,9 +22,8 @@ use super::filter;
 use super::json::{self, Members};
 use super::queue::Queue;
 
-/// A line's greatest length, bytes; the rest is cut. An activity line has 1,536 bytes of message by default, and a
-/// syslog datagram should hold it.
-pub(super) const LINE_BYTES_MAX: usize = 4096;
+/// A line's greatest length, bytes, as that of an activity line; the rest is cut.
+pub(super) use evergate_proto::opensrf::activity::LINE_BYTES_MAX;
 
 thread_local! {
     /// The line under construction, kept for its capacity. Taken while in use: a field's `Debug` may log as well.
