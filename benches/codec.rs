@@ -195,7 +195,7 @@ mod envelope_out {
         bencher.counter(BytesCount::of_str(&text)).bench_local(|| {
             out.clear();
             let reply = parse_reply(black_box(text.as_bytes()), std::mem::take(&mut messages)).expect("a valid reply");
-            write_envelope(&mut out, ReplyTo { thread: b"\"t\"", xid: b"\"x\"" }, &reply);
+            write_envelope(&mut out, ReplyTo { thread: b"\"t\"", xid: b"\"x\"" }, text.as_bytes(), &reply);
             messages = reply.messages;
         });
     }

@@ -215,8 +215,8 @@ impl Effector for Core {
     }
 
     fn send(&mut self, slot: SlotIndex) {
-        while let Some((chunk, _)) = self.clients.take_outbound(slot) {
-            self.clients.recycle(chunk);
+        while let Some(chunk) = self.clients.take_outbound(slot) {
+            self.clients.recycle(chunk.buffer);
             self.clients.sent(slot);
         }
     }

@@ -380,7 +380,7 @@ fn drain(n: usize) -> Run {
     core.clients.context.at(core.clients.context.now_ms() + 1_000);
     let deadline_ms = core.clients.context.now_ms() + 3_600_000;
     Box::new(move || {
-        core.clients.begin_drain(DrainOptions { quiet_ms: 250, deadline_ms, closes_per_second: 2_000.0 });
+        core.clients.begin_drain(DrainOptions { deadline_ms, closes_per_second: 2_000.0 });
         while core.clients.context.counts().closed_at_gap.load(Relaxed) < n as u64 {
             core.tick(20, 0);
         }

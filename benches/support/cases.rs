@@ -72,7 +72,7 @@ fn envelope_out(bytes: usize) -> Operation {
     Box::new(move || {
         out.clear();
         let reply = parse_reply(text.as_bytes(), std::mem::take(&mut messages)).expect("a valid reply");
-        write_envelope(&mut out, ReplyTo { thread: b"\"t\"", xid: b"\"x\"" }, &reply);
+        write_envelope(&mut out, ReplyTo { thread: b"\"t\"", xid: b"\"x\"" }, text.as_bytes(), &reply);
         messages = reply.messages;
         black_box(&out);
     })

@@ -182,9 +182,9 @@ impl Effector for Hands<'_> {
     }
 
     fn send(&mut self, slot: SlotIndex) {
-        while let Some((chunk, from)) = self.clients.take_outbound(slot) {
-            *self.sent_bytes += chunk.len() - from as usize;
-            self.clients.recycle(chunk);
+        while let Some(chunk) = self.clients.take_outbound(slot) {
+            *self.sent_bytes += chunk.bytes().len();
+            self.clients.recycle(chunk.buffer);
             self.clients.sent(slot);
         }
     }

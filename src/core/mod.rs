@@ -69,7 +69,6 @@ pub fn run(options: CoreOptions) -> std::io::Result<()> {
         bus_dead: settings.bus_dead,
         heavy_buffers: size.heavy.buffers.into(),
         life: LifecycleOptions {
-            quiet_ms: settings.drain_quiet_ms,
             closes_per_second: settings.drain_closes_per_second / shared.cores.len() as f64,
             close_timeout_ms: settings.close_timeout_ms,
             stop_max_ms: settings.stop_max_ms,

@@ -48,8 +48,6 @@ pub struct Settings {
     pub handshakes_max: u64,
     /// How long a core looks for the next message before it sleeps.
     pub busy_poll: Duration,
-    /// From the last activity to the Close of a drain, ms.
-    pub drain_quiet_ms: u64,
     /// The pace of a drain, for the process; 0 = no limit.
     pub drain_closes_per_second: f64,
     /// From our Close frame to the end, ms.
@@ -83,7 +81,6 @@ impl Settings {
             ready_bus_grace_seconds: config.ready_bus_grace_seconds,
             handshakes_max: config.handshakes_max as u64,
             busy_poll: Duration::from_micros(config.busy_poll_us),
-            drain_quiet_ms: config.drain_quiet_ms,
             drain_closes_per_second: config.drain_closes_per_second as f64,
             close_timeout_ms: config.close_timeout_seconds * 1_000,
             stop_max_ms: config.stop_max_seconds * 1_000,
@@ -119,7 +116,7 @@ impl Settings {
             idle_timeout_ms: config.idle_timeout_seconds * 1_000,
             request_max_ms: config.request_max_seconds * 1_000,
             connect_max_ms: config.connect_max_seconds * 1_000,
-            drain_quiet_ms: self.drain_quiet_ms,
+            drain_quiet_ms: config.drain_quiet_ms,
             close_timeout_ms: self.close_timeout_ms,
             bus_lost_reply_ms: config.bus_lost_reply_seconds * 1_000,
             message_bytes_max: config.message_bytes_max,

@@ -1,4 +1,4 @@
-//! When a connection may close during a drain: the quiet time, the pace, the half, the deadline.
+//! When a connection that is quiet may close during a drain: the pace, the half, the deadline.
 //!
 //! By half of the time all that were idle at its beginning are gone. From then on clients that never pause are not read from any
 //! more, so that they have a gap, too (`clients/client/gap.rs`).
@@ -17,8 +17,6 @@ const JITTER: f64 = 0.5;
 /// The options of a drain, for one core.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DrainOptions {
-    /// From the last activity to the Close, ms.
-    pub quiet_ms: u64,
     /// When every client must be gone, ms since the process began.
     pub deadline_ms: u64,
     /// Closes a second on this core; 0 = no limit.
@@ -48,11 +46,12 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// A drain that begins at `now_ms` with `open` clients. `seed` is the core's own.
-    pub fn new(options: DrainOptions, open: usize, now_ms: u64, seed: u64) -> Self {
+    /// A drain that begins at `now_ms` with `open` clients, each of which is quiet for `quiet_ms` before it is closed. `seed` is the
+    /// core's own.
+    pub fn new(options: DrainOptions, quiet_ms: u64, open: usize, now_ms: u64, seed: u64) -> Self {
         let half_ms = now_ms + options.deadline_ms.saturating_sub(now_ms) / 2;
         // The first close comes after the quiet time, and the last ones take the shortest time.
-        let gone_by_ms = half_ms.saturating_sub(options.quiet_ms + SHORTEST_MS).max(now_ms);
+        let gone_by_ms = half_ms.saturating_sub(quiet_ms + SHORTEST_MS).max(now_ms);
         Self {
             options,
             half_ms,
@@ -119,11 +118,6 @@ impl Drain {
         if self.options.closes_per_second > 0.0 {
             self.allowance += 1.0;
         }
-    }
-
-    /// When a gap that began at `gap_since_ms` will have been quiet for long enough, ms.
-    pub fn quiet_at_ms(&self, gap_since_ms: u64) -> u64 {
-        gap_since_ms + self.options.quiet_ms
     }
 
     /// Whether clients wait for their turn.

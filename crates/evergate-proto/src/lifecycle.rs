@@ -111,8 +111,6 @@ pub enum Listener {
 /// What a core must know of how it is to end.
 #[derive(Clone, Copy, Debug)]
 pub struct LifecycleOptions {
-    /// Of a drain: from the last activity of a client to its Close, ms.
-    pub quiet_ms: u64,
     /// Of a drain: closes a second on this core; 0 = no limit.
     pub closes_per_second: f64,
     /// How long a closing client may stay beyond a drain's deadline, ms.
@@ -216,7 +214,6 @@ impl Lifecycle {
                 }
                 self.stage = Stage::Draining { drain: orders.drain, deadline_passed: false };
                 Step::BeginDrain(DrainOptions {
-                    quiet_ms: self.options.quiet_ms,
                     deadline_ms: orders.drain_deadline_ms,
                     closes_per_second: self.options.closes_per_second,
                 })
@@ -253,7 +250,7 @@ mod tests {
     use super::*;
 
     const OPTIONS: LifecycleOptions =
-        LifecycleOptions { quiet_ms: 250, closes_per_second: 0.0, close_timeout_ms: 2_000, stop_max_ms: 5_000 };
+        LifecycleOptions { closes_per_second: 0.0, close_timeout_ms: 2_000, stop_max_ms: 5_000 };
     const SERVES: Orders = Orders::SERVING;
     const DRAINS: Orders =
         Orders { phase: Phase::Draining, drain: 1, drain_start_ms: 1_000, drain_deadline_ms: 10_000, ..SERVES };
@@ -295,7 +292,7 @@ mod tests {
         assert_eq!(life.next(500, &SERVES, Listener::Open, true), Step::Wait);
         assert_eq!(life.next(999, &DRAINS, Listener::Open, true), Step::Wait);
         assert_eq!(life.next(1_000, &DRAINS, Listener::Open, true), Step::CloseListener);
-        let options = DrainOptions { quiet_ms: 250, deadline_ms: 10_000, closes_per_second: 0.0 };
+        let options = DrainOptions { deadline_ms: 10_000, closes_per_second: 0.0 };
         assert_eq!(life.next(1_000, &DRAINS, Listener::Closed, true), Step::BeginDrain(options));
         assert_eq!(life.next(1_000, &DRAINS, Listener::Closed, true), Step::Wait, "the others may not be empty");
         assert!(matches!(life.next(1_000, &STOPS, Listener::Closed, true), Step::Stop { draining: true, .. }));

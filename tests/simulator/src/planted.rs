@@ -85,7 +85,7 @@ planted! {
     "pace-not-kept": "the drain closes all that are at a gap at once",
         "drain.rs", "if self.allowance < 1.0 {" => "if self.allowance < -1e9 {";
     "drain-stands-still": "whoever is at a gap waits for a second, whatever the quiet time",
-        "drain.rs", "gap_since_ms + self.options.quiet_ms" => "gap_since_ms + self.options.quiet_ms.max(1_000)";
+        "clients/limits.rs", "gap_since_ms + self.drain_quiet_ms" => "gap_since_ms + self.drain_quiet_ms.max(1_000)";
     "drain-goes-in-leaps": "the jitter of a drain's pace has four times its bounds",
         "drain.rs", "1.0 + JITTER * " => "1.0 + 4.0 * JITTER * ";
     "second-half-in-a-rush": "who is left at half of a drain is closed at once, whatever the pace",
@@ -283,7 +283,7 @@ planted! {
     "drain-leaves-queue": "a drain ends with its last client though more are established",
         "lifecycle.rs", "if is_empty && listener == Listener::Closed => drain" => "if is_empty && listener != Listener::Open => drain";
     "dismissed-amid-request": "an operator's wish closes a client with 1012 that waits for a reply",
-        "clients/dismissing.rs", "self.gap_since_ms().map(|since_ms| since_ms + cx.limits.drain_quiet_ms)" => "Some(self.times.activity.ms() + cx.limits.drain_quiet_ms)";
+        "clients/dismissing.rs", "{ self.quiet_from_ms(cx) }" => "{ Some(cx.limits.quiet_at_ms(self.times.activity.ms())) }";
     "dismissed-unread": "an operator's wish closes a client before what has come of it was read",
         "clients/timers.rs", "            || self.is_dismissible(cx)\n" => "            || self.leave_at_gap(cx)\n";
     "dismissed-next": "the end of a connection that is gone already is that of the next one in its slot",

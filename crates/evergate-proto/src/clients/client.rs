@@ -53,9 +53,9 @@ pub(super) enum Stage {
 
 /// Whether somebody wants a client gone who has not had it closed yet. One byte, for an idle client has to pay for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lot {
+enum Unwanted {
     /// Nobody does.
-    Stays,
+    No,
     /// It came when the process had as many clients as it may: its handshake is refused.
     Surplus,
     /// It is open, and an operator has asked for its end, which comes at its gap.
@@ -114,7 +114,7 @@ pub struct Client {
     /// REQUESTs relayed.
     requests: u32,
     /// Whether somebody wants it gone.
-    lot: Lot,
+    unwanted: Unwanted,
     /// What the shell was told: do not read.
     paused: bool,
     /// What the client is counted as in the gauges.
@@ -154,7 +154,7 @@ impl Client {
             in_line: false,
             garbage: 0,
             requests: 0,
-            lot: Lot::Stays,
+            unwanted: Unwanted::No,
             paused: false,
             class: None,
             counted_handshaking: false,
@@ -183,12 +183,12 @@ impl Client {
 
     /// Whether an operator has asked for its end, which comes at its gap.
     pub(super) fn is_dismissed(&self) -> bool {
-        self.lot == Lot::Dismissed
+        self.unwanted == Unwanted::Dismissed
     }
 
     /// An operator asks for that.
     pub(super) fn set_dismissed(&mut self) {
-        self.lot = Lot::Dismissed;
+        self.unwanted = Unwanted::Dismissed;
     }
 
     /// Whence it comes, as far as is known.
@@ -358,19 +358,19 @@ impl Client {
 
     /// Queues a text frame; a client that does not read its replies is closed.
     pub(super) fn send_text(&mut self, cx: &mut Context, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        if !matches!(self.stage, Stage::Open) {
-            return;
+        if self.takes_more(cx) {
+            let bytes = self.outbound.text(&mut cx.reuse, bytes_hint, write);
+            cx.sends_message(bytes);
         }
-        if self.check_slow(cx) {
-            return;
-        }
-        counters::add(&cx.counts().messages_out, 1);
-        let bytes = self.outbound.text(&mut cx.reuse, bytes_hint, write);
-        cx.core().histograms.message_out.count(bytes as u64);
+    }
+
+    /// Whether a message may be queued for it; one that does not read its replies is closed.
+    pub(super) fn takes_more(&mut self, cx: &mut Context) -> bool {
+        matches!(self.stage, Stage::Open) && !self.check_slow(cx)
     }
 
     /// Closes the client with 1008 if more is unsent than may be. What is queued now may always be as large as it is.
-    pub(super) fn check_slow(&mut self, cx: &mut Context) -> bool {
+    fn check_slow(&mut self, cx: &mut Context) -> bool {
         let slow = self.outbound.bytes() > cx.limits.outbound_bytes_max;
         if slow {
             cx.hit(Limit::outbound_bytes_max);

@@ -145,7 +145,7 @@ impl Context {
     pub(super) fn begin_drain(&mut self, options: DrainOptions, clients: usize) {
         // Random bits of the core's own, so that no two go in step.
         let seed = FxBuildHasher.hash_one(&*self.names.address);
-        self.drain = Some(Drain::new(options, clients, self.now_ms, seed));
+        self.drain = Some(Drain::new(options, self.limits.drain_quiet_ms, clients, self.now_ms, seed));
     }
 
     /// The drain is no more.
@@ -211,6 +211,13 @@ impl Context {
     /// This core's gauges and counts.
     pub fn counts(&self) -> &Counts {
         &self.core().counts
+    }
+
+    /// Counts a message to a client, of so many bytes.
+    pub(super) fn sends_message(&self, bytes: usize) {
+        let core = self.core();
+        counters::add(&core.counts.messages_out, 1);
+        core.histograms.message_out.count(bytes as u64);
     }
 
     /// Where the figures of a service are that has answered something.

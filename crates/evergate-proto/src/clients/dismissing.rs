@@ -76,10 +76,7 @@ impl Client {
 
     /// From when on it may be closed because an operator has asked for that, ms; `None` while it may not.
     pub(super) fn dismissible_from_ms(&self, cx: &Context) -> Option<u64> {
-        if !self.is_dismissed() {
-            return None;
-        }
-        self.gap_since_ms().map(|since_ms| since_ms + cx.limits.drain_quiet_ms)
+        if self.is_dismissed() { self.quiet_from_ms(cx) } else { None }
     }
 
     /// Whether it may be closed now for that reason.

@@ -89,6 +89,11 @@ impl Limits {
     pub fn is_enough(&self, bytes: u64) -> bool {
         bytes.saturating_mul(1_000) >= self.slow_bytes_per_second_min.saturating_mul(self.pong_timeout_ms)
     }
+
+    /// When a gap that began at `gap_since_ms` will have been quiet for long enough, ms.
+    pub fn quiet_at_ms(&self, gap_since_ms: u64) -> u64 {
+        gap_since_ms + self.drain_quiet_ms
+    }
 }
 
 impl Default for Limits {

@@ -12,8 +12,21 @@ use crate::websocket::frame;
 /// Small frames are put together up to this size, so that a burst costs one send.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Bytes to be sent: the vector, from there on.
-pub type Chunk = (Vec<u8>, u32);
+/// Bytes to be sent.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    /// What holds them.
+    pub buffer: Vec<u8>,
+    /// Where in it they begin: before them stands what the bus had there, if this is the buffer in which a reply came.
+    pub from: u32,
+}
+
+impl Chunk {
+    /// Those that are to be sent.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[self.from as usize..]
+    }
+}
 
 /// A reply that is sent from the buffer in which it came.
 #[derive(Debug)]
@@ -29,11 +42,6 @@ pub struct Around<'a> {
 }
 
 impl Around<'_> {
-    /// The body's bytes.
-    pub fn body(&self) -> &[u8] {
-        &self.buffer[self.body.clone()]
-    }
-
     /// Bytes of the message.
     pub fn bytes(&self) -> usize {
         self.head.len() + self.body.len() + self.tail.len()
@@ -50,7 +58,7 @@ impl Around<'_> {
 /// is less than 4 GiB: `outbound_bytes_max`, 1 GiB at most, and one message beyond it.
 #[derive(Debug, Default)]
 pub struct Outbound {
-    /// The chunk that is sent next; empty where none waits.
+    /// The buffer of the chunk that is sent next; empty where none waits.
     next: Vec<u8>,
     /// Chunks behind it, oldest first.
     #[expect(clippy::box_collection, reason = "an idle client has none, and should not pay for one")]
@@ -71,7 +79,7 @@ pub struct Outbound {
     reply_end: u64,
     /// The last look found a reply that the kernel had taken and the peer had not acknowledged.
     late: bool,
-    /// Where the bytes that are to be sent begin in `next`.
+    /// Where its bytes begin in `next`. Apart from it: together as a [`Chunk`] they would be padded, and a client has 248 bytes.
     next_from: u32,
     /// Bytes at the front of the queue that are no frame but the answer to the handshake: they are never dropped.
     answer_bytes: u16,
@@ -129,11 +137,9 @@ impl Outbound {
         if self.next.is_empty() {
             (self.next, self.next_from) = (buffer, from as u32);
         } else {
-            self.more.get_or_insert_default().push_back((buffer, from as u32));
+            self.more.get_or_insert_default().push_back(Chunk { buffer, from: from as u32 });
         }
-        self.queued_bytes += bytes as u32;
-        #[cfg(feature = "simulator")]
-        self.frames_queued.push(bytes);
+        self.appended(bytes);
         self.reply_end = self.end();
     }
 
@@ -146,18 +152,24 @@ impl Outbound {
 
     /// Appends bytes that `write` appends, as one unit that is never split by [`Self::drop_queued`].
     pub fn frame(&mut self, reuse: &mut Reuse, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        let last = self.more.as_ref().and_then(|more| more.back()).map_or(&self.next, |(last, _)| last);
+        let last = self.more.as_ref().and_then(|more| more.back()).map_or(&self.next, |last| &last.buffer);
         if self.next.is_empty() {
             self.next = reuse.buffer(bytes_hint);
         } else if last.len() + bytes_hint > CHUNK_BYTES {
-            self.more.get_or_insert_default().push_back((reuse.buffer(bytes_hint), 0));
+            self.more.get_or_insert_default().push_back(Chunk { buffer: reuse.buffer(bytes_hint), from: 0 });
         }
-        let tail = self.more.as_mut().and_then(|more| more.back_mut()).map_or(&mut self.next, |(last, _)| last);
+        let tail = self.more.as_mut().and_then(|more| more.back_mut()).map_or(&mut self.next, |last| &mut last.buffer);
         let before = tail.len();
         write(tail);
-        self.queued_bytes += (tail.len() - before) as u32;
+        let bytes = tail.len() - before;
+        self.appended(bytes);
+    }
+
+    /// A frame of so many bytes is queued.
+    fn appended(&mut self, bytes: usize) {
+        self.queued_bytes += bytes as u32;
         #[cfg(feature = "simulator")]
-        self.frames_queued.push(tail.len() - before);
+        self.frames_queued.push(bytes);
     }
 
     /// Where what was queued ends.
@@ -236,14 +248,14 @@ impl Outbound {
         if self.next.is_empty() {
             return None;
         }
-        let (behind, behind_from) = self.more.as_mut().and_then(|more| more.pop_front()).unwrap_or_default();
-        let chunk = std::mem::replace(&mut self.next, behind);
-        let from = std::mem::replace(&mut self.next_from, behind_from);
-        self.in_flight = chunk.len() as u32 - from;
+        let behind = self.more.as_mut().and_then(|more| more.pop_front()).unwrap_or_default();
+        let buffer = std::mem::replace(&mut self.next, behind.buffer);
+        let chunk = Chunk { buffer, from: std::mem::replace(&mut self.next_from, behind.from) };
+        self.in_flight = chunk.buffer.len() as u32 - chunk.from;
         self.queued_bytes -= self.in_flight;
         self.answer_bytes = 0;
         self.more.take_if(|more| more.is_empty());
-        Some((chunk, from))
+        Some(chunk)
     }
 
     /// The kernel has taken `bytes` of the chunk, and not the last.

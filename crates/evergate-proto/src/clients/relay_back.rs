@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::client::{Client, Stage};
+use super::client::Client;
 use super::context::Context;
 use super::conversation::Conversation;
 use super::outbound::Around;
@@ -100,27 +100,26 @@ impl Client {
             }
         } else if done.foreign.is_empty() || reply.messages.len() > 1 {
             if let ReplyText::Given { buffer, at } = text {
-                let body = at.start + reply.body_at.start..at.start + reply.body_at.end;
-                return self.send_around(cx, to, std::mem::take(buffer), body, reply.body_is_array);
+                return self.send_around(cx, to, std::mem::take(buffer), at.clone(), reply);
             }
             self.send_text(cx, reply.body.len() + to.thread.len() + to.xid.len() + 64, |out| {
-                transport::write_envelope(out, to, reply);
+                transport::write_envelope(out, to, text.bytes(), reply);
             });
         }
     }
 
-    /// Sends a reply whose `body` stands in `buffer`: that is sent as it is, with the wrapper written around the body.
-    fn send_around(&mut self, cx: &mut Context, to: ReplyTo<'_>, buffer: Vec<u8>, body: Range<usize>, is_array: bool) {
-        let (mut head, (before, tail)) = (cx.reuse.buffer(256), transport::brackets(is_array));
+    /// Sends a reply whose text stands `at` in `buffer`: that is sent as it is, with the wrapper written around the body.
+    fn send_around(&mut self, cx: &mut Context, to: ReplyTo<'_>, buffer: Vec<u8>, at: Range<usize>, reply: &Reply<'_>) {
+        let (mut head, (before, tail)) = (cx.reuse.buffer(256), transport::brackets(reply.body_is_array));
         transport::write_opening(&mut head, to);
         head.extend_from_slice(before);
+        let body = at.start + reply.body.start..at.start + reply.body.end;
         let placed = Around { buffer, body, head: &head, tail };
         if !placed.fits() {
-            let (body, hint) = (placed.body(), placed.bytes());
-            self.send_text(cx, hint, |out| transport::write_envelope_around(out, to, body, is_array));
-        } else if matches!(self.stage, Stage::Open) && !self.check_slow(cx) {
-            counters::add(&cx.counts().messages_out, 1);
-            cx.core().histograms.message_out.count(placed.bytes() as u64);
+            let (text, hint) = (&placed.buffer[at], placed.bytes());
+            self.send_text(cx, hint, |out| transport::write_envelope(out, to, text, reply));
+        } else if self.takes_more(cx) {
+            cx.sends_message(placed.bytes());
             self.outbound.around(placed);
         }
         cx.reuse.give_buffer(head);

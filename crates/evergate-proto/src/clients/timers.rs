@@ -10,7 +10,6 @@ use super::times::Stamp;
 use crate::counters::{self, Limit};
 use crate::opensrf::envelope::Kind;
 use crate::opensrf::printable::Name;
-use crate::websocket::proxy_header::Wrong;
 use crate::websocket::{CloseCode, frame, handshake};
 
 /// How soon a client whose last reply may not have arrived is looked at, and again, ms: a busy one never is.
@@ -120,10 +119,7 @@ impl Client {
         let now_ms = cx.now_ms;
         let is_due = match &self.stage {
             Stage::Gone => return,
-            Stage::ProxyHeader(_) | Stage::Handshake(_) => {
-                now_ms >= self.times.accepted.ms() + cx.limits.handshake_timeout_ms
-            }
-            Stage::Closing(_) => now_ms >= self.due_ms(cx),
+            Stage::ProxyHeader(_) | Stage::Handshake(_) | Stage::Closing(_) => now_ms >= self.due_ms(cx),
             Stage::Open => {
                 if now_ms >= self.times.requests_due.ms() {
                     self.give_up(cx);
@@ -245,17 +241,9 @@ impl Client {
             drain.give_turn_back();
         }
         match &self.stage {
-            Stage::ProxyHeader(_) => {
-                if cx.now_ms >= self.times.accepted.ms() + cx.limits.handshake_timeout_ms {
-                    cx.hit(Limit::handshake_timeout_seconds);
-                    self.refuse_proxy(cx, Wrong::TooSlow);
-                }
-            }
-            Stage::Handshake(_) => {
-                if cx.now_ms >= self.times.accepted.ms() + cx.limits.handshake_timeout_ms {
-                    cx.hit(Limit::handshake_timeout_seconds);
-                    let response = handshake::refuse(408, "the handshake took too long (handshake_timeout_seconds)");
-                    self.refuse(cx, 408, &response);
+            Stage::ProxyHeader(_) | Stage::Handshake(_) => {
+                if cx.now_ms >= self.due_ms(cx) {
+                    self.came_too_slowly(cx);
                 }
             }
             Stage::Closing(_) => self.judge_closing(cx, more > 0),

@@ -3,10 +3,11 @@
 use super::*;
 
 const START_MS: u64 = 50_000;
+const QUIET_MS: u64 = 250;
 
 fn seeded(open: usize, seconds: u64, closes_per_second: f64, seed: u64) -> Drain {
-    let options = DrainOptions { quiet_ms: 250, deadline_ms: START_MS + seconds * 1_000, closes_per_second };
-    Drain::new(options, open, START_MS, seed)
+    let options = DrainOptions { deadline_ms: START_MS + seconds * 1_000, closes_per_second };
+    Drain::new(options, QUIET_MS, open, START_MS, seed)
 }
 
 fn drain(open: usize, seconds: u64, closes_per_second: f64) -> Drain {
@@ -30,11 +31,6 @@ fn closes(drain: &mut Drain, from_ms: u64, ms: u64, waiting: usize) -> Vec<usize
 /// How many are closed in `ms`.
 fn closed_within(drain: &mut Drain, from_ms: u64, ms: u64, waiting: usize) -> usize {
     closes(drain, from_ms, ms, waiting).last().copied().unwrap_or(0)
-}
-
-#[test]
-fn a_gap_is_quiet_after_the_quiet_time() {
-    assert_eq!(drain(1, 120, 2_000.0).quiet_at_ms(START_MS), START_MS + 250);
 }
 
 #[test]
@@ -156,7 +152,7 @@ fn a_turn_that_was_not_used_is_another_clients_at_once_and_no_close() {
         drain.give_turn_back();
     }
     assert_eq!(drain.rate(START_MS), rate, "as many are left as before");
-    let mut unlimited = Drain::new(DrainOptions { closes_per_second: 0.0, ..drain.options }, 1, START_MS, 1);
+    let mut unlimited = Drain::new(DrainOptions { closes_per_second: 0.0, ..drain.options }, QUIET_MS, 1, START_MS, 1);
     assert!(unlimited.take_turn(START_MS));
     unlimited.give_turn_back();
     assert!(unlimited.take_turn(START_MS));

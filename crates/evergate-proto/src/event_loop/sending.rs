@@ -62,9 +62,9 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         if connection.under_way.contains(Kind::Send) || connection.is_over {
             return;
         }
-        if let Some((chunk, from)) = self.clients.take_outbound(slot) {
+        if let Some(chunk) = self.clients.take_outbound(slot) {
             connection.under_way.insert(Kind::Send);
-            self.send_from(slot, chunk, from as usize, self.clients.is_last_chunk(slot));
+            self.send_from(slot, chunk.buffer, chunk.from as usize, self.clients.is_last_chunk(slot));
         }
     }
 

@@ -70,12 +70,29 @@ fn place(link: LinkId) -> u32 {
     (link.domain * 2 + usize::from(link.half == Half::Pop)) as u32
 }
 
+/// Buffers that no batch is in.
+#[derive(Debug, Default)]
+struct Spare(Vec<Vec<u8>>);
+
+impl Spare {
+    fn take(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    /// Takes one back, unless it is large.
+    fn give_back(&mut self, buffer: Vec<u8>) {
+        if buffer.capacity() <= BATCH_BYTES_KEPT {
+            self.0.push(cleared(buffer));
+        }
+    }
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Wires {
     all: Vec<Wire>,
     /// Memory for the next batch of each.
-    spare: Vec<Vec<u8>>,
+    spare: Spare,
     /// What was opened of what has come last on a link whose bytes are sealed; empty between.
     opened: Vec<u8>,
     /// Somebody waits for what has come already.
@@ -221,9 +238,9 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
             Some(_) => self.start_receiving(at),
             None => {}
         }
-        let mut batch = self.wires.spare.pop().unwrap_or_default();
+        let mut batch = self.wires.spare.take();
         if !self.links.write(&mut self.clients, link, &mut batch) {
-            return self.wires.spare.push(batch);
+            return self.wires.spare.give_back(batch);
         }
         if self.links.wants_time(link) {
             self.links.timed_from(link, in_us(self.host.now()));
@@ -260,9 +277,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         };
         wire.under_way.remove(Kind::LinkSend);
         let (link, generation) = (wire.link, wire.generation);
-        if batch.capacity() <= BATCH_BYTES_KEPT {
-            self.wires.spare.push(cleared(batch));
-        }
+        self.wires.spare.give_back(batch);
         if wire.sealed.as_mut().is_some_and(Sealed::has_sent_its_own) {
             self.has_agreed_so_far(at, result);
         } else {

@@ -121,11 +121,7 @@ pub fn request(out: &mut String, whose: Whose, request: &Request<'_>, style: Sty
         push_params(out, params, end);
     }
     cut(out, start, end);
-    out.push_str(" [#");
-    whose.connection.push(out);
-    out.push(' ');
-    push_xid(out, xid);
-    out.push_str("]\n");
+    finish(out, whose, Some(xid));
 }
 
 /// Appends the line of a handshake that succeeded.
@@ -135,7 +131,7 @@ pub fn connect(out: &mut String, whose: Whose, format: Format) {
         Format::Text => {
             begin(out, whose);
             out.push_str("connect");
-            end(out, whose);
+            finish(out, whose, None);
         }
     }
 }
@@ -150,7 +146,7 @@ pub fn disconnect(out: &mut String, whose: Whose, (lasted_ms, requests): (u64, u
     let (seconds, ms) = (lasted_ms / 1_000, lasted_ms % 1_000);
     // Writing to a String cannot fail.
     let _ = write!(out, "disconnect after {seconds}.{ms:03} s, {requests} requests: {}", reason.escape_debug());
-    end(out, whose);
+    finish(out, whose, None);
 }
 
 fn begin(out: &mut String, whose: Whose) {
@@ -159,9 +155,14 @@ fn begin(out: &mut String, whose: Whose) {
     out.push_str("] [] ");
 }
 
-fn end(out: &mut String, whose: Whose) {
+/// Appends what is ours, and the line's end.
+fn finish(out: &mut String, whose: Whose, xid: Option<&[u8]>) {
     out.push_str(" [#");
     whose.connection.push(out);
+    if let Some(xid) = xid {
+        out.push(' ');
+        push_xid(out, xid);
+    }
     out.push_str("]\n");
 }
 

@@ -51,10 +51,8 @@ pub struct Reply<'a> {
     pub thread: Cow<'a, str>,
     /// `osrf_xid` as the text of a JSON string with its quotes, a number in quotes; none where absent or null.
     pub xid: Option<Cow<'a, [u8]>>,
-    /// The JSON text of `body`; empty in one that was [detached](Self::detached).
-    pub body: &'a [u8],
-    /// Where that stands in the text.
-    pub body_at: Range<usize>,
+    /// Where the JSON of `body` stands in the text.
+    pub body: Range<usize>,
     /// Whether `body` is an array; else it is one message.
     pub body_is_array: bool,
     /// Whether the whole text is UTF-8. If not, it must not be sent as a text frame (RFC 6455 section 5.6).
@@ -101,18 +99,18 @@ pub fn parse_reply(text: &[u8], mut messages: Vec<ReplyMessage>) -> Result<Reply
     }
     cursor.end().map_err(|_| BadReply { reason: "something follows the JSON object" })?;
     let thread = thread.ok_or(BadReply { reason: "it has no thread" })?;
-    let (span, body_is_array) = body.flatten().ok_or(BadReply { reason: "its body is no array and no message" })?;
+    let (body, body_is_array) = body.flatten().ok_or(BadReply { reason: "its body is no array and no message" })?;
     let (from, utf8) = (from.unwrap_or_default(), utf8.is_some());
-    Ok(Reply { from, thread, xid, body: &text[span.clone()], body_at: span, body_is_array, utf8, messages })
+    Ok(Reply { from, thread, xid, body, body_is_array, utf8, messages })
 }
 
 impl Reply<'_> {
     /// The same without its text, which may then be given away.
     pub fn detached(self) -> Reply<'static> {
-        let Reply { from, thread, xid, body_at, body_is_array, utf8, messages, .. } = self;
+        let Reply { from, thread, xid, body, body_is_array, utf8, messages } = self;
         let (from, thread) = (Cow::Owned(from.into_owned()), Cow::Owned(thread.into_owned()));
         let xid = xid.map(|xid| Cow::Owned(xid.into_owned()));
-        Reply { from, thread, xid, body: &[], body_at, body_is_array, utf8, messages }
+        Reply { from, thread, xid, body, body_is_array, utf8, messages }
     }
 }
 

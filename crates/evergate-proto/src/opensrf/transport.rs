@@ -57,17 +57,13 @@ pub fn escaped_len(message: &[u8]) -> usize {
     escape::escaped_len(message)
 }
 
-/// Appends the client's message for a reply: the wrapper is ours, the body's bytes are the service's. `thread` comes
-/// first: a deployed client finds it with a regular expression (docs/wire.md, "What a client gets").
-pub fn write_envelope(out: &mut Vec<u8>, to: ReplyTo<'_>, reply: &Reply<'_>) {
-    write_envelope_around(out, to, reply.body, reply.body_is_array);
-}
-
-/// The same of a body that stands elsewhere.
-pub fn write_envelope_around(out: &mut Vec<u8>, to: ReplyTo<'_>, body: &[u8], is_array: bool) {
+/// Appends the client's message for a reply, which was read in `text`: the wrapper is ours, the body's bytes are the service's.
+/// `thread` comes first: a deployed client finds it with a regular expression (docs/wire.md, "What a client gets").
+pub fn write_envelope(out: &mut Vec<u8>, to: ReplyTo<'_>, text: &[u8], reply: &Reply<'_>) {
+    let body = &text[reply.body.clone()];
     out.reserve(64 + to.thread.len() + to.xid.len() + body.len());
     write_opening(out, to);
-    let (before, behind) = brackets(is_array);
+    let (before, behind) = brackets(reply.body_is_array);
     out.extend_from_slice(before);
     out.extend_from_slice(body);
     out.extend_from_slice(behind);

@@ -115,8 +115,8 @@ impl CoreWorld {
         let mut rules = world::rules(r);
         world::limit_the_bus(&mut rules, &mut Random::new(seed ^ 0x6c69_6d69_7473));
         let mixture = Mixture::new(actions::ACTIONS, r, without);
+        rules.quiet_ms = r.between(20, 80);
         let life = LifecycleOptions {
-            quiet_ms: r.between(20, 80),
             closes_per_second: [0.0, 2.0, 10.0, 200.0][r.below(4)],
             close_timeout_ms: rules.close_ms,
             stop_max_ms: 500,

@@ -22,7 +22,7 @@ use crate::world::{checks, context, violated};
 const WORKER: &str = "opensrf:client:opensrf:private.localhost:vm:3:c0";
 const ROUTER: &str = "opensrf:client:router:public.localhost:vm:1:aaaa";
 const RULES: Rules = Rules {
-    quiet_ms: 50,
+    quiet_ms: 15,
     handshake_ms: 10_000,
     message_ms: 10_000,
     message_max_ms: 600_000,
@@ -134,14 +134,14 @@ impl Effector for Small {
     }
 
     fn send(&mut self, _: u32) {
-        while let Some((whole, from)) = if self.here { self.clients.take_outbound(0) } else { None } {
-            let chunk = &whole[from as usize..];
-            let (frames, _) = unframe_all(chunk);
-            if let Err(wrong) = self.oracle.taken(0, chunk.len(), &frames) {
+        while let Some(chunk) = if self.here { self.clients.take_outbound(0) } else { None } {
+            let bytes = chunk.bytes();
+            let (frames, _) = unframe_all(bytes);
+            if let Err(wrong) = self.oracle.taken(0, bytes.len(), &frames) {
                 violated!("{wrong}");
             }
-            self.transcript[1].extend_from_slice(chunk);
-            self.clients.recycle(whole);
+            self.transcript[1].extend_from_slice(bytes);
+            self.clients.recycle(chunk.buffer);
             self.call(|clients| clients.sent(0));
             self.oracle.sent(0);
         }
@@ -360,9 +360,9 @@ impl Small {
                 let deadline = self.now + 140;
                 self.deadline = Some(deadline);
                 self.half = self.now + 70;
-                let options = DrainOptions { quiet_ms: 15, deadline_ms: deadline, closes_per_second: 0.0 };
+                let options = DrainOptions { deadline_ms: deadline, closes_per_second: 0.0 };
                 self.call(|clients| clients.begin_drain(options));
-                self.oracle.begin_drain(15, deadline, 0.0);
+                self.oracle.begin_drain(deadline, 0.0);
                 self.settle();
             }
             Op::Tick => self.tick(),

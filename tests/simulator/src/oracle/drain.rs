@@ -64,7 +64,8 @@ impl Drain {
 }
 
 impl Oracle {
-    pub fn begin_drain(&mut self, quiet: u64, deadline: u64, rate: f64) {
+    pub fn begin_drain(&mut self, deadline: u64, rate: f64) {
+        let quiet = self.rules.quiet_ms;
         let (began, here) = (self.now, self.clients.iter().flatten().count());
         let half = began + deadline.saturating_sub(began) / 2;
         let (closes, closed) = (Vec::new(), began);

@@ -77,7 +77,7 @@ pub struct Rules {
     /// Messages in the router's list; 0 = no limit.
     pub router: usize,
     pub bounds: Bounds,
-    /// From the last activity to a Close that an operator has asked for.
+    /// From the last activity to the Close of a drain, or to one that an operator has asked for.
     pub quiet_ms: u64,
 }
 

@@ -246,16 +246,16 @@ impl World {
             return;
         }
         if conn.chunk.is_none() {
-            let Some((whole, from)) = self.call(|clients| clients.take_outbound(slot)) else {
+            let Some(chunk) = self.call(|clients| clients.take_outbound(slot)) else {
                 if let Some(conn) = self.conn(slot) {
                     conn.sending = false;
                 }
                 return;
             };
-            let chunk = &whole[from as usize..];
-            let (frames, at) = unframe_all(chunk);
-            note!(self, "slot {slot}: a chunk of {} bytes: {}", chunk.len(), String::from_utf8_lossy(chunk));
-            if at != chunk.len() {
+            let bytes = chunk.bytes();
+            let (frames, at) = unframe_all(bytes);
+            note!(self, "slot {slot}: a chunk of {} bytes: {}", bytes.len(), String::from_utf8_lossy(bytes));
+            if at != bytes.len() {
                 violated!("slot {slot}: a chunk that ends within a frame");
             }
             let id = self.conns[slot as usize].as_ref().map_or(0, |conn| conn.browser.id);
@@ -264,11 +264,11 @@ impl World {
                     self.is_for(id, text);
                 }
             }
-            if let Err(wrong) = self.oracle.taken(slot, chunk.len(), &frames) {
+            if let Err(wrong) = self.oracle.taken(slot, bytes.len(), &frames) {
                 violated!("slot {slot}: {wrong}");
             }
             if let Some(conn) = self.conn(slot) {
-                conn.chunk = Some((whole, from as usize));
+                conn.chunk = Some((chunk.buffer, chunk.from as usize));
             }
         }
         let n = self.some_bytes(|world| {

@@ -142,13 +142,13 @@ impl World {
         rules::limit_the_bus(&mut rules, &mut Random::new(seed ^ 0x6275_735f_6c69_6d69));
         let mixture = Mixture::new(actions::ACTIONS, r, without);
         let clients_max = r.between(2, 7) as usize;
-        let quiet_ms = r.between(20, 80);
+        rules.quiet_ms = r.between(20, 80);
         let closes_per_second = [0.0, 2.0, 10.0, 200.0][r.below(4)];
         let drain_max_ms = r.between(600, 4000);
         let drain_at_end = r.percent(70);
         let cores: Arc<[counters::Core]> = vec![counters::Core::new(0)].into();
         let context = rules::context(&rules, &cores);
-        let life = LifecycleOptions { quiet_ms, closes_per_second, close_timeout_ms: rules.close_ms, stop_max_ms: 500 };
+        let life = LifecycleOptions { closes_per_second, close_timeout_ms: rules.close_ms, stop_max_ms: 500 };
         let lifecycle = Lifecycle::new(life);
         let mut links = Links::new(link::options(), Rc::clone(context.names()));
         links.begin(1_000);

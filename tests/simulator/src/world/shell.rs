@@ -190,7 +190,7 @@ impl World {
                     }
                     note!(self, "the drain begins");
                     self.call(|clients| clients.begin_drain(options));
-                    self.oracle.begin_drain(self.life.quiet_ms, deadline, self.life.closes_per_second);
+                    self.oracle.begin_drain(deadline, self.life.closes_per_second);
                     self.settle();
                 }
                 Step::DrainDeadline => {

@@ -5,7 +5,7 @@ use super::super::context::Context;
 use super::super::output::Severity;
 use super::super::times::Stamp;
 use super::super::turned_away::Why;
-use super::{Client, Lot, Stage, in_seconds};
+use super::{Client, Stage, Unwanted, in_seconds};
 use crate::counters::{self, Limit};
 use crate::opensrf::activity;
 use crate::websocket::handshake::{self, Progress};
@@ -62,10 +62,20 @@ impl Client {
     }
 
     /// Ends a connection that does not begin as its listener demands. It gets no answer: whether it would understand one is not known.
-    pub(in crate::clients) fn refuse_proxy(&mut self, cx: &mut Context, wrong: Wrong) {
+    fn refuse_proxy(&mut self, cx: &mut Context, wrong: Wrong) {
         counters::add(&cx.counts().proxy_headers_refused, 1);
         cx.say_turned_away(self.address, Why::ProxyHeader(wrong));
         self.stage = Stage::Gone;
+    }
+
+    /// What it must begin with was not whole in time.
+    pub(in crate::clients) fn came_too_slowly(&mut self, cx: &mut Context) {
+        cx.hit(Limit::handshake_timeout_seconds);
+        if matches!(self.stage, Stage::ProxyHeader(_)) {
+            return self.refuse_proxy(cx, Wrong::TooSlow);
+        }
+        let response = handshake::refuse(408, "the handshake took too long (handshake_timeout_seconds)");
+        self.refuse(cx, 408, &response);
     }
 
     /// Bytes came of the request, or behind it.
@@ -113,7 +123,7 @@ impl Client {
                 self.stage = Stage::Handshake(None);
                 cx.output.probes.push((self.slot, head));
             }
-            Progress::Accepted(_) if self.lot == Lot::Surplus => self.refuse_surplus(cx),
+            Progress::Accepted(_) if self.unwanted == Unwanted::Surplus => self.refuse_surplus(cx),
             Progress::Accepted(_) if !cx.bus_ever_up => {
                 let response = handshake::refuse_for(
                     503,
@@ -163,7 +173,7 @@ impl Client {
     /// here: a full node is no dead one.
     pub(in crate::clients) fn no_place(&mut self, cx: &mut Context) {
         if cx.limits.policy.health_path.is_some() {
-            self.lot = Lot::Surplus;
+            self.unwanted = Unwanted::Surplus;
         } else {
             self.refuse_surplus(cx);
         }

@@ -16,6 +16,11 @@ impl Client {
             .then_some(self.times.activity.ms())
     }
 
+    /// When it will have been quiet for long enough to be closed, ms; `None` while it is at no gap of its own.
+    pub(in crate::clients) fn quiet_from_ms(&self, cx: &Context) -> Option<u64> {
+        self.gap_since_ms().map(|since_ms| cx.limits.quiet_at_ms(since_ms))
+    }
+
     /// Whether nothing more is read of it because a drain is half over. One that has a session, or asks for one, is read from: only
     /// it can end that. So is one amid a message that it began before, until that is whole.
     pub(in crate::clients) fn is_silenced(&self, cx: &Context) -> bool {
@@ -44,11 +49,11 @@ impl Client {
 
     /// From when on a drain may close it, ms; `None` while it may not. Who may not speak is quiet.
     pub(in crate::clients) fn closable_from_ms(&self, cx: &Context) -> Option<u64> {
-        let drain = cx.drain.as_ref()?;
+        cx.drain.as_ref()?;
         if self.is_at_forced_gap(cx) {
             return Some(cx.now_ms);
         }
-        self.gap_since_ms().map(|since_ms| drain.quiet_at_ms(since_ms))
+        self.quiet_from_ms(cx)
     }
 
     /// Whether a drain may close it now.

@@ -21,7 +21,7 @@ fn with_late_reply(world: &mut World, bytes: usize) -> SlotIndex {
 impl World {
     fn drain_for(&mut self, seconds: u64) {
         let deadline_ms = self.now_ms() + seconds * 1_000;
-        self.clients.begin_drain(DrainOptions { quiet_ms: QUIET_MS, deadline_ms, closes_per_second: 2_000.0 });
+        self.clients.begin_drain(DrainOptions { deadline_ms, closes_per_second: 2_000.0 });
         self.settle();
     }
 

@@ -8,7 +8,7 @@ const QUIET_MS: u64 = 250;
 impl World {
     pub(super) fn drain(&mut self, seconds: u64, closes_per_second: f64) {
         let deadline_ms = self.now_ms() + seconds * 1_000;
-        self.clients.begin_drain(DrainOptions { quiet_ms: QUIET_MS, deadline_ms, closes_per_second });
+        self.clients.begin_drain(DrainOptions { deadline_ms, closes_per_second });
         self.settle();
     }
 
@@ -16,6 +16,11 @@ impl World {
     pub(super) fn drained(&self) -> (u64, u64) {
         (self.counts().closed_at_gap.load(Relaxed), self.counts().closed_at_deadline.load(Relaxed))
     }
+}
+
+#[test]
+fn a_gap_is_quiet_after_the_quiet_time() {
+    assert_eq!(Limits::default().quiet_at_ms(50_000), 50_000 + QUIET_MS);
 }
 
 #[test]

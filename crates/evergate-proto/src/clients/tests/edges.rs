@@ -241,11 +241,11 @@ fn small_frames_travel_together_up_to_16_kib_and_every_byte_is_counted() {
     }
     let mut chunks = Vec::new();
     assert!(outbound.is_ready() && outbound.owns_heap());
-    while let Some((chunk, _)) = outbound.take() {
+    while let Some(chunk) = outbound.take() {
         assert!(!outbound.is_ready(), "one send at a time");
         assert_eq!(outbound.bytes(), queued, "what is being sent is still held");
-        queued -= chunk.len();
-        chunks.push(chunk.len());
+        queued -= chunk.bytes().len();
+        chunks.push(chunk.bytes().len());
         outbound.sent();
     }
     assert_eq!((queued, outbound.bytes()), (0, 0));

@@ -34,14 +34,14 @@ fn sent(is_large: bool, before: &str, is_body_first: bool, body: impl Fn() -> Va
         let (start, end) = (buffer.as_ptr(), before.len() + text.len());
         world.clients.large_from_bus(buffer, before.len()..end);
         world.settle();
-        let (chunk, from) = world.clients.take_outbound(slot).expect("a reply");
-        received = chunk.as_ptr() == start;
-        return (chunk[from as usize..].to_vec(), received);
+        let chunk = world.clients.take_outbound(slot).expect("a reply");
+        received = chunk.buffer.as_ptr() == start;
+        return (chunk.bytes().to_vec(), received);
     }
     world.clients.from_bus(&[text.as_bytes()]);
     world.settle();
-    let (chunk, from) = world.clients.take_outbound(slot).expect("a reply");
-    (chunk[from as usize..].to_vec(), received)
+    let chunk = world.clients.take_outbound(slot).expect("a reply");
+    (chunk.bytes().to_vec(), received)
 }
 
 #[test]

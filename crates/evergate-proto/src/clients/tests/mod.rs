@@ -388,10 +388,9 @@ impl World {
 
     /// A send begins; what of it arrives is read at once.
     fn take_chunk(&mut self, slot: SlotIndex) -> bool {
-        let Some((chunk, from)) = self.clients.take_outbound(slot) else { return false };
-        let chunk = &chunk[from as usize..];
+        let Some(chunk) = self.clients.take_outbound(slot) else { return false };
         let received = self.received.entry(slot).or_default();
-        received.extend_from_slice(chunk);
+        received.extend_from_slice(chunk.bytes());
         if received.starts_with(b"HTTP/") {
             return true;
         }

@@ -244,7 +244,7 @@ impl Play {
                 if !self.draining {
                     self.draining = true;
                     let deadline_ms = self.world.now_ms() + 120_000;
-                    let options = crate::drain::DrainOptions { quiet_ms: 250, deadline_ms, closes_per_second: 10.0 };
+                    let options = crate::drain::DrainOptions { deadline_ms, closes_per_second: 10.0 };
                     self.world.clients.begin_drain(options);
                 }
             }

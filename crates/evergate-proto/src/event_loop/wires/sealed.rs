@@ -3,7 +3,7 @@
 //! [`Links`]: crate::redis::links::Links
 
 use super::super::{EventLoop, Host};
-use super::{BATCH_BYTES_KEPT, cleared, host_trouble};
+use super::{cleared, host_trouble};
 use crate::redis::dial::Cipher;
 use crate::redis::trouble::Trouble;
 use crate::ring::{Errno, Kind, Ring};
@@ -48,10 +48,10 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         let is_sending = wire.under_way.contains(Kind::LinkSend);
         let Some(sealed) = &mut wire.sealed else { return };
         if !is_sending {
-            let mut own = self.wires.spare.pop().unwrap_or_default();
+            let mut own = self.wires.spare.take();
             sealed.cipher.greet(&mut own);
             if own.is_empty() {
-                self.wires.spare.push(own);
+                self.wires.spare.give_back(own);
             } else {
                 sealed.sends_its_own = true;
                 self.send_batch(at, own);
@@ -79,11 +79,9 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     /// Sends a batch, sealed.
     pub(super) fn write_sealed(&mut self, at: usize, batch: Vec<u8>) {
         let Some(sealed) = &mut self.wires.all[at].sealed else { return };
-        let mut out = self.wires.spare.pop().unwrap_or_default();
+        let mut out = self.wires.spare.take();
         let result = sealed.cipher.seal(&batch, &mut out);
-        if batch.capacity() <= BATCH_BYTES_KEPT {
-            self.wires.spare.push(cleared(batch));
-        }
+        self.wires.spare.give_back(batch);
         match result {
             Ok(()) => self.send_batch(at, out),
             Err(why) => self.sealed_broke(at, Trouble::Tls(why)),

@@ -146,7 +146,7 @@ proptest! {
         prop_assert_eq!((&*reply.from, &*reply.thread, reply.xid.as_deref()), ("from\n", &*thread, Some(xid.as_bytes())));
         prop_assert_eq!((reply.messages[0].trace, reply.utf8), (Some(-3), true));
         let mut wrapped = Vec::new();
-        write_envelope(&mut wrapped, ReplyTo { xid: xid.as_bytes(), ..TO }, &reply);
+        write_envelope(&mut wrapped, ReplyTo { xid: xid.as_bytes(), ..TO }, &out, &reply);
         let opening = b"{\"thread\":\"t\",\"log_xid\":";
         prop_assert!(wrapped.starts_with(opening));
         prop_assert!(simd_json_takes(&wrapped));

@@ -100,7 +100,7 @@ fn every_recorded_bus_line_is_read_and_wrapped_unchanged() {
             assert_eq!(&json(&text.as_bytes()[found.span.clone()]), message);
         }
         let mut out = Vec::new();
-        write_envelope(&mut out, TO, &reply);
+        write_envelope(&mut out, TO, text.as_bytes(), &reply);
         assert_eq!(json(&out)["osrf_msg"], value["body"], "{name}");
         messages = reply.messages;
     }

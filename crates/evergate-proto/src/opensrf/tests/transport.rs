@@ -61,16 +61,17 @@ fn an_envelope_wraps_the_body_as_it_came_with_the_thread_first() {
     let reply = parsed(&text);
     assert_eq!((reply.xid.as_deref(), &*reply.from), (None, ""));
     let mut out = Vec::new();
-    write_envelope(&mut out, TO, &reply);
+    write_envelope(&mut out, TO, text.as_bytes(), &reply);
     assert_eq!(String::from_utf8(out).unwrap(), format!(r#"{{"thread":"t","log_xid":"x","osrf_msg":{body}}}"#));
 }
 
 #[test]
 fn a_body_that_is_one_message_is_wrapped() {
-    let reply = parsed(r#"{"thread":"t","body":{"__c":"osrfMessage","__p":{"type":"STATUS","threadTrace":1}}}"#);
+    let text = r#"{"thread":"t","body":{"__c":"osrfMessage","__p":{"type":"STATUS","threadTrace":1}}}"#;
+    let reply = parsed(text);
     assert_eq!((reply.body_is_array, reply.messages[0].kind), (false, ReplyKind::Status));
     let mut out = Vec::new();
-    write_envelope(&mut out, TO, &reply);
+    write_envelope(&mut out, TO, text.as_bytes(), &reply);
     assert!(json(&out)["osrf_msg"].is_array());
 }
 
