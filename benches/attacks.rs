@@ -38,6 +38,8 @@ mod list;
 mod messages;
 #[path = "attacks/neighbours.rs"]
 mod neighbours;
+#[path = "support/pin.rs"]
+mod pin;
 #[path = "attacks/probes.rs"]
 mod probes;
 #[expect(dead_code, reason = "shared with benchmarks that measure CPU and memory")]
@@ -58,16 +60,18 @@ mod site;
 mod table;
 #[path = "attacks/watch.rs"]
 mod watch;
+#[path = "support/words.rs"]
+mod words;
 
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use list::{ATTACKS, Attack};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
+use pin::pin;
 use process::{Folder, OTHER_CPU};
 use serde_json::{Value, json};
+use words::Words;
 
 /// What is asked for on the command line.
 struct Options {
@@ -88,15 +92,12 @@ struct Options {
 }
 
 fn main() -> io::Result<ExitCode> {
-    // `cargo test` runs benchmarks, too, without cargo bench's own word: there is nothing to test here.
-    if role::play()? || !std::env::args().any(|word| word == "--bench") {
+    if role::play()? || !words::is_bench() {
         return Ok(ExitCode::SUCCESS);
     }
     let Some(options) = options()? else { return Ok(ExitCode::SUCCESS) };
-    let mut cpus = CpuSet::new();
-    cpus.set(OTHER_CPU as usize)?;
     // Threads take it over: neighbours and probes leave the gateway its CPU.
-    sched_setaffinity(Pid::from_raw(0), &cpus)?;
+    pin(OTHER_CPU)?;
     println!("{}", provenance::line());
     let folder = Folder::new()?;
     let (mut rows, mut parts) = (Vec::new(), Vec::new());
@@ -126,7 +127,7 @@ fn told(options: &Options) -> Value {
         "other_gateway": other })
 }
 
-/// Reads the command line; `--bench` is cargo's own. None where it only asked for the list.
+/// Reads the command line. None where it only asked for the list.
 fn options() -> io::Result<Option<Options>> {
     let mut options = Options {
         attacks: ATTACKS.iter().collect(),
@@ -137,31 +138,29 @@ fn options() -> io::Result<Option<Options>> {
         shrink: Duration::from_mins(1),
         flags: String::new(),
     };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| io::Error::other(format!("{word} needs a value")));
-        match word.as_str() {
-            "--bench" => {}
+    let mut words = Words::of("attacks");
+    while let Some(option) = words.next() {
+        match option.as_str() {
             "--list" => {
                 for Attack { name, line, about, .. } in &ATTACKS {
                     println!("{name:<18} line {line}: {about}");
                 }
                 return Ok(None);
             }
-            "--only" => options.attacks = value()?.split(',').map(find).collect::<io::Result<_>>()?,
+            "--only" => options.attacks = words.text()?.split(',').map(find).collect::<io::Result<_>>()?,
             "--attackers" => {
-                let numbers: Result<_, _> = value()?.split(',').map(str::parse).collect();
+                let numbers: Result<_, _> = words.text()?.split(',').map(str::parse).collect();
                 options.attackers = numbers.map_err(io::Error::other)?;
             }
-            "--rounds" => options.rounds = value()?.parse().map_err(io::Error::other)?,
-            "--seconds" => options.window = Duration::from_secs_f64(value()?.parse().map_err(io::Error::other)?),
+            "--rounds" => options.rounds = words.parsed()?,
+            "--seconds" => options.window = Duration::from_secs_f64(words.parsed()?),
             "--quick" => {
                 (options.rounds, options.window) = (1, Duration::from_secs(3));
                 options.shrink = Duration::from_secs(10);
             }
             "--shared" => options.is_shared = true,
-            "--flags" => options.flags = value()?,
-            other => return Err(io::Error::other(format!("{other}? See the head of benches/attacks.rs"))),
+            "--flags" => options.flags = words.text()?,
+            other => return Err(words.unknown(other)),
         }
     }
     Ok(Some(options))

@@ -36,6 +36,9 @@ mod results;
 mod slow;
 #[path = "delivery/verdict.rs"]
 mod verdict;
+#[expect(dead_code, reason = "no option of its is a number")]
+#[path = "support/words.rs"]
+mod words;
 
 use std::io;
 use std::process::ExitCode;
@@ -44,6 +47,7 @@ use case::{Case, Way};
 use group::Group;
 use process::Folder;
 use serde_json::{Value, json};
+use words::Words;
 
 /// What is asked for on the command line.
 struct Options {
@@ -58,8 +62,7 @@ struct Options {
 }
 
 fn main() -> io::Result<ExitCode> {
-    // `cargo test` runs benchmarks, too, without cargo bench's own word: there is nothing to test here.
-    if !std::env::args().any(|word| word == "--bench") {
+    if !words::is_bench() {
         return Ok(ExitCode::SUCCESS);
     }
     let options = options()?;
@@ -103,22 +106,20 @@ fn main() -> io::Result<ExitCode> {
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Reads the command line; `--bench` is cargo's own.
+/// Reads the command line.
 fn options() -> io::Result<Options> {
     let mut options = Options { only: vec![], is_quick: false, has_nginx: true, flags: String::new() };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| io::Error::other(format!("{word} needs a value")));
-        match word.as_str() {
-            "--bench" => {}
+    let mut words = Words::of("delivery");
+    while let Some(option) = words.next() {
+        match option.as_str() {
             "--quick" => options.is_quick = true,
             "--no-nginx" => options.has_nginx = false,
             "--only" => {
-                let lists = value()?;
+                let lists = words.text()?;
                 options.only = lists.split(',').map(|list| list.split('+').map(str::to_owned).collect()).collect();
             }
-            "--flags" => options.flags = value()?,
-            other => return Err(io::Error::other(format!("{other}? See the head of benches/delivery.rs"))),
+            "--flags" => options.flags = words.text()?,
+            other => return Err(words.unknown(other)),
         }
     }
     Ok(options)

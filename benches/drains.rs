@@ -30,6 +30,8 @@ mod role;
 #[path = "support/site.rs"]
 #[expect(dead_code, reason = "the bench relay uses the rest")]
 mod site;
+#[path = "support/words.rs"]
+mod words;
 
 use std::collections::HashSet;
 use std::fs;
@@ -43,6 +45,7 @@ use process::{Folder, eventually};
 use serde::Serialize;
 use serde_json::{Value, json};
 use site::{Bus, Gateway, GatewayOptions};
+use words::Words;
 
 /// The longest that all clients may take to connect, and that a drain or a load may go on for beyond its time.
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -82,8 +85,7 @@ struct Drained {
 }
 
 fn main() -> io::Result<()> {
-    // `cargo test` runs benchmarks, too, without cargo bench's own word: there is nothing to test here.
-    if role::play()? || !std::env::args().any(|word| word == "--bench") {
+    if role::play()? || !words::is_bench() {
         return Ok(());
     }
     let options = options()?;
@@ -186,20 +188,18 @@ fn row(reconnects: bool, drained: &[Drained]) -> Vec<String> {
     ]
 }
 
-/// Reads the command line; `--bench` is cargo's own.
+/// Reads the command line.
 fn options() -> io::Result<Options> {
     let mut options = Options { drains: 30, clients: 450, rate: 300, seconds: 8, flags: String::new() };
-    let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or_else(|| io::Error::other(format!("{word} needs a value")))?;
-        let number = || value.parse::<u64>().map_err(|error| io::Error::other(format!("{word} {value}: {error}")));
-        match word.as_str() {
-            "--drains" => options.drains = number()? as usize,
-            "--clients" => options.clients = number()?,
-            "--rate" => options.rate = number()?,
-            "--seconds" => options.seconds = number()?,
-            "--flags" => options.flags = value,
-            other => return Err(io::Error::other(format!("{other}? See the head of benches/drains.rs"))),
+    let mut words = Words::of("drains");
+    while let Some(option) = words.next() {
+        match option.as_str() {
+            "--drains" => options.drains = words.parsed()?,
+            "--clients" => options.clients = words.parsed()?,
+            "--rate" => options.rate = words.parsed()?,
+            "--seconds" => options.seconds = words.parsed()?,
+            "--flags" => options.flags = words.text()?,
+            other => return Err(words.unknown(other)),
         }
     }
     Ok(options)

@@ -50,6 +50,8 @@ mod site;
 mod visitor;
 #[path = "handovers/visits.rs"]
 mod visits;
+#[path = "support/words.rs"]
+mod words;
 
 use std::fs;
 use std::io;
@@ -66,6 +68,7 @@ use route::Route;
 use serde_json::{Value, json};
 use site::Bus;
 use visits::{Figures, Visits};
+use words::Words;
 
 /// What is asked for on the command line.
 struct Options {
@@ -113,8 +116,7 @@ impl Outcome {
 }
 
 fn main() -> io::Result<ExitCode> {
-    // `cargo test` runs benchmarks, too, without cargo bench's own word: there is nothing to test here.
-    if role::play()? || !std::env::args().any(|word| word == "--bench") {
+    if role::play()? || !words::is_bench() {
         return Ok(ExitCode::SUCCESS);
     }
     let options = options()?;
@@ -251,7 +253,7 @@ fn told(options: &Options) -> Value {
     })
 }
 
-/// Reads the command line; `--bench` is cargo's own.
+/// Reads the command line.
 fn options() -> io::Result<Options> {
     let mut options = Options {
         hand_overs: 30,
@@ -264,39 +266,39 @@ fn options() -> io::Result<Options> {
         delay_ms: 5,
         flags: String::new(),
     };
-    let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or_else(|| io::Error::other(format!("{word} needs a value")))?;
-        let number = || value.parse::<u64>().map_err(|error| io::Error::other(format!("{word} {value}: {error}")));
-        match word.as_str() {
-            "--hand-overs" => options.hand_overs = number()?.max(1) as usize,
-            "--row" => options.row = number()?.max(1) as usize,
-            "--rate" => options.rate = number()?.max(1),
-            "--pause" => options.pause = Duration::from_secs_f64(value.parse().map_err(io::Error::other)?),
-            "--kinds" => options.kinds = value.split(',').map(kind).collect::<io::Result<_>>()?,
-            "--routes" => (options.on_loopback, options.over_delay) = routes(&value)?,
-            "--delay" => options.delay_ms = number()?,
-            "--flags" => options.flags = value,
-            other => return Err(unknown(other)),
+    let mut words = Words::of("handovers");
+    while let Some(option) = words.next() {
+        match option.as_str() {
+            "--hand-overs" => options.hand_overs = words.parsed::<usize>()?.max(1),
+            "--row" => options.row = words.parsed::<usize>()?.max(1),
+            "--rate" => options.rate = words.parsed::<u64>()?.max(1),
+            "--pause" => options.pause = Duration::from_secs_f64(words.parsed()?),
+            "--kinds" => {
+                let names = words.text()?;
+                let kind = |name| kind(name).ok_or_else(|| words.unknown(name));
+                options.kinds = names.split(',').map(kind).collect::<io::Result<_>>()?;
+            }
+            "--routes" => {
+                let names = words.text()?;
+                (options.on_loopback, options.over_delay) = routes(&names).map_err(|name| words.unknown(name))?;
+            }
+            "--delay" => options.delay_ms = words.parsed()?,
+            "--flags" => options.flags = words.text()?,
+            other => return Err(words.unknown(other)),
         }
     }
     Ok(options)
 }
 
-fn kind(name: &str) -> io::Result<Kind> {
-    let found = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-    found.ok_or_else(|| unknown(name))
+fn kind(name: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|kind| kind.name() == name)
 }
 
-/// Loopback, and the one with a delay: whether each is in a list.
-fn routes(list: &str) -> io::Result<(bool, bool)> {
+/// Loopback, and the one with a delay: whether each is in a list; `Err`: what is neither.
+fn routes(list: &str) -> Result<(bool, bool), &str> {
     let names: Vec<&str> = list.split(',').collect();
     match names.iter().find(|name| !["loopback", "delayed"].contains(name)) {
-        Some(name) => Err(unknown(name)),
+        Some(name) => Err(name),
         None => Ok((names.contains(&"loopback"), names.contains(&"delayed"))),
     }
-}
-
-fn unknown(word: &str) -> io::Error {
-    io::Error::other(format!("{word}? See the head of benches/handovers.rs"))
 }

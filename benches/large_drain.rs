@@ -31,6 +31,8 @@ mod course;
 mod crowd;
 #[path = "large_drain/messages.rs"]
 mod messages;
+#[path = "support/pin.rs"]
+mod pin;
 #[path = "large_drain/plot.rs"]
 mod plot;
 #[expect(dead_code, reason = "shared with benchmarks that measure CPU and memory")]
@@ -52,6 +54,8 @@ mod service;
 mod site;
 #[path = "large_drain/verdict.rs"]
 mod verdict;
+#[path = "support/words.rs"]
+mod words;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -64,14 +68,14 @@ use client::{LEAD_MS, Outcome};
 use clock::unix_ms;
 use course::{Course, seconds_between};
 use crowd::Crowd;
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
+use pin::pin;
 use plot::Picture;
 use process::{Folder, OTHER_CPU, Process, eventually, in_role};
 use serde_json::json;
 use site::{Bus, Gateway, GatewayOptions};
 use verdict::Drain;
+use words::Words;
 
 /// Processes of clients: one may have 20,000 open files.
 const CROWDS: u32 = 2;
@@ -98,16 +102,13 @@ struct Options {
 }
 
 fn main() -> io::Result<ExitCode> {
-    // `cargo test` runs benchmarks, too, without cargo bench's own word: there is nothing to test here.
-    if role::play()? || !std::env::args().any(|word| word == "--bench") {
+    if role::play()? || !words::is_bench() {
         return Ok(ExitCode::SUCCESS);
     }
     let options = options()?;
     println!("{}", provenance::line());
-    let mut cpus = CpuSet::new();
-    cpus.set(OTHER_CPU as usize)?;
     // The gateway has its CPU to itself.
-    sched_setaffinity(Pid::from_raw(0), &cpus)?;
+    pin(OTHER_CPU)?;
     let drain = drain(&options)?;
     drain.print();
     let complaints = drain.complaints();
@@ -227,7 +228,7 @@ fn save_plot(svg: &str) -> io::Result<String> {
     Ok(name)
 }
 
-/// Reads the command line; `--bench` is cargo's own.
+/// Reads the command line.
 fn options() -> io::Result<Options> {
     let mut options = Options {
         clients: 19_000,
@@ -238,19 +239,17 @@ fn options() -> io::Result<Options> {
         seed: 1,
         flags: String::new(),
     };
-    let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or_else(|| io::Error::other(format!("{word} needs a value")))?;
-        let number = || value.parse::<u32>().map_err(|error| io::Error::other(format!("{word} {value}: {error}")));
-        match word.as_str() {
-            "--clients" => options.clients = number()?,
-            "--asking" => options.asking = number()?,
-            "--sessions" => options.sessions = number()?,
-            "--slow" => options.slow = number()?,
-            "--closes" => options.closes = number()?.into(),
-            "--seed" => options.seed = number()?.into(),
-            "--flags" => options.flags = value,
-            other => return Err(io::Error::other(format!("{other}? See the head of benches/large_drain.rs"))),
+    let mut words = Words::of("large_drain");
+    while let Some(option) = words.next() {
+        match option.as_str() {
+            "--clients" => options.clients = words.parsed()?,
+            "--asking" => options.asking = words.parsed()?,
+            "--sessions" => options.sessions = words.parsed()?,
+            "--slow" => options.slow = words.parsed()?,
+            "--closes" => options.closes = words.parsed()?,
+            "--seed" => options.seed = words.parsed()?,
+            "--flags" => options.flags = words.text()?,
+            other => return Err(words.unknown(other)),
         }
     }
     Ok(options)

@@ -29,6 +29,8 @@ mod idle;
 mod large;
 #[path = "support/load.rs"]
 mod load;
+#[path = "support/pin.rs"]
+mod pin;
 #[path = "support/process.rs"]
 mod process;
 #[path = "support/provenance.rs"]
@@ -43,15 +45,17 @@ mod role;
 mod series;
 #[path = "support/site.rs"]
 mod site;
+#[path = "support/words.rs"]
+mod words;
 
 use std::time::Duration;
 use std::{io, thread};
 
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
+use pin::pin;
 use process::{Folder, OTHER_CPU};
 use serde_json::{Value, json};
 use site::{Bus, Gateway, GatewayOptions};
+use words::Words;
 
 /// How long a gateway is left alone before it is measured.
 const REST: Duration = Duration::from_millis(500);
@@ -107,15 +111,12 @@ impl Bench {
 }
 
 fn main() -> io::Result<()> {
-    // `cargo test` runs benchmarks, too, without cargo bench's own word: there is nothing to test here.
-    if role::play()? || !std::env::args().any(|word| word == "--bench") {
+    if role::play()? || !words::is_bench() {
         return Ok(());
     }
     let options = options()?;
-    let mut cpus = CpuSet::new();
-    cpus.set(OTHER_CPU as usize)?;
     // What this process does itself between measurements, and as a client of the part `large`.
-    sched_setaffinity(Pid::from_raw(0), &cpus)?;
+    pin(OTHER_CPU)?;
     let bench = Bench { options, folder: Folder::new()? };
     let Options { only, rounds, seconds, stub, log, flags, .. } = &bench.options;
     println!("{}", provenance::line());
@@ -137,7 +138,7 @@ fn main() -> io::Result<()> {
     results::save("relay", &told, &parts)
 }
 
-/// Reads the command line; `--bench` is cargo's own.
+/// Reads the command line.
 fn options() -> io::Result<Options> {
     let mut options = Options {
         only: ["1", "64", "1000", "10000", "open", "idle", "large", "flood"].map(str::to_owned).into(),
@@ -149,20 +150,18 @@ fn options() -> io::Result<Options> {
         flags: String::new(),
         old_floor: false,
     };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| io::Error::other(format!("{word} needs a value")));
-        match word.as_str() {
-            "--bench" => {}
+    let mut words = Words::of("relay");
+    while let Some(option) = words.next() {
+        match option.as_str() {
             "--stub" => options.stub = true,
             "--old-floor" => options.old_floor = true,
-            "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
-            "--rounds" => options.rounds = value()?.parse().map_err(io::Error::other)?,
-            "--seconds" => options.seconds = value()?.parse().map_err(io::Error::other)?,
-            "--idle" => options.idle = value()?.parse().map_err(io::Error::other)?,
-            "--log" => options.log = value()? == "on",
-            "--flags" => options.flags = value()?,
-            other => return Err(io::Error::other(format!("{other}? See the head of benches/relay.rs"))),
+            "--only" => options.only = words.text()?.split(',').map(str::to_owned).collect(),
+            "--rounds" => options.rounds = words.parsed()?,
+            "--seconds" => options.seconds = words.parsed()?,
+            "--idle" => options.idle = words.parsed()?,
+            "--log" => options.log = words.text()? == "on",
+            "--flags" => options.flags = words.text()?,
+            other => return Err(words.unknown(other)),
         }
     }
     Ok(options)

@@ -32,6 +32,8 @@ mod results;
 mod role;
 #[path = "support/site.rs"]
 mod site;
+#[path = "support/words.rs"]
+mod words;
 
 use std::io;
 use std::time::Duration;
@@ -41,6 +43,7 @@ use kernel::Kernel;
 use load::Round;
 use process::Folder;
 use serde_json::{Value, json};
+use words::Words;
 
 /// What is asked for on the command line.
 struct Options {
@@ -57,8 +60,7 @@ struct Options {
 }
 
 fn main() -> io::Result<()> {
-    // `cargo test` runs benchmarks, too, without cargo bench's own word: there is nothing to test here.
-    if role::play()? || !std::env::args().any(|word| word == "--bench") {
+    if role::play()? || !words::is_bench() {
         return Ok(());
     }
     let options = options()?;
@@ -139,24 +141,22 @@ fn print(figures: &Round, requests: &Round, drained: &Drained, processes: usize,
     }
 }
 
-/// Reads the command line; `--bench` is cargo's own.
+/// Reads the command line.
 fn options() -> io::Result<Options> {
     let mut options =
         Options { processes: vec![1, 10], clients: 18_500, seconds: 10.0, closes: 4_000, flags: String::new() };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| io::Error::other(format!("{word} needs a value")));
-        match word.as_str() {
-            "--bench" => {}
+    let mut words = Words::of("scale");
+    while let Some(option) = words.next() {
+        match option.as_str() {
             "--processes" => {
-                let numbers: Result<_, _> = value()?.split(',').map(str::parse).collect();
+                let numbers: Result<_, _> = words.text()?.split(',').map(str::parse).collect();
                 options.processes = numbers.map_err(io::Error::other)?;
             }
-            "--clients" => options.clients = value()?.parse().map_err(io::Error::other)?,
-            "--seconds" => options.seconds = value()?.parse().map_err(io::Error::other)?,
-            "--closes" => options.closes = value()?.parse().map_err(io::Error::other)?,
-            "--flags" => options.flags = value()?,
-            other => return Err(io::Error::other(format!("{other}? See the head of benches/scale.rs"))),
+            "--clients" => options.clients = words.parsed()?,
+            "--seconds" => options.seconds = words.parsed()?,
+            "--closes" => options.closes = words.parsed()?,
+            "--flags" => options.flags = words.text()?,
+            other => return Err(words.unknown(other)),
         }
     }
     Ok(options)

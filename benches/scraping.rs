@@ -15,6 +15,8 @@
 #[path = "support/load.rs"]
 #[expect(dead_code, reason = "the bench relay uses the rest")]
 mod load;
+#[path = "support/pin.rs"]
+mod pin;
 #[path = "support/process.rs"]
 #[expect(dead_code, reason = "the bench relay uses the rest")]
 mod process;
@@ -30,6 +32,8 @@ mod series;
 #[path = "support/site.rs"]
 #[expect(dead_code, reason = "the bench relay uses the rest")]
 mod site;
+#[path = "support/words.rs"]
+mod words;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -37,13 +41,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use load::{Load, Round};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
+use pin::pin;
 use process::{Folder, OTHER_CPU, http};
 use results::print_table;
 use serde_json::json;
 use series::Series;
 use site::{Bus, Gateway, GatewayOptions};
+use words::Words;
 
 /// How long a gateway is left alone before it is measured.
 const REST: Duration = Duration::from_millis(500);
@@ -58,14 +62,11 @@ struct Options {
 }
 
 fn main() -> io::Result<()> {
-    // `cargo test` runs benchmarks, too, without cargo bench's own word: there is nothing to test here.
-    if role::play()? || !std::env::args().any(|word| word == "--bench") {
+    if role::play()? || !words::is_bench() {
         return Ok(());
     }
     let options = options()?;
-    let mut cpus = CpuSet::new();
-    cpus.set(OTHER_CPU as usize)?;
-    sched_setaffinity(Pid::from_raw(0), &cpus)?;
+    pin(OTHER_CPU)?;
     let folder = Folder::new()?;
     let bus = Bus::start(false, folder.path())?;
     let flags: Vec<&str> = options.flags.split_ascii_whitespace().collect();
@@ -144,27 +145,21 @@ fn print(alone: &[Round], scraped: &[Round]) {
     let rows = [row("alone", alone, "1".to_owned()), row("scraped", scraped, other.against(&lone))];
     print_table("Cost of being scraped", &head, &rows);
     // Of each pair the two rounds are neighbours: the median of their ratios is steadier than the ratio of the medians.
-    let pairs =
-        alone.iter().zip(scraped).filter_map(|(alone, scraped)| Some(scraped.get("cpu_us")? / alone.get("cpu_us")?));
-    let mut pairs: Vec<f64> = pairs.collect();
-    pairs.sort_unstable_by(f64::total_cmp);
-    println!("\nmedian of the ratios pair by pair: {:.3}", pairs.get(pairs.len() / 2).copied().unwrap_or(f64::NAN));
+    println!("\nmedian of the ratios pair by pair: {:.3}", other.over(&lone).median());
 }
 
-/// Reads the command line; `--bench` is cargo's own.
+/// Reads the command line.
 fn options() -> io::Result<Options> {
     let mut options = Options { rounds: 10, seconds: 4.0, clients: 64, scrapes: 10.0, flags: String::new() };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| io::Error::other(format!("{word} needs a value")));
-        match word.as_str() {
-            "--bench" => {}
-            "--rounds" => options.rounds = value()?.parse().map_err(io::Error::other)?,
-            "--seconds" => options.seconds = value()?.parse().map_err(io::Error::other)?,
-            "--clients" => options.clients = value()?.parse().map_err(io::Error::other)?,
-            "--scrapes" => options.scrapes = value()?.parse().map_err(io::Error::other)?,
-            "--flags" => options.flags = value()?,
-            other => return Err(io::Error::other(format!("{other}? See the head of benches/scraping.rs"))),
+    let mut words = Words::of("scraping");
+    while let Some(option) = words.next() {
+        match option.as_str() {
+            "--rounds" => options.rounds = words.parsed()?,
+            "--seconds" => options.seconds = words.parsed()?,
+            "--clients" => options.clients = words.parsed()?,
+            "--scrapes" => options.scrapes = words.parsed()?,
+            "--flags" => options.flags = words.text()?,
+            other => return Err(words.unknown(other)),
         }
     }
     Ok(options)

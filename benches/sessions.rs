@@ -12,6 +12,8 @@
 //!
 //! The gateway is `evergate demo`; `EVERGATE_BIN` is another one's binary. Exit code 1 if anything is lost, out of order or wrong.
 
+#[path = "support/pin.rs"]
+mod pin;
 #[expect(dead_code, reason = "shared with benchmarks that measure CPU and memory")]
 #[path = "support/process.rs"]
 mod process;
@@ -21,15 +23,19 @@ mod provenance;
 mod results;
 #[path = "sessions/session.rs"]
 mod session;
+#[path = "support/words.rs"]
+mod words;
 
 use std::io;
 use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use pin::pin;
 use process::{Folder, OTHER_CPU, Process, SERVER_CPU, eventually, free_port, http};
 use serde_json::json;
 use session::{Client, Tally};
+use words::Words;
 
 /// How long the gateway may take to be ready.
 const START: Duration = Duration::from_secs(20);
@@ -48,8 +54,7 @@ struct Options {
 }
 
 fn main() -> io::Result<ExitCode> {
-    // `cargo test` runs benchmarks, too, without cargo bench's own word: there is nothing to test here.
-    if !std::env::args().any(|word| word == "--bench") {
+    if !words::is_bench() {
         return Ok(ExitCode::SUCCESS);
     }
     let options = options()?;
@@ -57,10 +62,8 @@ fn main() -> io::Result<ExitCode> {
     let folder = Folder::new()?;
     let [address, admin] = [free_port()?, free_port()?].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     let mut gateway = start(address, admin, &options.flags, &folder)?;
-    let mut cpus = nix::sched::CpuSet::new();
-    cpus.set(OTHER_CPU as usize)?;
     // Threads take it over: the clients leave the gateway its CPU.
-    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cpus)?;
+    pin(OTHER_CPU)?;
     let begun = Instant::now();
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
         let options = &options;
@@ -144,21 +147,19 @@ fn gauges(admin: SocketAddr) -> Option<(u64, u64)> {
     Some((sum("evergate_pending"), sum("evergate_sessions")))
 }
 
-/// Reads the command line; `--bench` is cargo's own.
+/// Reads the command line.
 fn options() -> io::Result<Options> {
     let mut options =
         Options { clients: 1_000, sessions: 5, service: "opensrf.demo.perl".to_owned(), seed: 1, flags: String::new() };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| io::Error::other(format!("{word} needs a value")));
-        match word.as_str() {
-            "--bench" => {}
-            "--clients" => options.clients = value()?.parse().map_err(io::Error::other)?,
-            "--sessions" => options.sessions = value()?.parse().map_err(io::Error::other)?,
-            "--service" => options.service = value()?,
-            "--seed" => options.seed = value()?.parse().map_err(io::Error::other)?,
-            "--flags" => options.flags = value()?,
-            other => return Err(io::Error::other(format!("{other}? See the head of benches/sessions.rs"))),
+    let mut words = Words::of("sessions");
+    while let Some(option) = words.next() {
+        match option.as_str() {
+            "--clients" => options.clients = words.parsed()?,
+            "--sessions" => options.sessions = words.parsed()?,
+            "--service" => options.service = words.text()?,
+            "--seed" => options.seed = words.parsed()?,
+            "--flags" => options.flags = words.text()?,
+            other => return Err(words.unknown(other)),
         }
     }
     Ok(options)

@@ -19,6 +19,8 @@ mod process;
 mod provenance;
 #[path = "support/results.rs"]
 mod results;
+#[path = "support/words.rs"]
+mod words;
 
 use std::fs;
 use std::io;
@@ -35,6 +37,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use process::{Folder, eventually, free_port, http};
 use serde_json::{Value, json};
+use words::Words;
 
 /// How long a starved process may take for what takes it no time otherwise.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -54,8 +57,7 @@ struct Options {
 }
 
 fn main() -> io::Result<()> {
-    // `cargo test` runs benchmarks, too, without cargo bench's own word: there is nothing to test here.
-    if !std::env::args().any(|word| word == "--bench") {
+    if !words::is_bench() {
         return Ok(());
     }
     let options = options()?;
@@ -249,20 +251,18 @@ fn binary(variable: &str, built: Option<&str>) -> io::Result<PathBuf> {
     named.or(built.map(PathBuf::from)).ok_or_else(|| io::Error::other(format!("set {variable}, or --features load")))
 }
 
-/// Reads the command line; `--bench` is cargo's own.
+/// Reads the command line.
 fn options() -> io::Result<Options> {
     let mut options = Options { seconds: 3_600, runnable: 20, rate: 20, clients: 20, flags: String::new() };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| io::Error::other(format!("{word} needs a value")));
-        match word.as_str() {
-            "--bench" => {}
-            "--seconds" => options.seconds = value()?.parse().map_err(io::Error::other)?,
-            "--runnable" => options.runnable = value()?.parse().map_err(io::Error::other)?,
-            "--rate" => options.rate = value()?.parse().map_err(io::Error::other)?,
-            "--clients" => options.clients = value()?.parse().map_err(io::Error::other)?,
-            "--flags" => options.flags = value()?,
-            other => return Err(io::Error::other(format!("{other}? See the head of benches/starvation.rs"))),
+    let mut words = Words::of("starvation");
+    while let Some(option) = words.next() {
+        match option.as_str() {
+            "--seconds" => options.seconds = words.parsed()?,
+            "--runnable" => options.runnable = words.parsed()?,
+            "--rate" => options.rate = words.parsed()?,
+            "--clients" => options.clients = words.parsed()?,
+            "--flags" => options.flags = words.text()?,
+            other => return Err(words.unknown(other)),
         }
     }
     Ok(options)

@@ -7,9 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 
 use super::Options;
 use super::attack::READY;
@@ -17,6 +15,7 @@ use super::big;
 use super::latency::{Sample, Summary, Window};
 use super::list::Attack;
 use super::neighbours::Neighbours;
+use super::pin::pin;
 use super::probes::Probe;
 use super::process::{OTHER_CPU, Process, SERVER_CPU, eventually, in_role};
 use super::site::{Bus, DOMAIN, Gateway, GatewayOptions};
@@ -300,16 +299,10 @@ impl Drop for Party {
 /// Does it on the gateway's CPU. On the attackers' own, one `wait4` in eight never came back: it spun in the kernel (6.18), it seems for threads
 /// that are not through their end, and under `SCHED_IDLE` a spinning waiter leaves these nothing.
 fn aside<T>(wait: impl FnOnce() -> T) -> T {
-    pin(SERVER_CPU);
+    pin(SERVER_CPU).expect("a CPU that the benchmark uses");
     let waited = wait();
-    pin(OTHER_CPU);
+    pin(OTHER_CPU).expect("a CPU that the benchmark uses");
     waited
-}
-
-fn pin(cpu: u32) {
-    let mut cpus = CpuSet::new();
-    cpus.set(cpu as usize).expect("a CPU that the benchmark uses");
-    sched_setaffinity(Pid::from_raw(0), &cpus).expect("this thread's own affinity");
 }
 
 /// Stops it as an operator does; its exit code, none where it does not end.

@@ -14,6 +14,8 @@ mod driver;
 mod echo;
 mod gateway_ring;
 mod monoio_set;
+#[path = "../support/pin.rs"]
+mod pin;
 #[path = "../support/provenance.rs"]
 mod provenance;
 #[path = "../support/raw.rs"]
@@ -24,6 +26,7 @@ mod stream;
 mod tokio_fastwebsockets;
 mod tokio_uring;
 
+use pin::pin;
 use server::{DRIVER_CPU, Serve, Server};
 
 /// What takes turns.
@@ -59,7 +62,7 @@ fn main() -> io::Result<()> {
             _ => return Err(bad()),
         }
     }
-    server::pin(DRIVER_CPU)?;
+    pin(DRIVER_CPU)?;
     let descriptors = usize::try_from(rlimit::increase_nofile_limit(u64::MAX)?).unwrap_or(usize::MAX);
     println!("{}", provenance::line());
     println!(

@@ -5,15 +5,15 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::{env, fs};
 
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
+
+use super::pin::pin;
 
 /// The core of the servers; the driver has [`DRIVER_CPU`].
-const SERVER_CPU: usize = 0;
+const SERVER_CPU: u32 = 0;
 /// The core of the driver.
-pub const DRIVER_CPU: usize = 1;
+pub const DRIVER_CPU: u32 = 1;
 
 /// Serves a listener, for ever.
 pub type Serve = fn(TcpListener) -> io::Result<()>;
@@ -33,13 +33,6 @@ pub fn serve(serve: Serve) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?);
     serve(listener)
-}
-
-/// Keeps the calling process on one CPU.
-pub fn pin(cpu: usize) -> io::Result<()> {
-    let mut cpus = CpuSet::new();
-    cpus.set(cpu)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &cpus)?)
 }
 
 /// CPU nanoseconds that a process has used, the kernel's share included.

@@ -14,10 +14,14 @@ impl Series {
         Self(rounds.iter().filter_map(|round| round.get(name).copied()).collect())
     }
 
+    /// The ratios round by round.
+    pub fn over(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect())
+    }
+
     /// The ratio of the two medians, and the spread of the ratios round by round.
     pub fn against(&self, other: &Self) -> String {
-        let ratios = self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect();
-        Self(ratios).around(self.median() / other.median())
+        self.over(other).around(self.median() / other.median())
     }
 
     /// The same in another unit.
