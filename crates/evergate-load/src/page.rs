@@ -78,20 +78,12 @@ pub fn render(
 
 /// All figures, a column for each server.
 fn table(figures: &[&Figures], of_both: Option<&Ratios>) -> String {
-    let mut table = "<div class=wide><table><tr><th></th>".to_owned();
-    for column in columns(figures, of_both) {
-        let _ = write!(table, "<th>{}</th>", breakable(&column));
-    }
-    table.push_str("</tr>");
-    for (name, cells) in rows(figures, of_both) {
-        let _ = write!(table, "<tr><th>{name}</th>");
-        for cell in cells {
-            let _ = write!(table, "<td>{}</td>", escape(&cell));
-        }
-        table.push_str("</tr>");
-    }
-    table.push_str("</table></div>");
-    table
+    let columns = columns(figures, of_both).into_iter().map(|column| breakable(&column));
+    let rows = rows(figures, of_both).into_iter();
+    drawn(
+        [String::new()].into_iter().chain(columns),
+        rows.map(|(name, cells)| [name.to_owned()].into_iter().chain(cells)),
+    )
 }
 
 /// A row for each kind of a mix.
@@ -100,15 +92,23 @@ fn kinds(figures: &[&Figures]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let mut table = "<h2>By kind</h2><div class=wide><table><tr>".to_owned();
-    for column in KIND_COLUMNS {
+    format!("<h2>By kind</h2>{}", drawn(KIND_COLUMNS.map(str::to_owned), rows))
+}
+
+/// A table under a `head` of HTML; the first cell of each row names it.
+fn drawn<Row: IntoIterator<Item = String>>(
+    head: impl IntoIterator<Item = String>,
+    rows: impl IntoIterator<Item = Row>,
+) -> String {
+    let mut table = "<div class=wide><table><tr>".to_owned();
+    for column in head {
         let _ = write!(table, "<th>{column}</th>");
     }
     for row in rows {
         table.push_str("</tr><tr>");
-        for (index, cell) in row.iter().enumerate() {
+        for (index, cell) in row.into_iter().enumerate() {
             let tag = if index == 0 { "th" } else { "td" };
-            let _ = write!(table, "<{tag}>{}</{tag}>", escape(cell));
+            let _ = write!(table, "<{tag}>{}</{tag}>", escape(&cell));
         }
     }
     table.push_str("</tr></table></div>");

@@ -280,14 +280,12 @@ impl Round {
     /// way.
     pub fn leaves(&self, peer: &Peer, fault: Fault) {
         let mut client = peer.client.borrow_mut();
-        let lost = &mut |outcome| self.lost(outcome);
         let before = client.in_flight();
         if fault == Fault::Closed(1012) {
-            self.tally.borrow_mut().drained += 1;
-            client.keep_unanswered(lost);
+            self.drained(&mut client);
         } else {
             self.fault(fault);
-            client.lose(lost);
+            client.lose(&mut |outcome| self.lost(outcome));
         }
         // They begin anew, as clients do whose requests have failed.
         if !peer.is_idle && self.pace != Pace::Open {
@@ -317,13 +315,18 @@ impl Round {
             }
             let mut client = peer.client.borrow_mut();
             if fault == Some(Fault::Closed(1012)) {
-                self.tally.borrow_mut().drained += 1;
-                client.keep_unanswered(&mut |outcome| self.lost(outcome));
+                self.drained(&mut client);
                 (0..client.drop_unanswered()).for_each(|_| self.fault(Fault::Unanswered));
             }
             client.lose(&mut |outcome| self.lost(outcome));
         }
         self.changed.notify_one();
+    }
+
+    /// The server has closed its connection with 1012.
+    fn drained(&self, client: &mut Client) {
+        self.tally.borrow_mut().drained += 1;
+        client.keep_unanswered(&mut |outcome| self.lost(outcome));
     }
 
     /// A request went with its connection.

@@ -102,7 +102,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// The same, for a plan.
+    /// Nothing counted yet, of the whole or of any kind of the plan's mix.
     pub fn of(plan: &Plan, by_due_time: bool) -> Self {
         let of_kind = |script: &Script| OfKind {
             kind: script.kind,
@@ -115,7 +115,7 @@ impl Tally {
         Self { kinds, ..Self::new(by_due_time) }
     }
 
-    /// Nothing counted, nothing measured yet.
+    /// Nothing counted, nothing measured yet, and kinds are not told apart.
     pub fn new(by_due_time: bool) -> Self {
         Self {
             latency: histogram(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -55,15 +55,17 @@ impl Trust {
 
     fn config(&self) -> Result<ClientConfig, String> {
         let provider = Arc::new(ring::default_provider());
+        let algorithms = provider.signature_verification_algorithms;
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
         let builder = if self.insecure {
-            let any = Lenient { listed: None, provider };
+            let any = Lenient { listed: None, algorithms };
             builder.dangerous().with_custom_certificate_verifier(Arc::new(any))
         } else if let Some(file) = &self.ca {
-            let listed = certificates(file).map_err(|error| format!("--ca {}: {error}", file.display()))?;
-            let verifier = verifier(&listed, &provider).map_err(|error| format!("--ca {}: {error}", file.display()))?;
-            let listed = Lenient { listed: Some((verifier, listed)), provider };
+            let named = |error: String| format!("--ca {}: {error}", file.display());
+            let listed = certificates(file).map_err(named)?;
+            let verifier = verifier(&listed, &provider).map_err(named)?;
+            let listed = Lenient { listed: Some((verifier, listed)), algorithms };
             builder.dangerous().with_custom_certificate_verifier(Arc::new(listed))
         } else {
             builder.with_root_certificates(roots_of_system()?)
@@ -113,7 +115,8 @@ fn verifier(
 struct Lenient {
     /// Besides what these roots vouch for, the roots themselves; `None`: any certificate.
     listed: Option<(Arc<WebPkiServerVerifier>, Vec<CertificateDer<'static>>)>,
-    provider: Arc<CryptoProvider>,
+    /// By which signatures are verified, as usual.
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ServerCertVerifier for Lenient {
@@ -143,7 +146,7 @@ impl ServerCertVerifier for Lenient {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -152,11 +155,11 @@ impl ServerCertVerifier for Lenient {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
