@@ -1,101 +1,23 @@
 //! What the process listens on: addresses of both families, Unix sockets, and PROXY headers before a client's own words. Whoever
 //! comes by whichever is served, and stands in the activity log under an address that he did not choose himself.
 
-use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use nix::sys::signal::Signal;
-use tungstenite::{Message, WebSocket};
 
-use crate::support::client::{envelope, request};
 use crate::support::gateway::{Gateway, Setup};
+use crate::support::place::{Place, adds, header, loopback};
 use crate::support::process::{Process, binary, evergate};
 use crate::support::redis::Redis;
 use crate::support::services::Services;
-use crate::support::{Folder, PATIENCE, StopsAtEnd, eventually, free_port, until};
-
-/// What a client's way in is.
-trait Stream: Read + Write + Send {}
-impl<S: Read + Write + Send> Stream for S {}
-
-/// Where a client connects.
-#[derive(Clone, Debug)]
-enum Place {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-impl Place {
-    fn connect(&self) -> io::Result<Box<dyn Stream>> {
-        Ok(match self {
-            Self::Tcp(address) => {
-                let stream = TcpStream::connect_timeout(address, PATIENCE)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                Box::new(stream)
-            }
-            Self::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                Box::new(stream)
-            }
-        })
-    }
-
-    /// Says `before` as it is, then shakes hands with the header `lines`.
-    fn upgrade(&self, before: &[u8], lines: &str) -> WebSocket<Box<dyn Stream>> {
-        let mut stream = self.connect().unwrap_or_else(|error| panic!("{self:?}: {error}"));
-        let handshake = format!(
-            "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{lines}\r\n"
-        );
-        stream.write_all(&[before, handshake.as_bytes()].concat()).expect("it is taken");
-        let answer = header(&mut stream);
-        assert!(answer.starts_with("HTTP/1.1 101 "), "{self:?}: {answer}");
-        WebSocket::from_raw_socket(stream, tungstenite::protocol::Role::Client, None)
-    }
-}
-
-/// One HTTP header.
-fn header(stream: &mut dyn Stream) -> String {
-    let mut text = Vec::new();
-    let mut byte = [0];
-    while !text.ends_with(b"\r\n\r\n") && stream.read(&mut byte).expect("an answer") == 1 {
-        text.push(byte[0]);
-    }
-    String::from_utf8_lossy(&text).into_owned()
-}
-
-/// Asks for 1 + 2; false where a 1012 came instead, after which it may be asked again.
-fn adds(client: &mut WebSocket<Box<dyn Stream>>) -> bool {
-    let asked = envelope("opensrf.math", "t", &[request(1, "add", "[1,2]")]);
-    if client.send(Message::text(asked)).is_err() {
-        return false;
-    }
-    loop {
-        match client.read().expect("an answer, or a Close") {
-            Message::Text(text) if text.contains("\"content\":3") => return true,
-            Message::Close(close) => {
-                assert_eq!(close.map(|close| close.code.into()), Some(1_012_u16));
-                return false;
-            }
-            _ => {}
-        }
-    }
-}
+use crate::support::{Folder, PATIENCE, free_port, until};
 
 /// A header of version 2 that names an IPv4 client.
 fn version_2(client: [u8; 4]) -> Vec<u8> {
     [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", &client[..], &[192, 0, 2, 1, 0x9c, 0x40, 0, 80]].concat()
-}
-
-fn loopback(port: u16) -> Place {
-    Place::Tcp(SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
 /// A port of IPv6's loopback; none where this host has no IPv6, which is said.
@@ -215,104 +137,6 @@ fn a_proxy_that_sends_no_header_is_closed_without_an_answer_and_so_is_one_that_t
     assert_eq!(gateway.limit("handshake_timeout_seconds"), 1);
 }
 
-/// Why nobody can connect at a path; none where somebody listens.
-fn refusal(path: &Path) -> Option<ErrorKind> {
-    UnixStream::connect(path).err().map(|error| error.kind())
-}
-
-#[test]
-fn the_file_of_a_unix_socket_has_its_mode_and_group_and_is_gone_when_the_process_is() {
-    let redis = Redis::start();
-    let folder = Folder::new();
-    let (path, other) = (folder.path().join("ws.sock"), folder.path().join("other.sock"));
-    // The group of this process: any account may give that away.
-    let group = std::fs::metadata(folder.path()).expect("a folder").gid();
-    // Nobody listens at it any more.
-    drop(UnixListener::bind(&path).expect("a socket"));
-    let listen = [format!("unix:{};mode=0622;group={group}", path.display()), format!("unix:{}", other.display())];
-    let flags = ["--listen", &listen[0], "--listen", &listen[1]];
-    for signal in [Signal::SIGUSR1, Signal::SIGTERM] {
-        let mut gateway = Setup::serve(&redis).flags(&flags).start();
-        let modes = [&path, &other].map(|path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777);
-        assert_eq!((modes, std::fs::metadata(&path).expect("a file").gid()), ([0o622, 0o660], group));
-        Place::Unix(path.clone()).upgrade(b"", "");
-        gateway.signal(signal);
-        assert_eq!(gateway.wait_exit(PATIENCE), 0);
-        for path in [&path, &other] {
-            assert_eq!(refusal(path), Some(ErrorKind::NotFound));
-            assert!(!path.exists());
-        }
-    }
-    // A crash leaves it, and the next start replaces it.
-    let mut gateway = Setup::serve(&redis).flags(&flags).start();
-    gateway.kill();
-    until("the kernel has taken its rings down", PATIENCE, || refusal(&path) == Some(ErrorKind::ConnectionRefused));
-    let gateway = Setup::serve(&redis).flags(&flags).start();
-    Place::Unix(path.clone()).upgrade(b"", "");
-    // What somebody else has put there since is not ours to remove.
-    std::fs::remove_file(&path).expect("it is there");
-    let _other = UnixListener::bind(&path).expect("another's");
-    let mut gateway = gateway;
-    gateway.signal(Signal::SIGTERM);
-    assert_eq!(gateway.wait_exit(PATIENCE), 0);
-    assert_eq!(refusal(&path), None, "it is another's");
-}
-
-#[test]
-fn a_path_that_is_taken_or_is_no_socket_ends_serve_with_1_and_is_left_as_it_is() {
-    let redis = Redis::start();
-    let folder = Folder::new();
-    let path = folder.path().join("ws.sock");
-    let listen = format!("unix:{}", path.display());
-    let running = Setup::serve(&redis).flags(&["--listen", &listen]).start();
-    let fails = |setup: Setup, remedy: &str| {
-        let mut gateway = setup.start_unready();
-        assert_eq!(gateway.wait_exit(PATIENCE), 1, "{}", gateway.log());
-        let log = gateway.log();
-        assert!(log.contains(&format!("host: listen {listen} cannot be used")) && log.contains(remedy), "{log}");
-    };
-    fails(Setup::serve(&redis).flags(&["--listen", &listen]), "stop whoever listens there");
-    fails(Setup::beside(&running), "`evergate serve --replace` takes over from it");
-    let check = evergate(
-        &["check", "--listen", &listen, "--domain", "public.localhost", "--username", "gateway"],
-        &[("EVERGATE_PASSWD", "x")],
-    );
-    assert!(check.stdout.contains(&format!("FAIL  listen {listen} cannot be used")), "{}", check.text());
-    Place::Unix(path.clone()).upgrade(b"", "");
-    drop(running);
-    std::fs::remove_file(&path).ok();
-    for make in [|path: &Path| std::fs::write(path, "precious"), |path: &Path| symlink("/dev/null", path)] {
-        make(&path).expect("it is made");
-        let before = std::fs::symlink_metadata(&path).expect("it is there");
-        fails(Setup::serve(&redis).flags(&["--listen", &listen]), "no socket, which is left as it is");
-        assert_eq!(std::fs::symlink_metadata(&path).expect("it is there still").ino(), before.ino());
-        std::fs::remove_file(&path).expect("it is there");
-    }
-    // Where everybody may put another file in its place, its mode and group could become another's.
-    let everybodys = folder.path().join("everybodys");
-    std::fs::create_dir(&everybodys).expect("a folder");
-    let mode = |mode| std::fs::set_permissions(&everybodys, std::fs::Permissions::from_mode(mode)).expect("it is ours");
-    mode(0o777);
-    let there = format!("unix:{}", everybodys.join("ws.sock").display());
-    let mut gateway = Setup::serve(&redis).flags(&["--listen", &there]).start_unready();
-    assert_eq!(gateway.wait_exit(PATIENCE), 1);
-    assert!(gateway.log().contains("every user may put another file"), "{}", gateway.log());
-    mode(0o1777);
-    drop(Setup::serve(&redis).flags(&["--listen", &there]).start());
-    for (listen, why) in [
-        ("unix:/nonexistent/ws.sock".to_owned(), "make its directory (RuntimeDirectory= in the unit)"),
-        (format!("{listen};group=no-such-group"), "this host has no group no-such-group"),
-    ] {
-        let mut gateway = Setup::serve(&redis).flags(&["--listen", &listen]).start_unready();
-        assert_eq!(gateway.wait_exit(PATIENCE), 1);
-        assert!(gateway.log().contains(why), "{}", gateway.log());
-        let account = ["--domain", "public.localhost", "--username", "gateway"];
-        let check = evergate(&[&["check", "--listen", &listen][..], &account].concat(), &[("EVERGATE_PASSWD", "x")]);
-        assert!(check.code == 1 && check.stdout.contains(why), "{}", check.text());
-        assert!(!path.exists());
-    }
-}
-
 #[test]
 fn all_mistakes_in_the_list_are_named_at_once_with_exit_2() {
     let listen = "nowhere,127.0.0.1:7682,unix:ws.sock,127.0.0.1:1;mode=0660,unix:/a;mode=9,[::1]:2;prox,127.0.0.1:7682";
@@ -348,131 +172,6 @@ fn the_same_port_of_both_families_stands_side_by_side() {
         Place::Tcp(address).upgrade(b"", "");
         gateway.until_logged(&format!("[{}] [] connect", address.ip()));
     }
-}
-
-#[test]
-fn the_clients_of_a_unix_socket_are_dealt_to_all_cores() {
-    let redis = Redis::start();
-    let folder = Folder::new();
-    let path = folder.path().join("ws");
-    let listen = format!("unix:{}", path.display());
-    let gateway = Setup::serve(&redis).environment("EVERGATE_CORES", "0,1").flags(&["--listen", &listen]).start();
-    let place = Place::Unix(path);
-    let _clients: Vec<_> = (0..60).map(|_| place.upgrade(b"", "")).collect();
-    let status = gateway.status();
-    let open = [0, 1].map(|core| status["cores"][core]["open"].as_u64().expect("a number"));
-    assert!(open.iter().sum::<u64>() == 60 && open.iter().all(|open| *open >= 10), "{open:?}");
-}
-
-/// Who comes, asks once, and goes, again and again.
-struct Comers {
-    stop: AtomicBool,
-    answered: AtomicU64,
-}
-
-impl Comers {
-    /// Nobody is refused. What a 1012 left unanswered is asked again.
-    fn come(&self, place: &Place) {
-        while !self.stop.load(SeqCst) {
-            let is_answered = (0..2).any(|_| adds(&mut place.upgrade(b"", "")));
-            assert!(is_answered, "a request came to nothing at {place:?}");
-            self.answered.fetch_add(1, SeqCst);
-        }
-    }
-
-    fn until_more(&self, requests: u64) {
-        let before = self.answered.load(SeqCst);
-        until("they are answered", PATIENCE, || self.answered.load(SeqCst) >= before + requests);
-    }
-}
-
-#[test]
-fn a_successor_takes_over_addresses_and_sockets_under_load_also_where_its_list_differs() {
-    let redis = Redis::start();
-    let _services = Services::start(&redis, &[]);
-    let folder = Folder::new();
-    let [both, old_only, new_only] = ["both", "old", "new"].map(|name| folder.path().join(name));
-    let listen = [&both, &old_only, &new_only].map(|path| format!("unix:{}", path.display()));
-    let mut old = Setup::serve(&redis)
-        .environment("EVERGATE_CORES", "0")
-        .flags(&["--listen", &listen[0], "--listen", &listen[1]])
-        .start();
-    let inode = std::fs::metadata(&both).expect("a file").ino();
-    let comers = Comers { stop: AtomicBool::new(false), answered: AtomicU64::new(0) };
-    let places = [Place::Unix(both.clone()), Place::Unix(both.clone()), Place::Tcp(old.address())];
-    let mut new = std::thread::scope(|scope| {
-        for place in &places {
-            scope.spawn(|| comers.come(place));
-        }
-        let _stop = StopsAtEnd(&comers.stop);
-        comers.until_more(20);
-        let mut waiting = places[0].upgrade(b"", "");
-        assert!(adds(&mut waiting));
-        // One that cannot start takes nothing away.
-        let mut failing = Setup::after(&old).flags(&["--listen", "unix:/nonexistent/ws"]).start_after(&old);
-        assert_eq!(failing.wait_exit(PATIENCE), 1);
-        assert!(both.exists() && old_only.exists(), "they are the old one's");
-        comers.until_more(5);
-        // Its list is said anew.
-        let mut successor = Setup::after(&old);
-        successor = successor.without_flags("--listen").flags(&["--listen", &listen[0], "--listen", &listen[2]]);
-        let new = successor.start_after(&old);
-        new.until_logged("serves ws://");
-        old.until_logged("takes over some of the addresses");
-        assert_eq!(old.wait_exit(PATIENCE), 0, "{}", old.log());
-        comers.until_more(20);
-        new
-    });
-    assert_eq!(std::fs::metadata(&both).expect("it is there").ino(), inode, "the same socket, by the same file");
-    assert_eq!(refusal(&old_only), Some(ErrorKind::NotFound), "the old process has taken it away");
-    Place::Unix(new_only.clone()).upgrade(b"", "");
-    new.signal(Signal::SIGUSR1);
-    assert_eq!(new.wait_exit(PATIENCE), 0);
-    assert_eq!([&both, &new_only].map(|path| refusal(path)), [Some(ErrorKind::NotFound); 2]);
-}
-
-#[test]
-fn a_successor_whose_predecessor_drains_by_itself_makes_the_unix_socket_anew() {
-    let redis = Redis::start();
-    let folder = Folder::new();
-    let path = folder.path().join("ws");
-    let listen = format!("unix:{}", path.display());
-    let mut old = Setup::serve(&redis).flags(&["--listen", &listen]).start();
-    // It has the sockets, and finds no bus until the old one is gone.
-    let relay_port = free_port();
-    let nowhere = format!("public.localhost=127.0.0.1:{relay_port}");
-    let new = Setup::after(&old).flags(&["--bus-domain-address", &nowhere]).start_after(&old);
-    new.until_logged("taking over from process");
-    old.until_logged("takes over the port");
-    old.signal(Signal::SIGUSR1);
-    assert_eq!(old.wait_exit(PATIENCE), 0);
-    new.until_logged("is gone: serving in its place");
-    new.until_logged("serves ws://");
-    eventually("it is listened at again", PATIENCE, || UnixStream::connect(&path).ok());
-}
-
-#[test]
-fn a_drain_that_is_cancelled_listens_at_the_unix_socket_again() {
-    let redis = Redis::start();
-    let folder = Folder::new();
-    let path = folder.path().join("ws");
-    let gateway = Setup::serve(&redis).flags(&["--listen", &format!("unix:{}", path.display())]).start();
-    let _services = Services::start(&redis, &[]);
-    let place = Place::Unix(path.clone());
-    let mut client = place.upgrade(b"", "");
-    client
-        .send(Message::text(envelope("opensrf.demo", "t", &[request(1, "opensrf.demo.sleep", "[3]")])))
-        .expect("sent");
-    gateway.until_count("waiting_for_replies", 1);
-    gateway.signal(Signal::SIGUSR1);
-    until("nobody listens there", PATIENCE, || refusal(&path).is_some());
-    gateway.cancel_drain();
-    assert!(adds_soon(&place));
-}
-
-fn adds_soon(place: &Place) -> bool {
-    eventually("it listens again", PATIENCE, || place.connect().ok());
-    adds(&mut place.upgrade(b"", ""))
 }
 
 #[test]

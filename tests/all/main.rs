@@ -57,4 +57,5 @@ mod streams;
 mod support;
 mod tuning;
 mod units;
+mod unix_sockets;
 mod websocket;

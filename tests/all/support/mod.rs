@@ -16,6 +16,7 @@ pub mod load;
 pub mod manager;
 pub mod other_bus;
 pub mod other_gateway;
+pub mod place;
 pub mod process;
 pub mod raw;
 pub mod redis;
