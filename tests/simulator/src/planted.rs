@@ -375,8 +375,6 @@ planted! {
         "event_loop/wires/sealed.rs", "if !sealed.is_open && sealed.cipher.is_ready() {" => "if !sealed.is_open {";
     "sealed-end-unheard": "the end of a sealed link is not heard",
         "event_loop/wires/sealed.rs", "Ok(0) => Err(Trouble::Closed)," => "Ok(0) => Ok(()),";
-    "sealed-own-counts": "what a cipher sends for itself counts as the link's batch",
-        "event_loop/wires/sealed.rs", "                sealed.sends_its_own = true;\n" => "";
     "around-from-start": "a reply that is sent from the buffer in which it came is sent with what the bus had before it",
         "clients/outbound.rs", "            (self.next, self.next_from) = (buffer, from as u32);" => "            (self.next, self.next_from) = (buffer, 0);";
     "around-behind-lost": "what has come behind a large reply goes away with its buffer",

@@ -278,7 +278,7 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         wire.under_way.remove(Kind::LinkSend);
         let (link, generation) = (wire.link, wire.generation);
         self.wires.spare.give_back(batch);
-        if wire.sealed.as_mut().is_some_and(Sealed::has_sent_its_own) {
+        if wire.sealed.as_ref().is_some_and(Sealed::agrees) {
             self.has_agreed_so_far(at, result);
         } else {
             self.links.written(&mut self.clients, link, generation, result);

@@ -19,13 +19,11 @@ pub(super) struct Sealed {
     room: Vec<u8>,
     /// Both ends have agreed, and the link knows that it is connected.
     is_open: bool,
-    /// What is being sent is the cipher's own.
-    sends_its_own: bool,
 }
 
 impl Sealed {
     pub fn new(cipher: Box<dyn Cipher>) -> Self {
-        Self { cipher, room: Vec::new(), is_open: false, sends_its_own: false }
+        Self { cipher, room: Vec::new(), is_open: false }
     }
 
     /// Room to receive into.
@@ -35,9 +33,9 @@ impl Sealed {
         room
     }
 
-    /// Whether what the kernel has taken was the cipher's own.
-    pub fn has_sent_its_own(&mut self) -> bool {
-        std::mem::take(&mut self.sends_its_own)
+    /// Whether what is sent is the cipher's own: both ends have yet to agree.
+    pub fn agrees(&self) -> bool {
+        !self.is_open
     }
 }
 
@@ -53,7 +51,6 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
             if own.is_empty() {
                 self.wires.spare.give_back(own);
             } else {
-                sealed.sends_its_own = true;
                 self.send_batch(at, own);
             }
         }
