@@ -101,14 +101,20 @@ impl Services {
         let owner = said_by(&job.xid).map_or(usize::MAX, |(id, _)| id);
         // What the router says may reach the client several times, once for each of its requests.
         let number = if job.worker == ROUTER { String::new() } else { format!("#{};", self.sent) };
-        let filling = "x".repeat(if self.sent.is_multiple_of(9) { self.sent as usize % 700 } else { 0 });
-        format!(
-            "{{\"to\":\"{ADDRESS}\",\"from\":\"{}\",\"thread\":\"{}\",\"osrf_xid\":{},\"body\":[{{\"__c\":\"osrfMessage\",\"__p\":{{\
-             \"threadTrace\":\"{trace}\",\"locale\":\"en-US\",\"type\":\"{kind}\",\"payload\":{{\"__c\":\"{class}\",\"__p\":{{\
-             \"status\":\"s\",\"statusCode\":\"{code}\",\"content\":\"<c{owner}>{number}{filling}\"}}}}}}}}]}}",
+        // Two long ones in a row, of which the second has nothing before its body that could be overwritten.
+        let place = self.sent % 9;
+        let filling = "x".repeat(if place < 2 { self.sent as usize % 700 } else { 0 });
+        let addresses = format!(
+            "\"to\":\"{ADDRESS}\",\"from\":\"{}\",\"thread\":\"{}\",\"osrf_xid\":{}",
             job.worker, job.thread, job.xid
-        )
-        .into_bytes()
+        );
+        let body = format!(
+            "\"body\":[{{\"__c\":\"osrfMessage\",\"__p\":{{\
+             \"threadTrace\":\"{trace}\",\"locale\":\"en-US\",\"type\":\"{kind}\",\"payload\":{{\"__c\":\"{class}\",\"__p\":{{\
+             \"status\":\"s\",\"statusCode\":\"{code}\",\"content\":\"<c{owner}>{number}{filling}\"}}}}}}}}]"
+        );
+        let (first, last) = if place == 1 { (body, addresses) } else { (addresses, body) };
+        format!("{{{first},{last}}}").into_bytes()
     }
 }
 
