@@ -147,7 +147,7 @@ pub struct Row {
     pub sessions: usize,
     /// Envelopes that wait for their turn in the gateway.
     pub waiting: usize,
-    /// Reply bytes that it has not acknowledged.
+    /// Reply bytes that are known to be on their way to it.
     pub undelivered_bytes: u64,
     /// Bytes held for it in the gateway's buffers.
     pub held_bytes: usize,

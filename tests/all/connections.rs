@@ -88,6 +88,14 @@ fn under_load_every_client_that_stays_is_on_exactly_one_page_of_two_cores() {
 }
 
 #[test]
+fn what_has_reached_a_client_is_not_listed_as_on_its_way() {
+    let gateway = Setup::demo().start();
+    let mut client = Client::connect(&gateway);
+    client.call("opensrf.math", "t", 0, "add", "[1,2]");
+    until("its reply is delivered", PATIENCE, || pages(&gateway, "", 10)[0]["undelivered_bytes"] == 0);
+}
+
+#[test]
 fn connections_are_found_by_address_state_age_and_requests_in_flight() {
     let redis = Redis::start();
     let gateway = Gateway::serve(&redis, &[]);

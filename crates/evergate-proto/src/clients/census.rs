@@ -144,7 +144,7 @@ pub struct Connected {
     pub sessions: usize,
     /// Envelopes of its that wait for their turn.
     pub backlog: usize,
-    /// Reply bytes that it has not acknowledged.
+    /// Reply bytes that are known to be on their way to it; 0 unless its state says so, too.
     pub undelivered_bytes: u64,
     /// Bytes held for it in the gateway's own buffers.
     pub held_bytes: usize,
@@ -191,7 +191,7 @@ impl Client {
             in_flight: self.book.pending(),
             sessions: self.book.sessions(),
             backlog: self.book.backlog(),
-            undelivered_bytes: self.outbound.undelivered_bytes(),
+            undelivered_bytes: self.outbound.sending_bytes(),
             held_bytes: self.bytes(),
             is_dismissed: self.is_dismissed(),
         }

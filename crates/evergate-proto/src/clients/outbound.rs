@@ -208,6 +208,11 @@ impl Outbound {
         self.is_unsent() || self.late
     }
 
+    /// How many bytes of replies are, control frames before them included.
+    pub fn sending_bytes(&self) -> u64 {
+        if self.is_sending() { self.undelivered_bytes() } else { 0 }
+    }
+
     /// Whether the last look found a reply on its way.
     pub fn is_late(&self) -> bool {
         self.late

@@ -12,9 +12,9 @@ use crate::opensrf::envelope::Kind;
 use crate::opensrf::printable::Name;
 use crate::websocket::{CloseCode, frame, handshake};
 
-/// How soon a client whose last reply may not have arrived is looked at, and again, ms: a busy one never is.
-const DELIVERY_LOOK_MS: u64 = 1_000;
-/// The same where a drain or an operator waits for it.
+/// How soon a client is looked at again whose last reply was found to be on its way, ms.
+const LATE_DELIVERY_LOOK_MS: u64 = 1_000;
+/// How soon one is looked at whose last reply may not have arrived, where a drain or an operator waits for that, ms.
 const DRAIN_DELIVERY_LOOK_MS: u64 = 20;
 
 /// What a handshake is told that is not over at a drain's deadline.
@@ -71,13 +71,22 @@ impl Client {
 
     /// When it must be asked whether the last reply has arrived.
     fn delivery_due_ms(&self, cx: &Context) -> u64 {
-        let look_ms = if self.is_leaving(cx) { DRAIN_DELIVERY_LOOK_MS } else { DELIVERY_LOOK_MS };
         // What the kernel has not taken cannot have arrived.
         if self.outbound.is_delivered() || self.outbound.is_unsent() {
-            u64::MAX
-        } else {
-            self.times.activity.ms() + look_ms
+            return u64::MAX;
         }
+        let look_ms = if self.is_leaving(cx) {
+            DRAIN_DELIVERY_LOOK_MS
+        } else if self.outbound.is_late() {
+            LATE_DELIVERY_LOOK_MS
+        } else {
+            // A look costs two system calls. Until it has been idle for a while nobody needs to know; a busy one is never asked.
+            match cx.limits.idle_timeout_ms {
+                0 => cx.limits.ping_ms,
+                idle_ms => cx.limits.ping_ms.min(idle_ms),
+            }
+        };
+        self.times.activity.ms() + look_ms
     }
 
     /// When a pong is too late; `None` where none is owed, or the client cannot be heard because nothing is read from it.

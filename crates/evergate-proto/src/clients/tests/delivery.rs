@@ -119,6 +119,24 @@ fn a_slow_reader_that_owes_a_pong_is_alive_while_it_takes_enough() {
 }
 
 #[test]
+fn who_asks_again_before_its_next_ping_is_not_looked_at() {
+    for (idle_timeout_ms, looked) in [(0, false), (180_000, false), (4_000, true)] {
+        let mut world = World::with(|limits| limits.idle_timeout_ms = idle_timeout_ms);
+        let slot = world.client();
+        for trace in 0..3 {
+            world.say(slot, envelope("t", &[request(trace)]));
+            let push = world.pushed_one();
+            world.answer(&push, WORKER, &complete(trace));
+            world.pass(if looked { 3_999 } else { 29_000 });
+            assert!(!world.state(slot).outbound.is_delivered(), "{idle_timeout_ms}");
+        }
+        world.pass(if looked { 1 } else { 1_000 });
+        assert!(world.state(slot).outbound.is_delivered(), "{idle_timeout_ms}");
+        assert_eq!(world.is_open(slot), !looked, "its reply had arrived by the time of its idle time-out");
+    }
+}
+
+#[test]
 fn who_is_judged_is_read_from_first() {
     let late = envelope("t", &[request(7)]);
     let bytes = masked(OpCode::Text, late.to_string().as_bytes());
