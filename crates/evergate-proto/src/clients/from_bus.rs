@@ -25,11 +25,13 @@ impl Clients {
     /// core holds more than it may; then what can be sent is to be sent, and [`Self::cut_holders`] to be called, before the rest.
     pub fn from_bus(&mut self, texts: &[&[u8]]) -> usize {
         if texts.len() > 1 {
+            let mut near = self.thread_at;
             let slots: SmallVec<[SlotIndex; TOGETHER]> = texts
                 .iter()
-                .filter_map(|text| slot_of(&self.thread_key, text))
+                .filter_map(|text| slot_of(&self.thread_key, text, &mut near))
                 .inspect(|slot| self.prefetch(*slot))
                 .collect();
+            self.thread_at = near;
             for slot in slots {
                 if let Some(client) = self.client(slot) {
                     client.book.prefetch();
@@ -122,9 +124,13 @@ impl Clients {
     }
 }
 
-/// The slot that a bus message is probably for, at a glance: good enough to have memory ready, not to deliver by.
-pub(super) fn slot_of(thread: &memmem::Finder<'_>, text: &[u8]) -> Option<SlotIndex> {
-    let head = &text[..text.len().min(HEAD_BYTES)];
-    let digits = head[thread.find(head)? + thread.needle().len()..].iter().take_while(|byte| byte.is_ascii_digit());
-    Some(digits.fold(0, |slot: SlotIndex, digit| slot.wrapping_mul(10).wrapping_add(SlotIndex::from(digit - b'0'))))
+/// The slot that a bus message is probably for, at a glance: good enough to have memory ready, not to deliver by. `near` is where
+/// the thread stood in the message before: services write their addresses alike.
+pub(super) fn slot_of(thread: &memmem::Finder<'_>, text: &[u8], near: &mut usize) -> Option<SlotIndex> {
+    let key = thread.needle();
+    if !text.get(*near..).is_some_and(|text| text.starts_with(key)) {
+        *near = thread.find(&text[..text.len().min(HEAD_BYTES)])?;
+    }
+    let digits = text[*near + key.len()..].iter().map_while(|byte| Some(byte.wrapping_sub(b'0')).filter(|it| *it <= 9));
+    Some(digits.fold(0, |slot: SlotIndex, digit| slot.wrapping_mul(10).wrapping_add(digit.into())))
 }

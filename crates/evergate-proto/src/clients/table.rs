@@ -53,6 +53,8 @@ pub struct Clients {
     pub(super) room: Room,
     /// Finds where a bus message names its thread.
     pub(super) thread_key: memmem::Finder<'static>,
+    /// Where that stood in the last one.
+    pub(super) thread_at: usize,
     /// Reused between replies.
     pub(super) reply_messages: Vec<ReplyMessage>,
     /// What they share.
@@ -74,6 +76,7 @@ impl Clients {
             ticked_ms: 0,
             room: Room::All,
             thread_key: memmem::Finder::new(br#""thread":""#),
+            thread_at: 0,
             reply_messages: Vec::new(),
             context,
         }

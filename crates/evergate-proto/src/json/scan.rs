@@ -284,14 +284,20 @@ impl<'a, R: Strictness> Cursor<'a, R> {
     /// Reads a value if it is an integer of few digits and spelled as nearly all are.
     #[inline]
     pub fn usual_integer(&mut self) -> Option<i64> {
-        let rest = self.text.get(self.at..)?;
-        let length = rest.iter().take(10).take_while(|byte| byte.is_ascii_digit()).count();
-        let (digits, [b',' | b'}', ..]) = rest.split_at_checked(length)? else { return None };
-        if let [] | [b'0', _, ..] = digits {
-            return None;
+        let digits = self.text.get(self.at..)?;
+        let (mut value, mut length) = (0_i64, 0);
+        while let Some(digit) = digits.get(length).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit <= 9)
+            && length < 10
+        {
+            value = value * 10 + i64::from(digit);
+            length += 1;
         }
-        self.at += length;
-        Some(digits.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0')))
+        let is_usual =
+            matches!(digits.get(length), Some(b',' | b'}')) && length > 0 && (digits[0] != b'0' || length == 1);
+        if is_usual {
+            self.at += length;
+        }
+        is_usual.then_some(value)
     }
 
     /// Part of the text, where it is UTF-8.

@@ -77,10 +77,13 @@ impl BusThread {
 
 /// Takes a number as Rust writes it from the beginning of `text`, digits only and no zero in front, and `end` behind it.
 fn number(text: &mut &str, end: u8) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (digits, rest) = text.split_at(digits);
-    *text = rest.strip_prefix(char::from(end))?;
-    let value =
-        digits.bytes().try_fold(0_u64, |value, digit| value.checked_mul(10)?.checked_add((digit - b'0').into()))?;
-    (digits == "0" || !matches!(digits.as_bytes(), [] | [b'0', ..])).then_some(value)
+    let bytes = text.as_bytes();
+    let (mut value, mut length) = (0_u64, 0);
+    while let Some(digit) = bytes.get(length).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit <= 9) {
+        value = value.checked_mul(10)?.checked_add(digit.into())?;
+        length += 1;
+    }
+    let is_canonical = length == 1 || length > 0 && bytes[0] != b'0';
+    *text = text.get(length..)?.strip_prefix(char::from(end))?;
+    is_canonical.then_some(value)
 }

@@ -76,9 +76,21 @@ impl Display for Shown<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct Name<'a>(pub &'a str);
 
+/// Which bytes stand unquoted in a [`Name`]: a table, for each name of each line is looked at.
+const OF_NAMES: [bool; 256] = {
+    let mut of_names = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        of_names[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'.' | b'_' | b':' | b'-');
+        byte += 1;
+    }
+    of_names
+};
+
 /// Whether a byte stands unquoted in a [`Name`].
+#[inline]
 pub(super) fn is_of_names(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b':' | b'-')
+    OF_NAMES[usize::from(byte)]
 }
 
 impl Display for Name<'_> {

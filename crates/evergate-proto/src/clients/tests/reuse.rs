@@ -58,10 +58,13 @@ fn what_is_used_is_kept_and_what_is_not_goes_tick_by_tick() {
 #[test]
 fn the_slot_of_a_bus_message_is_found_at_a_glance() {
     let thread = memchr::memmem::Finder::new(br#""thread":""#);
-    let of = |text: &str| slot_of(&thread, text.as_bytes());
+    let mut near = 0;
+    let mut of = |text: &str| slot_of(&thread, text.as_bytes(), &mut near);
     assert_eq!(of(r#"{"to":"x","thread":"1907.3.5:t","body":[]}"#), Some(1907));
+    assert_eq!(of(r#"{"to":"x","thread":"12.3.5:t","body":[]}"#), Some(12));
     assert_eq!(of(r#"{"thread":"0.0.0:t"}"#), Some(0));
     assert_eq!(of(r#"{"thread":"65.1.0:t"}"#), Some(65));
     assert_eq!(of(&format!(r#"{{"body":"{}","thread":"7.0.0:t"}}"#, "x".repeat(600))), None);
     assert_eq!(of("{}"), None);
+    assert_eq!(of(r#"{"to":"x","thread":""#), Some(0));
 }
