@@ -14,7 +14,7 @@ use crate::counters::{self, LinkState};
 /// How long a link whose pops were refused before must go without another refusal to count as up, ms.
 const REFUSAL_WAIT_MS: u64 = 500;
 /// A reply of so many bytes is not copied: it is larger by far than what else may stand in the buffer that received it.
-const LARGE_BYTES: usize = if cfg!(feature = "simulator") { 100 } else { 128 * 1024 };
+const LARGE_BYTES: usize = if cfg!(feature = "simulator") { 360 } else { 128 * 1024 };
 
 /// What was handed on.
 enum Delivered {
