@@ -225,6 +225,52 @@ fn what_answers_and_is_no_redis_is_called_so() {
 }
 
 #[test]
+fn before_the_account_is_accepted_nobody_is_listened_to_for_more_than_a_short_answer() {
+    let long = "x".repeat(70_000);
+    for (said, what) in [
+        ("$536870912\r\nx".to_owned(), "claims a long string"),
+        ("*6\r\n$6\r\nserver\r\n$536870912\r\nx".to_owned(), "claims one inside what begins well"),
+        ("*1048576\r\n".to_owned(), "claims a long array"),
+        ("*22000\r\n".to_owned(), "claims one that cannot be short enough"),
+        ("*2\r\n".repeat(14_000), "goes on for ever, array in array"),
+        (format!("*20000\r\n{}", ":1\r\n".repeat(15_000)), "says a lot, bit by bit"),
+        (format!("{HELLO}$536870912\r\nx"), "claims it behind the account"),
+        (format!("+{long}"), "says one long line"),
+    ] {
+        let mut world = World::new();
+        world.connects(POP);
+        world.written(POP);
+        let generation = world.links.generation(POP);
+        for piece in said.as_bytes().chunks(4_096) {
+            if world.links.generation(POP) == generation {
+                world.hears(POP, std::str::from_utf8(piece).expect("ASCII"));
+                assert!(world.links.missing(POP) <= 64 * 1024, "{what}");
+            }
+        }
+        assert_ne!(world.links.generation(POP), generation, "{what}");
+        let failure = world.failures().concat();
+        assert!(failure.contains("is no Redis") && failure.contains("bus_domain_address"), "{what}: {failure}");
+    }
+}
+
+#[test]
+fn a_redis_with_many_modules_is_a_redis_and_of_a_long_error_a_line_is_shown() {
+    let module = "*4\r\n$4\r\nname\r\n$6\r\nsearch\r\n$4\r\npath\r\n$9\r\n/modules/\r\n".repeat(500);
+    let hello = format!("*4\r\n$2\r\nid\r\n:7\r\n$7\r\nmodules\r\n*500\r\n{module}");
+    let mut world = World::new();
+    world.connects(POP);
+    world.written(POP);
+    format!("{hello}*-1\r\n").as_bytes().chunks(997).for_each(|piece| {
+        world.hears(POP, std::str::from_utf8(piece).expect("ASCII"));
+    });
+    assert_eq!(world.news, [BusNews::Opened { domain: 0 }]);
+    world.connects(PUSH);
+    world.greets(PUSH, &format!("-NOAUTH {}\r\n", "x".repeat(50_000)));
+    let failure = world.failures().concat();
+    assert!(failure.contains("NOAUTH xxx") && failure.len() < 1_000, "{failure}");
+}
+
+#[test]
 fn a_redis_that_is_too_old_for_accounts_and_one_that_is_too_old_for_counts_are_told_apart() {
     let mut world = World::new();
     world.connects(PUSH);
