@@ -127,6 +127,11 @@ impl Greeting {
         }
     }
 
+    /// Whether a port has said nothing at all.
+    pub fn is_unheard(&self) -> bool {
+        self.first.is_empty() && self.port.is_some()
+    }
+
     fn stranger(&self) -> Trouble {
         Trouble::Stranger(stranger::describe(&self.first, self.port))
     }

@@ -37,6 +37,18 @@ impl Links {
         self.wants.push_back(Want::Connect { link, generation, attempt });
     }
 
+    /// Somebody is there, and both ends are to agree on TLS before the link is [connected](Self::connected).
+    pub fn reached(&mut self, link: LinkId, generation: u32) {
+        if !self.is_current(link, generation) {
+            return;
+        }
+        if let Some(connection) = self.domains[link.domain].connection_mut(link.half)
+            && let Stage::Connecting { until_ms, known } = connection.stage
+        {
+            connection.stage = Stage::Agreeing { until_ms, known };
+        }
+    }
+
     /// A connection is open, to that port (none: a Unix socket), or cannot be opened.
     pub fn connected(
         &mut self,
@@ -60,10 +72,11 @@ impl Links {
             Half::Pop => ("LPOP", &own),
         };
         let Some(connection) = self.domains[link.domain].connection_mut(link.half) else { return };
-        if let Stage::Connecting { until_ms, known } = connection.stage {
+        let is_sealed = matches!(connection.stage, Stage::Agreeing { .. });
+        if let Stage::Connecting { until_ms, known } | Stage::Agreeing { until_ms, known } = connection.stage {
             connection.greets.clear();
             let greeting = Greeting::begin(&mut connection.greets, account, port, probe);
-            connection.stage = Stage::Greeting { until_ms, known, greeting: Box::new(greeting) };
+            connection.stage = Stage::Greeting { until_ms, known, is_sealed, greeting: Box::new(greeting) };
         }
     }
 
@@ -116,6 +129,8 @@ impl Links {
     /// An attempt failed: the bus counts as away, and another follows.
     pub(super) fn failed(&mut self, clients: &mut impl Served, link: LinkId, trouble: &Trouble) {
         let (index, now_ms) = (link.domain, clients.context().now_ms());
+        let Some(connection) = self.domains[index].connection_mut(link.half) else { return };
+        let text = trouble.after(&connection.stage).unwrap_or_else(|| trouble.to_string());
         self.close(link);
         let random = self.jitter();
         let domain = &mut self.domains[index];
@@ -128,7 +143,6 @@ impl Links {
         connection.backoff_ms = (backoff_ms * 2).min(self.options.backoff_max_ms.max(1));
         let until_ms = now_ms + backoff_ms / 2 + random % (backoff_ms / 2 + 1);
         connection.stage = if self.ending { Stage::Off } else { Stage::Waiting { until_ms } };
-        let text = trouble.to_string();
         let text = text.trim_end_matches('.');
         text.clone_into(&mut domain.trouble);
         let (half, refused) = (link.half, trouble.is_refusal());

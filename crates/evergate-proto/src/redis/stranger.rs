@@ -10,6 +10,13 @@ const EJABBERD_PORT: u16 = 5222;
 /// What to do about what answers, where nothing else is known of it.
 const ELSEWHERE: &str = "correct port or bus_domain_address; Redis' port is 6379 as a rule";
 
+/// What to do about a port that gives no sense to who greets it by TLS.
+pub const SPEAKS_NO_TLS: &str =
+    "what listens there may speak no TLS: name Redis' tls-port, or write bus_domain_address without rediss://";
+/// What to do about a port that hangs up on who greets it without TLS.
+pub const WANTS_TLS: &str =
+    "a port that speaks TLS does that: write bus_domain_address as rediss://HOST:PORT, or name Redis' plain port";
+
 /// The first byte of what a TLS server says to who does not speak TLS; the version follows.
 const TLS_ALERT: u8 = 0x15;
 

@@ -254,6 +254,55 @@ fn before_the_account_is_accepted_nobody_is_listened_to_for_more_than_a_short_an
 }
 
 #[test]
+fn a_port_that_is_greeted_by_tls_and_hangs_up_or_is_silent_is_said_to_speak_none() {
+    for trouble in [Some(Trouble::Closed), Some(Trouble::Host(io::ErrorKind::ConnectionReset.into())), None] {
+        for reached in [true, false] {
+            let mut world = World::new();
+            let generation = world.attempt(PUSH);
+            if reached {
+                world.links.reached(PUSH, generation);
+            }
+            match &trouble {
+                Some(trouble) => world.links.broke(&mut world.clients, PUSH, generation, trouble),
+                None => world.passes(5_000),
+            }
+            world.settle();
+            let failures = world.failures();
+            let is_told = |text: &&str| text.starts_with("TLS: ") && text.contains("tls-port");
+            assert_eq!(failures.iter().any(is_told), reached, "{failures:?}");
+        }
+    }
+}
+
+#[test]
+fn a_port_that_hangs_up_on_a_plain_greeting_is_said_to_want_tls_unless_something_tells_otherwise() {
+    let ended = |reached, port, heard, trouble| {
+        let mut world = World::new();
+        let generation = world.attempt(PUSH);
+        if reached {
+            world.links.reached(PUSH, generation);
+        }
+        world.links.connected(&mut world.clients, PUSH, generation, Ok(port));
+        world.written(PUSH);
+        if heard {
+            world.hears(PUSH, "*4\r\n");
+        }
+        world.links.broke(&mut world.clients, PUSH, generation, &trouble);
+        world.settle();
+        world.failures().concat()
+    };
+    let reset = || Trouble::Host(io::ErrorKind::ConnectionReset.into());
+    for trouble in [Trouble::Closed, reset()] {
+        let failure = ended(false, Some(6380), false, trouble);
+        assert!(failure.contains("bus_domain_address as rediss://"), "{failure}");
+    }
+    assert_eq!(ended(true, Some(6380), false, Trouble::Closed), "Redis closed the connection", "it does speak TLS");
+    assert_eq!(ended(false, None, false, Trouble::Closed), "Redis closed the connection", "no Unix socket wants TLS");
+    assert_eq!(ended(false, Some(6380), true, Trouble::Closed), "Redis closed the connection", "it has said something");
+    assert_eq!(ended(false, Some(6380), false, Trouble::TimedOut), "timed out", "it may be busy");
+}
+
+#[test]
 fn a_redis_with_many_modules_is_a_redis_and_of_a_long_error_a_line_is_shown() {
     let module = "*4\r\n$4\r\nname\r\n$6\r\nsearch\r\n$4\r\npath\r\n$9\r\n/modules/\r\n".repeat(500);
     let hello = format!("*4\r\n$2\r\nid\r\n:7\r\n$7\r\nmodules\r\n*500\r\n{module}");
