@@ -97,13 +97,13 @@ impl Host for CoreHost {
         match news {
             BusNews::Opened { domain } => {
                 self.shared.link_is_up();
-                if let Some(word) = self.shared.bus_opened(name(domain)) {
+                if let Some(word) = self.shared.bus_said.opened(name(domain)) {
                     tracing::info!("bus: {} is {word}", name(domain));
                 }
             }
             BusNews::Failed { domain, half, text, refused } => {
                 let name = name(domain);
-                if self.shared.bus_failed(name, &text) {
+                if self.shared.bus_said.failed(name, &text, self.shared.now_ms()) {
                     if refused {
                         let verb = half.verb();
                         tracing::warn!("bus: the link that {verb} {name} cannot be opened: {text}; trying again");
@@ -114,7 +114,7 @@ impl Host for CoreHost {
                 self.resolver.resolve_again();
             }
             BusNews::LacksCounts { domain } => {
-                if self.shared.bus_lacks_counts(name(domain)) {
+                if self.shared.bus_said.lacks_counts(name(domain)) {
                     tracing::warn!(
                         "bus: the Redis of {} is older than 6.2 and has no LPOP with a count: several BLPOPs are queued \
                          instead, which costs it more; upgrade it when you can",
