@@ -83,8 +83,11 @@ impl Links {
     /// The account is accepted.
     pub(super) fn opened(&mut self, clients: &mut impl Served, link: LinkId, known: Known, greeted: &Greeted) {
         let (index, now_ms) = (link.domain, clients.context().now_ms());
-        clients.context().tell(BusNews::Opened { domain: index });
         let domain = &mut self.domains[index];
+        // An account that may log in and not pop is refused again at once: it is of use when it was not for a while.
+        if link.half == Half::Push || domain.pops_refused_ms.is_none() {
+            clients.context().tell(BusNews::Opened { domain: index, half: link.half });
+        }
         let emptied = greeted.id < known.id && domain.known.restarts == known.restarts;
         domain.known.id = if emptied { greeted.id } else { domain.known.id.max(greeted.id) };
         let Some(connection) = domain.connection_mut(link.half) else { return };
@@ -115,7 +118,6 @@ impl Links {
                     clients.context().tell(BusNews::LacksCounts { domain: index });
                 }
                 match &mut domain.pops_refused_ms {
-                    // An account that may log in and not pop is refused again at once: it counts as up when it was not for a while.
                     Some(since_ms) => *since_ms = now_ms,
                     None => self.set_state(clients, link, LinkState::Up),
                 }
