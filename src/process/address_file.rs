@@ -230,8 +230,8 @@ fn process_start(stat: &str) -> Option<u64> {
     after_name.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
-/// Deletes `keys` on the Redis that is `named` and says how many of them were there. Blocks for as long as
-/// [`PATIENCE`] says, beside resolving its name. An error names the place and the reason, never the password.
+/// Deletes `keys` on the Redis that is `named` and says how many of them were there. Blocks for 15 s at most,
+/// beside resolving its name. An error names the place and the reason, never the password.
 pub fn delete_queues(
     named: &RedisPlace,
     tls: Option<&Tls>,

@@ -180,6 +180,8 @@ fn what_is_no_redis_is_called_so_with_the_likely_cause_by_the_log_and_by_check()
         ("", xmpp, "ejabberd"),
         ("", "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", "HTTP server"),
         ("220 mail.example ESMTP\r\n", "500 what?\r\n", "220 mail.example ESMTP"),
+        // An alert of TLS.
+        ("", "\u{15}\u{3}\u{3}\0\u{2}\u{2}(", "rediss://HOST:PORT"),
     ] {
         let address = stranger(greeting, answer);
         let mut gateway = Setup::serve_at(&address).start_unready();
