@@ -108,6 +108,8 @@ fn a_link_that_redis_closed_while_idle_is_opened_again_before_the_next_push() {
     let gateway = Gateway::serve(&redis, &[]);
     let (mut client, mut bus) = (Client::connect(&gateway), Responder::new(&redis));
     for trace in 0..3 {
+        // Idle is the case itself: who has just written does not look first.
+        std::thread::sleep(Duration::from_millis(50));
         let closed: i64 = redis.command(&["CLIENT", "KILL", "USER", "gateway"]);
         assert!(closed > 0);
         until("the loss is noticed", PATIENCE, || links(&redis) >= cores());
