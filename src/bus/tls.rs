@@ -1,10 +1,10 @@
 //! TLS to Redis, by rustls: nothing of it but the trust in certificates is chosen here.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use evergate_proto::redis::dial::Cipher;
+use evergate_proto::redis::stranger;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
@@ -58,13 +58,21 @@ impl Tls {
         Ok(connection)
     }
 
+    /// One that believes no certificate.
+    #[cfg(test)]
+    pub(super) fn trusting_nobody() -> Self {
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().expect("versions");
+        Self(Arc::new(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()))
+    }
+
     /// For a link of a core to `host`, whose certificate must say so.
     pub fn cipher(&self, host: &str) -> Result<Box<dyn Cipher>, String> {
         Ok(Box::new(Client(self.connection(host)?)))
     }
 
     /// A blocking connection over `stream`, which is connected to `host`.
-    pub fn over(&self, host: &str, stream: TcpStream) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+    pub fn over<S: Read + Write>(&self, host: &str, stream: S) -> Result<StreamOwned<ClientConnection, S>, String> {
         Ok(StreamOwned::new(self.connection(host)?, stream))
     }
 }
@@ -136,7 +144,7 @@ pub(super) fn explain(why: &rustls::Error) -> String {
         Error::AlertReceived(AlertDescription::UnknownCA | AlertDescription::BadCertificate) => {
             "Redis does not trust our certificate: let its tls-ca-cert-file name whoever vouches for that"
         }
-        Error::InvalidMessage(_) => "what answers there may speak no TLS: name Redis' tls-port",
+        Error::InvalidMessage(_) => stranger::SPEAKS_NO_TLS,
         _ => return why.to_string(),
     };
     format!("{why}; {remedy}")

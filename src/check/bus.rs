@@ -10,7 +10,7 @@ use redis::{Cmd, Value, cmd};
 
 use super::{Finding, Outcome};
 use crate::bounded::{self, Failed};
-use crate::bus::blocking::{Failure, Link};
+use crate::bus::blocking::{Failure, Link, Patience};
 use crate::bus::tls::Tls;
 use crate::config::{Config, RedisPlace};
 use crate::process::resolver;
@@ -19,7 +19,9 @@ use crate::process::resolver;
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time for each answer of Redis.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// Time for all of them together, beside that for the connection.
+const ANSWERS_MAX: Duration = Duration::from_secs(5);
 
 /// What Redis can since 6.2.
 const WITH_COUNT: &str = "LPOP with a count";
@@ -47,8 +49,8 @@ pub(super) fn domain(config: &Config, domain: &str) -> Vec<Finding> {
         findings.push(Finding::ok(format!("bus {domain}: {target} is {}", list(&places))));
     }
     let connect_max = Duration::from_secs(config.bus_connect_timeout_seconds);
-    let connected =
-        Tls::of(config).and_then(|tls| Link::connect(&target, &places, tls.as_ref(), connect_max, ANSWER_TIMEOUT));
+    let patience = Patience { connect_max, answer_max: ANSWER_MAX, whole_max: connect_max + ANSWERS_MAX };
+    let connected = Tls::of(config).and_then(|tls| Link::connect(&target, &places, tls.as_ref(), patience));
     let mut link = match connected {
         Ok(link) => link,
         Err(why) => {

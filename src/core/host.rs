@@ -95,26 +95,37 @@ impl Host for CoreHost {
     fn bus(&mut self, news: BusNews) {
         let name = |domain: usize| self.settings.domains[domain].as_str();
         match news {
-            BusNews::Opened { domain } => {
+            BusNews::Opened { domain, half } => {
                 self.shared.link_is_up();
-                if let Some(word) = self.shared.bus_opened(name(domain)) {
+                if let Some(word) = self.shared.bus_said.opened(name(domain), half) {
                     tracing::info!("bus: {} is {word}", name(domain));
                 }
             }
             BusNews::Failed { domain, half, text, refused } => {
                 let name = name(domain);
-                if self.shared.bus_failed(name, &text) {
+                if self.shared.bus_said.failed(name, half, &text, self.shared.now_ms()) {
                     if refused {
                         let verb = half.verb();
-                        tracing::warn!("bus: the link that {verb} {name} cannot be opened: {text}; trying again");
+                        tracing::warn!("bus: the link that {verb} {name} is of no use: {text}; trying again");
                     } else {
                         tracing::warn!("bus: {name} cannot be reached: {text}; trying again");
                     }
                 }
                 self.resolver.resolve_again();
             }
+            BusNews::RefusesPushes { domain, text } => {
+                let name = name(domain);
+                if self.shared.bus_said.refuses(name, &text, self.shared.now_ms()) {
+                    tracing::warn!("bus: {name} refused a push: {text}");
+                }
+            }
+            BusNews::TakesPushes { domain } => {
+                if self.shared.bus_said.takes(name(domain)) {
+                    tracing::info!("bus: {} takes pushes again", name(domain));
+                }
+            }
             BusNews::LacksCounts { domain } => {
-                if self.shared.bus_lacks_counts(name(domain)) {
+                if self.shared.bus_said.lacks_counts(name(domain)) {
                     tracing::warn!(
                         "bus: the Redis of {} is older than 6.2 and has no LPOP with a count: several BLPOPs are queued \
                          instead, which costs it more; upgrade it when you can",

@@ -19,11 +19,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, Value, cmd};
+use redis::{Value, cmd};
 use state_dir::StateDir;
 
 use super::resolver;
-use crate::bus::blocking::Link;
+use crate::bus::blocking::{Failure, Link, Patience};
 use crate::bus::tls::Tls;
 use crate::config::RedisPlace;
 
@@ -42,8 +42,12 @@ const KEY_PREFIX: &str = "opensrf:client:";
 /// Keys in one DEL.
 const KEYS_PER_DEL: usize = 128;
 
-/// For the connection and its AUTH together, and for each reply.
-const REDIS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a Redis is waited for, beside the resolution of its name.
+const PATIENCE: Patience = Patience {
+    connect_max: Duration::from_secs(5),
+    answer_max: Duration::from_secs(5),
+    whole_max: Duration::from_secs(15),
+};
 
 /// Our own file, locked for as long as this lives. It is left behind by whoever could not delete its queues.
 #[derive(Debug)]
@@ -226,30 +230,33 @@ fn process_start(stat: &str) -> Option<u64> {
     after_name.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
-/// Deletes `keys` on the Redis that is `named` and says how many of them were there. Blocks, for 5 s per step at most, beside
-/// resolving its name. An error names the place and the reason, never the password.
+/// Deletes `keys` on the Redis that is `named` and says how many of them were there. Blocks for 15 s at most,
+/// beside resolving its name. An error names the place and the reason, never the password.
 pub fn delete_queues(
     named: &RedisPlace,
     tls: Option<&Tls>,
     (username, passwd): (&str, &str),
     keys: &[&str],
-) -> Result<u64, String> {
+) -> Result<u64, Failure> {
     if keys.is_empty() {
         return Ok(0);
     }
     let attempt = || {
-        let places = resolver::resolve(named).map_err(|why| why.to_string())?;
-        let mut link = Link::connect(named, &places, tls, REDIS_TIMEOUT, REDIS_TIMEOUT)?;
-        let ask = |link: &mut Link, command: &Cmd| link.ask(command).map_err(|why| why.to_string());
-        ask(&mut link, cmd("AUTH").arg(username).arg(passwd))?;
+        let places = resolver::resolve(named).map_err(|why| Failure::Broken(why.to_string()))?;
+        let mut link = Link::connect(named, &places, tls, PATIENCE).map_err(Failure::Broken)?;
+        link.ask(cmd("AUTH").arg(username).arg(passwd))?;
         let mut deleted = 0;
         for keys in keys.chunks(KEYS_PER_DEL) {
-            match ask(&mut link, cmd("DEL").arg(keys))? {
+            match link.ask(cmd("DEL").arg(keys))? {
                 Value::Int(count) => deleted += u64::try_from(count).unwrap_or(0),
-                other => return Err(format!("DEL was answered with {other:?}")),
+                other => return Err(Failure::Refused(format!("DEL was answered with {other:?}"))),
             }
         }
         Ok(deleted)
     };
-    attempt().map_err(|why: String| format!("the queues on {named} were not deleted: {why}"))
+    let told = |why| format!("the queues on {named} were not deleted: {why}");
+    attempt().map_err(|failure| match failure {
+        Failure::Refused(why) => Failure::Refused(told(why)),
+        Failure::Broken(why) => Failure::Broken(told(why)),
+    })
 }

@@ -1,11 +1,13 @@
 //! The bus addresses of this process, and the lists that processes before it left behind.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 use std::{io, thread};
 
 use evergate_proto::opensrf::address;
 
 use crate::bounded::{self, FILE_MAX};
+use crate::bus::blocking::Failure;
 use crate::bus::tls::Tls;
 use crate::config::Config;
 use crate::process::address_file::{self, AddressFile, Orphan};
@@ -89,20 +91,71 @@ fn is_configured(config: &Config, domain: &str) -> bool {
 
 fn delete(config: &Config, tls: Option<&Tls>, orphans: &[Orphan]) -> bool {
     let mut all = true;
+    // Who keeps one orphan waiting keeps all: the next round asks again.
+    let mut broken = BTreeSet::new();
     for orphan in orphans {
         let keys_by_domain = orphan.keys_by_domain();
         for (domain, keys) in keys_by_domain.into_iter().filter(|(domain, _)| is_configured(config, domain)) {
+            if broken.contains(domain) {
+                continue;
+            }
             let account = (config.username.as_str(), config.passwd.expose());
             match address_file::delete_queues(&config.redis_of(domain), tls, account, &keys) {
                 Ok(deleted) => {
                     tracing::info!("bus: {deleted} lists deleted that {} left on {domain}", orphan.path().display());
                 }
-                Err(error) => {
+                Err(failure) => {
                     all = false;
-                    tracing::warn!("bus: lists left on {domain} could not be deleted: {error}");
+                    tracing::warn!("bus: lists left on {domain} could not be deleted: {failure}");
+                    if matches!(failure, Failure::Broken(_)) {
+                        broken.insert(domain);
+                    }
                 }
             }
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use super::*;
+    use crate::config::{Inputs, Purpose, load};
+
+    #[test]
+    fn a_redis_that_gives_no_answer_is_asked_once_a_round_however_many_files_name_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let config = Config {
+            domain: "a".into(),
+            domains: vec!["a".into()],
+            bus_domain_address: BTreeMap::from([("a".to_owned(), address.to_string())]),
+            ..load(Inputs::none(Purpose::Demo)).expect("the defaults").config
+        };
+        let dir = std::env::temp_dir().join(format!("evergate-clean-up-{}", std::process::id()));
+        let files = [0, 1, 2].map(|n| {
+            let mut file = AddressFile::create(&dir).expect("a file");
+            file.record("a", &format!("opensrf:client:gateway:a:host:1:{n}")).expect("recorded");
+            file
+        });
+        drop(files);
+        let orphans = address_file::orphans(&dir);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::clone(&asked);
+        // Each is hung up on once it is counted.
+        thread::spawn(move || {
+            for _stream in listener.incoming() {
+                counts.fetch_add(1, SeqCst);
+            }
+        });
+        let all = delete(&config, None, &orphans);
+        fs::remove_dir_all(&dir).expect("removed");
+        assert_eq!((orphans.len(), all, asked.load(SeqCst)), (3, false, 1));
+    }
 }

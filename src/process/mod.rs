@@ -9,7 +9,7 @@
 //! - [`signals`]: what was asked for from outside
 //! - [`settings`]: the options as the cores need them; what SIGHUP changes
 //! - [`reload`]: the thread that SIGHUP asks
-//! - [`resolver`]: the names of the bus domains
+//! - [`resolver`]: the names of the bus domains; [`bus_said`]: what the log was told of their links
 //! - [`listeners`]: what is listened on, with a share for each core
 //! - [`addresses`]: the bus addresses of this process, and of those that left theirs behind
 //! - [`control`]: what operators and a successor may ask over a Unix socket
@@ -21,6 +21,7 @@
 
 pub mod address_file;
 pub mod addresses;
+pub mod bus_said;
 pub mod control;
 pub mod demo;
 pub mod drain_log;

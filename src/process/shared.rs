@@ -1,7 +1,6 @@
 //! What every thread of the process can see: its phase, its clock, its deadlines, what the log was told of the bus, and the cores'
 //! counters.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
@@ -9,6 +8,7 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::bus_said::BusSaid;
 use super::inquiries::{Asked, Inquiries};
 use super::listeners::{Share, Shares};
 use super::signals::Wake;
@@ -18,21 +18,6 @@ use evergate_proto::counters;
 use evergate_proto::event_loop::{Answer, Inquiry};
 use evergate_proto::lifecycle::{Left, Orders, Phase};
 use nix::time::{ClockId, clock_gettime};
-
-/// Reasons that are said for one domain before one of its links has been opened.
-const BUS_ERRORS_MAX: usize = 16;
-
-/// What the log was told last of the links to one bus domain, for all cores together.
-#[derive(Debug, Default)]
-struct BusSaid {
-    /// A link has been up.
-    reached: bool,
-    /// Why one could not be opened, each reason once, since the last one that could. Several, for a name may have several
-    /// addresses, and the two links of a core do not ask for the same.
-    errors: BTreeSet<String>,
-    /// That its Redis is old.
-    lacks_counts: bool,
-}
 
 /// What every thread of the process can see.
 pub struct Shared {
@@ -61,8 +46,8 @@ pub struct Shared {
     pub stop_code: AtomicU64,
     /// When a core last said that the process is out of descriptors, ms; 0 = never.
     pub exhausted_said_ms: AtomicU64,
-    /// What the log was told last of each bus domain's links.
-    bus_said: Mutex<BTreeMap<String, BusSaid>>,
+    /// What the log was told of the links to the bus.
+    pub bus_said: BusSaid,
     /// What wakes the main thread.
     main: Option<Arc<Wake>>,
     /// What wakes each core, once it runs.
@@ -95,7 +80,7 @@ impl Shared {
             listening: OnceLock::new(),
             stop_code: AtomicU64::new(1001),
             exhausted_said_ms: AtomicU64::new(0),
-            bus_said: Mutex::default(),
+            bus_said: BusSaid::default(),
             wakers: cpus.iter().map(|_| OnceLock::new()).collect(),
             cores: counters::Core::for_each(cpus),
         }
@@ -116,29 +101,6 @@ impl Shared {
     /// Milliseconds since the process began; never 0.
     pub fn now_ms(&self) -> u64 {
         coarse().saturating_sub(self.began).as_millis() as u64
-    }
-
-    /// A link to `domain` cannot be opened. Says whether the log should hear of it: every link of every core finds the
-    /// same, again and again.
-    pub fn bus_failed(&self, domain: &str, error: &str) -> bool {
-        let mut said = self.bus_said.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = said.entry(domain.to_owned()).or_default();
-        said.errors.len() < BUS_ERRORS_MAX && !said.errors.contains(error) && said.errors.insert(error.to_owned())
-    }
-
-    /// A link to `domain` is open. What the log should hear of it, if anything.
-    pub fn bus_opened(&self, domain: &str) -> Option<&'static str> {
-        let mut said = self.bus_said.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = said.entry(domain.to_owned()).or_default();
-        let word = if said.reached { "back" } else { "reached" };
-        said.reached = true;
-        (!std::mem::take(&mut said.errors).is_empty()).then_some(word)
-    }
-
-    /// The Redis of `domain` has no `LPOP key n`. Says whether the log should hear of it, which it does once.
-    pub fn bus_lacks_counts(&self, domain: &str) -> bool {
-        let mut said = self.bus_said.lock().unwrap_or_else(PoisonError::into_inner);
-        !std::mem::replace(&mut said.entry(domain.to_owned()).or_default().lacks_counts, true)
     }
 
     /// Where the process stands.
@@ -310,17 +272,5 @@ mod tests {
     #[test]
     fn no_time_is_the_0_that_says_never() {
         assert!((0..1_000).all(|_| Shared::new(&[0]).now_ms() > 0));
-    }
-
-    #[test]
-    fn the_log_hears_of_a_bus_once_for_all_links_and_again_when_the_error_changes() {
-        let shared = Shared::new(&[0, 1]);
-        assert_eq!(shared.bus_opened("a"), None, "nothing was said, so nothing is taken back");
-        assert!(shared.bus_failed("b", "refused") && !shared.bus_failed("b", "refused"));
-        assert!(shared.bus_failed("a", "refused"), "each domain has its own");
-        assert!(shared.bus_failed("b", "WRONGPASS") && !shared.bus_failed("b", "refused"));
-        assert_eq!((shared.bus_opened("b"), shared.bus_opened("b")), (Some("reached"), None));
-        assert!(shared.bus_failed("b", "refused"));
-        assert_eq!((shared.bus_opened("b"), shared.bus_opened("a")), (Some("back"), Some("back")));
     }
 }

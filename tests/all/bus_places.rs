@@ -124,12 +124,14 @@ fn a_redis_that_cannot_be_reached_so_is_told_with_its_remedy() {
     let by_name = sealed.place.replace("127.0.0.1", "localhost");
     let plain = format!("rediss://{}", sealed.redis.address());
     let absent = format!("unix:{}/redis.sock", folder.path().display());
-    // A Redis that speaks no TLS waits for the end of the line: a core knows only that it waits.
-    let cases: [(&[&String], &str, &str, &str); 5] = [
+    let unsealed = sealed.place.replace("rediss://", "");
+    let cases: [(&[&String], &str, &str, &str); 6] = [
         (&[&other, certificate, key], &sealed.place, "bus_tls_ca_file", "bus_tls_ca_file"),
         (&[ca], &sealed.place, "bus_tls_certificate_file", "bus_tls_certificate_file"),
         (&[ca, certificate, key], &by_name, "the name that its certificate has", "the name that its certificate has"),
-        (&[ca, certificate, key], &plain, "tls-port", "timed out"),
+        // A Redis that speaks no TLS waits for the end of the line.
+        (&[ca, certificate, key], &plain, "tls-port", "tls-port"),
+        (&[], &unsealed, "rediss://HOST:PORT", "rediss://HOST:PORT"),
         (&[], &absent, "No such file", "No such file"),
     ];
     for (lines, place, told, logged) in cases {

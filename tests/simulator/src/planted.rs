@@ -265,9 +265,11 @@ planted! {
     "late-word-counts": "what is told of a connection that was given up counts for the one that is there",
         "redis/links.rs", "self.generation(link) == Some(generation)" => "self.generation(link).is_some() || generation > u32::MAX - 1";
     "attempt-for-ever": "an attempt to connect that hangs is never given up",
-        "redis/links.rs", "| Stage::Greeting { until_ms, .. } if now_ms >= until_ms => {" => "| Stage::Greeting { until_ms, .. } if now_ms >= until_ms + 100_000_000 => {";
+        "redis/links.rs", "                    if now_ms >= until_ms =>\n                {" => "                    if now_ms >= until_ms + 100_000_000 =>\n                {";
     "up-before-greeted": "a link counts as up when its account has been accepted, before Redis has done what the link is for",
         "redis/greeting.rs", "Ok(true) => (self.step, self.left) = (Step::Probe, 1)," => "Ok(true) => return Ok(Some(Greeted { id: self.id, lacks_probe: false })),";
+    "talker-heard": "found by an attacker: what answers in place of Redis fills the core's memory before it has accepted the account",
+        "redis/greeting.rs", "self.read_bytes.saturating_add(needed_bytes) > ANSWERS_BYTES_MAX" => "needed_bytes == usize::MAX";
     "popped-when-full": "replies are received while the core is full",
         "redis/links.rs", "(Stage::Up { .. }, Half::Pop) => !is_full || self.ending," => "(Stage::Up { .. }, Half::Pop) => true,";
     "answers-unread": "confirmations are never waited for",

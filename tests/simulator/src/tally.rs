@@ -20,7 +20,7 @@ happenings! {
     disconnect_for_client_gone, reply_streamed, reply_delivered, reply_late, reply_duplicate, reply_undeliverable,
     reply_stale_generation, reply_in_place, reply_not_utf8, reply_bus_garbage, reply_bare_body, reply_lost_between_pop_and_read,
     push_unconfirmed, push_unsent, push_refused, resp_cut, batch_of_several, push_link_lost, pop_link_lost,
-    redis_restarted_empty, bus_away, connect_refused, connect_hangs, connect_timed_out, link_told_late, maybe_lost_503, given_up_504, emptied_503, ping_sent, pong_timeout,
+    redis_restarted_empty, bus_away, connect_refused, connect_hangs, connect_timed_out, talker_met, link_told_late, maybe_lost_503, given_up_504, emptied_503, ping_sent, pong_timeout,
     message_timeout, handshake_timeout, idle_closed, close_timeout, core_bytes_hit, tick_late, drain, drain_with_requests,
     closed_at_gap, closed_at_deadline, drain_ended_early, drain_cancelled, left_to_successor, cut_in_drain, stop, stop_in_drain, ended_quietly,
     accepted_in_drain, restart_closed, ended_while_open, acknowledgement_late, slow_reader_alive, reader_too_slow,

@@ -20,12 +20,14 @@ pub enum Severity {
 /// What became of a link to the bus: the log hears of it once for all cores.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BusNews {
-    /// A link is open.
+    /// A link is open, and of use.
     Opened {
         /// The index of its domain.
         domain: usize,
+        /// Which of the domain's links.
+        half: Half,
     },
-    /// A link cannot be opened; its name may have to be resolved anew.
+    /// A link cannot be opened, or only for Redis to refuse what it is for; its name may have to be resolved anew.
     Failed {
         /// The index of its domain.
         domain: usize,
@@ -35,6 +37,18 @@ pub enum BusNews {
         text: String,
         /// Redis refused it, or it is no Redis; else it cannot be reached.
         refused: bool,
+    },
+    /// Redis refuses pushes: told at first, where its word changes, and once a minute while it lasts.
+    RefusesPushes {
+        /// The index of its domain.
+        domain: usize,
+        /// In Redis' own words, with the remedy.
+        text: String,
+    },
+    /// It takes them again.
+    TakesPushes {
+        /// The index of its domain.
+        domain: usize,
     },
     /// The Redis of a domain has no `LPOP` with a count.
     LacksCounts {

@@ -181,7 +181,10 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
         wire.under_way.remove(Kind::LinkConnect);
         if !wire.is_over {
             match completion.result {
-                Ok(_) if wire.sealed.is_some() => self.agree(at),
+                Ok(_) if wire.sealed.is_some() => {
+                    self.links.reached(wire.link, wire.generation);
+                    self.agree(at);
+                }
                 result => self.tell_connected(at, result.map(|_| ()).map_err(host_trouble)),
             }
         }

@@ -41,8 +41,10 @@ pub(super) enum Stage {
     Waiting { until_ms: u64 },
     /// It is being opened, and given up then, ms.
     Connecting { until_ms: u64, known: Known },
-    /// The greeting is under way, and given up then, ms.
-    Greeting { until_ms: u64, known: Known, greeting: Box<Greeting> },
+    /// Somebody is there, and both ends are yet to agree on TLS; given up then, ms.
+    Agreeing { until_ms: u64, known: Known },
+    /// The greeting is under way, by TLS or not, and given up then, ms.
+    Greeting { until_ms: u64, known: Known, is_sealed: bool, greeting: Box<Greeting> },
     /// It is of use, since then, ms.
     Up { since_ms: u64 },
 }
@@ -89,6 +91,9 @@ impl Connection {
 
     /// Whether there is a socket.
     pub fn has_socket(&self) -> bool {
-        matches!(self.stage, Stage::Connecting { .. } | Stage::Greeting { .. } | Stage::Up { .. })
+        matches!(
+            self.stage,
+            Stage::Connecting { .. } | Stage::Agreeing { .. } | Stage::Greeting { .. } | Stage::Up { .. }
+        )
     }
 }

@@ -9,6 +9,13 @@ use super::trouble::Trouble;
 
 /// As much of an answer will do to know by it what answers.
 const FIRST_BYTES: usize = 256;
+/// The most that both answers together may take, bytes. Redis' are some hundred, and as much for each of its modules. Before the account
+/// is accepted nothing speaks for whoever says more, or claims that it will.
+const ANSWERS_BYTES_MAX: usize = 64 * 1024;
+/// The shortest element of an array (`+`, CR LF), bytes.
+const ELEMENT_BYTES_MIN: usize = 3;
+/// The most of an error that is shown, bytes: Redis' are a line.
+const ERROR_BYTES_SHOWN: usize = 512;
 
 /// What a greeting has found out.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +45,8 @@ pub struct Greeting {
     step: Step,
     /// Tokens that the reply still lacks, as far as is known.
     left: usize,
+    /// Bytes of the answers that have been read.
+    read_bytes: usize,
     /// Whether the account's reply is a map, as Redis writes it in RESP 2.
     is_map: Option<bool>,
     /// The next token is the connection's number.
@@ -60,11 +69,32 @@ impl Greeting {
         for word in arguments {
             resp::write_bulk(out, word);
         }
-        Self { port, probe: name, first: Vec::new(), step: Step::Account, left: 1, is_map: None, is_id: false, id: 0 }
+        Self {
+            port,
+            probe: name,
+            first: Vec::new(),
+            step: Step::Account,
+            left: 1,
+            read_bytes: 0,
+            is_map: None,
+            is_id: false,
+            id: 0,
+        }
     }
 
     /// Reads on; `None` = it goes on.
     pub fn read(&mut self, input: &mut Input) -> Result<Option<Greeted>, Trouble> {
+        let unread_bytes = input.unread().len();
+        let greeted = self.read_answers(input)?;
+        self.read_bytes += unread_bytes - input.unread().len();
+        let needed_bytes = input.unread().len().max(input.wanted()).max(self.left.saturating_mul(ELEMENT_BYTES_MIN));
+        if greeted.is_none() && self.read_bytes.saturating_add(needed_bytes) > ANSWERS_BYTES_MAX {
+            return Err(Trouble::Stranger(stranger::describe_talker(ANSWERS_BYTES_MAX)));
+        }
+        Ok(greeted)
+    }
+
+    fn read_answers(&mut self, input: &mut Input) -> Result<Option<Greeted>, Trouble> {
         if self.first.is_empty() {
             let unread = input.unread();
             self.first = unread[..unread.len().min(FIRST_BYTES)].to_vec();
@@ -97,6 +127,11 @@ impl Greeting {
         }
     }
 
+    /// Whether a port has said nothing at all.
+    pub fn is_unheard(&self) -> bool {
+        self.first.is_empty() && self.port.is_some()
+    }
+
     fn stranger(&self) -> Trouble {
         Trouble::Stranger(stranger::describe(&self.first, self.port))
     }
@@ -108,12 +143,12 @@ impl Greeting {
             self.left -= 1;
             match &token {
                 Token::Error(text) => {
-                    let word = String::from_utf8_lossy(text);
+                    let word = String::from_utf8_lossy(&text[..text.len().min(ERROR_BYTES_SHOWN)]);
                     // What it does not know or cannot parse is a matter of its version, and the caller's.
                     let why = if word.starts_with("ERR ") { word.into_owned() } else { refusals::explain(&word) };
                     return Err(Trouble::Refused(format!("Redis refused {what}: {why}")));
                 }
-                Token::Array(n) => self.left += n,
+                Token::Array(n) => self.left = self.left.saturating_add(*n),
                 _ => {}
             }
             if self.step == Step::Account {

@@ -34,7 +34,7 @@ impl Input {
             }
         }
         let have = self.buffer.len() - self.at;
-        let wanted = resp::wanted(&self.buffer, self.at);
+        let wanted = self.wanted();
         if self.at > 0 && self.buffer.capacity() < self.at + wanted.max(have + least) {
             self.buffer.drain(..self.at);
             self.at = 0;
@@ -50,8 +50,13 @@ impl Input {
         if self.lent {
             return 0;
         }
-        let missing = resp::wanted(&self.buffer, self.at).saturating_sub(self.buffer.len() - self.at);
+        let missing = self.wanted().saturating_sub(self.buffer.len() - self.at);
         if missing > self.receive_bytes { missing } else { 0 }
+    }
+
+    /// Bytes that the token that comes next needs in all, where that is a string whose length is here.
+    pub fn wanted(&self) -> usize {
+        if self.lent { 0 } else { resp::wanted(&self.buffer, self.at) }
     }
 
     /// Takes the buffer back.

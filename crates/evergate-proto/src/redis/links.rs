@@ -394,7 +394,11 @@ impl Links {
             match connection.stage {
                 Stage::Waiting { .. } if self.ending => connection.stage = Stage::Off,
                 Stage::Waiting { until_ms } if now_ms >= until_ms => self.connect(link, now_ms),
-                Stage::Connecting { until_ms, .. } | Stage::Greeting { until_ms, .. } if now_ms >= until_ms => {
+                Stage::Connecting { until_ms, .. }
+                | Stage::Agreeing { until_ms, .. }
+                | Stage::Greeting { until_ms, .. }
+                    if now_ms >= until_ms =>
+                {
                     self.failed(clients, link, &Trouble::TimedOut);
                 }
                 Stage::Up { .. } if link.half == Half::Pop => self.tick_pops(clients, now_ms),

@@ -37,6 +37,18 @@ impl Links {
         self.wants.push_back(Want::Connect { link, generation, attempt });
     }
 
+    /// Somebody is there, and both ends are to agree on TLS before the link is [connected](Self::connected).
+    pub fn reached(&mut self, link: LinkId, generation: u32) {
+        if !self.is_current(link, generation) {
+            return;
+        }
+        if let Some(connection) = self.domains[link.domain].connection_mut(link.half)
+            && let Stage::Connecting { until_ms, known } = connection.stage
+        {
+            connection.stage = Stage::Agreeing { until_ms, known };
+        }
+    }
+
     /// A connection is open, to that port (none: a Unix socket), or cannot be opened.
     pub fn connected(
         &mut self,
@@ -60,18 +72,22 @@ impl Links {
             Half::Pop => ("LPOP", &own),
         };
         let Some(connection) = self.domains[link.domain].connection_mut(link.half) else { return };
-        if let Stage::Connecting { until_ms, known } = connection.stage {
+        let is_sealed = matches!(connection.stage, Stage::Agreeing { .. });
+        if let Stage::Connecting { until_ms, known } | Stage::Agreeing { until_ms, known } = connection.stage {
             connection.greets.clear();
             let greeting = Greeting::begin(&mut connection.greets, account, port, probe);
-            connection.stage = Stage::Greeting { until_ms, known, greeting: Box::new(greeting) };
+            connection.stage = Stage::Greeting { until_ms, known, is_sealed, greeting: Box::new(greeting) };
         }
     }
 
     /// The account is accepted.
     pub(super) fn opened(&mut self, clients: &mut impl Served, link: LinkId, known: Known, greeted: &Greeted) {
         let (index, now_ms) = (link.domain, clients.context().now_ms());
-        clients.context().tell(BusNews::Opened { domain: index });
         let domain = &mut self.domains[index];
+        // An account that may log in and not pop is refused again at once: it is of use when it was not for a while.
+        if link.half == Half::Push || domain.pops_refused_ms.is_none() {
+            clients.context().tell(BusNews::Opened { domain: index, half: link.half });
+        }
         let emptied = greeted.id < known.id && domain.known.restarts == known.restarts;
         domain.known.id = if emptied { greeted.id } else { domain.known.id.max(greeted.id) };
         let Some(connection) = domain.connection_mut(link.half) else { return };
@@ -102,7 +118,6 @@ impl Links {
                     clients.context().tell(BusNews::LacksCounts { domain: index });
                 }
                 match &mut domain.pops_refused_ms {
-                    // An account that may log in and not pop is refused again at once: it counts as up when it was not for a while.
                     Some(since_ms) => *since_ms = now_ms,
                     None => self.set_state(clients, link, LinkState::Up),
                 }
@@ -116,6 +131,8 @@ impl Links {
     /// An attempt failed: the bus counts as away, and another follows.
     pub(super) fn failed(&mut self, clients: &mut impl Served, link: LinkId, trouble: &Trouble) {
         let (index, now_ms) = (link.domain, clients.context().now_ms());
+        let Some(connection) = self.domains[index].connection_mut(link.half) else { return };
+        let text = trouble.after(&connection.stage).unwrap_or_else(|| trouble.to_string());
         self.close(link);
         let random = self.jitter();
         let domain = &mut self.domains[index];
@@ -128,7 +145,6 @@ impl Links {
         connection.backoff_ms = (backoff_ms * 2).min(self.options.backoff_max_ms.max(1));
         let until_ms = now_ms + backoff_ms / 2 + random % (backoff_ms / 2 + 1);
         connection.stage = if self.ending { Stage::Off } else { Stage::Waiting { until_ms } };
-        let text = trouble.to_string();
         let text = text.trim_end_matches('.');
         text.clone_into(&mut domain.trouble);
         let (half, refused) = (link.half, trouble.is_refusal());

@@ -8,7 +8,7 @@ use super::links::{LinkId, Links};
 use super::served::Served;
 use super::trouble::Trouble;
 use crate::clients::from_bus::TOGETHER;
-use crate::clients::output::Severity;
+use crate::clients::output::{BusNews, Severity};
 use crate::counters::{self, LinkState};
 
 /// How long a link whose pops were refused before must go without another refusal to count as up, ms.
@@ -96,8 +96,18 @@ impl Links {
         // An account that may log in and not pop (an ACL, a replica, a key of another type) is refused again at once.
         primary.pops_refused_ms = trouble.is_refusal().then_some(clients.context().now_ms());
         clients.pops_lost();
-        let text = format!("bus: the link that pops from {} broke: {trouble}", self.names.domains[0]);
-        clients.context().log(Severity::Warn, text);
+        if trouble.is_refusal() {
+            // Again and again: the log hears of it as of a link that cannot be opened.
+            clients.context().tell(BusNews::Failed {
+                domain: 0,
+                half: Half::Pop,
+                text: trouble.to_string(),
+                refused: true,
+            });
+        } else {
+            let text = format!("bus: the link that pops from {} broke: {trouble}", self.names.domains[0]);
+            clients.context().log(Severity::Warn, text);
+        }
         counters::add(&clients.context().counts().bus_links_lost, 1);
     }
 
@@ -107,8 +117,7 @@ impl Links {
         if primary.pops_refused_ms.is_some_and(|since_ms| now_ms >= since_ms + REFUSAL_WAIT_MS) {
             primary.pops_refused_ms = None;
             self.set_state(clients, LinkId { domain: 0, half: Half::Pop }, LinkState::Up);
-            let text = format!("bus: {} lets the gateway pop again", self.names.domains[0]);
-            clients.context().log(Severity::Info, text);
+            clients.context().tell(BusNews::Opened { domain: 0, half: Half::Pop });
         }
     }
 }

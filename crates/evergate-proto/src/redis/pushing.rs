@@ -11,7 +11,7 @@ use super::outbox::{Answer, Push, Ticket};
 use super::refusals;
 use super::served::Served;
 use super::trouble::Trouble;
-use crate::clients::output::Severity;
+use crate::clients::output::{BusNews, Severity};
 use crate::clients::router_list::RouterNews;
 use crate::counters::{self, LinkState};
 
@@ -76,8 +76,7 @@ impl Links {
             silence.answered(now_ms, outbox.is_confirmed());
         }
         if takes_again {
-            let text = format!("bus: {} takes pushes again", self.names.domains[index]);
-            clients.context().log(Severity::Info, text);
+            clients.context().tell(BusNews::TakesPushes { domain: index });
             self.unpublished = true;
         }
         if read.is_ok() {
@@ -95,8 +94,7 @@ impl Links {
         let name = &self.names.domains[index];
         let now_ms = clients.context().now_ms();
         if self.domains[index].refusals.refused(now_ms, text) {
-            let text = format!("bus: {name} refused a push: {}", refusals::explain(text));
-            clients.context().log(Severity::Warn, text);
+            clients.context().tell(BusNews::RefusesPushes { domain: index, text: refusals::explain(text) });
             self.unpublished = true;
         } else {
             clients.context().log(Severity::Debug, format!("bus: {name} refused a push: {text}"));

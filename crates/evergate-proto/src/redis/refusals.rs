@@ -2,6 +2,8 @@
 //! answers as fast as ever, and refuses. The node is taken out then, so that no client comes whose request could show that it
 //! works again: the link asks with a push of its own.
 
+/// What lasts is news again after so long, ms.
+const AGAIN_MS: u64 = 60_000;
 /// How often Redis is asked whether it takes pushes again, ms.
 const PROBE_MS: u64 = 1_000;
 
@@ -46,6 +48,8 @@ pub struct Refusals {
     since_ms: Option<u64>,
     /// What Redis said to the last that it refused.
     error: String,
+    /// When that was news last, ms.
+    told_ms: u64,
     /// Something was refused that is no push.
     doubted: bool,
     /// When Redis was asked last, ms.
@@ -60,12 +64,15 @@ impl Refusals {
         self.since_ms.take().is_some()
     }
 
-    /// Redis refused a push with `error`. Says whether that is news: it had taken the last one, or refused it with another word.
+    /// Redis refused a push with `error`. Says whether that is news: it had taken the last one, or refused it with another word, or it
+    /// has not been news for a minute.
     pub fn refused(&mut self, now_ms: u64, error: &str) -> bool {
         self.doubted = false;
-        let is_news = self.since_ms.is_none() || remedy(&self.error) != remedy(error);
+        let is_new = self.since_ms.is_none() || remedy(&self.error) != remedy(error);
+        let is_news = is_new || now_ms >= self.told_ms + AGAIN_MS;
         self.since_ms.get_or_insert(now_ms);
         if is_news {
+            self.told_ms = now_ms;
             error.clone_into(&mut self.error);
         }
         is_news

@@ -7,6 +7,16 @@ const SHOWN_BYTES: usize = 60;
 /// ejabberd's port, which Evergreen's files named before Redis came.
 const EJABBERD_PORT: u16 = 5222;
 
+/// What to do about what answers, where nothing else is known of it.
+const ELSEWHERE: &str = "correct port or bus_domain_address; Redis' port is 6379 as a rule";
+
+/// What to do about a port that gives no sense to who greets it by TLS.
+pub const SPEAKS_NO_TLS: &str =
+    "what listens there may speak no TLS: name Redis' tls-port, or write bus_domain_address without rediss://";
+/// What to do about a port that hangs up on who greets it without TLS.
+pub const WANTS_TLS: &str =
+    "a port that speaks TLS does that: write bus_domain_address as rediss://HOST:PORT, or name Redis' plain port";
+
 /// The first byte of what a TLS server says to who does not speak TLS; the version follows.
 const TLS_ALERT: u8 = 0x15;
 
@@ -32,7 +42,16 @@ pub fn describe(received: &[u8], port: Option<u16>) -> String {
     } else if received.starts_with(&[TLS_ALERT, 3]) {
         "it speaks TLS: write bus_domain_address as rediss://HOST:PORT, or name Redis' plain port"
     } else {
-        "correct port or bus_domain_address; Redis' port is 6379 as a rule"
+        ELSEWHERE
     };
     format!("what answers there is no Redis, it says \"{shown}\"; {what}")
+}
+
+/// Says that what answers begins to say more than `bytes_max`, which no answer that we ask for takes.
+pub fn describe_talker(bytes_max: usize) -> String {
+    format!(
+        "what answers there is no Redis, or not the right one: it begins an answer of more than {} KiB where a short one is due; \
+         {ELSEWHERE}",
+        bytes_max / 1024
+    )
 }

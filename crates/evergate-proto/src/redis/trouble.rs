@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use super::connection::Stage;
 use super::inbox::Unexpected;
 use super::refusals;
 use super::resp::Malformed;
+use super::stranger;
 
 /// What befell a link, or an attempt to open one.
 #[derive(Debug)]
@@ -19,6 +21,10 @@ pub enum Trouble {
     Closed,
     /// The other side's certificate is not believed, or what it sent cannot be opened: why.
     Tls(String),
+    /// Before both ends had agreed on TLS, it fell silent or hung up: how.
+    NoTls(String),
+    /// It hung up on a plain greeting without having said anything: how.
+    HungUp(String),
     /// Redis refused what the link is for: in its own words, with the remedy.
     Refused(String),
     /// What answers is no Redis: what it looks like, with the remedy.
@@ -34,6 +40,22 @@ impl Trouble {
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Tls(_) | Self::Refused(_) | Self::Stranger(_) | Self::Malformed | Self::Unexpected)
     }
+
+    /// What this trouble is likely to mean for an attempt that had come as far as `stage`, where that tells more than the trouble itself:
+    /// a port that speaks no TLS, or nothing else.
+    pub(super) fn after(&self, stage: &Stage) -> Option<String> {
+        let how = self.to_string();
+        let meant = match (stage, self) {
+            (Stage::Agreeing { .. }, Self::Closed | Self::TimedOut | Self::Host(_)) => Self::NoTls(how),
+            (Stage::Greeting { greeting, is_sealed: false, .. }, Self::Closed | Self::Host(_))
+                if greeting.is_unheard() =>
+            {
+                Self::HungUp(how)
+            }
+            _ => return None,
+        };
+        Some(meant.to_string())
+    }
 }
 
 impl fmt::Display for Trouble {
@@ -45,6 +67,10 @@ impl fmt::Display for Trouble {
             Self::Closed => formatter.write_str("Redis closed the connection"),
             Self::Refused(text) | Self::Stranger(text) => formatter.write_str(text),
             Self::Tls(why) => write!(formatter, "TLS: {why}"),
+            Self::NoTls(how) => {
+                write!(formatter, "TLS: {how}, before both ends had agreed; {}", stranger::SPEAKS_NO_TLS)
+            }
+            Self::HungUp(how) => write!(formatter, "{how} at the greeting, without a word; {}", stranger::WANTS_TLS),
             Self::Malformed => formatter.write_str("Redis sent what is not RESP"),
             Self::Unexpected => formatter.write_str("Redis answered what was not asked"),
         }

@@ -15,6 +15,8 @@ use crate::tally::What;
 
 /// The longest wait for a connection that is greeted, ms.
 const CONNECT_MAX_MS: u64 = 700;
+/// What answers in place of Redis now and then: it wants to fill the core's memory before it has accepted the account.
+const TALKER: &[u8] = b"*2\r\n$2\r\nid\r\n$536870912\r\n0";
 /// Where both Redises are, as far as the product cares.
 const PORT: Option<u16> = Some(6379);
 
@@ -51,6 +53,8 @@ pub(super) struct Line {
     /// Bytes of the greeting's answer that have not been read yet, once Redis has given it in full.
     greeting: Option<usize>,
     is_greeted: bool,
+    /// It leads to a talker.
+    is_talker: bool,
     /// A batch is on its way into the kernel.
     is_writing: bool,
     /// What was known of Redis when the attempt began: its highest number, how often it restarted.
@@ -214,8 +218,14 @@ impl World {
             let refused = Trouble::Host(io::ErrorKind::ConnectionRefused.into());
             return self.links(|links, told| links.connected(told, link, generation, Err(refused)));
         }
+        // By its number, so that old seeds do what they did.
+        let is_talker = generation % 16 == 5 && !self.is_ending;
         let line = self.line(link);
-        (line.attempt, line.generation, line.wire) = (None, generation, Some(Wire::default()));
+        (line.attempt, line.generation, line.is_talker) = (None, generation, is_talker);
+        let wire = line.wire.insert(Wire::default());
+        if is_talker {
+            wire.back.extend_from_slice(TALKER);
+        }
         self.links(|links, told| links.connected(told, link, generation, Ok(PORT)));
     }
 
@@ -286,6 +296,7 @@ impl World {
             let line = &mut self.lines[place(link)];
             if let Some(wire) = &mut line.wire
                 && !redis.stalled
+                && !line.is_talker
             {
                 wire.arrive(n);
                 redis.serve(wire, |key, message| {
@@ -334,10 +345,17 @@ impl World {
                 self.expect_answers(link, &later);
             }
         }
+        // Its number ends with the last byte but one.
+        let line = &self.lines[place(link)];
+        let has_claimed = line.is_talker && line.wire.as_ref().is_some_and(|wire| wire.read >= TALKER.len() - 1);
+        if has_claimed {
+            self.tally.one(What::talker_met);
+            self.expect_end(link);
+        }
         room.extend_from_slice(&bytes);
         let received = (n > 0).then_some(n);
         self.links(|links, told| links.received(told, link, generation, room, Ok(received)));
-        self.end_refused(link);
+        self.end_refused(link, has_claimed);
         if link == POP {
             while self.links(|links, told| links.deliver(told)) > 0 {}
         }
@@ -375,10 +393,12 @@ impl World {
         self.tally.add(What::resp_cut, usize::from(!line.part.is_empty()));
     }
 
-    /// A link that is refused ends of itself; none is, here, but the state must be what it was.
-    fn end_refused(&mut self, link: LinkId) {
-        if self.line(link).wire.is_none() {
-            violated!("{link:?} was given up for what Redis said");
+    /// A link is given up for what was said where a talker has claimed what it wants, and only there.
+    fn end_refused(&mut self, link: LinkId, has_claimed: bool) {
+        match (self.line(link).wire.is_none(), has_claimed) {
+            (true, false) => violated!("{link:?} was given up for what Redis said"),
+            (false, true) => violated!("{link:?} listens to who fills its memory before the account is accepted"),
+            _ => {}
         }
     }
 

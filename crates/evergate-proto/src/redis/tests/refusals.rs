@@ -48,6 +48,8 @@ fn a_refusal_is_told_with_redis_own_word_and_the_remedy_and_again_when_the_word_
     assert!(refusals.refused(6_000, "READONLY You can't write against a read only replica."), "it is news");
     assert!(!refusals.refused(7_000, "READONLY You can't write against a read only replica."));
     assert!(refusals.why().unwrap().contains("replica: promote it"));
+    let news = (7_000..607_000).step_by(1_000).filter(|&now_ms| refusals.refused(now_ms, "READONLY")).count();
+    assert_eq!(news, 10, "while it lasts it is news once a minute");
     assert_eq!(refusals.since_ms(), 5_000, "it has been of no use since the first");
     refusals.taken();
     assert_eq!(refusals.why(), None);
