@@ -84,7 +84,7 @@ fn successor(served: &Served, how: &str) -> Process {
 fn copies(listener: &TcpListener, count: usize) -> Lent {
     let address = listener.local_addr().expect("its address");
     let sockets = (0..count).map(|_| (listener.try_clone().expect("a copy").into(), address.into())).collect();
-    Lent { sockets, is_kept: false }
+    Lent { sockets, ..Lent::default() }
 }
 
 #[test]

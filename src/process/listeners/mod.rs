@@ -71,6 +71,8 @@ pub struct Sources {
     pub kept: Given,
     /// Those of a predecessor.
     pub taken: Given,
+    /// Which files are those of its Unix sockets.
+    pub files: Vec<SocketFile>,
     /// Ports on which a predecessor goes on listening at another address: what is bound here stands beside it.
     pub beside: Vec<u16>,
 }
@@ -127,7 +129,8 @@ impl Listeners {
         for listen in wanted {
             let kept = take(&mut sources.kept, &listen.at);
             let taken = take(&mut sources.taken, &listen.at);
-            all.all.push(Listener::make(listen, cores, kept, taken).map_err(failed(listen))?);
+            let file = sources.files.iter().find(|file| Some(file.path()) == listen.at.path());
+            all.all.push(Listener::make(listen, cores, kept, taken, file).map_err(failed(listen))?);
         }
         // All of them, or none: whoever came to the first would be lost with the second. Where a predecessor serves meanwhile, nobody is
         // to wait at what it has not.
@@ -224,6 +227,11 @@ impl Listeners {
         each.map(|(socket, listener)| Ok((socket.try_clone()?, listener.listen.at.clone()))).collect()
     }
 
+    /// The files of the Unix sockets that are not kept, for the same.
+    pub fn files(&self) -> Vec<SocketFile> {
+        self.all.iter().filter_map(|listener| listener.file.clone()).collect()
+    }
+
     /// The cores have closed theirs: gives up what is not kept, and removes the files of sockets that are not `left` to others.
     pub fn give_up(&mut self, left: Left) {
         for (number, listener) in (0_u8..).zip(&mut self.all).filter(|(_, listener)| !listener.is_kept) {
@@ -290,15 +298,22 @@ impl fmt::Display for Listeners {
 }
 
 impl Listener {
-    /// Of what others have made, or bound here. Where it is kept, who comes to a predecessor's own socket is served as well.
-    fn make(listen: &Listen, cores: usize, kept: Vec<OwnedFd>, taken: Vec<OwnedFd>) -> io::Result<Self> {
+    /// Of what others have made, or bound here. Where it is kept, who comes to a predecessor's own socket is served as well, whose
+    /// file that says.
+    fn make(
+        listen: &Listen,
+        cores: usize,
+        kept: Vec<OwnedFd>,
+        taken: Vec<OwnedFd>,
+        file: Option<&SocketFile>,
+    ) -> io::Result<Self> {
         let (is_kept, is_taken) = (!kept.is_empty(), !taken.is_empty());
         let sockets = kept.into_iter().chain(taken).collect();
         let mut made = Self { listen: listen.clone(), is_kept, is_taken, sockets, file: None };
         if made.sockets.is_empty() {
             made.bind(cores)?;
         } else {
-            made.adopt(cores)?;
+            made.adopt(cores, file)?;
         }
         Ok(made)
     }
@@ -319,7 +334,7 @@ impl Listener {
 
     /// Makes the sockets of others its own. Where there are fewer than cores, more are bound beside them if they let that happen; else
     /// cores share them.
-    fn adopt(&mut self, cores: usize) -> io::Result<()> {
+    fn adopt(&mut self, cores: usize, file: Option<&SocketFile>) -> io::Result<()> {
         match &self.listen.at {
             ListenAt::Tcp(address) => {
                 self.sockets.iter().try_for_each(tcp::adopt)?;
@@ -331,7 +346,7 @@ impl Listener {
             }
             ListenAt::Unix(_) if self.is_kept => {}
             ListenAt::Unix(path) => {
-                self.file = unix::adopt(path, &self.listen)?;
+                self.file = unix::adopt(path, &self.listen, file)?;
                 // Nobody can connect to it any more.
                 if self.file.is_none() {
                     self.is_taken = false;

@@ -7,7 +7,7 @@ fn loopback() -> Listen {
 }
 
 fn open(wanted: &[Listen], cores: usize, taken: Given, kept: Given) -> Result<Listeners, ListenError> {
-    Listeners::open(wanted, cores, false, Sources { kept, taken, beside: Vec::new() })
+    Listeners::open(wanted, cores, false, Sources { kept, taken, ..Sources::default() })
 }
 
 fn counts(listeners: &Listeners) -> Vec<usize> {

@@ -44,17 +44,23 @@ pub(super) fn bind(path: &Path, listen: &Listen) -> io::Result<(OwnedFd, SocketF
 }
 
 /// The file of a socket that another process has made and this one goes on with: it has what this one's configuration says. None
-/// where somebody has taken it away.
-pub(super) fn adopt(path: &Path, listen: &Listen) -> io::Result<Option<SocketFile>> {
-    let (path, listen) = (path.to_owned(), listen.clone());
-    let found = bounded::within(FILE_MAX, move || {
-        let is_socket = fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket());
-        if !is_socket {
-            return Ok(None);
+/// where it is not there any more, and another may be made. Which file is meant is said by that process (`given`): what else has come
+/// there is not touched, and is an error where somebody listens at it, for clients go there.
+pub(super) fn adopt(path: &Path, listen: &Listen, given: Option<&SocketFile>) -> io::Result<Option<SocketFile>> {
+    let (path, listen, given) = (path.to_owned(), listen.clone(), given.cloned());
+    let found = bounded::within(FILE_MAX, move || match given.map(|file| (file.is_in_place(), file)) {
+        Some((Ok(true), file)) => {
+            judge_directory_of(&path)?;
+            give_access(&path, &listen)?;
+            Ok(Some(file))
         }
-        judge_directory_of(&path)?;
-        give_access(&path, &listen)?;
-        SocketFile::of(&path).map(Some)
+        _ => match judge(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                let why = "what is there is not the socket of the running process, and somebody listens at it";
+                Err(io::Error::new(io::ErrorKind::AddrInUse, why))
+            }
+            judged => judged.map(|_| None),
+        },
     });
     found.unwrap_or_else(|failed| Err(failed.into()))
 }
