@@ -3,8 +3,9 @@
 //! The sockets are bound here, or come from the service manager (`LISTEN_FDS`, `sd_listen_fds(3)`), or from the process that this one
 //! succeeds. What others have, too, goes on listening when this process closes it.
 //!
-//! - `tcp`: sockets of an address; [`unix`]: the one of a path, and its file
+//! - `tcp`: sockets of an address; [`unix`]: the one of a path, and its file; `path_lock`: one process at a time changes that
 
+mod path_lock;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ pub mod unix;
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::thread;
@@ -22,7 +24,6 @@ use evergate_proto::websocket::proxy_header::Opening;
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-use crate::bounded;
 use crate::config::{LISTENERS_MAX, Listen, ListenAt};
 use crate::unix_socket::SocketFile;
 
@@ -32,9 +33,6 @@ pub const BACKLOG: i32 = 4096;
 /// How long the port of a killed predecessor may still be taken: the kernel takes its rings, and with them its
 /// listeners, down some time after the process is gone.
 const LINGER_MAX: Duration = Duration::from_secs(2);
-
-/// How long the removal of a socket's file may take.
-const REMOVE_MAX: Duration = Duration::from_secs(1);
 
 /// A socket from which a core takes connections.
 #[derive(Debug)]
@@ -235,13 +233,12 @@ impl Listeners {
     /// The cores have closed theirs: gives up what is not kept, and removes the files of sockets that are not `left` to others.
     pub fn give_up(&mut self, left: Left) {
         for (number, listener) in (0_u8..).zip(&mut self.all).filter(|(_, listener)| !listener.is_kept) {
-            listener.sockets.clear();
-            if let Some(file) = listener.file.take().filter(|_| !left.contains(number)) {
-                let at = listener.listen.at.clone();
-                let removed = bounded::within(REMOVE_MAX, move || file.remove());
-                if let Err(error) = removed.unwrap_or_else(|failed| Err(failed.into())) {
-                    tracing::warn!("{at} cannot be removed: {error}");
-                }
+            // Closed when the file is gone: until then no other file can have its number.
+            let _sockets = mem::take(&mut listener.sockets);
+            if let Some(file) = listener.file.take().filter(|_| !left.contains(number))
+                && let Err(error) = unix::remove(file)
+            {
+                tracing::warn!("{} cannot be removed: {error}", listener.listen.at);
             }
         }
     }
@@ -367,9 +364,10 @@ impl Listener {
     }
 
     fn listen(&self) -> io::Result<()> {
-        self.sockets.iter().try_for_each(|socket| tcp::listen(socket.as_fd()))?;
-        // Two that start at once may both have found nobody there.
-        self.file.as_ref().map_or(Ok(()), SocketFile::must_be_in_place)
+        self.sockets.iter().try_for_each(|socket| match &self.file {
+            None => tcp::listen(socket.as_fd()),
+            Some(file) => unix::listen(socket.as_fd(), file),
+        })
     }
 }
 
