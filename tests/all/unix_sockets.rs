@@ -209,7 +209,10 @@ fn a_successor_leaves_alone_what_another_has_put_in_the_place_of_the_unix_socket
     let mut failing = Setup::after(&old).start_after(&old);
     assert_eq!(failing.wait_exit(PATIENCE), 1, "{}", failing.log());
     let log = failing.log();
-    assert!(log.contains("what is there is not the socket of the running process, and somebody listens at it"), "{log}");
+    assert!(
+        log.contains("what is there is not the socket of the running process, and somebody listens at it"),
+        "{log}"
+    );
     assert!(!log.contains("takes over from it"), "that is what it tried: {log}");
     let mode = std::fs::metadata(&path).expect("it is the other's").permissions().mode() & 0o777;
     assert_eq!((refusal(&path), mode), (None, 0o600), "the other is as it was");
