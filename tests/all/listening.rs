@@ -139,12 +139,15 @@ fn a_proxy_that_sends_no_header_is_closed_without_an_answer_and_so_is_one_that_t
 
 #[test]
 fn all_mistakes_in_the_list_are_named_at_once_with_exit_2() {
-    let listen = "nowhere,127.0.0.1:7682,unix:ws.sock,127.0.0.1:1;mode=0660,unix:/a;mode=9,[::1]:2;prox,127.0.0.1:7682";
+    let listen = "nowhere,127.0.0.1:7682,unix:ws.sock,127.0.0.1:1;mode=0660,unix:/a;mode=9,[::1]:2;prox,127.0.0.1:7682,\
+                  unix:/run/../b.sock,unix:/run//c.sock";
     let ended = evergate(&["config", "--listen", listen], &[]);
     assert_eq!(ended.code, 2, "{}", ended.text());
     for why in [
         "\"nowhere\" is neither an IP address with a port nor unix:/path",
         "\"ws.sock\" is no absolute path",
+        "\"/run/../b.sock\" has \"..\", \".\" or \"//\" in it: write the path without",
+        "\"/run//c.sock\" has \"..\", \".\" or \"//\" in it",
         "has a mode, which only a Unix socket has",
         "no mode of three or four octal digits",
         "has \"prox\", which is neither mode=, group= nor proxy",
