@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Between two attempts to connect to a server that has not accepted those before.
@@ -37,8 +38,10 @@ pub fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
     Ok(UnixStream::from(OwnedFd::from(socket)))
 }
 
-/// The file of a socket that this process listens at.
-#[derive(Debug)]
+/// The file of a socket that this process listens at, or its predecessor.
+///
+/// As long as the socket is open, no other file has its number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketFile {
     path: PathBuf,
     /// Device and inode: another process may have put its own there since.
@@ -58,18 +61,19 @@ impl SocketFile {
 
     /// Fails where another process has put its own socket there since: clients would go to that, and this one would be deaf.
     pub fn must_be_in_place(&self) -> io::Result<()> {
-        match fs::symlink_metadata(&self.path) {
-            Ok(found) if identity(&found) == self.identity => Ok(()),
-            Ok(_) => Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
-            Err(error) => Err(error),
-        }
+        if self.is_in_place()? { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EADDRINUSE)) }
+    }
+
+    /// Whether it is there still; an error of the kind `NotFound` where nothing is.
+    pub fn is_in_place(&self) -> io::Result<bool> {
+        fs::symlink_metadata(&self.path).map(|found| identity(&found) == self.identity)
     }
 
     /// Removes it, if it is still that.
     pub fn remove(&self) -> io::Result<()> {
-        match fs::symlink_metadata(&self.path) {
-            Ok(found) if identity(&found) == self.identity => fs::remove_file(&self.path),
-            Ok(_) => Ok(()),
+        match self.is_in_place() {
+            Ok(true) => fs::remove_file(&self.path),
+            Ok(false) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }

@@ -1,7 +1,10 @@
 //! How many connections there are at a time, and who makes room.
 //!
 //! A newcomer always gets a place, since it may be the probe by which a balancer judges the node. Where there is none, somebody
-//! loses its own: of the address that holds most places, and of its connections the one that has come least far for longest.
+//! loses its own: of the address that holds most places, the newcomer's counted, and of its connections the one that has come least
+//! far for longest. So an address that holds as much as any other makes room for itself, and none that comes again and again, as a
+//! page does that has lost its place, takes turns with another.
+//!
 //! First who has sent nothing, then who has not sent a whole request, at last who takes its answer slowly; but of a kind that is
 //! few nobody goes, for they may have come this instant. So nobody who keeps places can lock a probe out, or have it wait.
 
@@ -111,7 +114,8 @@ impl Places {
             let holders = taken.by.iter().filter(|(_, holder)| addresses(holder.from));
             least_far(&holders.map(|(key, holder)| (*key, holder.stage)).collect::<Vec<_>>())
         };
-        if taken.by.values().filter(|holder| holder.from == from).count() >= self.most_of_one() {
+        let own = taken.by.values().filter(|holder| holder.from == from).count();
+        if own >= self.most_of_one() {
             return of(&|address| address == from);
         }
         if taken.by.len() < self.most {
@@ -122,6 +126,9 @@ impl Places {
             *held_by.entry(holder.from).or_default() += 1;
         }
         let most = held_by.values().max().copied().unwrap_or_default();
+        if own > 0 && own + 1 >= most {
+            return of(&|address| address == from);
+        }
         of(&|address| held_by.get(&address) == Some(&most))
     }
 }

@@ -41,6 +41,16 @@ fn one_address_leaves_a_quarter_to_the_others_and_makes_room_for_them() {
 }
 
 #[test]
+fn an_address_that_holds_as_much_as_any_other_makes_room_for_itself() {
+    let [a, b, c, d] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"];
+    assert_eq!(fill(4, &[a, b, c, d, d]), [1, 2, 3, 5], "one each");
+    assert_eq!(fill(4, &[a, a, b, b, b, b]), [1, 2, 5, 6], "two each");
+    assert_eq!(fill(5, &[a, a, b, b, b, a, a]), [3, 4, 5, 6, 7], "they do not take turns at each other's places");
+    assert_eq!(fill(4, &[a, a, a, b, b]), [2, 3, 4, 5], "but who holds more makes room");
+    assert_eq!(fill(4, &[a, a, b, b, c]), [2, 3, 4, 5], "and who has none gets one");
+}
+
+#[test]
 fn the_addresses_of_one_network_are_one_and_a_mapped_one_is_what_it_maps() {
     let network = ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:3", "2001:db8::4", "2001:db8:0:1::5"];
     assert_eq!(fill(4, &network), [2, 3, 4, 5]);

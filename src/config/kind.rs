@@ -276,10 +276,14 @@ pub mod text {
     /// The same of one to which each process adds `.PID`.
     const SOCKET_BYTES_MAX: usize = SOCKET_PATH_BYTES_MAX - ".4194304".len();
 
-    /// The path of a Unix socket, as it stands behind `unix:`. The error says what is wrong with it.
+    /// The path of a Unix socket, as it stands behind `unix:`. It is written in one way, for two spellings of one path would be two
+    /// listeners. The error says what is wrong with it.
     pub(crate) fn socket_path(text: &str) -> Result<PathBuf, String> {
         if !text.starts_with('/') || text.ends_with('/') {
             return Err(format!("{text:?} is no absolute path of a file"));
+        }
+        if text.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
+            return Err(format!("{text:?} has \"..\", \".\" or \"//\" in it: write the path without"));
         }
         if text.len() > SOCKET_PATH_BYTES_MAX {
             return Err(format!(
@@ -352,7 +356,8 @@ pub mod text {
     pub fn redis_place(text: &str) -> Checked {
         RedisPlace::parse(text).map(|place| place.to_string()).ok_or(
             "a host and a port, TLS or a Unix socket, such as private.localhost=127.0.0.2:6380, \
-             private.localhost=rediss://redis.example.org:6380 or private.localhost=unix:/run/redis/redis.sock",
+             private.localhost=rediss://redis.example.org:6380 or private.localhost=unix:/run/redis/redis.sock (a path \
+             without .., . and //)",
         )
     }
 

@@ -241,6 +241,7 @@ mod tests {
             ("[::0]:7682; proxy", "[::]:7682;proxy"),
             ("unix:/run/ws", "unix:/run/ws"),
             ("unix:/run/ws;mode=660", "unix:/run/ws"),
+            ("unix:/run/.e/..ws.", "unix:/run/.e/..ws."),
             ("unix:/run/ws;proxy;group=www-data;mode=0666", "unix:/run/ws;mode=0666;group=www-data;proxy"),
         ] {
             let listen: Listen = text.parse().expect("a listener");
@@ -259,6 +260,11 @@ mod tests {
             ("10.0.0.5", "neither an IP address"),
             ("unix:ws.sock", "no absolute path"),
             ("unix:/run/", "no absolute path"),
+            ("unix:/a/../b.sock", "\"..\", \".\" or \"//\" in it"),
+            ("unix:/a/./b.sock", "\"..\", \".\" or \"//\" in it"),
+            ("unix://a/b.sock", "\"..\", \".\" or \"//\" in it"),
+            ("unix:/a//b.sock", "\"..\", \".\" or \"//\" in it"),
+            ("unix:/a/..", "\"..\", \".\" or \"//\" in it"),
             (&long, "longer than 107"),
             ("10.0.0.5:1;mode=0660", "only a Unix socket"),
             ("unix:/a;mode=0888", "octal"),

@@ -97,6 +97,9 @@ mod tests {
             "redis:/a:1",
             "unix:run",
             "unix:",
+            "unix:/run/../redis.sock",
+            "unix://run/redis.sock",
+            "unix:/run/./redis.sock",
             "http://a:1",
             "a b:1",
         ] {

@@ -99,7 +99,7 @@ fn explain(error: &AskError, path: &std::path::Path) -> String {
             format!("{path}: {error}: run this as the user of evergate, as a member of that user's group, or as root")
         }
         AskError::Refused(why) | AskError::OtherVersion(why) => format!("{path}: refused: {why}"),
-        AskError::Failed(error) => format!("{path}: {error}"),
+        AskError::Foreign(_) | AskError::Failed(_) => format!("{path}: {error}"),
     }
 }
 

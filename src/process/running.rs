@@ -228,7 +228,7 @@ impl Running {
         };
         tracing::info!("hand-over: process {} (evergate {}) {what}", successor.pid, successor.version);
         self.shared.leave(self.listeners.left(&successor.listen));
-        Ok(Lent { sockets, is_kept: self.listeners.is_kept() })
+        Ok(Lent { sockets, files: self.listeners.files(), is_kept: self.listeners.is_kept() })
     }
 
     fn copies(&self) -> std::io::Result<Vec<Listening>> {

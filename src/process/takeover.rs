@@ -48,7 +48,8 @@ impl Sockets {
         match taken {
             Some(taken) => Self::of_predecessor(config, taken, &wanted, kept),
             None => Ok(Self {
-                listeners: open(config, &wanted, Sources { kept, ..Sources::default() })?,
+                listeners: open(config, &wanted, Sources { kept, ..Sources::default() })
+                    .map_err(|why| why + &found(config))?,
                 admin: config.admin.map(bind_admin).transpose()?,
                 predecessor: None,
             }),
@@ -57,7 +58,7 @@ impl Sockets {
 
     /// Those of a process that serves, as far as the configuration names them; where the service manager has passed some (`kept`), those.
     fn of_predecessor(config: &Config, taken: Taken, wanted: &[Listen], mut kept: Given) -> Result<Self, String> {
-        let Taken { sockets, is_kept, version, pid, connection } = taken;
+        let Taken { sockets, files, is_kept, version, pid, connection } = taken;
         tracing::info!("taking over from process {pid} (evergate {version})");
         let (mut ours, mut admin, mut others) = (Given::new(), None, Vec::new());
         for (socket, _) in sockets {
@@ -89,7 +90,7 @@ impl Sockets {
             // What the old process has at another address of the same port would else be in the way.
             (_, false) => {
                 let beside = others.iter().filter_map(ListenAt::tcp).map(|address| address.port()).collect();
-                Sources { kept, taken: ours, beside }
+                Sources { kept, taken: ours, files, beside }
             }
         };
         let listeners = open(config, wanted, sources)?;
@@ -118,12 +119,7 @@ fn ask(config: &Config, wanted: &[Listen]) -> Result<Option<Taken>, String> {
         asked = client::replace(control, &places);
     }
     match asked {
-        Ok(taken) if taken.connection.is_of_own_account() => Ok(Some(taken)),
-        Ok(taken) => Err(format!(
-            "process {} at {} belongs to another account: its sockets are not taken; start this one as that account",
-            taken.pid,
-            control.display()
-        )),
+        Ok(taken) => Ok(Some(taken)),
         Err(AskError::Nobody) => {
             tracing::info!("nobody is at {} to be replaced: starting as the first", control.display());
             Ok(None)
@@ -148,9 +144,8 @@ fn wanted(config: &Config, kept: &Given) -> Vec<Listen> {
 }
 
 fn open(config: &Config, wanted: &[Listen], sources: Sources) -> Result<Listeners, String> {
-    Listeners::open(wanted, config.cores.len(), config.share_port, sources).map_err(|ListenError { listen, error }| {
-        format!("host: {}{}", check::cannot_listen(&listen.at, &error), found(config))
-    })
+    Listeners::open(wanted, config.cores.len(), config.share_port, sources)
+        .map_err(|ListenError { listen, error }| format!("host: {}", check::cannot_listen(&listen.at, &error)))
 }
 
 fn bind_admin(address: SocketAddr) -> Result<TcpListener, String> {

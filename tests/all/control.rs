@@ -42,6 +42,36 @@ fn whoever_is_neither_owner_nor_group_is_kept_out_and_the_group_is_not() {
     assert_eq!(member.code, 0, "the group may: {}", member.text());
 }
 
+/// Somebody who listens as another user than the one who made the socket, in Python: what it is asked, it counts.
+const IMPOSTOR: &str = r#"
+import os, socket, sys
+control = socket.socket(socket.AF_UNIX)
+control.bind(sys.argv[1])
+os.setuid(65534)
+control.listen()
+print("listens", flush=True)
+print("asked", len(control.accept()[0].recv(100)), flush=True)
+"#;
+
+#[test]
+fn whoever_listens_at_the_control_socket_as_another_user_is_not_asked_for_sockets() {
+    if !geteuid().is_root() {
+        println!("skipped: only root can have somebody else listen");
+        return;
+    }
+    let folder = Folder::new();
+    let path = folder.path().join("control");
+    let mut command = Command::new("python3");
+    command.arg("-c").arg(IMPOSTOR).arg(&path);
+    let mut impostor = Process::start("impostor", &mut command, folder.path());
+    until("it listens", PATIENCE, || impostor.output().contains("listens"));
+    let refused =
+        client::replace(&path, &["127.0.0.1:7682".parse().expect("an address")]).expect_err("it is a stranger");
+    assert!(matches!(refused, AskError::Foreign(peer) if (peer.pid, peer.uid) == (impostor.pid(), 65534)), "{refused}");
+    assert_eq!(impostor.wait_exit(PATIENCE), 0);
+    assert!(impostor.output().ends_with("asked 0\n"), "{}", impostor.output());
+}
+
 /// A successor in Python: what it is given, it serves on; what it is told, it prints. `argv`: the socket, and how it ends.
 const SUCCESSOR: &str = r#"
 import json, os, socket, sys
@@ -84,7 +114,7 @@ fn successor(served: &Served, how: &str) -> Process {
 fn copies(listener: &TcpListener, count: usize) -> Lent {
     let address = listener.local_addr().expect("its address");
     let sockets = (0..count).map(|_| (listener.try_clone().expect("a copy").into(), address.into())).collect();
-    Lent { sockets, is_kept: false }
+    Lent { sockets, ..Lent::default() }
 }
 
 #[test]

@@ -26,6 +26,14 @@ fn started(setup: Setup, gateway: &Gateway) -> Gateway {
     successor
 }
 
+/// Waits until the name of the control socket is that of `gateway`.
+fn until_named(gateway: &Gateway) {
+    let pid = gateway.pid().to_string();
+    until("it has the name", PATIENCE, || {
+        std::fs::read_link(gateway.control()).is_ok_and(|to| to.to_string_lossy().ends_with(&pid))
+    });
+}
+
 /// A successor that has the sockets of `gateway`, and does not get ready: there is no bus where it looks for it.
 fn stuck(gateway: &Gateway, flags: &[&str]) -> Gateway {
     let nowhere = format!("public.localhost=127.0.0.1:{}", free_port());
@@ -211,6 +219,8 @@ fn where_a_successor_dies_while_the_old_one_drains_another_is_started_at_once() 
     let (_redis, _services, old) = serve_with_services();
     let mut waiting = Client::waiting(&old, 6.0);
     let mut new = replace(&old);
+    // Until then the old one is asked, which says who has taken over.
+    until_named(&new);
     new.kill();
     // The kernel takes a killed process' listeners down a little later.
     let again = eventually("another serves", PATIENCE, || {
@@ -234,9 +244,7 @@ fn where_a_successor_dies_the_drain_can_be_cancelled_and_name_and_admin_page_are
     until("it is ready", PATIENCE, || old.try_http("GET", "/readyz").is_some_and(|answer| answer.status == 200));
     assert_eq!(old.status()["pid"], old.pid());
     let _newcomer = Client::connect(&old);
-    until("it has its name again", PATIENCE, || {
-        std::fs::read_link(old.control()).is_ok_and(|to| to.to_string_lossy().ends_with(&old.pid().to_string()))
-    });
+    until_named(&old);
     waiting.until_status(205);
 }
 

@@ -5,14 +5,13 @@ use std::process::Command;
 
 /// All that `cargo tree -p evergate-proto` shows. `fastwebsockets` brings tokio for its traits alone (`io-util`, no driver), and rand
 /// with its source for masks that a client would make; neither can be named from the pure half.
-const KNOWN: &str = "base64 block-buffer bytemuck bytes cfg-if cpufeatures crypto-common digest evergate-prefetch evergate-proto \
+const KNOWN: &str = "base64 block-buffer bytemuck bytes cfg-if cpufeatures crc crc-catalog crypto-common digest evergate-prefetch evergate-proto \
     fastwebsockets generic-array getrandom hashbrown httparse itoa libc memchr pin-project-lite ppp ppv-lite86 proc-macro2 quote rand \
     rand_chacha rand_core rustc-hash safe_arch sha1 simdutf8 smallvec syn thiserror thiserror-impl tokio typenum unicode-ident utf-8 \
     version_check wide zerocopy zerocopy-derive";
 
 /// What its own manifest may name.
-const NAMED: &str =
-    "base64 evergate-prefetch fastwebsockets hashbrown httparse itoa memchr ppp rustc-hash sha1 simdutf8 smallvec wide";
+const NAMED: &str = "base64 crc evergate-prefetch fastwebsockets hashbrown httparse itoa memchr ppp rustc-hash sha1 simdutf8 smallvec wide";
 
 fn tree(arguments: &[&str]) -> String {
     let mut cargo = Command::new(env!("CARGO"));

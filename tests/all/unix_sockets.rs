@@ -197,6 +197,34 @@ fn a_successor_takes_over_addresses_and_sockets_under_load_also_where_its_list_d
 }
 
 #[test]
+fn a_successor_leaves_alone_what_another_has_put_in_the_place_of_the_unix_socket_and_replaces_it_when_it_is_dead() {
+    let redis = Redis::start();
+    let folder = Folder::new();
+    let path = folder.path().join("ws");
+    let listen = format!("unix:{};mode=0622", path.display());
+    let mut old = Setup::serve(&redis).flags(&["--listen", &listen]).start();
+    std::fs::remove_file(&path).expect("it is there");
+    let other = UnixListener::bind(&path).expect("another's");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+    let mut failing = Setup::after(&old).start_after(&old);
+    assert_eq!(failing.wait_exit(PATIENCE), 1, "{}", failing.log());
+    let log = failing.log();
+    assert!(
+        log.contains("what is there is not the socket of the running process, and somebody listens at it"),
+        "{log}"
+    );
+    assert!(!log.contains("takes over from it"), "that is what it tried: {log}");
+    let mode = std::fs::metadata(&path).expect("it is the other's").permissions().mode() & 0o777;
+    assert_eq!((refusal(&path), mode), (None, 0o600), "the other is as it was");
+    old.until_logged("comes to nothing");
+    drop(other);
+    let new = Setup::after(&old).start_after(&old);
+    new.until_logged("serves ws://");
+    assert_eq!(old.wait_exit(PATIENCE), 0, "{}", old.log());
+    Place::Unix(path).upgrade(b"", "");
+}
+
+#[test]
 fn a_successor_whose_predecessor_drains_by_itself_makes_the_unix_socket_anew() {
     let redis = Redis::start();
     let folder = Folder::new();

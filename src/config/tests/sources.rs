@@ -228,6 +228,28 @@ fn whatever_is_written_for_evergate_comes_before_the_variables_of_eg_websockets(
 fn a_variable_of_eg_websockets_that_cannot_be_used_is_named() {
     let found = error(&["config"], &[("EG_WEBSOCKETS_MAX_PARALLEL", "eight")]);
     assert!(found.contains("EG_WEBSOCKETS_MAX_PARALLEL") && found.contains("a whole number"), "{found}");
+    // What its option would take in the same place.
+    let more = [
+        ("EG_WEBSOCKETS_PORT", "7682,unix:/run/ws.sock", "a port number from 1 to 65535"),
+        ("EG_WEBSOCKETS_PORT", "7682;proxy", "a port number from 1 to 65535"),
+        ("EG_WEBSOCKETS_PORT", "0", "a port number from 1 to 65535"),
+        ("EG_WEBSOCKETS_PORT", "65536", "a port number from 1 to 65535"),
+        ("EG_WEBSOCKETS_PORT", "+7682", "a port number from 1 to 65535"),
+        ("EG_WEBSOCKETS_PORT", "", "a port number from 1 to 65535"),
+        ("EG_WEBSOCKETS_ADDRESS", "127.0.0.1:1,10.0.0.1", "an IP address, such as 127.0.0.1 or ::1"),
+        ("EG_WEBSOCKETS_ADDRESS", "unix:/run/ws.sock;mode=0666,127.0.0.1", "an IP address, such as 127.0.0.1 or ::1"),
+        ("EG_WEBSOCKETS_ADDRESS", "::1]:1,[::2", "an IP address, such as 127.0.0.1 or ::1"),
+        ("EG_WEBSOCKETS_MAX_WORKERS", "auto", "a whole number"),
+        ("EG_WEBSOCKETS_MAX_PARALLEL", "8,9", "a whole number"),
+    ];
+    for (name, value, remedy) in more {
+        let found = error(&["config"], &[(name, value)]);
+        let expected = format!("environment {name}: it cannot be {value:?}; write {remedy}, and nothing else");
+        assert_eq!(found, expected);
+    }
+    let both = error(&["config"], &[("EG_WEBSOCKETS_PORT", "7682;proxy"), ("EG_WEBSOCKETS_ADDRESS", "a,b")]);
+    assert_eq!(both.lines().count(), 2, "{both}");
+    assert!(effective(&loaded(&["config"], &[("EG_WEBSOCKETS_ADDRESS", "[::1]")])).contains("\"[::1]:7682\""));
     let found = loaded(&["config"], &[("EG_WEBSOCKETS_COLOUR", "blue")]).warnings.join("\n");
     assert!(found.contains("EG_WEBSOCKETS_COLOUR") && found.contains("no such variable"), "{found}");
     let read = super::super::cli::environment(

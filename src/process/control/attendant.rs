@@ -158,11 +158,11 @@ impl Attendant {
         let until = Instant::now() + limit;
         let is_understood = |(_, at): &Listening| successor.takes_unix || at.tcp().is_some();
         let (descriptors, addresses): (Vec<_>, Vec<_>) = lent.sockets.into_iter().filter(is_understood).unzip();
-        let given =
-            self.say(&Answer { sockets: Some(addresses), kept: Some(lent.is_kept), ..Answer::done() }).and_then(|()| {
-                self.wire.limit(WRITE_MAX)?;
-                passing::send(&self.wire, &descriptors.iter().map(AsFd::as_fd).collect::<Vec<_>>())
-            });
+        let (sockets, files, kept) = (Some(addresses), Some(lent.files), Some(lent.is_kept));
+        let given = self.say(&Answer { sockets, files, kept, ..Answer::done() }).and_then(|()| {
+            self.wire.limit(WRITE_MAX)?;
+            passing::send(&self.wire, &descriptors.iter().map(AsFd::as_fd).collect::<Vec<_>>())
+        });
         if let Err(error) = given {
             return format!("the sockets could not be given to it: {error}");
         }

@@ -10,9 +10,10 @@ use nix::unistd::geteuid;
 
 use super::passing;
 use super::protocol::{ANSWER_BYTES_MAX, Answer, Ask, Command, Ready, VERSION, line};
-use super::request::Listening;
+use super::request::{Listening, Peer};
 use super::wire::Wire;
 use crate::config::ListenAt;
+use crate::unix_socket::SocketFile;
 
 /// How long a server may take to accept, to read and to answer: its main thread has 10 s.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
@@ -26,6 +27,8 @@ pub enum AskError {
     Refused(String),
     /// It speaks another version of the protocol. What it says of it.
     OtherVersion(String),
+    /// It belongs to another account, whose sockets are not taken.
+    Foreign(Peer),
     /// It cannot be spoken to.
     Failed(io::Error),
 }
@@ -46,7 +49,7 @@ impl AskError {
         match self {
             Self::Nobody => true,
             Self::Failed(error) => matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe),
-            Self::Refused(_) | Self::OtherVersion(_) => false,
+            Self::Refused(_) | Self::OtherVersion(_) | Self::Foreign(_) => false,
         }
     }
 }
@@ -56,6 +59,12 @@ impl fmt::Display for AskError {
         match self {
             Self::Nobody => f.write_str("nobody listens there"),
             Self::Refused(why) | Self::OtherVersion(why) => f.write_str(why),
+            Self::Foreign(peer) => write!(
+                f,
+                "{peer} listens there, and this one runs as user {}: its sockets are not taken; start this one as that user, or \
+                 end that process if it is none of yours",
+                geteuid()
+            ),
             Self::Failed(error) => error.fmt(f),
         }
     }
@@ -76,11 +85,6 @@ impl Connection {
     /// The process that listens there; 0 where that is in another namespace.
     pub fn pid(&self) -> u32 {
         self.0.peer().map_or(0, |peer| peer.pid)
-    }
-
-    /// Whether that process belongs to this user, or to root.
-    pub fn is_of_own_account(&self) -> bool {
-        self.0.peer().is_ok_and(|peer| peer.uid == 0 || peer.uid == geteuid().as_raw())
     }
 
     /// Asks. What is answered with a status is to be read with [`Connection::read`].
@@ -147,6 +151,8 @@ fn ended() -> io::Error {
 pub struct Taken {
     /// Its listening sockets.
     pub sockets: Vec<Listening>,
+    /// Which files are those of its Unix sockets.
+    pub files: Vec<SocketFile>,
     /// The service manager listens there as well.
     pub is_kept: bool,
     /// The version of its program.
@@ -157,19 +163,25 @@ pub struct Taken {
     pub connection: Connection,
 }
 
-/// Takes the listening sockets of the process at `path`, for one that would listen at `places`.
+/// Takes the listening sockets of the process at `path`, for one that would listen at `places`. It must be this user's, or root's:
+/// whoever else listens there is asked nothing.
 pub fn replace(path: &Path, places: &[ListenAt]) -> Result<Taken, AskError> {
     let mut connection = Connection::open(path)?;
+    let peer = connection.0.peer()?;
+    if !peer.is_trusted_by(geteuid().as_raw()) {
+        return Err(AskError::Foreign(peer));
+    }
     // One without an address has none that an older program could know.
     let nowhere = || SocketAddr::from(([0, 0, 0, 0], 0));
     let listen = places.iter().find_map(ListenAt::tcp).unwrap_or_else(nowhere);
     let command = Command::Replace { listen, places: places.to_vec(), pid: std::process::id() };
     let answer = connection.ask(command)?;
-    let addresses = answer.sockets.unwrap_or_default();
+    let (addresses, files) = (answer.sockets.unwrap_or_default(), answer.files.unwrap_or_default());
     connection.0.limit(ANSWER_MAX)?;
     let descriptors = passing::receive(&connection.0, addresses.len())?;
     let sockets = descriptors.into_iter().zip(addresses).collect();
-    Ok(Taken { sockets, is_kept: answer.kept.unwrap_or(false), version: answer.version, pid: answer.pid, connection })
+    let is_kept = answer.kept.unwrap_or(false);
+    Ok(Taken { sockets, files, is_kept, version: answer.version, pid: answer.pid, connection })
 }
 
 impl Connection {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::request::DrainBegun;
 use crate::config::{ListenAt, cli};
 use crate::process::roster::{Closes, Page, Query};
+use crate::unix_socket::SocketFile;
 
 /// The version of the protocol.
 pub const VERSION: u64 = 1;
@@ -150,6 +151,9 @@ pub struct Answer {
     /// The places of the sockets that follow, in their order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sockets: Option<Vec<ListenAt>>,
+    /// The files of those among them that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<SocketFile>>,
     /// The service manager listens there as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<bool>,
@@ -171,6 +175,7 @@ impl Answer {
             page: None,
             closes: None,
             sockets: None,
+            files: None,
             kept: None,
             draining: None,
         }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::config::ListenAt;
+use crate::unix_socket::SocketFile;
 
 /// Who is at the other end (`SO_PEERCRED`), as of when it connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,13 @@ pub struct Peer {
     pub pid: u32,
     /// Its user.
     pub uid: u32,
+}
+
+impl Peer {
+    /// Whether a process of that user takes sockets from it: it is the user's own, or root's.
+    pub fn is_trusted_by(self, user: u32) -> bool {
+        self.uid == 0 || self.uid == user
+    }
 }
 
 impl fmt::Display for Peer {
@@ -57,6 +65,8 @@ pub type Listening = (OwnedFd, ListenAt);
 pub struct Lent {
     /// Copies of the listening sockets.
     pub sockets: Vec<Listening>,
+    /// Which files are those of its Unix sockets.
+    pub files: Vec<SocketFile>,
     /// The service manager listens there as well, and goes on when nobody serves.
     pub is_kept: bool,
 }

@@ -20,6 +20,7 @@ use super::protocol::Command;
 use super::*;
 use crate::config::CONTROL_CLIENTS_MAX;
 use crate::process::shared::Shared;
+use crate::unix_socket::SocketFile;
 
 /// A directory of the test's own, removed on drop.
 struct Dir(PathBuf);
@@ -296,10 +297,12 @@ fn sockets(count: usize) -> Vec<Listening> {
 /// A successor that was given `count` sockets, and who the server says it is.
 fn taken(server: &Server, path: &Path, count: usize) -> (client::Taken, Successor) {
     let path = path.to_owned();
-    let asks = thread::spawn(move || client::replace(&path, &["127.0.0.1:7682".parse().expect("an address")]));
+    let asked = path.clone();
+    let asks = thread::spawn(move || client::replace(&asked, &["127.0.0.1:7682".parse().expect("an address")]));
     let successor = match next(server) {
         Request::Replace { successor, reply, .. } => {
-            reply.answer(Ok(Lent { sockets: sockets(count), is_kept: false }));
+            let files = vec![SocketFile::of(&path).expect("a file")];
+            reply.answer(Ok(Lent { sockets: sockets(count), files, is_kept: false }));
             successor
         }
         other => panic!("{other:?}"),
@@ -314,6 +317,7 @@ fn a_successor_gets_every_socket_and_the_other_drains_when_it_is_ready() {
     // More than one message's worth.
     let (taken, successor) = taken(&server, &dir.control(), 150);
     assert_eq!((taken.sockets.len(), taken.pid), (150, std::process::id()));
+    assert_eq!(taken.files, [SocketFile::of(&dir.control()).expect("a file")], "those that were lent");
     assert_eq!((successor.pid, successor.version.as_str()), (std::process::id(), env!("CARGO_PKG_VERSION")));
     for (socket, address) in &taken.sockets {
         let flags = fcntl(socket.as_fd(), FcntlArg::F_GETFD).expect("it is open");
@@ -354,6 +358,15 @@ fn a_successor_that_ends_or_takes_too_long_or_talks_nonsense_is_gone() {
     let answer = three.connection.ask(Command::Status).expect_err("that is not the time");
     assert!(matches!(&answer, AskError::Refused(why) if why.contains("ready")), "{answer:?}");
     gone(&successor, "something else");
+}
+
+#[test]
+fn sockets_are_taken_from_ones_own_account_and_root_alone() {
+    let peer = |uid| Peer { pid: 7, uid };
+    assert!(peer(1_000).is_trusted_by(1_000) && peer(0).is_trusted_by(1_000) && peer(0).is_trusted_by(0));
+    assert!(!peer(1_001).is_trusted_by(1_000) && !peer(1_000).is_trusted_by(0));
+    let why = AskError::Foreign(peer(1_001)).to_string();
+    assert!(why.starts_with("process 7 of user 1001 listens there, and this one runs as user "), "{why}");
 }
 
 #[test]

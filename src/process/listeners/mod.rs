@@ -3,8 +3,9 @@
 //! The sockets are bound here, or come from the service manager (`LISTEN_FDS`, `sd_listen_fds(3)`), or from the process that this one
 //! succeeds. What others have, too, goes on listening when this process closes it.
 //!
-//! - `tcp`: sockets of an address; [`unix`]: the one of a path, and its file
+//! - `tcp`: sockets of an address; [`unix`]: the one of a path, and its file; `path_lock`: one process at a time changes that
 
+mod path_lock;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ pub mod unix;
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::thread;
@@ -22,7 +24,6 @@ use evergate_proto::websocket::proxy_header::Opening;
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-use crate::bounded;
 use crate::config::{LISTENERS_MAX, Listen, ListenAt};
 use crate::unix_socket::SocketFile;
 
@@ -32,9 +33,6 @@ pub const BACKLOG: i32 = 4096;
 /// How long the port of a killed predecessor may still be taken: the kernel takes its rings, and with them its
 /// listeners, down some time after the process is gone.
 const LINGER_MAX: Duration = Duration::from_secs(2);
-
-/// How long the removal of a socket's file may take.
-const REMOVE_MAX: Duration = Duration::from_secs(1);
 
 /// A socket from which a core takes connections.
 #[derive(Debug)]
@@ -71,6 +69,8 @@ pub struct Sources {
     pub kept: Given,
     /// Those of a predecessor.
     pub taken: Given,
+    /// Which files are those of its Unix sockets.
+    pub files: Vec<SocketFile>,
     /// Ports on which a predecessor goes on listening at another address: what is bound here stands beside it.
     pub beside: Vec<u16>,
 }
@@ -127,7 +127,8 @@ impl Listeners {
         for listen in wanted {
             let kept = take(&mut sources.kept, &listen.at);
             let taken = take(&mut sources.taken, &listen.at);
-            all.all.push(Listener::make(listen, cores, kept, taken).map_err(failed(listen))?);
+            let file = sources.files.iter().find(|file| Some(file.path()) == listen.at.path());
+            all.all.push(Listener::make(listen, cores, kept, taken, file).map_err(failed(listen))?);
         }
         // All of them, or none: whoever came to the first would be lost with the second. Where a predecessor serves meanwhile, nobody is
         // to wait at what it has not.
@@ -224,16 +225,20 @@ impl Listeners {
         each.map(|(socket, listener)| Ok((socket.try_clone()?, listener.listen.at.clone()))).collect()
     }
 
+    /// The files of the Unix sockets that are not kept, for the same.
+    pub fn files(&self) -> Vec<SocketFile> {
+        self.all.iter().filter_map(|listener| listener.file.clone()).collect()
+    }
+
     /// The cores have closed theirs: gives up what is not kept, and removes the files of sockets that are not `left` to others.
     pub fn give_up(&mut self, left: Left) {
         for (number, listener) in (0_u8..).zip(&mut self.all).filter(|(_, listener)| !listener.is_kept) {
-            listener.sockets.clear();
-            if let Some(file) = listener.file.take().filter(|_| !left.contains(number)) {
-                let at = listener.listen.at.clone();
-                let removed = bounded::within(REMOVE_MAX, move || file.remove());
-                if let Err(error) = removed.unwrap_or_else(|failed| Err(failed.into())) {
-                    tracing::warn!("{at} cannot be removed: {error}");
-                }
+            // Closed when the file is gone: until then no other file can have its number.
+            let _sockets = mem::take(&mut listener.sockets);
+            if let Some(file) = listener.file.take().filter(|_| !left.contains(number))
+                && let Err(error) = unix::remove(file)
+            {
+                tracing::warn!("{} cannot be removed: {error}", listener.listen.at);
             }
         }
     }
@@ -290,15 +295,22 @@ impl fmt::Display for Listeners {
 }
 
 impl Listener {
-    /// Of what others have made, or bound here. Where it is kept, who comes to a predecessor's own socket is served as well.
-    fn make(listen: &Listen, cores: usize, kept: Vec<OwnedFd>, taken: Vec<OwnedFd>) -> io::Result<Self> {
+    /// Of what others have made, or bound here. Where it is kept, who comes to a predecessor's own socket is served as well, whose
+    /// file that says.
+    fn make(
+        listen: &Listen,
+        cores: usize,
+        kept: Vec<OwnedFd>,
+        taken: Vec<OwnedFd>,
+        file: Option<&SocketFile>,
+    ) -> io::Result<Self> {
         let (is_kept, is_taken) = (!kept.is_empty(), !taken.is_empty());
         let sockets = kept.into_iter().chain(taken).collect();
         let mut made = Self { listen: listen.clone(), is_kept, is_taken, sockets, file: None };
         if made.sockets.is_empty() {
             made.bind(cores)?;
         } else {
-            made.adopt(cores)?;
+            made.adopt(cores, file)?;
         }
         Ok(made)
     }
@@ -319,7 +331,7 @@ impl Listener {
 
     /// Makes the sockets of others its own. Where there are fewer than cores, more are bound beside them if they let that happen; else
     /// cores share them.
-    fn adopt(&mut self, cores: usize) -> io::Result<()> {
+    fn adopt(&mut self, cores: usize, file: Option<&SocketFile>) -> io::Result<()> {
         match &self.listen.at {
             ListenAt::Tcp(address) => {
                 self.sockets.iter().try_for_each(tcp::adopt)?;
@@ -331,7 +343,7 @@ impl Listener {
             }
             ListenAt::Unix(_) if self.is_kept => {}
             ListenAt::Unix(path) => {
-                self.file = unix::adopt(path, &self.listen)?;
+                self.file = unix::adopt(path, &self.listen, file)?;
                 // Nobody can connect to it any more.
                 if self.file.is_none() {
                     self.is_taken = false;
@@ -352,9 +364,10 @@ impl Listener {
     }
 
     fn listen(&self) -> io::Result<()> {
-        self.sockets.iter().try_for_each(|socket| tcp::listen(socket.as_fd()))?;
-        // Two that start at once may both have found nobody there.
-        self.file.as_ref().map_or(Ok(()), SocketFile::must_be_in_place)
+        self.sockets.iter().try_for_each(|socket| match &self.file {
+            None => tcp::listen(socket.as_fd()),
+            Some(file) => unix::listen(socket.as_fd(), file),
+        })
     }
 }
 

@@ -1,4 +1,6 @@
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Barrier;
 
 use super::*;
 
@@ -7,7 +9,7 @@ fn loopback() -> Listen {
 }
 
 fn open(wanted: &[Listen], cores: usize, taken: Given, kept: Given) -> Result<Listeners, ListenError> {
-    Listeners::open(wanted, cores, false, Sources { kept, taken, beside: Vec::new() })
+    Listeners::open(wanted, cores, false, Sources { kept, taken, ..Sources::default() })
 }
 
 fn counts(listeners: &Listeners) -> Vec<usize> {
@@ -74,4 +76,31 @@ fn an_address_that_cannot_be_listened_on_leaves_no_other_listening() {
     let error = open(&wanted, 1, vec![], vec![]).expect_err("it is taken");
     assert_eq!((error.listen, error.error.kind()), (wanted[1].clone(), io::ErrorKind::AddrInUse));
     assert!(!path.exists());
+}
+
+#[test]
+fn of_several_that_start_at_once_at_a_dead_path_one_listens_and_is_reached() {
+    const AT_ONCE: usize = 3;
+    let path = std::env::temp_dir().join(format!("evergate-at-once-{}.sock", std::process::id()));
+    let listen = Listen::plain(ListenAt::Unix(path.clone()));
+    for round in 0..100 {
+        drop(UnixListener::bind(&path).expect("the file of one that is dead"));
+        let start = Barrier::new(AT_ONCE);
+        let one = || {
+            start.wait();
+            let (socket, file) = unix::bind(&path, &listen)?;
+            unix::listen(socket.as_fd(), &file).map(|()| (UnixListener::from(socket), file))
+        };
+        let all: Vec<io::Result<_>> = thread::scope(|scope| {
+            let all: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(one)).collect();
+            all.into_iter().map(|one| one.join().expect("a thread")).collect()
+        });
+        let (listening, refused): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
+        assert!(refused.iter().all(|one| one.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)));
+        let [Ok((socket, file))] = &listening[..] else { panic!("round {round}: {} listen", listening.len()) };
+        let _client = UnixStream::connect(&path).expect("somebody listens");
+        socket.set_nonblocking(true).expect("it is set");
+        socket.accept().expect("it is this one");
+        unix::remove(file.clone()).expect("removed");
+    }
 }

@@ -1,11 +1,13 @@
 //! The listening socket of a path: one, from which all cores take, and its file.
 //!
 //! The file has its mode and group before anybody can connect: until listen(2), whoever comes is refused. One that nobody listens at
-//! any more is replaced. What is no socket is never touched.
+//! any more is replaced. What is no socket is never touched. All of it under a lock (`path_lock`), from looking at what is there to having
+//! changed it: a socket that was bound and does not listen yet looks as if its process were dead, and may be replaced; its process sees
+//! that when it comes to listen.
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +16,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Group, chown};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::retry_in_use;
+use super::path_lock::PathLock;
+use super::{retry_in_use, tcp};
 use crate::bounded::{self, FILE_MAX};
 use crate::config::Listen;
 use crate::process::ownership::judge_directory_of;
@@ -23,11 +26,19 @@ use crate::unix_socket::SocketFile;
 /// How often a path that is taken is looked at. Who listens there sees a connection that says nothing.
 const LINGER_LOOK: Duration = Duration::from_millis(100);
 
+/// How long the lock of a path is waited for. Whoever has it has it for a moment, unless the disk hangs.
+const LOCK_MAX: Duration = Duration::from_secs(3);
+
+/// How long the removal of a socket's file may take, the wait for its lock included.
+const REMOVE_MAX: Duration = Duration::from_secs(1);
+const REMOVE_LOCK_MAX: Duration = Duration::from_millis(500);
+
 /// A socket that has the path and does not listen yet. Returns within seconds, whatever the file system does.
 pub(super) fn bind(path: &Path, listen: &Listen) -> io::Result<(OwnedFd, SocketFile)> {
     let (path, listen) = (path.to_owned(), listen.clone());
     let made = bounded::within(FILE_MAX, move || {
         judge_directory_of(&path)?;
+        let _lock = PathLock::take(&path, LOCK_MAX)?;
         if judge(&path)? {
             fs::remove_file(&path)?;
         }
@@ -44,19 +55,52 @@ pub(super) fn bind(path: &Path, listen: &Listen) -> io::Result<(OwnedFd, SocketF
 }
 
 /// The file of a socket that another process has made and this one goes on with: it has what this one's configuration says. None
-/// where somebody has taken it away.
-pub(super) fn adopt(path: &Path, listen: &Listen) -> io::Result<Option<SocketFile>> {
-    let (path, listen) = (path.to_owned(), listen.clone());
+/// where it is not there any more, and another may be made. Which file is meant is said by that process (`given`): what else has come
+/// there is not touched, and is an error where somebody listens at it, for clients go there.
+pub(super) fn adopt(path: &Path, listen: &Listen, given: Option<&SocketFile>) -> io::Result<Option<SocketFile>> {
+    let (path, listen, given) = (path.to_owned(), listen.clone(), given.cloned());
     let found = bounded::within(FILE_MAX, move || {
-        let is_socket = fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket());
-        if !is_socket {
-            return Ok(None);
-        }
         judge_directory_of(&path)?;
-        give_access(&path, &listen)?;
-        SocketFile::of(&path).map(Some)
+        let _lock = PathLock::take(&path, LOCK_MAX)?;
+        if let Some(file) = given
+            && file.is_in_place().unwrap_or(false)
+        {
+            give_access(&path, &listen)?;
+            return Ok(Some(file));
+        }
+        match judge(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                let why = "what is there is not the socket of the running process, and somebody listens at it";
+                Err(io::Error::new(io::ErrorKind::AddrInUse, why))
+            }
+            judged => judged.map(|_| None),
+        }
     });
     found.unwrap_or_else(|failed| Err(failed.into()))
+}
+
+/// Has a socket listen, if its file is in its place; an error of the kind `AddrInUse` where another process has put its own there, as
+/// it may until then.
+pub(super) fn listen(socket: BorrowedFd<'_>, file: &SocketFile) -> io::Result<()> {
+    let (socket, file) = (socket.try_clone_to_owned()?, file.clone());
+    let listened = bounded::within(FILE_MAX, move || {
+        let _lock = PathLock::take(file.path(), LOCK_MAX)?;
+        file.must_be_in_place()?;
+        tcp::listen(&socket)
+    });
+    listened.unwrap_or_else(|failed| Err(failed.into()))
+}
+
+/// Removes the file of a socket, if it is still that; the socket must not be closed before.
+pub(super) fn remove(file: SocketFile) -> io::Result<()> {
+    let removed = bounded::within(REMOVE_MAX, move || {
+        match PathLock::take(file.path(), REMOVE_LOCK_MAX) {
+            // Its directory is gone, and it with that.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            lock => lock.and_then(|_lock| file.remove()),
+        }
+    });
+    removed.unwrap_or_else(|failed| Err(failed.into()))
 }
 
 /// Waits until nobody listens at a path, as with a port: the rings of a killed process go some time after it.

@@ -309,7 +309,9 @@ planted! {
     "one-left-all-left": "where a successor goes on with one listener, the others are closed with whoever is queued there",
         "event_loop/accepting.rs", "if !orders.left.contains(listener.number) {" => "if orders.left.to_bits() == 0 {";
     "proxy-untrusted": "what a PROXY header says is believed, whoever sends it",
-        "clients/client/entering.rs", "if !policy.trusts(self.address) {" => "if policy.trusted_proxies.is_empty() {";
+        "clients/table.rs", "opening == Opening::Request || self.context.limits.policy.trusts(peer);" => "opening == Opening::Request || !self.context.limits.policy.trusted_proxies.is_empty();";
+    "proxy-unsummed": "a PROXY header is believed whose checksum is wrong",
+        "websocket/proxy_header.rs", "if checksum.finalize() == u32::from_be_bytes(said) {" => "if said.len() == 4 {";
     "accepts-on-first": "the end of an accept is taken for that of the first listener's",
         "event_loop/accepting.rs", "self.accepting.listeners.get_mut(completion.op.place as usize)" => "self.accepting.listeners.first_mut()";
     "drain-for-ever": "a drain waits for its clients beyond its deadline",

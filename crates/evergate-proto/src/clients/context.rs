@@ -21,6 +21,7 @@ use crate::opensrf::transport;
 use crate::redis::outbox::{Push, Ticket};
 use crate::services::{Place, Places};
 use crate::websocket::net::Address;
+use crate::websocket::proxy_header::Wrong;
 
 /// Lent to every decision about a client.
 pub struct Context {
@@ -236,10 +237,16 @@ impl Context {
     }
 
     /// Names the address of a client that was turned away, likewise.
-    pub(super) fn say_turned_away(&mut self, address: Address, why: Why) {
+    fn say_turned_away(&mut self, address: Address, why: Why) {
         if let Some(line) = self.turned_away.count(address, why, self.now_ms) {
             self.output.log(Severity::Warn, line);
         }
+    }
+
+    /// A connection did not begin as its listener demands: it is counted, and its peer is named.
+    pub(super) fn proxy_refused(&mut self, peer: Address, wrong: Wrong) {
+        counters::add(&self.counts().proxy_headers_refused, 1);
+        self.say_turned_away(peer, Why::ProxyHeader(wrong));
     }
 
     /// Says what was counted, if it is time for that, or at the `end`.

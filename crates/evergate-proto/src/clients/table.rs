@@ -18,7 +18,7 @@ use crate::drain::{Drain, DrainOptions};
 use crate::opensrf::reply::ReplyMessage;
 use crate::websocket::decoder::are_control;
 use crate::websocket::net::Address;
-use crate::websocket::proxy_header::Opening;
+use crate::websocket::proxy_header::{Opening, Wrong};
 
 /// A tick that is so late is a stall of ours: what clients owed meanwhile is not held against them.
 const STALL_MS: u64 = 1_000;
@@ -102,7 +102,18 @@ impl Clients {
         self.len() == 0
     }
 
-    /// A connection from `peer`, and what it is to begin with; its slot.
+    /// Whether a connection from `peer` may begin so: a PROXY header is taken from proxies that are trusted alone. One that may not is
+    /// counted, and its peer is named in the log.
+    pub fn admits(&mut self, peer: Address, opening: Opening) -> bool {
+        let admits = opening == Opening::Request || self.context.limits.policy.trusts(peer);
+        if !admits {
+            counters::add(&self.context.counts().accepted, 1);
+            self.context.proxy_refused(peer, Wrong::Untrusted);
+        }
+        admits
+    }
+
+    /// A connection from `peer`, which is [admitted](Self::admits), and what it is to begin with; its slot.
     pub fn accept(&mut self, peer: Address, opening: Opening) -> SlotIndex {
         let index = self.free.pop_front().unwrap_or_else(|| {
             self.slots.push(Slot::default());

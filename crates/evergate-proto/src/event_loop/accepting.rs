@@ -328,11 +328,16 @@ impl<R: Ring, H: Host> EventLoop<R, H> {
     fn serve(&mut self, socket: Socket, opening: Opening, anyway: bool) {
         // Else it has gone.
         let Ok(peer) = self.ring.peer(socket) else { return self.ring.close(socket) };
+        let peer = peer.to_canonical();
+        // It has nothing to say that would be believed: it gets no place to say it.
+        if !self.clients.admits(peer, opening) {
+            return self.ring.close(socket);
+        }
         let is_full = !anyway && self.connections_of_all() >= self.options.clients_max;
         if is_full {
             self.clients.context.hit(Limit::clients_max);
         }
-        let slot = self.clients.accept(peer.to_canonical(), opening);
+        let slot = self.clients.accept(peer, opening);
         self.connections.open(slot, socket);
         if is_full {
             self.clients.no_place(slot);

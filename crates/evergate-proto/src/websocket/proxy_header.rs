@@ -1,11 +1,12 @@
 //! The PROXY protocol (`proxy-protocol.txt` of `HAProxy`, versions 1 and 2): a proxy that passes bytes on says first for whom.
 //!
 //! The crate `ppp` reads a header that is whole. Whether it is whole is found out here, since of a text that ends in the middle of
-//! a field the crate says that it is wrong; and how long it may be.
+//! a field the crate says that it is wrong; and how long it may be, and whether its checksum is right where it has one.
 
 use std::fmt;
 use std::net::IpAddr;
 
+use crc::{CRC_32_ISCSI, Crc};
 use memchr::memchr;
 use ppp::{v1, v2};
 
@@ -26,6 +27,10 @@ const TEXT_BYTES_MAX: usize = 107;
 const TEXT_PREFIX: &[u8] = b"PROXY ";
 /// Bytes of a header of version 2 before what it announces the length of.
 const BINARY_BYTES: usize = 16;
+/// Bytes of the kind and the length of what may follow the addresses (a TLV).
+const TLV_BYTES: usize = 3;
+/// The checksum, of which the protocol says CRC32C.
+const CHECKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// How far a header has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +53,8 @@ pub enum Wrong {
     Missing,
     /// It begins as one, and is none.
     Malformed,
+    /// Its checksum is not that of its bytes.
+    Checksum,
     /// It is longer than it may be.
     TooLong,
     /// It was not here in time.
@@ -66,6 +73,10 @@ impl fmt::Display for Wrong {
                  take `proxy` from this listener"
             }
             Self::Malformed => "the proxy sends a PROXY header that is malformed; correct the proxy",
+            Self::Checksum => {
+                "the proxy sends a PROXY header whose CRC32C is wrong: it was altered on the way, or the proxy does not compute it \
+                 right; look at what is between them, or have the proxy send none (HAProxy: proxy-v2-options)"
+            }
             Self::TooLong => {
                 "the proxy sends a PROXY header longer than header_bytes_max; have it send less in there, or raise that"
             }
@@ -122,6 +133,9 @@ fn read_binary(bytes: &[u8], bytes_max: usize) -> Progress {
     }
     match v2::Header::try_from(bytes) {
         Ok(header) => {
+            if let Err(wrong) = check(&header) {
+                return Progress::Refused(wrong);
+            }
             let is_named = header.command == v2::Command::Proxy && header.protocol == v2::Protocol::Stream;
             let source = match header.addresses {
                 v2::Addresses::IPv4(addresses) => Some(IpAddr::V4(addresses.source_address)),
@@ -133,6 +147,31 @@ fn read_binary(bytes: &[u8], bytes_max: usize) -> Progress {
         Err(v2::ParseError::Incomplete(_) | v2::ParseError::Partial(..)) => Progress::Incomplete,
         Err(_) => Progress::Refused(Wrong::Malformed),
     }
+}
+
+/// Whether what follows the addresses adds up, and the checksum is right if there is one. Without the first a byte that was altered
+/// could hide the checksum. What a proxy says for itself (LOCAL) is skipped, as the protocol has it.
+fn check(header: &v2::Header<'_>) -> Result<(), Wrong> {
+    if header.command == v2::Command::Local {
+        return Ok(());
+    }
+    let bytes = header.as_bytes();
+    let mut at = bytes.len() - header.tlv_bytes().len();
+    for tlv in header.tlvs() {
+        let tlv = tlv.map_err(|_| Wrong::Malformed)?;
+        at += TLV_BYTES;
+        if tlv.kind == u8::from(v2::Type::CRC32C) {
+            let said: [u8; 4] = tlv.value.as_ref().try_into().map_err(|_| Wrong::Malformed)?;
+            // It is computed with zeros in its own place.
+            let mut checksum = CHECKSUM.digest();
+            checksum.update(&bytes[..at]);
+            checksum.update(&[0; 4]);
+            checksum.update(&bytes[at + 4..]);
+            return if checksum.finalize() == u32::from_be_bytes(said) { Ok(()) } else { Err(Wrong::Checksum) };
+        }
+        at += tlv.value.len();
+    }
+    Ok(())
 }
 
 fn named(source: IpAddr) -> Address {

@@ -4,7 +4,6 @@ use super::super::closing::Closing;
 use super::super::context::Context;
 use super::super::output::Severity;
 use super::super::times::Stamp;
-use super::super::turned_away::Why;
 use super::{Client, Stage, Unwanted, in_seconds};
 use crate::counters::{self, Limit};
 use crate::opensrf::activity;
@@ -24,18 +23,13 @@ const TOO_MANY_CONNECTS: &str =
 impl Client {
     /// Bytes came of what must begin with a PROXY header, of which this much is held. Says how many of them were its.
     pub(super) fn proxy_header(&mut self, cx: &mut Context, mut held: Vec<u8>, bytes: &[u8]) -> usize {
-        let policy = &cx.limits.policy;
-        // Before it is read: what it says is worth nothing.
-        if !policy.trusts(self.address) {
-            self.refuse_proxy(cx, Wrong::Untrusted);
-            return bytes.len();
-        }
+        let bytes_max = cx.limits.policy.header_bytes_max;
         let before = held.len();
         let read = if before == 0 {
-            proxy_header::read(bytes, policy.header_bytes_max)
+            proxy_header::read(bytes, bytes_max)
         } else {
             held.extend_from_slice(bytes);
-            proxy_header::read(&held, policy.header_bytes_max)
+            proxy_header::read(&held, bytes_max)
         };
         match read {
             proxy_header::Progress::Incomplete => {
@@ -63,8 +57,7 @@ impl Client {
 
     /// Ends a connection that does not begin as its listener demands. It gets no answer: whether it would understand one is not known.
     fn refuse_proxy(&mut self, cx: &mut Context, wrong: Wrong) {
-        counters::add(&cx.counts().proxy_headers_refused, 1);
-        cx.say_turned_away(self.address, Why::ProxyHeader(wrong));
+        cx.proxy_refused(self.address, wrong);
         self.stage = Stage::Gone;
     }
 

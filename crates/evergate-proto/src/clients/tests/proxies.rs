@@ -65,18 +65,25 @@ fn whom_the_header_names_may_be_a_proxy_itself_and_no_other_is_believed() {
 }
 
 #[test]
-fn an_untrusted_peer_is_closed_at_its_first_byte_whatever_it_says() {
-    for said in [HEADER, HANDSHAKE] {
-        let mut world = World::new();
-        let slot = proxied(&mut world, "198.51.100.1");
-        world.input(slot, &said[..1]);
-        assert_eq!(world.hung_up, [slot]);
-        assert_eq!(world.counts().proxy_headers_refused.load(Relaxed), 1);
-        let (level, line) = &world.log[0];
-        assert_eq!(*level, Severity::Warn);
-        assert!(line.starts_with("address 198.51.100.1: closed: ") && line.contains("trusted_proxies"), "{line}");
-        assert!(world.activity.is_empty());
+fn an_untrusted_peer_is_not_admitted_where_proxies_connect_and_is_counted_and_named() {
+    let mut world = World::new();
+    let untrusted = Address::Ip("198.51.100.1".parse().expect("an address"));
+    assert!(!world.clients.admits(untrusted, Opening::ProxyHeader));
+    world.settle();
+    assert_eq!(world.counts().proxy_headers_refused.load(Relaxed), 1);
+    assert_eq!((world.counts().accepted.load(Relaxed), world.counts().connections.load(Relaxed)), (1, 0));
+    let (level, line) = &world.log[0];
+    assert_eq!(*level, Severity::Warn);
+    assert!(line.starts_with("address 198.51.100.1: closed: ") && line.contains("trusted_proxies"), "{line}");
+    for (peer, opening) in [
+        (untrusted, Opening::Request),
+        (Address::Ip(Ipv4Addr::LOCALHOST.into()), Opening::ProxyHeader),
+        (Address::Unix, Opening::ProxyHeader),
+    ] {
+        assert!(world.clients.admits(peer, opening), "{peer} {opening:?}");
     }
+    world.settle();
+    assert_eq!((world.counts().proxy_headers_refused.load(Relaxed), world.log.len()), (1, 1));
 }
 
 #[test]
