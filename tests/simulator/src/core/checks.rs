@@ -141,6 +141,8 @@ impl CoreWorld {
             let at = self.peers[id].at;
             let connection = &self.core.ring().connections[at];
             let slot = connection.slot.filter(|_| connection.socket.is_some() && connection.outbound.is_empty());
+            let is_unheard = !connection.inbound.is_empty();
+            let waits_for_buffer = is_unheard && self.core.ring().lacks_buffers();
             let free = slot.and_then(|slot| audit(self.core.clients(), slot)).filter(|audit| {
                 let under_way = audit.pending + audit.sessions + audit.backlog + audit.gathered + audit.outbound_bytes;
                 audit.stage == 1 && under_way == 0
@@ -150,8 +152,9 @@ impl CoreWorld {
                 continue;
             };
             let free_ms = self.free_ms.entry(id).or_default();
-            // Who is amid a message has time for that of its own.
-            if free.decoder_bytes == 0 {
+            // Who is amid a message has time for that of its own. Who has sent something that there is no buffer for is not judged before it
+            // is heard: a kernel that tells one thing a turn keeps its buffers for long.
+            if free.decoder_bytes == 0 && !waits_for_buffer {
                 *free_ms += passed_ms;
             }
             if *free_ms > CLOSED_WITHIN_MS + turn_ms as u64 {

@@ -226,6 +226,11 @@ impl Kernel {
         self.pools.iter().map(BufferPool::out).sum()
     }
 
+    /// Whether a client that has sent something may have to wait for a buffer.
+    pub fn lacks_buffers(&self) -> bool {
+        self.pools.iter().any(BufferPool::is_used_up)
+    }
+
     fn pool(&mut self, pool: Pool) -> &mut BufferPool {
         &mut self.pools[usize::from(pool == Pool::Heavy)]
     }

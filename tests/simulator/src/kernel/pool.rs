@@ -34,6 +34,11 @@ impl BufferPool {
         self.places.len() - self.free.len()
     }
 
+    /// Whether none is with the kernel.
+    pub fn is_used_up(&self) -> bool {
+        self.free.is_empty()
+    }
+
     /// A buffer to write to, if one is here.
     pub fn fill(&mut self) -> Option<(u16, &mut [u8])> {
         let id = self.free.pop()?;
