@@ -130,7 +130,7 @@ impl CoreWorld {
         // Whoever leaves at this moment has made the room.
         let leaves =
             kernel.open_connections().any(|at| kernel.is_closing(at) && kernel.connections[at].far == Far::Client);
-        let queued = self.core.ring().queued().count();
+        let queued = kernel.queued().count();
         if queued > 0 && has_room && !leaves {
             violated!("{queued} wait to be accepted, and only {here} are connected");
         }
