@@ -6,6 +6,7 @@ use std::path::Path;
 
 use evergate::config;
 
+use crate::kernel::number;
 use crate::load::Round;
 use crate::results::print_table;
 
@@ -18,8 +19,8 @@ pub fn print(figures: &Round) -> io::Result<()> {
     let gigabytes = |bytes: f64| format!("{:.2} GB", bytes * MILLION / 1e9);
     let default = |name: &str| config::find(name).and_then(|option| option.default.parse::<f64>().ok());
     let files = setting("tuning/evergate.service", "LimitNOFILE")?;
-    let nr_open = setting("tuning/sysctl.d/60-evergate.conf", "fs.nr_open")?;
-    let file_max = setting("tuning/sysctl.d/60-evergate.conf", "fs.file-max")?;
+    // systemd raises both at boot, as far as they go: what this host has.
+    let (nr_open, file_max) = (number("/proc/sys/fs/nr_open")? as f64, number("/proc/sys/fs/file-max")? as f64);
     let ports = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
     let ports: Vec<f64> = ports.split_ascii_whitespace().filter_map(|port| port.parse().ok()).collect();
     let ports = ports.last().zip(ports.first()).map_or(f64::NAN, |(last, first)| last - first + 1.0);

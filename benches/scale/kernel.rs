@@ -109,10 +109,6 @@ impl Kernel {
 
 /// Fails where limits or memory of this host do not suffice.
 pub fn has_room(processes: usize, clients: usize) -> io::Result<()> {
-    let number = |path: &str| -> io::Result<u64> {
-        let text = fs::read_to_string(path)?;
-        text.split_ascii_whitespace().next().unwrap_or_default().parse().map_err(io::Error::other)
-    };
     let total = (processes * clients) as u64;
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let free_files = number("/proc/sys/fs/file-max")?.saturating_sub(number("/proc/sys/fs/file-nr")?);
@@ -130,4 +126,10 @@ pub fn has_room(processes: usize, clients: usize) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The first number of a file of the kernel's.
+pub fn number(path: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(path)?;
+    text.split_ascii_whitespace().next().unwrap_or_default().parse().map_err(io::Error::other)
 }
